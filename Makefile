@@ -1,0 +1,67 @@
+# Every target sets up what it needs, on a fresh machine too.  An older python3?  make test PYTHON=python3.12
+PYTHON ?= python3
+OUT := out/demo
+WORKERS ?= 2
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+BIN := .venv/bin
+USER_STAMP := .venv/.installed
+DEV_STAMP := .venv/.installed-dev
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# pip's own words, shortened to one line per package.
+BRIEF := awk '/^ *(Collecting|Downloading|Building|Installing|Successfully)/ { sub(/ [(]from .*/, ""); print "  " substr($$0, 1, 100); fflush() }'
+
+help:
+	@echo "make demo    simulate a low-dose scan, denoise it, write $(OUT)/report.html"
+	@echo "make test    every test but the slow ones"
+	@echo "make lint    style, types, layers"
+	@echo "make bench   the benchmarks"
+	@echo "make clean   remove caches and the demo's output; keep .venv"
+
+demo: $(USER_STAMP)
+	@$(BIN)/quietray demo --out $(OUT)
+
+# One thread per worker: two workers that each take every core are slower than one.
+test: $(DEV_STAMP)
+	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+
+lint: $(DEV_STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict src/quietray
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(DEV_STAMP)
+	@for file in benchmarks/bench_*.py; do \
+	  [ -e "$$file" ] || { echo "benchmarks/ holds no bench_*.py yet"; break; }; \
+	  echo "$$file"; $(BIN)/python "$$file"; \
+	done
+
+clean:
+	rm -rf out/demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "quietray needs Python 3.11 or newer, and $(PYTHON) is not on the PATH;" \
+	       "install one, or name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "quietray needs Python 3.11 or newer, got $$($(PYTHON) --version 2>&1) from $(PYTHON);" \
+	       "name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+
+$(USER_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing quietray into .venv (some minutes the first time)"
+	@$(PIP) -e . | $(BRIEF)
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing quietray and its test tools into .venv (some minutes the first time)"
+	@$(PIP) -e '.[dev]' | $(BRIEF)
+	@touch $(USER_STAMP) $@
