@@ -1,0 +1,135 @@
+"""What HDF5 files and Zarr groups have in common, so that one layout is read by one function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from quietray.errors import FormatError, nearest
+from quietray.io.frames import LazyFrames
+from quietray.io.raw import check_stack
+from quietray.types import Frames
+
+__all__ = ["Container", "as_text", "length_mm", "number", "open_frames", "require_array"]
+
+_MM_PER = {"m": 1e3, "met": 1e3, "cm": 10.0, "cent": 10.0, "mm": 1.0, "mill": 1.0, "um": 1e-3, "micr": 1e-3, "nm": 1e-6}
+_SECONDS_PER = {"": 1.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "mill": 1e-3, "us": 1e-6, "micr": 1e-6, "min": 60.0}
+
+
+@runtime_checkable
+class Container(Protocol):
+    """A tree of named arrays in one file or folder."""
+
+    path: Path
+    kind: str
+
+    def array(self, name: str) -> Any | None:
+        """Return the array called `name` (unread), or None."""
+
+    def attributes(self, name: str) -> Mapping[str, Any]:
+        """Return the attributes of an array or group; empty when there is none of that name."""
+
+    def listing(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Return shape and type of every array, by path, the shallowest first."""
+
+    def broken_links(self) -> tuple[str, ...]:
+        """Return sentences about links that lead nowhere."""
+
+    def check_readable(self, name: str) -> None:
+        """Raise FormatError when the array cannot be read here: a missing filter, a missing linked file."""
+
+
+def require_array(container: Container, name: str, flag: str) -> Any:
+    """Return the array called `name`, which the user gave with `flag`.
+
+    Raises
+    ------
+    FormatError
+        There is none; the nearest name is given.
+    """
+    found = container.array(name)
+    if found is not None:
+        return found
+    known = list(container.listing())
+    relative = [path.lstrip("/") for path in known]
+    hint = nearest("/" + name.strip("/"), known) if name.startswith("/") else nearest(name, relative)
+    some = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    raise FormatError(
+        f"{flag} must name a dataset in {container.path}, got '{name}'{hint}; it holds: {some or 'no datasets'}"
+    )
+
+
+def open_frames(container: Container, name: str, what: str) -> LazyFrames:
+    """Return the stack called `name`; a single frame ``(row, col)`` counts as a stack of one.
+
+    Raises
+    ------
+    FormatError
+        There is no such stack, or it cannot be read.
+    """
+    array = require_array(container, name, what)
+    place = f"{container.path}:/{name.strip('/')}"
+    stack: Frames = array
+    if len(array.shape) == 2 and what != "data" and np.dtype(array.dtype).kind in "iuf":
+        stack = np.asarray(array[()])[None]
+    check_stack(stack, "projections" if what == "data" else what, place)
+    container.check_readable(name)
+    return LazyFrames(stack, place=place)
+
+
+def as_text(value: Any) -> str:
+    """Return a string attribute or scalar dataset as text; an empty string for anything else.
+
+    Examples
+    --------
+    >>> as_text(b"mm"), as_text(np.array(["deg"])), as_text(3)
+    ('mm', 'deg', '')
+    """
+    if isinstance(value, np.ndarray):
+        value = value.ravel()[0] if value.size else ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip()
+    return value.strip() if isinstance(value, str) else ""
+
+
+def number(container: Container, name: str) -> float | None:
+    """Return the median of a numeric array (one number, or one for each frame), or None."""
+    array = container.array(name)
+    if array is None or np.dtype(array.dtype).kind not in "iuf" or len(array.shape) > 1:
+        return None
+    values = np.asarray(array[()], dtype=np.float64)
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else None
+
+
+def seconds(container: Container, name: str) -> float | None:
+    """Return a duration in seconds; NeXus and DXchange mean seconds when no unit is given."""
+    value, factor = number(container, name), _factor(container, name, _SECONDS_PER)
+    return value * factor if value and factor and value > 0 else None
+
+
+def length_mm(container: Container, name: str) -> tuple[float | None, str | None]:
+    """Return a length in mm and, when the file leaves its unit open, a sentence for the user."""
+    value = number(container, name)
+    if value is None or not value > 0:
+        return None, None
+    factor = _factor(container, name, _MM_PER)
+    if factor is None:
+        return None, (
+            f"The file gives {value:g} for /{name.strip('/')} without a unit of length; it was not used. "
+            "Pass --pixel-size in mm if the attenuation should be in 1/mm."
+        )
+    return value * factor, None
+
+
+def _factor(container: Container, name: str, table: Mapping[str, float]) -> float | None:
+    attributes = container.attributes(name)
+    word = as_text(attributes.get("units", attributes.get("unit", ""))).lower().replace("\u00b5", "u")
+    word = word.replace("\u03bc", "u")
+    if word in table:
+        return table[word]
+    matches = [factor for stem, factor in table.items() if len(stem) > 2 and word.startswith(stem)]
+    return matches[0] if matches else None

@@ -1,0 +1,131 @@
+"""Writing that survives a kill: plain writes at known places, fsync, and one sentence for a disk that says no.
+
+HDF5 lays a file out once, with its arrays in one piece; the numbers are then written by plain system calls.  HDF5's own
+writes lose the error number of a full disk, complain a second time when the file is closed, and can take the
+interpreter down with them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from quietray.errors import ResourceError
+
+__all__ = ["allocate", "check_space", "disk_errors", "generator_name", "remove", "sync_path", "write_at"]
+
+_ADVICE = {
+    errno.ENOSPC: "free some space or give another folder",
+    errno.EDQUOT: "your quota is used up: free some space or give another folder",
+    errno.EFBIG: "the disk allows no file of this size: give another folder or --format zarr",
+    errno.EROFS: "the disk is read-only: give another folder",
+    errno.EACCES: "you may not write there: give another folder",
+    errno.EPERM: "you may not write there: give another folder",
+    errno.ENOTDIR: "a part of the path is a file: give another folder",
+    errno.EIO: "the disk failed: give another folder",
+}
+
+
+@contextmanager
+def disk_errors(path: Path, kept: str = "") -> Iterator[None]:
+    """Turn an error of the disk into a ResourceError about `path`; `kept` is a sentence on what remains.
+
+    Raises
+    ------
+    ResourceError
+        The disk is full, read-only, or not the user's to write.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        code = _error_number(error)
+        if code is None:
+            raise
+        reason = os.strerror(code)
+        advice = _ADVICE.get(code, "check the folder")
+        raise ResourceError(f"{path} must be writable, got: {reason}; {advice}{f'. {kept}' if kept else ''}") from error
+
+
+def _error_number(error: Exception) -> int | None:
+    """Return the system's error number; HDF5 hides it in the text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    return next((code for code in _ADVICE if f"errno = {code}," in str(error)), None)
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Check that `needed` bytes are free where `path` will be.
+
+    Raises
+    ------
+    ResourceError
+        They are not.
+
+    Examples
+    --------
+    >>> check_space(Path("."), 1)
+    """
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ResourceError(
+            f"{path} must have {needed / 2**30:.3g} GiB of free space, got {free / 2**30:.3g} GiB in {folder}; "
+            "free some space or give another folder"
+        )
+
+
+def allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[h5py.Dataset, int]:
+    """Lay out an array in one piece, unwritten; return it and the place of its first byte in the file."""
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_layout(h5py.h5d.CONTIGUOUS)
+    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    dataset = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), settings))
+    return dataset, int(dataset.id.get_offset())
+
+
+def write_at(descriptor: int, block: np.ndarray, offset: int) -> None:
+    """Write all bytes of an array at a place in an open file."""
+    rest = memoryview(np.ascontiguousarray(block).view(np.uint8).reshape(-1).data)
+    while len(rest):
+        done = os.pwrite(descriptor, rest[: 2**30], offset)
+        rest, offset = rest[done:], offset + done
+
+
+def sync_path(path: Path) -> None:
+    """Wait until a file or the entries of a folder are on the disk; disks that cannot say so are believed."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def generator_name() -> str:
+    """Return ``quietray`` and its version, which our files carry."""
+    try:
+        return f"quietray {metadata.version('quietray')}"
+    except metadata.PackageNotFoundError:
+        return "quietray (not installed)"

@@ -1,0 +1,164 @@
+"""NXtomo as ESRF and Diamond write it, found by content: a stack beside its image key, and angles somewhere near."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quietray.errors import FormatError, GeometryError
+from quietray.io.angles import AngleList
+from quietray.io.containers import Container, open_frames, seconds
+from quietray.io.frames import LazyFrames
+from quietray.io.keys import split_by_key
+from quietray.io.layouts import angles_from, first_length, side_frames, text_at
+from quietray.io.raw import Flags, RawScan
+from quietray.types import Frames
+
+__all__ = ["find_entries", "read_nxtomo"]
+
+_KEYS = ("image_key_control", "image_key")  # the first also tells alignment frames from projections
+
+
+def find_entries(container: Container, flags: Flags) -> list[str]:
+    """Return the groups that hold an NXtomo scan, the shallowest first.
+
+    A group without a definition counts when it holds a stack with an image key, and angles are known.
+    """
+    listing = container.listing()
+    defined = [
+        path.rpartition("/")[0]
+        for path, (shape, _) in listing.items()
+        if path.endswith("/definition")
+        and shape in ((), (1,))
+        and text_at(container, path).lower() in ("nxtomo", "nxtomophase")
+    ]
+    if defined:
+        return [entry for entry in defined if keyed_stacks(container, entry)] or defined[:1]
+    likely = sorted({_top(path) for path, _ in keyed_stacks(container, "")})
+    return [entry for entry in likely if flags.angles or _rotation_angles(container, entry)]
+
+
+def keyed_stacks(container: Container, entry: str) -> list[tuple[str, str]]:
+    """Return ``(data, image key)`` paths below `entry`; the detector's own group comes first."""
+    listing = container.listing()
+    found: list[tuple[str, str]] = []
+    for path, (shape, _) in listing.items():
+        group, _, name = path.rpartition("/")
+        if len(shape) != 3 or not path.startswith(f"{entry}/"):
+            continue
+        for key in _KEYS:
+            if listing.get(f"{group}/{key}", ((), None))[0] == shape[:1]:
+                found.append((path, f"{group}/{key}"))
+                break
+        else:
+            lone = [
+                other
+                for other, (length, _) in listing.items()
+                if other.startswith(f"{entry}/") and other.rpartition("/")[2] in _KEYS and length == shape[:1]
+            ]
+            if lone and name == "data":
+                found.append((path, min(lone, key=lambda other: _KEYS.index(other.rpartition("/")[2]))))
+    return sorted(found, key=lambda pair: ("/instrument/" not in pair[0], not pair[0].endswith("/data")))
+
+
+def read_nxtomo(container: Container, entries: list[str], flags: Flags) -> RawScan:
+    """Read the first of the entries found by :func:`find_entries`.
+
+    Raises
+    ------
+    FormatError, GeometryError
+        A part is missing or does not fit.
+    """
+    entry = entries[0]
+    stacks = keyed_stacks(container, entry)
+    if not stacks:
+        links = "; ".join(container.broken_links()[:3])
+        raise FormatError(
+            f"{container.path}:{entry} must hold a detector stack and its image_key, got neither"
+            f"{f' ({links})' if links else ''}; copy the linked raw data beside this file, or pass --data PATH"
+        )
+    data_path, key_path = stacks[0]
+    key_path = flags.image_key or key_path
+    data = open_frames(container, data_path, "data")
+    keys = container.array(key_path)
+    if keys is None:
+        raise FormatError(f"--image-key must name a dataset in {container.path}, got '{key_path}'")
+    frames = split_by_key(np.asarray(keys[()]).ravel(), len(data), f"{container.path}:{key_path}")
+    angles = _angles(container, entry, flags, frames.projections, len(data))
+    detector = data_path.rpartition("/")[0]
+    pixel_size, remark = _pixel_size(container, entry, detector)
+    notes = [*frames.notes, *([remark] if remark else [])]
+    if len(entries) > 1:
+        notes.append(f"The file holds {len(entries)} scans; {entry} was read. Pass --data {entries[1]} for the next.")
+    facts = {
+        "format": f"NXtomo in {container.kind}",
+        "data": data_path,
+        "image_key": key_path,
+        "angles": angles.place,
+        "sample": _near(container, entry, "sample/name"),
+    }
+    return RawScan(
+        data.pick(frames.projections),
+        angles.radians(flags.angle_unit),
+        flats=_chosen(container, flags.flats, "flats", data, frames.flats),
+        darks=_chosen(container, flags.darks, "darks", data, frames.darks),
+        pixel_size=pixel_size,
+        exposure=_exposure(container, entry, detector),
+        provenance={key: fact for key, fact in facts.items() if fact},
+        notes=tuple(notes),
+    )
+
+
+def _angles(container: Container, entry: str, flags: Flags, chosen: np.ndarray, n_frames: int) -> AngleList:
+    if flags.angles:
+        return angles_from(container, flags.angles, None, chosen, n_frames)
+    candidates = _rotation_angles(container, entry)
+    fitting = [path for path in candidates if container.listing()[path][0][0] in (n_frames, len(chosen))]
+    if not candidates:
+        raise GeometryError(
+            f"the scan {container.path}:{entry} must come with one angle for each of its {len(chosen)} views, "
+            "got no rotation_angle; pass --angles 0:180 (or 0:360) for evenly spaced views, a dataset path, "
+            "or a text file in degrees"
+        )
+    return angles_from(container, None, (fitting or candidates)[0].strip("/"), chosen, n_frames)
+
+
+def _rotation_angles(container: Container, entry: str) -> list[str]:
+    found = [
+        path
+        for path, (shape, dtype) in container.listing().items()
+        if path.startswith(f"{entry}/") and path.endswith("/rotation_angle") and len(shape) == 1 and dtype.kind in "iuf"
+    ]
+    return sorted(found, key=lambda path: "/sample/" not in path)
+
+
+def _pixel_size(container: Container, entry: str, detector: str) -> tuple[float | None, str | None]:
+    groups = [f"{entry}/sample", detector, f"{entry}/instrument/detector"]
+    return first_length(container, [f"{group}/x_pixel_size" for group in groups])
+
+
+def _exposure(container: Container, entry: str, detector: str) -> float | None:
+    for group in (detector, f"{entry}/instrument/detector"):
+        for name in ("count_time", "exposure_time"):
+            found = seconds(container, f"{group}/{name}")
+            if found is not None:
+                return found
+    return None
+
+
+def _near(container: Container, entry: str, name: str) -> str:
+    for parent in (entry, entry.rpartition("/")[0]):
+        text = text_at(container, f"{parent}/{name}")
+        if text:
+            return text
+    return ""
+
+
+def _chosen(container: Container, flag: str | None, what: str, data: LazyFrames, index: np.ndarray) -> Frames | None:
+    if flag:
+        return side_frames(container, flag, None, what)
+    return data.pick(index) if index.size else None
+
+
+def _top(path: str) -> str:
+    """Return the group two levels above a stack, or the root: where its angles may be."""
+    return "/" + path.strip("/").split("/")[0] if path.count("/") > 1 else ""

@@ -1,0 +1,252 @@
+"""Volumes to disk, slab by slab: what is written stays written, and the name appears when all of it is there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from quietray.errors import SettingsError
+from quietray.geometry import VolumeGrid
+from quietray.io.disk import allocate, generator_name, remove, sync_path, write_at
+from quietray.io.writer import VolumeWriter
+from quietray.types import Volume
+
+__all__ = ["VolumeFormat", "VolumeWriter", "open_volume_writer"]
+
+VolumeFormat = Literal["zarr", "h5", "tiff"]
+_LARGEST_TILE = 1024
+
+
+def open_volume_writer(
+    path: str | os.PathLike[str],
+    grid: VolumeGrid,
+    *,
+    format: VolumeFormat,
+    resume: bool = False,
+    extra: Mapping[str, Any] | None = None,
+) -> VolumeWriter:
+    """Start, or take up again, a volume on disk.
+
+    Parameters
+    ----------
+    path
+        Final name: a Zarr folder, an HDF5 file, or a folder of TIFF slices.  Until :meth:`VolumeWriter.finish` the
+        volume has a hidden name in the same folder (``.volume.zarr.partial``).
+    grid
+        Shape ``(z, y, x)`` and voxel size in mm; they set the unit of the attenuation.
+    format
+        ``zarr`` (OME-NGFF 0.5), ``h5`` (``/exchange/data``) or ``tiff`` (one file per slice).
+    resume
+        Keep slabs of an unfinished (or finished) volume of that name; otherwise start anew.
+    extra
+        Facts to store with the volume; must be JSON.
+
+    Raises
+    ------
+    ResourceError
+        A finished volume is in the way, or the disk is full or not writable.
+    FormatError
+        The volume to take up again has another shape.
+    SettingsError
+        The format is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "volume.h5"
+    >>> with open_volume_writer(path, VolumeGrid((2, 4, 4), voxel_size=0.01), format="h5") as writer:
+    ...     writer.write(0, np.ones((2, 4, 4), np.float32))
+    ...     writer.finish().name
+    'volume.h5'
+    """
+    if format not in _WRITERS:
+        raise SettingsError(f"the format of a volume must be one of {', '.join(_WRITERS)}, got '{format}'")
+    return _WRITERS[format](Path(path), grid, resume=resume, extra=dict(extra or {}))
+
+
+class Hdf5VolumeWriter(VolumeWriter):
+    """``/exchange/data`` in one piece: a kill at any moment leaves a file that opens."""
+
+    _descriptor: int | None = None
+    _offset = 0
+
+    def _create(self) -> None:
+        with h5py.File(self.partial, "w", locking="best-effort") as file:
+            file.attrs["generator"] = generator_name()
+            for key, value in self._extra.items():
+                file.attrs[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)
+            group = file.create_group("exchange")
+            dataset, self._offset = allocate(group, "data", self.grid.shape, np.dtype("<f4"))
+            dataset.attrs["units"] = dataset.attrs["unit"] = self.grid.unit
+            dataset.attrs["axes"] = "z:y:x"
+            dataset.attrs["voxel_size"] = self.grid.voxel_size or 0.0
+        os.truncate(self.partial, max(self.partial.stat().st_size, self._offset + 4 * int(np.prod(self.grid.shape))))
+        sync_path(self.partial)
+        sync_path(self.partial.parent)
+
+    def _reopen(self) -> None:
+        try:
+            with h5py.File(self.place, "r", locking="best-effort") as file:
+                dataset = file["exchange/data"]
+                self._check_found(dataset.shape, dataset.dtype)
+                self._offset = int(dataset.id.get_offset())
+        except (OSError, KeyError, TypeError) as error:
+            raise self._not_resumable(error) from error
+
+    def _open(self) -> None:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.place, os.O_WRONLY)
+
+    def _store(self, z0: int, block: Volume) -> None:
+        assert self._descriptor is not None
+        write_at(self._descriptor, block, self._offset + 4 * self.grid.n_pixels * z0)
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Release the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class TiffVolumeWriter(VolumeWriter):
+    """A folder with ``slice_00000.tif`` and so on; each says its unit and voxel size."""
+
+    def _create(self) -> None:
+        self.partial.mkdir()
+        sync_path(self.partial.parent)
+
+    def _reopen(self) -> None:
+        import tifffile
+
+        try:
+            for path in sorted(self.place.glob("slice_*.tif"))[:1]:
+                with tifffile.TiffFile(path) as file:
+                    page = file.pages.first
+                    self._check_found(tuple(json.loads(page.description)["volume_shape"]), page.dtype)
+        except (OSError, KeyError, ValueError) as error:
+            raise self._not_resumable(error) from error
+
+    def _open(self) -> None:
+        """Do nothing: every slice is a file of its own."""
+
+    def _store(self, z0: int, block: Volume) -> None:
+        import tifffile
+
+        size = self.grid.voxel_size
+        for z, frame in enumerate(block, z0):
+            # Not "shape": tifffile would take that for the shape of this one file.
+            told = {"unit": self.grid.unit, "voxel_size": size, "volume_shape": self.grid.shape, "z": z}
+            told |= {"generator": generator_name()} | (self._extra if z == 0 else {})
+            encoded = BytesIO()
+            tifffile.imwrite(
+                encoded,
+                frame,
+                photometric="minisblack",
+                description=json.dumps(told),
+                metadata=None,
+                resolution=(10 / size, 10 / size) if size else None,
+                resolutionunit="CENTIMETER" if size else None,
+            )
+            self._replace(f"slice_{z:05d}.tif", encoded.getbuffer())
+        sync_path(self.place)
+
+    def _replace(self, name: str, content: memoryview) -> None:
+        """Write a file whole or not at all; tifffile itself passes over a disk that takes only a part."""
+        unfinished = self.place / f".{name}.partial"
+        try:
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                write_at(descriptor, np.frombuffer(content, np.uint8), 0)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(unfinished, self.place / name)
+        finally:
+            remove(unfinished)
+
+    def close(self) -> None:
+        """Do nothing: no file stays open between slices."""
+
+
+class ZarrVolumeWriter(VolumeWriter):
+    """OME-NGFF 0.5 with one resolution level.
+
+    A chunk holds one slice: slabs of any height then never share a chunk, and no write can damage another slab.
+    """
+
+    share_of_size = 0.5  # noise compresses badly, a masked volume well
+    _array: Any = None
+
+    def _create(self) -> None:
+        import zarr
+        from zarr.codecs import BloscCodec
+
+        n_z, n_y, n_x = self.grid.shape
+        group = zarr.create_group(store=str(self.partial), zarr_format=3, attributes=self._attributes())
+        self._array = group.create_array(
+            "0",
+            shape=(n_z, n_y, n_x),
+            dtype="float32",
+            chunks=(1, min(n_y, _LARGEST_TILE), min(n_x, _LARGEST_TILE)),
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+            dimension_names=("z", "y", "x"),
+            fill_value=0.0,
+        )
+        for name in ("zarr.json", "0/zarr.json", "0", "."):
+            sync_path(self.partial / name)
+        sync_path(self.partial.parent)
+
+    def _reopen(self) -> None:
+        import zarr
+
+        try:
+            self._array = zarr.open_array(store=str(self.place), path="0", mode="r+")
+        except Exception as error:  # zarr raises many kinds
+            raise self._not_resumable(error) from error
+        self._check_found(self._array.shape, self._array.dtype)
+
+    def _open(self) -> None:
+        if self._array is None:
+            self._reopen()
+
+    def _store(self, z0: int, block: Volume) -> None:
+        self._array[z0 : z0 + len(block)] = block
+        chunks = self.place / "0" / "c"
+        for z in range(z0, z0 + len(block)):
+            for folder, _, files in os.walk(chunks / str(z)):
+                for name in files:
+                    sync_path(Path(folder) / name)
+                sync_path(Path(folder))
+        if chunks.exists():
+            sync_path(chunks)
+
+    def close(self) -> None:
+        """Forget the array; its folder may be renamed now."""
+        self._array = None
+
+    def _attributes(self) -> dict[str, Any]:
+        size = self.grid.voxel_size
+        axis = {"type": "space", "unit": "millimeter"} if size else {"type": "space"}
+        scale = {"type": "scale", "scale": [size or 1.0] * 3}
+        multiscale = {
+            "name": self.path.name.removesuffix(".zarr"),
+            "axes": [{"name": name, **axis} for name in "zyx"],
+            "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+        }
+        told = {"unit": self.grid.unit, "voxel_size": size, "generator": generator_name(), **self._extra}
+        return {"ome": {"version": "0.5", "multiscales": [multiscale]}, "quietray": told}
+
+
+_WRITERS: dict[str, type[VolumeWriter]] = {
+    "zarr": ZarrVolumeWriter,
+    "h5": Hdf5VolumeWriter,
+    "tiff": TiffVolumeWriter,
+}

@@ -1,0 +1,160 @@
+"""What every volume under construction has in common, whatever its format."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from quietray.errors import FormatError, ResourceError
+from quietray.geometry import VolumeGrid
+from quietray.io.disk import check_space, disk_errors, remove, sync_path
+from quietray.types import Volume
+
+__all__ = ["VolumeWriter"]
+
+
+class VolumeWriter(ABC):
+    """A volume ``(z, y, x)`` of float32 under construction.
+
+    Slabs may come in any order and from several threads; a slab is on the disk when :meth:`write` returns.  Leaving
+    the ``with`` block closes the writer; only :meth:`finish` gives the volume its name.
+
+    Parameters
+    ----------
+    path
+        Final name.
+    grid
+        Shape and voxel size.
+    resume
+        Keep what is there.
+    extra
+        Facts to store with the volume.
+    """
+
+    share_of_size: ClassVar[float] = 1.0
+    """Part of the volume's size that must be free on the disk at the start."""
+
+    def __init__(self, path: Path, grid: VolumeGrid, *, resume: bool, extra: Mapping[str, Any]) -> None:
+        self.path = path
+        self.grid = grid
+        self.partial = path.parent / f".{path.name}.partial"
+        self._extra = dict(extra)
+        self._finished = False
+        self._lock = threading.Lock()
+        if path.exists() and not resume:
+            raise ResourceError(f"the volume {path} must not exist yet; remove it, resume, or give another folder")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._finished = path.exists() and not self.partial.exists()
+            if resume and (self._finished or self.partial.exists()):
+                self._reopen()
+            else:
+                remove(self.partial)
+                check_space(path, int(self.share_of_size * 4 * np.prod(grid.shape, dtype=np.int64)))
+                self._create()
+
+    @property
+    def place(self) -> Path:
+        """Where the volume is now: the hidden name, or the final one."""
+        return self.path if self._finished else self.partial
+
+    def write(self, z0: int, block: Volume) -> None:
+        """Store the slices ``z0, z0 + 1, ...``; they are on the disk when this returns.
+
+        Parameters
+        ----------
+        z0
+            First slice.
+        block
+            ``(n, y, x)`` attenuation in the unit of the grid.
+
+        Raises
+        ------
+        FormatError
+            The block does not fit into the volume.
+        ResourceError
+            The disk is full or not writable; what was written before is kept.
+        """
+        n_z, *plane = self.grid.shape
+        if list(block.shape[1:]) != plane or not 0 <= z0 <= z0 + len(block) <= n_z:
+            raise FormatError(
+                f"a slab must fit into the volume {self.grid.shape}, got shape {block.shape} at z = {z0}; "
+                "use the grid that the writer was opened with"
+            )
+        with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
+            with self._lock:
+                self._unfinish()
+                self._open()
+            self._store(z0, np.ascontiguousarray(block, dtype="<f4"))
+
+    def finish(self) -> Path:
+        """Give the volume its final name and return it; call it when all slabs are written.
+
+        Raises
+        ------
+        ResourceError
+            The disk does not allow it.
+        """
+        with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
+            self.close()
+            if not self._finished:
+                if self.path.exists():
+                    remove(self.path)
+                os.replace(self.partial, self.path)
+                self._finished = True
+                sync_path(self.path.parent)
+        return self.path
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the files; what was written stays for a later resume."""
+
+    def __enter__(self) -> VolumeWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _unfinish(self) -> None:
+        """Hide a finished volume again before a slab of it is rewritten: a name stands for a whole volume."""
+        if self._finished:
+            self.close()
+            os.replace(self.path, self.partial)
+            self._finished = False
+
+    def _check_found(self, shape: tuple[int, ...], dtype: Any) -> None:
+        if tuple(shape) != self.grid.shape or np.dtype(dtype) != np.dtype("<f4"):
+            raise FormatError(
+                f"the unfinished volume {self.place} must have shape {self.grid.shape} in float32 to be resumed, "
+                f"got {tuple(shape)} in {np.dtype(dtype)}; remove it and start anew"
+            )
+
+    def _not_resumable(self, error: Exception) -> FormatError:
+        return FormatError(
+            f"{self.place} must be a volume that can be taken up again, got: {error}; remove it and start anew"
+        )
+
+    @abstractmethod
+    def _create(self) -> None:
+        """Lay out an empty volume at the hidden name."""
+
+    @abstractmethod
+    def _reopen(self) -> None:
+        """Check the volume at :attr:`place`."""
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Make ready to write at :attr:`place`; called before every slab."""
+
+    @abstractmethod
+    def _store(self, z0: int, block: Volume) -> None:
+        """Write a slab at :attr:`place` and wait for the disk."""

@@ -1,0 +1,40 @@
+"""The axis vocabulary, as array types that are checked in the test suite.
+
+Radiographs are ``(view, row, col)``, sinograms ``(row, view, col)``, volumes ``(z, y, x)``.  Samples, the food of every
+split, are ``(part, slice, y, x)``: *parts* are statistically independent measurements of one object, *slices* are
+neighbours given to the network together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Radiographs = Float[np.ndarray, "view row col"]
+Sinograms = Float[np.ndarray, "row view col"]
+Volume = Float[np.ndarray, "z y x"]
+Parts = Float[np.ndarray, "part z y x"]
+Frame = Float[np.ndarray, "row col"]
+PixelMask = Bool[np.ndarray, "row col"]
+Slice = Float[np.ndarray, "y x"]
+Samples = Float[Tensor, "batch part slice y x"]
+Channels = Float[Tensor, "batch channel y x"]
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """A stack of frames, ``(frame, row, col)``, that may live on disk: numpy, HDF5, Zarr or a lazy view of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_frames, n_rows, n_cols)``."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of one pixel."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Read ``[frames, rows]`` or ``[frames, rows, cols]``; only what is asked for is read."""
