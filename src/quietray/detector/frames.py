@@ -1,0 +1,195 @@
+"""Repeated frames of one static scene: flats and darks, summed up pixel by pixel without their zingers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.errors import NoiseError
+from quietray.types import Frame, Frames, PixelMask, Radiographs
+
+__all__ = ["SAMPLES", "FrameStatistics", "Pile", "frame_statistics", "robust_sd", "sampled_rows"]
+
+SAMPLES = 2**23  # pixels held at once, as float32
+_SURVEY_ROWS = 64
+
+
+def robust_sd(values: Float[np.ndarray, " ..."]) -> float:
+    """Return the standard deviation of normal `values` from their median absolute deviation (0 for no values).
+
+    Examples
+    --------
+    >>> round(robust_sd(np.array([-1.0, 0.0, 1.0, 0.0, 1e9])), 2)
+    1.48
+    """
+    if values.size == 0:
+        return 0.0
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def sampled_rows(n_rows: int, at_most: int = _SURVEY_ROWS) -> slice:
+    """Return a slice of evenly spread rows, not more than `at_most`.
+
+    Examples
+    --------
+    >>> sampled_rows(128), len(range(2160)[sampled_rows(2160)])
+    (slice(1, None, 2), 64)
+    """
+    step = -(-n_rows // at_most)
+    return slice(step // 2, None, step)
+
+
+@dataclass(frozen=True, eq=False)
+class FrameStatistics:
+    """Repeated frames of one static scene, summed up pixel by pixel.
+
+    Parameters
+    ----------
+    mean
+        ``(row, col)`` mean over the frames without zingers, in counts.
+    spread
+        ``(row, col)`` standard deviation over the frames, without the largest deviations; None with under 3 frames.
+    constant
+        ``(row, col)`` whether all frames agree exactly.
+    n_frames, zingers
+        Frames read; samples left out of the mean.
+    """
+
+    mean: Frame
+    spread: Frame | None
+    constant: PixelMask
+    n_frames: int
+    zingers: int
+
+
+def frame_statistics(frames: Frames, what: str, offset: Frame | None = None, drift: bool = False) -> FrameStatistics:
+    """Measure the mean and the spread of repeated frames, leaving zingers out.
+
+    Parameters
+    ----------
+    frames
+        ``(frame, row, col)`` in counts.
+    what
+        Their name in messages: "flats" or "darks".
+    offset
+        ``(row, col)`` counts subtracted first.
+    drift
+        Whether the frames may differ in brightness as a whole: their levels are then made equal before comparing.
+
+    Raises
+    ------
+    NoiseError
+        NaN in the frames, or integer frames that are saturated in more than 1 % of their samples.
+
+    Examples
+    --------
+    >>> frames = np.full((5, 2, 3), 100.0); frames[2, 1, 1] = 9000
+    >>> statistics = frame_statistics(frames, "flats")
+    >>> float(statistics.mean[1, 1]), statistics.zingers
+    (100.0, 1)
+    """
+    n_frames, n_rows, n_cols = frames.shape
+    levels = _levels(frames, offset) if drift else np.ones(n_frames, np.float32)
+    mean, spread = np.empty((n_rows, n_cols), np.float32), np.zeros((n_rows, n_cols), np.float32)
+    constant = np.zeros((n_rows, n_cols), bool)
+    top, zingers, step = Pile(frames.dtype), 0, max(1, SAMPLES // (n_frames * n_cols))
+    for start in range(0, n_rows, step):
+        rows = slice(start, min(start + step, n_rows))
+        raw = np.asarray(frames[:, rows])
+        top.add(raw)
+        stack = raw.astype(np.float32)
+        if n_bad := int(np.count_nonzero(~np.isfinite(stack))):
+            raise NoiseError(f"{what} must be finite counts, got {n_bad} NaN or infinite samples; measure them again")
+        constant[rows] = (stack == stack[:1]).all(axis=0)
+        if offset is not None:
+            stack -= offset[rows]
+        stack /= levels[:, None, None]
+        mean[rows], spread[rows], found = _clipped(stack)
+        zingers += found
+    top.check(what, noisy=n_frames > 1 and float(constant.mean()) < 0.5)
+    return FrameStatistics(mean, spread if n_frames >= 3 else None, constant, n_frames, zingers)
+
+
+def _levels(frames: Frames, offset: Frame | None) -> Float[np.ndarray, " frame"]:
+    """Return the brightness of each frame relative to their mean; ones when there is nothing to compare."""
+    n_frames, n_rows = frames.shape[:2]
+    rows = sampled_rows(n_rows, max(1, min(_SURVEY_ROWS, SAMPLES // (n_frames * frames.shape[2]))))
+    stack = np.asarray(frames[:, rows], dtype=np.float32)
+    if offset is not None:
+        stack = stack - offset[rows]
+    levels = np.array([np.median(frame) for frame in stack], dtype=np.float32)
+    middle = float(np.mean(levels))
+    if not (np.isfinite(middle) and middle > 0) or levels.min() <= 0.2 * middle:
+        return np.ones(n_frames, np.float32)
+    return (levels / middle).astype(np.float32)
+
+
+def _clipped(stack: Radiographs) -> tuple[Frame, Frame, int]:
+    """Return the mean without zingers, the trimmed standard deviation, and how many samples were left out."""
+    n = len(stack)
+    if n == 1:
+        return stack[0], np.zeros_like(stack[0]), 0
+    middle = np.median(stack, axis=0) if n > 2 else stack.min(axis=0)
+    weight = np.sqrt(np.maximum(middle, max(0.05 * float(np.median(middle)), 1e-6)))
+    noise = robust_sd((np.diff(stack, axis=0) / (np.sqrt(2) * weight)).ravel())
+    residual = stack - middle
+    limit = np.maximum(6 * noise * weight, 0.02 * np.abs(middle))
+    keep = residual <= limit
+    kept = np.maximum(keep.sum(axis=0), 1)
+    mean = middle + np.where(keep, residual, 0).sum(axis=0) / kept
+    if n < 3:
+        return mean.astype(np.float32), np.zeros_like(middle), int(np.count_nonzero(~keep))
+    order = np.sort(np.abs(residual), axis=0)[: _kept(n)]
+    spread = np.sqrt((order**2).mean(axis=0)) * np.float32(_trimming(n))
+    return mean.astype(np.float32), spread, int(np.count_nonzero(~keep))
+
+
+def _kept(n_frames: int) -> int:
+    """Return how many of the smallest deviations enter the spread."""
+    return max(n_frames - max(1, int(np.sqrt(n_frames) / 1.5)), 2)
+
+
+@lru_cache
+def _trimming(n_frames: int) -> float:
+    """Return what makes the trimmed spread of normal noise its standard deviation, from 20 000 simulated pixels."""
+    noise = np.random.default_rng(0).standard_normal((n_frames, 20000))
+    deviations = np.sort(np.abs(noise - np.median(noise, axis=0)), axis=0)[: _kept(n_frames)]
+    return float(1 / np.sqrt((deviations**2).mean()))
+
+
+class Pile:
+    """Counts how many integer samples pile up at the largest value: the sign of saturation."""
+
+    def __init__(self, dtype: np.dtype[np.generic]) -> None:
+        self.integer = np.issubdtype(dtype, np.integer)
+        self.limit = int(np.iinfo(dtype.name).max) if self.integer else 0
+        self.value, self.at_top, self.total = -1, 0, 0
+
+    def add(self, raw: np.ndarray) -> None:
+        """Take one more part of the samples into account."""
+        if not self.integer or raw.size == 0:
+            return
+        largest = int(raw.max())
+        if largest > self.value:
+            self.value, self.at_top = largest, 0
+        if largest == self.value:
+            self.at_top += int(np.count_nonzero(raw == raw.dtype.type(largest)))
+        self.total += raw.size
+
+    def check(self, what: str, noisy: bool) -> None:
+        """Raise when more than 1 % sit at the top.
+
+        Without noise a plateau is no sign of saturation, unless it is at a full scale: 2^k - 1, also shifted left.
+        """
+        if not self.integer or self.at_top <= max(0.01 * self.total, 20) or self.value < 255:
+            return
+        lowest_bit = self.value & -self.value
+        full_scale = self.value == self.limit or (self.value & (self.value + lowest_bit)) == 0
+        if noisy or (full_scale and self.value >= 255 * lowest_bit):
+            raise NoiseError(
+                f"{what} must not be saturated, got {self.at_top / self.total:.1%} of the samples at the top value "
+                f"{self.value}; expose shorter, or leave the saturated frames out"
+            )
