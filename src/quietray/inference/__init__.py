@@ -1,0 +1,1 @@
+"""Trained denoisers, applied to scans of any size in tiles and slabs."""

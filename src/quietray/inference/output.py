@@ -1,0 +1,231 @@
+"""The output folder of a run: started, taken up again, finished; never another run's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from quietray.checkpoint import replace_file, write_json
+from quietray.errors import ResourceError, SettingsError
+from quietray.geometry import VolumeGrid
+from quietray.inference.slabs import Ledger, SlabRecord
+from quietray.io import open_volume_writer, read_volume
+from quietray.io.disk import disk_errors
+from quietray.settings import to_dict, write_toml
+from quietray.types import Volume
+
+__all__ = ["Output", "Watch"]
+
+_VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
+_OURS = ("run.toml", "model", "metrics.json", "report.html", ".work", *_VOLUMES.values())
+
+
+class Watch:
+    """Told how a run proceeds; this one keeps silent."""
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        """Enter a stage of `total` units; the function that it gives takes units just done, and a text."""
+        yield lambda done, text="": None
+
+    def note(self, text: str) -> None:
+        """Hear a sentence that the user should know."""
+
+
+class Output:
+    """Where a run writes; with `folder` None the volume stays in memory and nothing is written.
+
+    Parameters
+    ----------
+    folder
+        ``OUT``; made if it is not there.
+    settings
+        Of the run, any settings dataclass; a resumed run must have the same.
+    identity
+        What tells this run's input from another's.
+    format
+        Of the volume.
+    resume, overwrite
+        Go on with the run in the folder; replace it.
+
+    Raises
+    ------
+    ResourceError
+        The folder cannot be written, or holds another run.
+    SettingsError
+        The run to resume had other settings or another scan.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        settings: Any,
+        identity: Mapping[str, Any],
+        format: Literal["zarr", "h5", "tiff"],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.settings = settings
+        self.format = format
+        self._records: dict[int, SlabRecord] = {}
+        self._volume: Volume | None = None
+        self._writer: Any = None
+        self.resumed = False
+        if self.folder is None:
+            return
+        with disk_errors(self.folder):
+            self.resumed = self._claim(self.folder, identity, resume, overwrite)
+
+    @property
+    def work(self) -> Path | None:
+        """Folder of what a resumed run needs; removed at the end."""
+        return None if self.folder is None else self.folder / ".work"
+
+    @property
+    def volume_path(self) -> Path | None:
+        """Final name of the volume."""
+        return None if self.folder is None else self.folder / _VOLUMES[self.format]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run in the folder is finished."""
+        return (
+            self.folder is not None and (self.folder / "metrics.json").exists() and not (self.work or Path()).exists()
+        )
+
+    def decide(self, name: str, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a decision of the run: the one noted when it was first taken, or a fresh one, which is noted."""
+        if self.work is None:
+            return choose()
+        ledger = Ledger(self.work)
+        found = ledger.noted(name)
+        if found is None:
+            found = choose()
+            with disk_errors(self.work):
+                ledger.note(name, found)
+        return found
+
+    def open_volume(self, grid: VolumeGrid, facts: Mapping[str, Any]) -> None:
+        """Make room for the volume, or take it up again."""
+        if self.volume_path is None:
+            self._volume = np.empty(grid.shape, np.float32)
+        else:
+            self._writer = open_volume_writer(
+                self.volume_path, grid, format=self.format, resume=self.resumed, extra=facts
+            )
+
+    def done(self, first: int, last: int) -> bool:
+        """Return whether the slices ``first:last`` are written and recorded."""
+        return self.work is not None and Ledger(self.work).done(first, last)
+
+    def write(self, slab: Volume, record: SlabRecord) -> None:
+        """Write a slab, and only then its record."""
+        if self._volume is not None:
+            self._volume[record.first : record.last] = slab
+            self._records[record.first] = record
+            return
+        assert self.work is not None
+        self._writer.write(record.first, slab)
+        with disk_errors(self.work, "the slabs written so far are kept; go on with --resume"):
+            Ledger(self.work).record(record)
+
+    def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
+        """Return the records of all slabs, first slices first."""
+        if self.work is None:
+            return [self._records[first] for first, _ in slabs]
+        return [Ledger(self.work).load(first) for first, _ in slabs]
+
+    def finish_volume(self) -> Any:
+        """Give the volume its name; return it, lazily where it is on disk."""
+        if self.volume_path is None:
+            return self._volume
+        self._writer.finish()
+        return read_volume(self.volume_path)
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write the figures; the run is complete."""
+        if self.folder is not None:
+            with disk_errors(self.folder):
+                write_json(self.folder / "metrics.json", metrics)
+            shutil.rmtree(self.folder / ".work", ignore_errors=True)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _claim(self, folder: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
+        """Make the folder ours; return whether a run is taken up again."""
+        if folder.exists() and not folder.is_dir():
+            raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
+        known = _plain({"settings": to_dict(self.settings), "identity": dict(identity)})
+        there = [name for name in _OURS if (folder / name).exists()]
+        if there and resume:
+            self._check_same(folder, known)
+            return True
+        if there and not overwrite:
+            raise ResourceError(
+                f"the output folder {folder} must not hold another run, got {', '.join(there)}; "
+                "give another folder, go on with --resume, or replace it with --overwrite"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        _must_be_writable(folder)
+        for name in [*there, *(f".{name}.partial" for name in _VOLUMES.values())]:
+            _remove(folder / name)
+        (folder / ".work").mkdir()
+        replace_file(folder / "run.toml", write_toml(self.settings).encode())
+        replace_file(folder / ".work" / "run.json", json.dumps(known).encode())
+        return False
+
+    def _check_same(self, folder: Path, known: dict[str, Any]) -> None:
+        path = folder / ".work" / "run.json"
+        if not path.exists():
+            if (folder / "metrics.json").exists():
+                return
+            raise ResourceError(f"{folder} must hold an unfinished run to resume, got none; start with --overwrite")
+        before = json.loads(path.read_text())
+        differing = sorted(_differences(before, known))
+        if differing:
+            raise SettingsError(
+                f"a resumed run must have the settings and the scan that it was started with, got changes in "
+                f"{', '.join(differing)}; leave them as they were, or start anew with --overwrite"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            where = key if place in ("", "settings", "identity") else f"{place}.{key}"
+            yield from _differences(one.get(key), other.get(key), where)
+    elif one != other:
+        yield place
+
+
+def _must_be_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        raise ResourceError(f"the output folder {folder} must be writable, got a read-only one; give another folder")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,182 @@
+"""The memory plan: how many rows fit at once, for training and for the slabs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quietray.errors import ResourceError
+from quietray.geometry import VolumeGrid
+from quietray.scan import Scan
+
+__all__ = ["Plan", "available_memory", "plan_run", "resident_memory"]
+
+_FIXED = 350 * 2**20  # what libraries, threads and one training step take beyond the process as it starts
+_WINDOW = 16  # rows of a training window that may be targets, when not all rows fit
+_TILE_BYTES = 1200  # activations per pixel of a tile, measured for the default network
+_SMALLEST_TILE, _LARGEST_TILE = 256, 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run fits into memory.
+
+    Parameters
+    ----------
+    memory
+        Bytes that the whole process may use.
+    peak
+        Bytes that it is expected to use.
+    slabs
+        Half-open ranges of slices, in the order in which they are computed.
+    windows
+        Half-open ranges of slices that are reconstructed for training.
+    tile
+        Edge of the tiles that slices are denoised in, in pixels.
+    """
+
+    memory: int
+    peak: int
+    slabs: tuple[tuple[int, int], ...]
+    windows: tuple[tuple[int, int], ...]
+    tile: int
+
+    @property
+    def in_one_piece(self) -> bool:
+        """Whether training already holds every slice."""
+        return len(self.slabs) == 1 and self.windows == self.slabs
+
+    def describe(self) -> str:
+        """Return the plan in one sentence."""
+        rows = max(stop - start for start, stop in self.slabs)
+        trained = sum(stop - start for start, stop in self.windows)
+        return (
+            f"{len(self.slabs)} slab{'s' if len(self.slabs) > 1 else ''} of up to {rows} rows, trained on {trained} "
+            f"rows, tiles of {self.tile} pixels, about {self.peak / 2**30:.1f} of {self.memory / 2**30:.1f} GiB"
+        )
+
+
+def available_memory() -> int:
+    """Return the bytes that this process may take without swapping: free memory, or what its control group leaves.
+
+    Examples
+    --------
+    >>> available_memory() > 0
+    True
+    """
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit) as one, open(used) as other:
+                free = min(free, max(0, int(one.read()) - int(other.read())))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def resident_memory() -> int:
+    """Return the bytes that this process holds in memory now.
+
+    Examples
+    --------
+    >>> resident_memory() > 2**20
+    True
+    """
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def plan_run(
+    scan: Scan, rows: range, grid: VolumeGrid, *, parts: int, n_slices: int, memory: int | None = None, base: int = 0
+) -> Plan:
+    """Plan a run of reconstruct, split and denoise.
+
+    Parameters
+    ----------
+    scan
+        The scan; nothing is read.
+    rows
+        Detector rows to work on.
+    grid
+        Grid of the volume; only its slice matters.
+    parts
+        Reconstructions per slice.
+    n_slices
+        Slices that the network sees at once; 1 for a plain reconstruction.
+    memory
+        Bytes that the whole process may use; 60 % of the free memory by default.
+    base
+        Bytes that the process uses already.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ResourceError
+        Not even the smallest slab fits.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> beam = ParallelBeam(np.linspace(0, 3, 8), n_rows=20, n_cols=16)
+    >>> scan = Scan(np.ones((8, 20, 16), np.uint16), beam)
+    >>> plan_run(scan, range(20), beam.grid(), parts=4, n_slices=9, memory=2**30).in_one_piece
+    True
+    """
+    limit = memory if memory is not None else int(0.6 * available_memory())
+    halo = n_slices // 2
+    itemsize = np.dtype(scan.projections.dtype).itemsize
+    counts = scan.n_views * scan.n_cols * (4 + (itemsize if itemsize != 4 else 0))
+    volume = grid.n_pixels * 4 * parts
+    row = counts + volume
+    working = 6 * scan.n_views * _padded(scan.n_cols) * 4 + 8 * scan.n_rows * scan.n_cols * 4 + 4 * volume
+    tile = _LARGEST_TILE
+    while tile > _SMALLEST_TILE and tile * tile * _TILE_BYTES > 0.3 * limit:
+        tile //= 2
+    edge = min(tile + 128, max(grid.shape[1:]))
+    network = edge * edge * (_TILE_BYTES + 4 * n_slices * parts) if n_slices > 1 or parts > 1 else 0
+    fixed = base + _FIXED + working + network
+    room = (limit - fixed) // row
+    smallest = 2 * halo + 1
+    if room < min(smallest, len(rows)):
+        needed = fixed + min(smallest, len(rows)) * row
+        raise ResourceError(
+            f"the smallest slab ({min(smallest, len(rows))} rows) must fit into memory and needs "
+            f"{needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give --max-memory more, "
+            "reconstruct a smaller --region, or use fewer slices"
+        )
+    if room >= len(rows):
+        whole = ((rows.start, rows.stop),)
+        return Plan(limit, fixed + len(rows) * row, whole, whole, tile)
+    height = int(room) - 2 * halo
+    count = -(-len(rows) // height)
+    slabs = tuple(
+        (rows.start + len(rows) * k // count, rows.start + len(rows) * (k + 1) // count) for k in range(count)
+    )
+    windows = _training_windows(rows, int(room), halo)
+    tallest = max(stop - start for start, stop in slabs) + 2 * halo
+    trained = sum(stop - start for start, stop in windows)
+    peak = fixed + max(tallest * row, trained * volume + max(stop - start for start, stop in windows) * counts)
+    return Plan(limit, peak, slabs, windows, tile)
+
+
+def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int], ...]:
+    """Return evenly spread windows of rows, as many as fit with the halo that each of them needs."""
+    height = min(_WINDOW + 2 * halo, room)
+    count = max(1, min(room // height, len(rows) // height))
+    free = len(rows) - height
+    starts = [rows.start + (free * (2 * k + 1)) // (2 * count) for k in range(count)]
+    return tuple((start, start + height) for start in starts)
+
+
+def _padded(n_cols: int) -> int:
+    return int(2 ** np.ceil(np.log2(2 * n_cols)))

@@ -1,0 +1,215 @@
+"""From a raw scan to one that is ready to be reconstructed: calibrated, its axis known, its memory planned."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from quietray.detector.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
+from quietray.detector.photon_transfer import log_bias
+from quietray.detector.rotation import find_rotation_axis
+from quietray.errors import GeometryError, SettingsError
+from quietray.geometry import VolumeGrid
+from quietray.inference.denoiser import field_of_view
+from quietray.inference.output import Output, Watch
+from quietray.inference.plan import Plan, plan_run, resident_memory
+from quietray.inference.slabs import PartReconstruction
+from quietray.reconstruct.analytic import FBP
+from quietray.scan import Scan
+from quietray.types import Parts, Slice
+
+__all__ = ["Prepared", "chosen_region", "chosen_rows", "prepare", "reconstruct_windows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan that is ready to be reconstructed.
+
+    Parameters
+    ----------
+    scan
+        With its rotation axis.
+    calibration
+        Flat, dark, bad pixels, beam.
+    rows
+        Detector rows to work on.
+    grid
+        Of the volume.
+    plan
+        How the work fits into memory.
+    notes
+        What was found on the way.
+    """
+
+    scan: Scan
+    calibration: Calibration
+    rows: range
+    grid: VolumeGrid
+    plan: Plan
+    notes: tuple[str, ...]
+
+    @property
+    def weight(self) -> Slice:
+        """1 inside the field of view of all views, else 0; ``(y, x)``."""
+        axis, n_cols = self.scan.geometry.axis, self.scan.n_cols
+        return field_of_view(*self.grid.shape[1:], min(axis, n_cols - 1 - axis) + 0.5, self.grid.centre)
+
+    @property
+    def slabs(self) -> tuple[tuple[int, int], ...]:
+        """The plan's slabs as ranges of slices of the volume."""
+        return tuple((first - self.rows.start, last - self.rows.start) for first, last in self.plan.slabs)
+
+    def source(self, algorithm: FBP, n_parts: int = 1) -> PartReconstruction:
+        """Return what reconstructs bands of rows."""
+        return PartReconstruction(self.scan, self.calibration, algorithm, self.grid, n_parts)
+
+    def log_bias(self) -> tuple[tuple[float, float] | None, float]:
+        """Return the bias of the logarithm in the middle row, and the mean line integral that it adds to."""
+        middle = self.rows[len(self.rows) // 2]
+        band = slice(middle, middle + 1)
+        sinograms, _ = correct_rows(self.scan.read(band), self.calibration, band)
+        return log_bias(sinograms, self.calibration, band), float(sinograms.mean())
+
+
+def chosen_rows(text: str | None, n_rows: int) -> range:
+    """Return the detector rows in ``start:stop``, either of which may be left out.
+
+    Raises
+    ------
+    SettingsError
+        The text is not such a range.
+    GeometryError
+        The rows are not on the detector.
+
+    Examples
+    --------
+    >>> chosen_rows("55:128", 128)
+    range(55, 128)
+    """
+    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text or ":")
+    if not match:
+        raise SettingsError(f"rows must be like 55:128, got '{text}'")
+    rows = range(int(match[1] or 0), int(match[2] or n_rows))
+    if not 0 <= rows.start < rows.stop <= n_rows:
+        raise GeometryError(f"rows must lie within 0:{n_rows} and not be empty, got {rows.start}:{rows.stop}")
+    return rows
+
+
+def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
+    """Return ``(y0, y1, x0, x1)`` from ``y0:y1,x0:x1``.
+
+    Raises
+    ------
+    SettingsError
+        The text is not such a region.
+
+    Examples
+    --------
+    >>> chosen_region("100:200,50:90")
+    (100, 200, 50, 90)
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*", text)
+    if not match:
+        raise SettingsError(f"region must be like 100:300,150:400 (y0:y1,x0:x1 in pixels of the slice), got '{text}'")
+    y0, y1, x0, x1 = (int(number) for number in match.groups())
+    return y0, y1, x0, x1
+
+
+def prepare(
+    scan: Scan,
+    *,
+    correction: Correction,
+    rows: str | None,
+    region: str | None,
+    rotation_axis: float | None,
+    memory: int | None,
+    n_parts: int,
+    n_slices: int,
+    output: Output,
+    watch: Watch,
+) -> Prepared:
+    """Calibrate a scan, find its rotation axis, plan its memory.
+
+    Parameters
+    ----------
+    scan
+        As read.
+    correction
+        How radiographs are corrected.
+    rows, region
+        What to reconstruct, as text; None is all.
+    rotation_axis
+        Column of the axis; None finds it, unless the scan knows it.
+    memory
+        Bytes that the process may use.
+    n_parts, n_slices
+        Subsets per slice, and slices that the network sees.
+    output
+        Keeps the plan, so that a resumed run has the same one.
+    watch
+        Told what is found.
+
+    Raises
+    ------
+    QuietrayError
+        The scan, the choice or the memory does not allow it.
+    """
+    chosen = chosen_rows(rows, scan.n_rows)
+    with watch.stage("calibrating"):
+        calibration = calibrate(scan, correction)
+        notes = (*scan.notes, *calibration.notes)
+        if rotation_axis is not None:
+            scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
+        elif scan.geometry.rotation_axis is not None:
+            said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
+        else:
+            found = find_rotation_axis(scan, calibration)
+            scan = scan.with_axis(found.column)
+            said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
+    grid = scan.geometry.rows(len(chosen)).grid(chosen_region(region))
+    kept = output.decide(
+        "plan",
+        lambda: asdict(
+            plan_run(scan, chosen, grid, parts=n_parts, n_slices=n_slices, memory=memory, base=resident_memory())
+        ),
+    )
+    ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
+    plan = Plan(**{**kept, **ranges})
+    for note in (*notes, said, f"Plan: {plan.describe()}."):
+        watch.note(note)
+    prepared = Prepared(scan, calibration, chosen, grid, plan, (*notes, said))
+    if not prepared.weight.any():
+        raise GeometryError("the region must hold voxels that all views see, got one outside the field of view")
+    return prepared
+
+
+def reconstruct_windows(prepared: Prepared, source: PartReconstruction, watch: Watch) -> tuple[Parts, RowCounts]:
+    """Return the reconstructions ``(part, z, y, x)`` of the training windows, one after the other.
+
+    Parameters
+    ----------
+    prepared
+        The scan and its plan.
+    source
+        Reconstructs the parts.
+    watch
+        Told the progress.
+
+    Returns
+    -------
+    parts, changed
+        The reconstructions, and what correcting changed.
+    """
+    windows = prepared.plan.windows
+    total = sum(stop - start for start, stop in windows)
+    parts = np.empty((source.n_parts, total, *prepared.grid.shape[1:]), np.float32)
+    done, changed = 0, RowCounts()
+    with watch.stage("reconstructing", total) as advance:
+        for start, stop in windows:
+            changed += source.into(parts[:, done : done + stop - start], slice(start, stop), advance)
+            done += stop - start
+    return parts, changed

@@ -1,0 +1,183 @@
+"""What a finished run hands back: the volume, the figures, the pictures of the report."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.detector.correct import RowCounts
+from quietray.inference.denoiser import Denoiser
+from quietray.inference.evidence import Evidence
+from quietray.inference.slabs import SlabRecord
+from quietray.metrics.image import psnr
+from quietray.training.loop import Fitted, Progress
+from quietray.types import Slice
+
+__all__ = ["Gathered", "Result", "figures", "gather", "histogram_edges", "peak_memory", "percentile", "versions"]
+
+_BINS = 400
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished run.
+
+    Parameters
+    ----------
+    volume
+        ``(z, y, x)``; lazy where it lies on disk.
+    denoiser
+        The trained method.
+    metrics
+        What ``metrics.json`` holds.
+    warnings, notes
+        Sentences for the user.
+    gathered
+        Cuts and histograms, noisy and denoised.
+    history
+        The judgements of the training.
+    folder
+        Where everything lies, or None.
+    """
+
+    volume: Any
+    denoiser: Denoiser
+    metrics: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    gathered: Gathered
+    history: tuple[Progress, ...]
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """The records of all slabs, put together.
+
+    Parameters
+    ----------
+    cuts
+        Noisy and denoised planes through the middle: ``axial``, ``coronal``, ``sagittal``.
+    edges
+        Of the histograms' bins.
+    counts_before, counts_after
+        Histograms.
+    sums
+        Sum of the noisy and of the denoised volume inside the field of view.
+    changed
+        What correcting changed.
+    """
+
+    cuts: dict[str, tuple[Slice, Slice]]
+    edges: Float[np.ndarray, " edge"]
+    counts_before: np.ndarray
+    counts_after: np.ndarray
+    sums: Float[np.ndarray, 2]
+    changed: RowCounts
+
+
+def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gathered:
+    """Put the records of all slabs together."""
+    cuts = {}
+    for name in ("axial", "coronal", "sagittal"):
+        pieces = [(record.before[name], record.after[name]) for record in records if name in record.before]
+        before, after = zip(*pieces, strict=True)
+        cuts[name] = (np.concatenate(before), np.concatenate(after))
+    # a slab and its halo are corrected together, so that rows in a halo count twice; shares stay right
+    return Gathered(
+        cuts,
+        edges,
+        np.sum([record.counts_before for record in records], axis=0),
+        np.sum([record.counts_after for record in records], axis=0),
+        np.sum([record.sums for record in records], axis=0),
+        sum((record.changed for record in records), start=RowCounts()),
+    )
+
+
+def histogram_edges(denoiser: Denoiser) -> Float[np.ndarray, " edge"]:
+    """Return the bins' edges: the scale of the data with as much again on either side."""
+    low, high = denoiser.scale.low, denoiser.scale.high
+    return np.linspace(low - (high - low), high + (high - low), _BINS + 1)
+
+
+def percentile(counts: np.ndarray, edges: np.ndarray, share: float) -> float:
+    """Return the value below which `share` of a histogram lies.
+
+    Examples
+    --------
+    >>> percentile(np.array([1, 1, 2]), np.array([0.0, 1.0, 2.0, 3.0]), 0.5)
+    2.0
+    """
+    cumulative = np.concatenate([[0.0], np.cumsum(counts)]) / max(1, counts.sum())
+    return float(np.interp(share, cumulative, edges))
+
+
+def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted) -> dict[str, Any]:
+    """Return the numbers of a run that its data speak of; JSON."""
+    low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
+    before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
+    changed = gathered.changed
+    return {
+        "estimate": {
+            "psnr_noisy_db": _finite(psnr(evidence.noise, high - low)),
+            "psnr_db": _finite(psnr(evidence.error, high - low)),
+            "psnr_gain_db": _finite(evidence.gain),
+            "rmse_noisy": _finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
+            "rmse": _finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
+            "data_range": high - low,
+            "data_range_is": "0.5 to 99.5 percentile of the denoised volume",
+            "domain": "held-out rows of the volume, each judged by the angular subset that it was not computed from",
+            "residual_correlation_of_subsets": evidence.correlation,
+        },
+        "volume": {
+            "mean_noisy": before,
+            "mean": after,
+            "relative_change_of_mean": _finite((after - before) / before if before else float("nan")),
+        },
+        "correction": {name: getattr(changed, name) / max(1, changed.total) for name in ("zingers", "bad", "floored")},
+        "training": {
+            "steps": fitted.history[-1].step if fitted.history else 0,
+            "best_step": fitted.best.step,
+            "seconds": fitted.history[-1].seconds if fitted.history else 0.0,
+            "seconds_per_step": fitted.seconds_per_step,
+            "stopped": fitted.stopped,
+            "history": [asdict(progress) for progress in fitted.history],
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on.
+
+    Examples
+    --------
+    >>> "torch" in versions()
+    True
+    """
+    names = ("quietray", "torch", "lightning-fabric", "astra-toolbox", "algotom", "numpy", "scipy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes.
+
+    Examples
+    --------
+    >>> peak_memory() > 2**20
+    True
+    """
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

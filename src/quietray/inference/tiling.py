@@ -1,0 +1,54 @@
+"""Large slices in tiles: the same numbers as in one piece, in less memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from quietray.splits.base import Network
+
+__all__ = ["tiled"]
+
+
+def tiled(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> Tensor:
+    """Apply a network tile by tile.
+
+    Every tile sees as much around it as the receptive field reaches and starts on a multiple of the network's stride,
+    so that pooling falls on the same pixels as in the whole slice.
+
+    Parameters
+    ----------
+    network
+        Maps ``(batch, channel, y, x)`` to ``(batch, 1, y, x)``.
+    x
+        Slices.
+    tile
+        Edge of the part of a tile that is kept, in pixels; rounded up to a multiple of `stride`.
+    radius, stride
+        Receptive field and alignment of the network.
+
+    Returns
+    -------
+    Tensor
+        ``(batch, 1, y, x)``.
+
+    Examples
+    --------
+    >>> x = torch.rand(1, 1, 50, 70)
+    >>> bool((tiled(lambda part: part * 2, x, 16, 3, 4) == x * 2).all())
+    True
+    """
+    height, width = x.shape[-2:]
+    tile = -(-tile // stride) * stride
+    if tile >= height and tile >= width:
+        return network(x)
+    halo = -(-radius // stride) * stride
+    out = x.new_empty((x.shape[0], 1, height, width), dtype=torch.float32)
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            y0, x0 = max(0, top - halo), max(0, left - halo)
+            y1, x1 = min(height, top + tile + halo), min(width, left + tile + halo)
+            done = network(x[..., y0:y1, x0:x1])
+            bottom, right = min(height, top + tile), min(width, left + tile)
+            out[..., top:bottom, left:right] = done[..., top - y0 : bottom - y0, left - x0 : right - x0]
+    return out

@@ -1,0 +1,1 @@
+"""Image quality with a reference, without one, and diagnostics of the residual."""

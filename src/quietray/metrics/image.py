@@ -1,0 +1,133 @@
+"""Image quality against a reference; the range, the mask and the reference always stand beside the figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from quietray.errors import GeometryError
+from quietray.types import Slice, Volume
+
+__all__ = ["Comparison", "compare", "disc", "psnr"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a volume is from a reference.
+
+    Parameters
+    ----------
+    psnr
+        Peak signal-to-noise ratio in dB.
+    ssim
+        Mean structural similarity over slices, Gaussian window of sd 1.5.
+    rmse
+        Root mean squared error, in the volume's unit.
+    bias
+        Mean difference, in the volume's unit.
+    data_range
+        The range that PSNR and SSIM use.
+    mask
+        The pixels that were compared, in words.
+    """
+
+    psnr: float
+    ssim: float
+    rmse: float
+    bias: float
+    data_range: float
+    mask: str
+
+
+def psnr(mse: float, data_range: float) -> float:
+    """Return the PSNR in dB of a mean squared error; not a number where the error is not positive.
+
+    Examples
+    --------
+    >>> psnr(0.01, 1.0)
+    20.0
+    """
+    if not (mse > 0 and data_range > 0):
+        return float("nan") if mse != 0 else float("inf")
+    return float(10 * np.log10(data_range**2 / mse))
+
+
+def disc(n_y: int, n_x: int, radius: float = 1.0, centre: tuple[float, float] = (0.0, 0.0)) -> Bool[np.ndarray, "y x"]:
+    """Return the pixels within `radius` half-widths of the middle, the field of view of a scan.
+
+    Parameters
+    ----------
+    n_y, n_x
+        Size of the slice.
+    radius
+        In half-widths of the slice.
+    centre
+        Middle of the disc, ``(y, x)`` in pixels right of and below the middle of the slice.
+
+    Examples
+    --------
+    >>> round(float(disc(100, 100).mean()), 2)
+    0.78
+    """
+    y = np.arange(n_y)[:, None] - (n_y - 1) / 2 - centre[0]
+    x = np.arange(n_x)[None, :] - (n_x - 1) / 2 - centre[1]
+    return np.asarray(np.hypot(y, x) <= radius * n_x / 2)
+
+
+def compare(
+    volume: Volume,
+    reference: Volume,
+    *,
+    data_range: float | None = None,
+    mask: Bool[np.ndarray, "y x"] | None = None,
+    mask_name: str = "all pixels",
+) -> Comparison:
+    """Compare a volume with a reference.
+
+    Parameters
+    ----------
+    volume, reference
+        ``(z, y, x)``, in the same unit.
+    data_range
+        Range for PSNR and SSIM; max - min of the reference by default.
+    mask
+        Pixels ``(y, x)`` of every slice to compare; all by default.
+    mask_name
+        The mask in words, for the record.
+
+    Raises
+    ------
+    GeometryError
+        The shapes differ.
+
+    Examples
+    --------
+    >>> reference = np.random.default_rng(0).random((2, 16, 16), dtype=np.float32)
+    >>> compare(reference + np.float32(0.1), reference, data_range=1.0).rmse.__round__(3)
+    0.1
+    """
+    from skimage.metrics import structural_similarity
+
+    if volume.shape != reference.shape:
+        raise GeometryError(
+            f"the volume must have the reference's shape {reference.shape}, got {volume.shape}; "
+            "compare the same rows and region"
+        )
+    span = float(reference.max() - reference.min()) if data_range is None else data_range
+    chosen: Slice = np.ones(volume.shape[1:], bool) if mask is None else mask
+    squares = bias = similarity = 0.0
+    for one, other in zip(volume, reference, strict=True):
+        difference = (one - other)[chosen].astype(np.float64)
+        squares += float((difference**2).sum())
+        bias += float(difference.sum())
+        window = min(11, *[size - (size + 1) % 2 for size in one.shape])
+        if window >= 3:
+            _, full = structural_similarity(
+                one, other, data_range=span, gaussian_weights=window >= 11, win_size=window, full=True
+            )
+            similarity += float(full[chosen].mean())
+    count = int(chosen.sum()) * len(volume)
+    mse = squares / count
+    return Comparison(psnr(mse, span), similarity / len(volume), float(np.sqrt(mse)), bias / count, span, mask_name)

@@ -1,0 +1,1 @@
+"""Networks for two-dimensional images, each a plain ``torch.nn.Module``."""

@@ -1,0 +1,192 @@
+"""Projectors through the ASTRA toolbox (GPL-3, imported at run time).
+
+Slices of a parallel-beam scan are independent and ASTRA releases the interpreter lock, so they run in a thread pool.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from quietray.errors import GeometryError, ResourceError
+from quietray.geometry import ParallelBeam, VolumeGrid
+from quietray.operators.linear import LinearOperator
+
+__all__ = ["ParallelProjector", "n_threads", "require_gpu"]
+
+
+def n_threads() -> int:
+    """Return the number of processors that this process may use.
+
+    Examples
+    --------
+    >>> n_threads() >= 1
+    True
+    """
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1))
+
+
+def _astra() -> ModuleType:
+    import astra
+
+    return astra  # type: ignore[no-any-return]
+
+
+def require_gpu(what: str) -> None:
+    """Raise unless ASTRA can use a GPU.
+
+    ASTRA without a GPU ends the whole process in a 3-D call, so every such call asks here first.
+
+    Raises
+    ------
+    ResourceError
+        There is no usable CUDA device.
+
+    Examples
+    --------
+    >>> require_gpu("cone-beam projection")  # doctest: +SKIP
+    """
+    if not _astra().use_cuda():
+        raise ResourceError(
+            f"{what} through ASTRA must have a CUDA GPU, got a machine without one; use a parallel-beam geometry or "
+            "run it where a GPU is"
+        )
+
+
+class ParallelProjector(LinearOperator):
+    """Parallel-beam projection of a stack of slices: volume ``(z, y, x)`` to sinograms ``(row, view, col)``.
+
+    The unit of the line integrals is the unit of the volume times the voxel size (pixels, when it is unknown).
+
+    Parameters
+    ----------
+    geometry
+        Beam; ``geometry.n_rows`` is the number of slices.
+    grid
+        Voxels; defaults to slices as large as the detector is wide, around the rotation axis.
+    interpolation
+        ASTRA's CPU projector: ``linear`` (Joseph), ``line`` (Siddon) or ``strip`` (area).
+    threads
+        Slices worked on at once; all processors by default.
+
+    Raises
+    ------
+    GeometryError
+        The grid does not have one slice per detector row.
+
+    Examples
+    --------
+    >>> A = ParallelProjector(ParallelBeam(np.linspace(0, np.pi, 4, endpoint=False), n_rows=1, n_cols=8))
+    >>> A.domain_shape, A.range_shape
+    ((1, 8, 8), (1, 4, 8))
+    """
+
+    def __init__(
+        self,
+        geometry: ParallelBeam,
+        grid: VolumeGrid | None = None,
+        interpolation: str = "linear",
+        threads: int | None = None,
+    ) -> None:
+        self.geometry = geometry
+        self.grid = grid or geometry.grid()
+        self.interpolation = interpolation
+        self.threads = threads or n_threads()
+        if self.grid.shape[0] != geometry.n_rows:
+            raise GeometryError(
+                f"the grid must have one slice per detector row ({geometry.n_rows}), got {self.grid.shape[0]}"
+            )
+
+    @property
+    def domain_shape(self) -> tuple[int, ...]:
+        """``(z, y, x)``."""
+        return self.grid.shape
+
+    @property
+    def range_shape(self) -> tuple[int, ...]:
+        """``(row, view, col)``."""
+        return (self.geometry.n_rows, self.geometry.n_views, self.geometry.n_cols)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Project every slice."""
+        return self._each_slice(x, np.empty(self.range_shape, np.float32), self._project)
+
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Backproject every sinogram."""
+        return self._each_slice(y, np.empty(self.domain_shape, np.float32), self._backproject)
+
+    def matrix(self) -> Any:
+        """Return one slice's projection as a scipy sparse matrix ``(view * col, y * x)``, without the voxel size."""
+        astra = _astra()
+        with _Projector(self) as projector:
+            handle = astra.projector.matrix(projector)
+            matrix = astra.matrix.get(handle)
+            astra.matrix.delete(handle)
+        return matrix
+
+    @cached_property
+    def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """ASTRA's projection and volume geometry of one slice, in pixels."""
+        astra = _astra()
+        angles, n_cols = self.geometry.angles, self.geometry.n_cols
+        middle = (n_cols - 1) / 2 - self.geometry.axis
+        cos, sin = np.cos(angles), np.sin(angles)
+        vectors = np.stack([sin, -cos, middle * cos, middle * sin, cos, sin], axis=1)
+        _, n_y, n_x = self.grid.shape
+        y, x = self.grid.centre
+        volume = astra.create_vol_geom(n_y, n_x, x - n_x / 2, x + n_x / 2, y - n_y / 2, y + n_y / 2)
+        return astra.create_proj_geom("parallel_vec", n_cols, vectors), volume
+
+    def _each_slice(
+        self, source: np.ndarray, out: np.ndarray, work: Callable[[np.ndarray, np.ndarray], None]
+    ) -> np.ndarray:
+        if len(out) == 1:
+            work(source[0], out[0])
+        else:
+            with ThreadPoolExecutor(min(self.threads, len(out))) as pool:
+                list(pool.map(work, source, out))
+        out *= np.float32(self.grid.voxel_size or 1.0)
+        return out
+
+    def _project(self, volume: np.ndarray, sinogram: np.ndarray) -> None:
+        self._run("FP", volume, sinogram)
+
+    def _backproject(self, sinogram: np.ndarray, volume: np.ndarray) -> None:
+        self._run("BP", volume, sinogram)
+
+    def _run(self, kind: str, volume: np.ndarray, sinogram: np.ndarray) -> None:
+        astra = _astra()
+        proj_geom, vol_geom = self._geometries
+        with _Projector(self) as projector:
+            volume_id = astra.data2d.link("-vol", vol_geom, volume)
+            sinogram_id = astra.data2d.link("-sino", proj_geom, sinogram)
+            settings = astra.astra_dict(kind)
+            settings["ProjectorId"] = projector
+            settings["ProjectionDataId"] = sinogram_id
+            settings["VolumeDataId" if kind == "FP" else "ReconstructionDataId"] = volume_id
+            algorithm = astra.algorithm.create(settings)
+            try:
+                astra.algorithm.run(algorithm)
+            finally:
+                astra.algorithm.delete(algorithm)
+                astra.data2d.delete([volume_id, sinogram_id])
+
+
+class _Projector:
+    """ASTRA's handle of a CPU projector, deleted on the way out."""
+
+    def __init__(self, operator: ParallelProjector) -> None:
+        self._operator = operator
+
+    def __enter__(self) -> int:
+        self._id = int(_astra().create_projector(self._operator.interpolation, *self._operator._geometries))
+        return self._id
+
+    def __exit__(self, *exception: object) -> None:
+        _astra().projector.delete(self._id)

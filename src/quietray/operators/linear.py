@@ -1,0 +1,103 @@
+"""Linear operators: ``A(x)``, ``A.T(y)``; the adjoint is the gradient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quietray.errors import GeometryError
+
+__all__ = ["Adjoint", "LinearOperator"]
+
+
+class LinearOperator(ABC):
+    """A linear map between arrays of fixed shapes, with its exact adjoint.
+
+    Numpy arrays go in and out as numpy arrays.  Torch tensors go in and out as tensors that carry gradients: the
+    gradient of ``A(x)`` is ``A.T`` applied to the incoming gradient.
+    """
+
+    @property
+    @abstractmethod
+    def domain_shape(self) -> tuple[int, ...]:
+        """Shape of what ``A`` takes."""
+
+    @property
+    @abstractmethod
+    def range_shape(self) -> tuple[int, ...]:
+        """Shape of what ``A`` returns."""
+
+    @abstractmethod
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Apply the operator to a float32 array of `domain_shape`."""
+
+    @abstractmethod
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Apply the adjoint to a float32 array of `range_shape`."""
+
+    @property
+    def T(self) -> LinearOperator:
+        """The adjoint as an operator."""
+        return Adjoint(self)
+
+    def __call__(self, x: Any) -> Any:
+        """Apply the operator to a numpy array or a torch tensor of `domain_shape`; the same kind comes back."""
+        if tuple(x.shape) != self.domain_shape:
+            raise GeometryError(f"the operator's input must have shape {self.domain_shape}, got {tuple(x.shape)}")
+        if isinstance(x, Tensor):
+            return _Apply.apply(x, self)  # type: ignore[no-untyped-call]
+        return self.forward(np.ascontiguousarray(x, dtype=np.float32))
+
+
+class Adjoint(LinearOperator):
+    """The adjoint of an operator.
+
+    Parameters
+    ----------
+    operator
+        The operator whose adjoint this is; ``Adjoint(A).T`` is ``A`` again.
+    """
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self._operator = operator
+
+    @property
+    def domain_shape(self) -> tuple[int, ...]:
+        """Range of the operator."""
+        return self._operator.range_shape
+
+    @property
+    def range_shape(self) -> tuple[int, ...]:
+        """Domain of the operator."""
+        return self._operator.domain_shape
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Apply the operator's adjoint."""
+        return self._operator.adjoint(x)
+
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Apply the operator itself."""
+        return self._operator.forward(y)
+
+    @property
+    def T(self) -> LinearOperator:
+        """The operator itself."""
+        return self._operator
+
+
+class _Apply(torch.autograd.Function):
+    """Apply an operator to a tensor; the backward pass applies the adjoint, which is differentiable again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, operator: LinearOperator) -> Tensor:
+        ctx.operator = operator
+        out = operator.forward(np.ascontiguousarray(x.detach().cpu().float().numpy()))
+        return torch.from_numpy(out).to(device=x.device, dtype=x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator.T(gradient), None

@@ -1,0 +1,1 @@
+"""From projections to volumes: analytic, iterative and variational algorithms."""

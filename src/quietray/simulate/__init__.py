@@ -1,0 +1,1 @@
+"""Phantoms, noise and whole scans whose truth is known."""

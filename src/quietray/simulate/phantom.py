@@ -1,0 +1,248 @@
+"""Phantoms whose line integrals are known in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+
+from quietray.errors import SettingsError
+from quietray.geometry import ParallelBeam, VolumeGrid
+from quietray.types import Radiographs, Volume
+
+__all__ = ["Foam"]
+
+Spheres = Float[np.ndarray, "sphere 4"]
+
+
+@dataclass(frozen=True, eq=False)
+class Foam:
+    """A cylinder with non-overlapping spherical voids; lengths in units of half the detector's width.
+
+    The cylinder stands on the rotation axis and reaches beyond the detector, above and below.
+
+    Parameters
+    ----------
+    spheres
+        ``(sphere, 4)``: x, y, z and radius of each void.
+    radius
+        Radius of the cylinder.
+
+    Notes
+    -----
+    Foam phantoms as a test of tomography: Pelt, Hendriksen & Batenburg (2022), doi:10.1107/S1600577521011322.
+
+    Examples
+    --------
+    >>> foam = Foam.packed(100, height=0.5, rng=np.random.default_rng(0))
+    >>> foam.spheres.shape
+    (100, 4)
+    """
+
+    spheres: Spheres
+    radius: float = 0.9
+
+    @classmethod
+    def packed(
+        cls,
+        n_spheres: int,
+        height: float,
+        rng: np.random.Generator,
+        *,
+        largest: float = 0.2,
+        smallest: float = 0.005,
+        radius: float = 0.9,
+    ) -> Foam:
+        """Pack `n_spheres` voids into a cylinder of half-height `height`, largest first.
+
+        Each round tries many random centres at once.  A void takes all the room it has, up to a size that shrinks from
+        round to round, so that gaps between large voids fill with small ones.
+
+        Raises
+        ------
+        SettingsError
+            The voids do not fit.
+        """
+        if n_spheres < 1 or not 0 < smallest <= largest < radius:
+            raise SettingsError(
+                f"a foam must have at least one sphere and 0 < smallest <= largest < radius, got {n_spheres} spheres, "
+                f"{smallest}, {largest}, {radius}"
+            )
+        found = np.empty((0, 4))
+        ceiling = largest
+        while len(found) < n_spheres:
+            fresh = _fitting(found, ceiling, smallest, height, radius, rng)
+            if len(fresh) < 8:
+                ceiling *= 0.85
+            if ceiling < smallest:
+                raise SettingsError(
+                    f"{n_spheres} spheres must fit into the cylinder, got room for {len(found)}; ask for fewer or "
+                    "for smaller ones"
+                )
+            found = np.concatenate([found, fresh])
+        return cls(found[:n_spheres], radius)
+
+    def project(self, geometry: ParallelBeam, *, supersampling: int = 2, rows: slice = slice(None)) -> Radiographs:
+        """Return the line integrals ``(view, row, col)`` in detector pixels, each averaged over sub-rays.
+
+        Parameters
+        ----------
+        geometry
+            Beam; the middle row is at z = 0 and the axis at ``geometry.axis``.
+        supersampling
+            Rays per pixel in each direction.
+        rows
+            Detector rows to project.
+        """
+        chosen = range(geometry.n_rows)[rows]
+        out = np.empty((geometry.n_views, len(chosen), geometry.n_cols), np.float32)
+        _project(
+            self.spheres,
+            self.radius,
+            geometry.angles,
+            geometry.axis,
+            geometry.n_cols / 2,
+            chosen.start - (geometry.n_rows - 1) / 2,
+            supersampling,
+            out,
+        )
+        return out
+
+    def volume(self, grid: VolumeGrid, *, supersampling: int = 2, n_cols: int | None = None) -> Volume:
+        """Return the attenuation ``(z, y, x)``, 1 inside the material, averaged over `supersampling` ** 3 points.
+
+        Parameters
+        ----------
+        grid
+            Voxels; the middle slice is at z = 0.
+        supersampling
+            Points per voxel in each direction.
+        n_cols
+            Width of the detector that sets the scale; the grid's width by default.
+        """
+        out = np.zeros(grid.shape, np.float32)
+        _voxelise(self.spheres, self.radius, (n_cols or grid.shape[2]) / 2, grid.centre, supersampling, out)
+        return out
+
+
+def _fitting(
+    found: np.ndarray, ceiling: float, smallest: float, height: float, radius: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return random spheres that fit between those `found` and between each other, none larger than `ceiling`."""
+    tries = 4096
+    polar = rng.uniform(0, 2 * np.pi, tries)
+    distance = radius * np.sqrt(rng.uniform(0, 1, tries))
+    centres = np.stack(
+        [distance * np.cos(polar), distance * np.sin(polar), rng.uniform(-height, height, tries)], axis=1
+    )
+    room = np.minimum(radius - distance, ceiling)
+    if len(found):
+        near, index = cKDTree(found[:, :3]).query(centres, k=min(16, len(found)))
+        near, index = np.atleast_2d(near.T).T, np.atleast_2d(index.T).T
+        room = np.minimum(room, (near - found[index, 3]).min(axis=1))
+        largest = found[:, 3].max()
+        hidden = near[:, -1] < room + largest  # a big sphere may lie beyond the neighbours that were looked at
+        if len(found) > 16 and hidden.any():
+            big = found[found[:, 3] > 0.5 * ceiling]
+            if len(big):
+                gaps = np.linalg.norm(centres[hidden, None] - big[None, :, :3], axis=2) - big[:, 3]
+                room[hidden] = np.minimum(room[hidden], gaps.min(axis=1))
+    fits = room >= max(smallest, 0.75 * ceiling)
+    spheres = np.column_stack([centres[fits], room[fits]])
+    return _without_conflicts(spheres)
+
+
+def _without_conflicts(spheres: np.ndarray) -> np.ndarray:
+    """Keep the spheres that touch no earlier one."""
+    if len(spheres) < 2:
+        return spheres
+    keep = np.ones(len(spheres), bool)
+    pairs = cKDTree(spheres[:, :3]).query_pairs(2 * spheres[:, 3].max(), output_type="ndarray")
+    gap = np.linalg.norm(spheres[pairs[:, 0], :3] - spheres[pairs[:, 1], :3], axis=1)
+    touching = pairs[gap < spheres[pairs[:, 0], 3] + spheres[pairs[:, 1], 3]]
+    for first, second in touching[np.lexsort((touching[:, 1], touching[:, 0]))]:
+        if keep[first]:
+            keep[second] = False
+    return spheres[keep]
+
+
+@numba.njit(cache=True, parallel=True, fastmath=True)
+def _project(
+    spheres: np.ndarray,
+    radius: float,
+    angles: np.ndarray,
+    axis: float,
+    scale: float,
+    first_row: float,
+    supersampling: int,
+    out: np.ndarray,
+) -> None:
+    """Add the chord of the cylinder and take away those of the spheres; lengths in detector pixels."""
+    n_views, n_rows, n_cols = out.shape
+    n_sub = supersampling
+    for view in numba.prange(n_views):
+        cos, sin = np.cos(angles[view]), np.sin(angles[view])
+        cylinder = radius * scale
+        for col in range(n_cols):
+            chord = 0.0
+            for i in range(n_sub):
+                u = col + (i + 0.5) / n_sub - 0.5 - axis
+                chord += 2 * np.sqrt(max(cylinder * cylinder - u * u, 0.0))
+            out[view, :, col] = chord / n_sub
+        for index in range(spheres.shape[0]):
+            u0 = (spheres[index, 0] * cos + spheres[index, 1] * sin) * scale + axis
+            v0 = -spheres[index, 2] * scale - first_row
+            r = spheres[index, 3] * scale
+            for row in range(max(0, int(np.floor(v0 - r))), min(n_rows, int(np.ceil(v0 + r)) + 1)):
+                for col in range(max(0, int(np.floor(u0 - r))), min(n_cols, int(np.ceil(u0 + r)) + 1)):
+                    chord = 0.0
+                    for i in range(n_sub):
+                        dv = row + (i + 0.5) / n_sub - 0.5 - v0
+                        for j in range(n_sub):
+                            du = col + (j + 0.5) / n_sub - 0.5 - u0
+                            chord += 2 * np.sqrt(max(r * r - du * du - dv * dv, 0.0))
+                    out[view, row, col] -= chord / (n_sub * n_sub)
+
+
+@numba.njit(cache=True, parallel=True, fastmath=True)
+def _voxelise(
+    spheres: np.ndarray,
+    radius: float,
+    scale: float,
+    centre: tuple[float, float],
+    supersampling: int,
+    out: np.ndarray,
+) -> None:
+    """Set each voxel to the share of its sample points that lie in the material."""
+    n_z, n_y, n_x = out.shape
+    n_sub = supersampling
+    weight = 1.0 / n_sub**3
+    for z in numba.prange(n_z):
+        for k in range(n_sub):
+            height = (n_z - 1) / 2 - (z + (k + 0.5) / n_sub - 0.5)
+            for row in range(n_y):
+                for i in range(n_sub):
+                    y = centre[0] + (n_y - 1) / 2 - (row + (i + 0.5) / n_sub - 0.5)
+                    for col in range(n_x):
+                        for j in range(n_sub):
+                            x = centre[1] + col + (j + 0.5) / n_sub - 0.5 - (n_x - 1) / 2
+                            if x * x + y * y <= (radius * scale) ** 2:
+                                out[z, row, col] += weight
+            for index in range(spheres.shape[0]):
+                r = spheres[index, 3] * scale
+                dz = height - spheres[index, 2] * scale
+                if abs(dz) >= r:
+                    continue
+                x0 = spheres[index, 0] * scale - centre[1] + (n_x - 1) / 2
+                y0 = centre[0] + (n_y - 1) / 2 - spheres[index, 1] * scale
+                for row in range(max(0, int(y0 - r) - 1), min(n_y, int(y0 + r) + 3)):
+                    for col in range(max(0, int(x0 - r) - 1), min(n_x, int(x0 + r) + 3)):
+                        for i in range(n_sub):
+                            dy = row + (i + 0.5) / n_sub - 0.5 - y0
+                            for j in range(n_sub):
+                                dx = col + (j + 0.5) / n_sub - 0.5 - x0
+                                if dx * dx + dy * dy + dz * dz < r * r:
+                                    out[z, row, col] -= weight

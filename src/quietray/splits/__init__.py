@@ -1,0 +1,1 @@
+"""Self-supervised methods, each a rule that makes two independent views of one measurement."""
