@@ -1,0 +1,190 @@
+"""Looking at scans and volumes: what is in them, how far they are from the truth, and simulated ones."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quietray.errors import FormatError, ResourceError
+from quietray.geometry import ParallelBeam
+from quietray.inference.plan import plan_run
+from quietray.inference.prepare import chosen_rows
+from quietray.io import read, read_volume, write_scan
+from quietray.metrics.image import compare, disc
+from quietray.operators.astra import ParallelProjector
+from quietray.reconstruct.analytic import FBP
+from quietray.scan import Scan
+from quietray.settings import parse_bytes
+from quietray.simulate.acquire import acquire
+from quietray.simulate.noise import Scintillator
+from quietray.simulate.phantom import Foam
+from quietray.types import Volume
+
+__all__ = ["describe", "evaluate", "simulate_foam"]
+
+
+def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
+    """Return what is in a scan, and how a run would fit into memory, as text by name.
+
+    Parameters
+    ----------
+    scan
+        Nothing but its geometry and shapes is looked at.
+    max_memory
+        Memory to plan with.
+
+    Examples
+    --------
+    >>> beam = ParallelBeam(np.linspace(0, np.pi, 8, endpoint=False), n_rows=2, n_cols=5)
+    >>> describe(Scan(np.ones((8, 2, 5), np.uint16), beam))["projections"]
+    '8 views of 2 x 5, uint16, 0.0 MB'
+    """
+    geometry = scan.geometry
+    degrees = np.rad2deg(geometry.angles)
+
+    def frames(stack: Any) -> str:
+        return "none" if stack is None else f"{stack.shape[0]} frames, {np.dtype(stack.dtype)}"
+
+    try:
+        memory = parse_bytes(max_memory) if max_memory else None
+        plan = plan_run(scan, range(scan.n_rows), geometry.grid(), parts=4, n_slices=9, memory=memory).describe()
+    except ResourceError as error:
+        plan = str(error)
+    facts = {
+        "format": scan.provenance.get("format", "not known"),
+        "projections": f"{scan.n_views} views of {scan.n_rows} x {scan.n_cols}, "
+        f"{np.dtype(scan.projections.dtype)}, {scan.nbytes / 1e6:.1f} MB",
+        "angles": f"{degrees[0]:.3f} to {degrees[-1]:.3f} degrees, step {_step(degrees)}, "
+        f"covering {np.rad2deg(geometry.coverage):.1f}",
+        "flats": frames(scan.flats),
+        "darks": frames(scan.darks),
+        "pixel size": "not known" if geometry.pixel_size is None else f"{geometry.pixel_size:g} mm",
+        "exposure": "not known" if scan.exposure is None else f"{scan.exposure:g} s",
+        "rotation axis": "to be found" if geometry.rotation_axis is None else f"column {geometry.rotation_axis:.2f}",
+        "sample": scan.provenance.get("sample", "not known"),
+        "truth": "included" if scan.truth is not None else "none, as usual",
+        "memory plan": plan,
+    }
+    return facts | {f"note {index}": note for index, note in enumerate(scan.notes, 1)}
+
+
+def _step(degrees: np.ndarray) -> str:
+    steps = np.diff(degrees)
+    typical = float(np.median(steps))
+    even = np.allclose(steps, typical, atol=0.05 * abs(typical))
+    return f"{typical:.4g}" if even else f"{typical:.4g} (uneven)"
+
+
+def evaluate(
+    result: Path,
+    reference: Path,
+    *,
+    against: str = "clean-fbp",
+    rows: str | None = None,
+    radius: float = 0.97,
+    data_range: float | None = None,
+) -> dict[str, Any]:
+    """Compare a volume with a reference.
+
+    Parameters
+    ----------
+    result
+        Volume on disk.
+    reference
+        Volume on disk, or a simulated scan.
+    against
+        In a simulated scan, ``clean-fbp`` is the reconstruction (Ram-Lak, known axis) of its noise-free projections,
+        ``phantom`` the phantom on the voxel grid.
+    rows
+        Slices of the reference that the result holds.
+    radius
+        Only voxels within this share of the half-width count.
+    data_range
+        Range of PSNR and SSIM.
+
+    Returns
+    -------
+    dict
+        The figures, and in words what they were computed from; JSON.
+
+    Raises
+    ------
+    QuietrayError
+        A file cannot be read, or the shapes differ.
+    """
+    volume = read_volume(result)
+    name, truth = _reference(reference, against, rows)
+    n_y, n_x = truth.shape[1:]
+    mask = disc(n_y, n_x, radius) if radius < 2 else np.ones((n_y, n_x), bool)
+    inside = truth[:, mask]
+    span = float(inside.max() - inside.min()) if data_range is None else data_range
+    words = f"disc of {radius:g} half-widths" if radius < 2 else "all voxels"
+    found = compare(np.asarray(volume), truth, data_range=span, mask=mask, mask_name=words)
+    figures = asdict(found)
+    figures["psnr_db"] = figures.pop("psnr")
+    return figures | {"reference": name, "unit": volume.unit or "not stated", "slices": int(truth.shape[0])}
+
+
+def _reference(path: Path, against: str, rows: str | None) -> tuple[str, Volume]:
+    try:
+        scan = read(path)
+    except FormatError:
+        stored = read_volume(path)
+        chosen = chosen_rows(rows, stored.shape[0])
+        return f"volume {path.name}", np.asarray(stored[chosen.start : chosen.stop], dtype=np.float32)
+    chosen = chosen_rows(rows, scan.n_rows)
+    band = slice(chosen.start, chosen.stop)
+    if against == "phantom":
+        if scan.truth is None:
+            raise FormatError(f"{path} must hold the truth to compare with, got a measured scan; give a volume")
+        return f"phantom in {path.name}", np.asarray(scan.truth[band], dtype=np.float32)
+    if scan.clean is None:
+        raise FormatError(f"{path} must hold noise-free projections, got a measured scan; give a volume")
+    sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:, band], np.float32), 0, 1))
+    A = ParallelProjector(scan.geometry.rows(len(chosen)))
+    return f"FBP (ram-lak) of the noise-free projections in {path.name}", FBP()(A, sinograms)
+
+
+def simulate_foam(
+    out: Path,
+    *,
+    views: int,
+    rows: int,
+    cols: int,
+    degrees: float,
+    photons: float,
+    absorption: float,
+    spheres: int,
+    largest: float,
+    rotation_axis: float | None,
+    pixel_size: float | None,
+    flats: int,
+    darks: int,
+    gain: float | None,
+    dark_level: float,
+    seed: int,
+    overwrite: bool,
+    **detector: float,
+) -> dict[str, Any]:
+    """Write a simulated scan of a foam; the parameters are those of ``quietray simulate``, which explains them.
+
+    Returns
+    -------
+    dict
+        What was simulated; JSON.
+    """
+    height = max(0.35, 1.1 * rows / cols)
+    foam = Foam.packed(spheres, height, np.random.default_rng(seed), largest=largest)
+    angles = np.deg2rad(np.linspace(0, degrees, views, endpoint=False))
+    axis = (cols - 1) / 2 if rotation_axis is None else rotation_axis
+    beam = ParallelBeam(angles, rows, cols, rotation_axis=axis, pixel_size=pixel_size)
+    scale = min(10.0, 40_000 / photons) if gain is None else gain
+    model = Scintillator(gain=scale, dark=dark_level, **detector)
+    scan = acquire(
+        foam, beam, photons=photons, absorption=absorption, detector=model, n_flats=flats, n_darks=darks, seed=seed
+    )
+    write_scan(out, scan, overwrite=overwrite)
+    return {"scan": str(out), **scan.provenance}

@@ -1,0 +1,140 @@
+"""What a report is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Num
+
+from quietray.errors import GeometryError
+from quietray.types import Slice
+
+__all__ = ["Cut", "Histogram", "ReportData"]
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """One plane through the volume, noisy and denoised.
+
+    Parameters
+    ----------
+    name
+        What the plane is, such as ``axial, z = 64``.
+    before, after
+        ``(y, x)`` images of one shape, in the unit of the report.  NaN is shown black.
+    axes
+        Names of the two axes, rows first.
+
+    Raises
+    ------
+    GeometryError
+        The images are empty or differ in shape.
+
+    Examples
+    --------
+    >>> noisy = np.zeros((2, 3), np.float32)
+    >>> Cut("axial, z = 0", noisy, noisy + 1).axes
+    ('y', 'x')
+    """
+
+    name: str
+    before: Slice
+    after: Float[np.ndarray, "_ _"]  # its shape is checked below, in words
+    axes: tuple[str, str] = ("y", "x")
+
+    def __post_init__(self) -> None:
+        if self.before.ndim != 2 or self.before.shape != self.after.shape or 0 in self.before.shape:
+            raise GeometryError(
+                f"the images of the cut '{self.name}' must be two-dimensional, of one shape and not empty, got "
+                f"{self.before.shape} before and {self.after.shape} after; cut both volumes at the same place"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts of grey values over the whole volume.
+
+    Parameters
+    ----------
+    edges
+        ``(bin + 1,)``, increasing, in the unit of the report.
+    before, after
+        ``(bin,)`` voxels in each bin.
+
+    Raises
+    ------
+    GeometryError
+        The edges do not fit the counts.
+
+    Examples
+    --------
+    >>> Histogram(np.array([0.0, 1, 2]), before=np.array([5, 5]), after=np.array([0, 10])).after.sum()
+    np.int64(10)
+    """
+
+    edges: Num[np.ndarray, " edge"]
+    before: Num[np.ndarray, " bin"]
+    after: Num[np.ndarray, " bin"]
+
+    def __post_init__(self) -> None:
+        n_edges = len(self.edges)
+        if n_edges < 2 or len(self.before) != n_edges - 1 or len(self.after) != n_edges - 1:
+            raise GeometryError(
+                f"a histogram must have one edge more than bins, got {n_edges} edges, {len(self.before)} bins before "
+                f"and {len(self.after)} after; use the same edges for both"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything the report shows; nothing is computed from files.
+
+    Parameters
+    ----------
+    title
+        Heading, such as the name of the scan.
+    unit
+        Unit of the grey values, ``1/mm`` or ``1/pixel``.
+    voxel_size
+        Edge of a voxel in mm, or None when it is not known.
+    cuts
+        Planes to compare; the profile goes through the first.
+    histogram
+        Grey values of the whole volume.
+    history
+        One record for each look at the training: ``step``, ``seconds``, ``loss``, and ``psnr`` where there was an
+        estimate (dB, on rows that were not trained on).
+    metrics
+        Numbers as in ``metrics.json``, nested; None is shown as not known.
+    headline
+        Label and value of the few numbers to see first.
+    warnings
+        What may be wrong with the result, each a sentence.
+    notes
+        What else is worth knowing, each a sentence.
+    settings_toml
+        Text of ``run.toml``.
+    provenance
+        Input, versions, machine and time, nested.
+
+    Examples
+    --------
+    >>> ReportData(title="tooth.h5", unit="1/mm", voxel_size=0.01).warnings
+    ()
+    """
+
+    title: str
+    unit: str
+    voxel_size: float | None
+    cuts: tuple[Cut, ...] = ()
+    histogram: Histogram | None = None
+    history: tuple[Mapping[str, float | int | None], ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    headline: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    settings_toml: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,76 @@
+"""From a finished run to what its report shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from quietray.inference.result import Result
+from quietray.metrics.image import psnr
+from quietray.report.data import Cut, Histogram, ReportData
+from quietray.scan import Scan
+
+__all__ = ["report_of"]
+
+_AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
+
+
+def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
+    """Return the report's contents.
+
+    Parameters
+    ----------
+    result
+        The finished run.
+    scan
+        What it was made from.
+    settings_toml
+        Text of ``run.toml``.
+    """
+    metrics, gathered = result.metrics, result.gathered
+    n_z, n_y, n_x = result.volume.shape
+    middle = {"axial": f"z = {n_z // 2}", "coronal": f"y = {n_y // 2}", "sagittal": f"x = {n_x // 2}"}
+    data_range = metrics["estimate"]["data_range"]
+    span = result.denoiser.scale.high - result.denoiser.scale.low
+    history = tuple(
+        {
+            "step": progress.step,
+            "seconds": progress.seconds,
+            "loss": progress.loss,
+            "psnr": psnr(progress.error * span**2, data_range) if progress.error > 0 else None,
+        }
+        for progress in result.history
+    )
+    shown = {name: part for name, part in metrics.items() if name not in ("versions", "training")}
+    shown["training"] = {name: value for name, value in metrics["training"].items() if name != "history"}
+    return ReportData(
+        title=Path(str(scan.source)).name or "scan",
+        unit=metrics["scan"]["unit"],
+        voxel_size=metrics["scan"]["voxel_size_mm"],
+        cuts=tuple(
+            Cut(f"{name}, {middle[name]}", before, after, _AXES[name])
+            for name, (before, after) in gathered.cuts.items()
+        ),
+        histogram=Histogram(gathered.edges, gathered.counts_before, gathered.counts_after),
+        history=history,
+        metrics=shown,
+        headline=_headline(metrics),
+        warnings=result.warnings,
+        notes=result.notes,
+        settings_toml=settings_toml,
+        provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": metrics["versions"]},
+    )
+
+
+def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
+    estimate, volume = metrics["estimate"], metrics["volume"]
+
+    def text(value: float | None, form: str) -> str:
+        return "not known" if value is None else form.format(value)
+
+    return (
+        ("Estimated PSNR gain", text(estimate["psnr_gain_db"], "{:+.1f} dB")),
+        ("Estimated PSNR", text(estimate["psnr_db"], "{:.1f} dB")),
+        ("Change of the mean", text(volume["relative_change_of_mean"], "{:+.2%}")),
+        ("Trained for", f"{metrics['training']['seconds']:.0f} s, {metrics['training']['steps']} steps"),
+    )

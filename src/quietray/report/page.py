@@ -1,0 +1,229 @@
+"""The page: what the template needs, computed here, and the file, written in one piece or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from quietray.errors import ResourceError
+from quietray.report.data import Cut, ReportData
+from quietray.report.images import (
+    LONGEST,
+    Region,
+    Window,
+    data_uri,
+    detailed_region,
+    grey,
+    grey_window,
+    round_length,
+    shrink,
+)
+from quietray.report.plots import histogram_figure, profile_figure, training_figure
+from quietray.report.words import interval, length, number, sections
+
+__all__ = ["write_report"]
+
+BUDGET = 6_500_000  # characters for the images of all cuts; the largest are averaged until they fit
+
+
+@dataclass(frozen=True)
+class _ScaleBar:
+    """Length of the bar, in percent of the image's width and in words."""
+
+    percent: float
+    text: str
+
+
+@dataclass(frozen=True)
+class _Inset:
+    """A region, enlarged."""
+
+    before: str
+    after: str
+    difference: str
+    region: Region
+    outline: str
+    span: str
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One cut as the template shows it."""
+
+    name: str
+    axes: tuple[str, str]
+    before: str
+    after: str
+    height: int
+    width: int
+    factor: int
+    extent: str
+    empty: str
+    crisp: bool
+    shape: str
+    bar: _ScaleBar | None
+    inset: _Inset
+
+
+def write_report(path: Path, data: ReportData) -> Path:
+    """Write one self-contained HTML file; an older one is replaced in one step.
+
+    All cuts share one grey window, taken from the denoised images.
+
+    Parameters
+    ----------
+    path
+        Where the file goes; its folder must exist.
+    data
+        What to show.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    ResourceError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = write_report(Path(folder) / "report.html", ReportData("<tooth>", unit="1/mm", voxel_size=None))
+    ...     "<h1>&lt;tooth&gt;</h1>" in page.read_text(encoding="utf-8")
+    True
+    """
+    _replace(path, _render(data).encode("utf-8", errors="backslashreplace"))
+    return path
+
+
+def _render(data: ReportData) -> str:
+    """Return the page as text; every string is escaped by the template, the figures by matplotlib."""
+    window = grey_window([cut.after for cut in data.cuts])
+    templates = Environment(
+        loader=PackageLoader("quietray.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("report.html.j2").render(
+        data=data,
+        panels=_panels(data, window),
+        window=f"{interval(window.low, window.high)} {data.unit}",
+        voxel=length(data.voxel_size) if data.voxel_size else None,
+        profile=Markup(profile_figure(data.cuts[0], data.unit, data.voxel_size) if data.cuts else ""),
+        profile_row=data.cuts[0].before.shape[0] // 2 if data.cuts else 0,
+        histogram=Markup(histogram_figure(data.histogram, data.unit, window) if data.histogram else ""),
+        training=Markup(training_figure(data.history)),
+        estimated=any(record.get("psnr") is not None for record in data.history),
+        metrics=sections(data.metrics, "Run"),
+        provenance=sections(data.provenance, "This run"),
+    )
+
+
+def _panels(data: ReportData, window: Window) -> list[_Panel]:
+    """Return all cuts with their images, averaged as much as the size of the file asks for."""
+    factors = [math.ceil(max(cut.before.shape) / LONGEST) for cut in data.cuts]
+    images = [_images(cut, window, factor) for cut, factor in zip(data.cuts, factors, strict=True)]
+    weights = [len(before) + len(after) for before, after in images]
+    while sum(weights) > BUDGET:
+        largest = weights.index(max(weights))
+        factors[largest] += 1
+        images[largest] = _images(data.cuts[largest], window, factors[largest])
+        weights[largest] = sum(map(len, images[largest]))
+    return [
+        _panel(cut, window, factor, pair, data.unit, data.voxel_size)
+        for cut, factor, pair in zip(data.cuts, factors, images, strict=True)
+    ]
+
+
+def _images(cut: Cut, window: Window, factor: int) -> tuple[str, str]:
+    """Return both images of a cut as PNG."""
+    before, after = (data_uri(grey(shrink(image, factor), window)) for image in (cut.before, cut.after))
+    return before, after
+
+
+def _panel(
+    cut: Cut, window: Window, factor: int, images: tuple[str, str], unit: str, voxel_size: float | None
+) -> _Panel:
+    """Return one cut as the template shows it."""
+    height, width = cut.before.shape
+    return _Panel(
+        name=cut.name,
+        axes=cut.axes,
+        before=images[0],
+        after=images[1],
+        height=height,
+        width=width,
+        factor=factor,
+        extent=f"{length(width * voxel_size)} by {length(height * voxel_size)}" if voxel_size else "",
+        empty=number(int(np.count_nonzero(~np.isfinite(cut.before) | ~np.isfinite(cut.after)))),
+        crisp=max(height, width) <= 480 or min(height, width) <= 32,
+        shape=_shape(width / height),
+        bar=_scale_bar(width, voxel_size),
+        inset=_inset(cut, window, unit),
+    )
+
+
+def _shape(ratio: float) -> str:
+    """Return the layout for images of this width over height."""
+    return next((name for most, name in ((0.2, "slim"), (1.6, "even"), (9, "broad")) if ratio <= most), "thin broad")
+
+
+def _scale_bar(width: int, voxel_size: float | None) -> _ScaleBar | None:
+    """Return a bar of at most a fifth of the image's width; images too narrow for one have none."""
+    if width < 10:
+        return None
+    pixels = round_length(width / 5 * (voxel_size or 1)) / (voxel_size or 1)
+    text = length(pixels * voxel_size) if voxel_size else f"{number(pixels)} px"
+    return _ScaleBar(percent=round(100 * pixels / width, 3), text=text)
+
+
+def _inset(cut: Cut, window: Window, unit: str) -> _Inset:
+    """Return the most detailed region before, after, and what was taken away."""
+    region = detailed_region(cut.after, window)
+    before, after = region.of(cut.before), region.of(cut.after)
+    with np.errstate(invalid="ignore"):
+        difference = before.astype(np.float64) - after
+    spread = np.abs(difference[np.isfinite(difference)])
+    half = float(np.percentile(spread, 99.5)) if spread.size else 0.0
+    half = half or (window.high - window.low) / 10
+    rows, cols = cut.before.shape
+    place = (region.left / cols, region.top / rows, region.width / cols, region.height / rows)
+    return _Inset(
+        before=data_uri(grey(before, window)),
+        after=data_uri(grey(after, window)),
+        difference=data_uri(grey(difference, Window(-half, half))),
+        region=region,
+        outline=";".join(
+            f"{name}:{100 * share:.3f}%" for name, share in zip(("left", "top", "width", "height"), place, strict=True)
+        ),
+        span=f"±{number(half, 3)} {unit}",
+    )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write `content` beside `path` and move it there."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with open(fresh, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            f"{path} must be writable, got: {error.strerror}; free some space or give another folder"
+        ) from error
