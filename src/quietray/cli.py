@@ -125,7 +125,7 @@ class Denoise(_RunFlags, _ScanFlags):
     parts: int | None = None
     """Angular subsets [4]."""
     slices: int | None = None
-    """Adjacent slices that the network sees, odd; 1 is 2-D [9]."""
+    """Adjacent slices that the network sees, odd; 1 is 2-D [7]."""
     seed: int | None = None
     """Seed of everything random [0]."""
     resume: _Flag = False

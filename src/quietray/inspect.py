@@ -50,7 +50,7 @@ def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
 
     try:
         memory = parse_bytes(max_memory) if max_memory else None
-        plan = plan_run(scan, range(scan.n_rows), geometry.grid(), parts=4, n_slices=9, memory=memory).describe()
+        plan = plan_run(scan, range(scan.n_rows), geometry.grid(), parts=4, n_slices=7, memory=memory).describe()
     except ResourceError as error:
         plan = str(error)
     facts = {
@@ -167,7 +167,7 @@ def simulate_foam(
     dark_level: float,
     seed: int,
     overwrite: bool,
-    **detector: float,
+    **detector: Any,
 ) -> dict[str, Any]:
     """Write a simulated scan of a foam; the parameters are those of ``quietray simulate``, which explains them.
 

@@ -150,12 +150,13 @@ def denoise(
                     _denoise_slab(prepared, first, last, source, denoiser, edges, whole, changed, output, advance)
 
         gathered = gather(output.records(prepared.slabs), edges)
-        bias, mean = prepared.log_bias()
+        volume = output.finish_volume()
+        metrics = figures(evidence, gathered, fitted) | _circumstances(prepared, denoiser, started)
         result = Result(
-            output.finish_volume(),
+            volume,
             denoiser,
-            figures(evidence, gathered, fitted) | _circumstances(prepared, split, denoiser, bias, started),
-            warnings_of(evidence, gathered.changed, bias, mean, scan.n_views / split.parts / scan.n_cols),
+            metrics,
+            warnings_of(metrics),
             prepared.notes,
             gathered,
             fitted.history,
@@ -345,26 +346,24 @@ def _denoise_slab(
     advance: Callable[..., None],
 ) -> None:
     """Denoise detector rows ``first:last``, from `parts` if they hold the whole volume, else from the file."""
-    rows = prepared.rows
+    rows, weight = prepared.rows, prepared.weight  # outside the field of view nothing was learned: zero
     low, high = max(rows.start, first - denoiser.reach), min(rows.stop, last + denoiser.reach)
     if parts is None:
         parts, changed = source(slice(low, high))
     clean = np.empty((last - first, *parts.shape[2:]), np.float32)
     for index in range(last - first):
-        clean[index] = denoiser.slice(parts, first - low + index)
+        clean[index] = denoiser.slice(parts, first - low + index) * weight
         advance(1)
     noisy = parts[:, first - low : last - low].mean(axis=0)
     z0 = first - rows.start
-    output.write(clean, SlabRecord.of(z0, len(rows) // 2, noisy, clean, prepared.weight, edges, changed))
+    output.write(clean, SlabRecord.of(z0, len(rows) // 2, noisy, clean, weight, edges, changed))
 
 
-def _circumstances(
-    prepared: Prepared, split: Noise2Inverse, denoiser: Denoiser, bias: tuple[float, float] | None, started: float
-) -> dict[str, Any]:
-    """Return the facts of a run that are not about its data."""
-    scan, plan = prepared.scan, prepared.plan
+def _circumstances(prepared: Prepared, denoiser: Denoiser, started: float) -> dict[str, Any]:
+    """Return the facts of a run that are not about its result."""
+    scan, plan, split = prepared.scan, prepared.plan, denoiser.split
     return {
-        "log_bias": None if bias is None else {"worst": bias[0], "mean": bias[1]},
+        "log_bias": prepared.log_bias(),
         "scan": {
             "source": str(scan.source),
             "views": scan.n_views,

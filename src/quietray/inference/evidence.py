@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from quietray.detector.correct import RowCounts
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import residual_correlation
@@ -12,6 +13,8 @@ from quietray.training.batches import TrainingVolume
 from quietray.training.loop import judge_held_out
 
 __all__ = ["Evidence", "warnings_of"]
+
+_FEW_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -51,52 +54,56 @@ class Evidence:
         return psnr(self.error, 1.0) - psnr(self.noise, 1.0)
 
 
-def warnings_of(
-    evidence: Evidence, changed: RowCounts, log_bias: tuple[float, float] | None, mean: float, views_per_part: float
-) -> tuple[str, ...]:
+def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what may be wrong with a result, each with what to do.
 
     Parameters
     ----------
-    evidence
-        From the held-out rows.
-    changed
-        What correcting changed.
-    log_bias
-        Worst and mean bias of the logarithm, and
-    mean
-        the mean line integral that it adds to.
-    views_per_part
-        Views in each angular subset per detector column.
+    metrics
+        The figures of the run, as in ``metrics.json``.
     """
+    estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
+    gain, correlation = estimate["psnr_gain_db"], estimate["residual_correlation_of_subsets"]
+    change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
+    steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found = []
-    if not evidence.gain > 0.5:
+    if steps < _FEW_STEPS:
         found.append(
-            f"The held-out estimate sees a gain of only {evidence.gain:.1f} dB: the scan may be limited by something "
-            "other than noise. Look at the pictures before using the result."
+            f"The network was trained for only {steps} steps, too few to learn more than a blur; "
+            "give a longer --budget."
         )
-    if evidence.correlation > 0.1:
+    if gain is None or gain < 0.5:
         found.append(
-            f"The angular subsets are not independent (residual correlation {evidence.correlation:+.2f}): rings, "
-            "a wrong rotation axis or noisy flats are in all of them alike and stay in the result. "
-            "Take more flats, or try --rings all."
+            "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
+            "noise. Look at the pictures before using the result."
         )
-    if evidence.correlation < -0.05:
+    if abs(change) > 0.02:
         found.append(
-            f"The angular subsets differ by more than noise (residual correlation {evidence.correlation:+.2f}, "
-            f"{views_per_part:.2f} views per subset and column): with so few views each subset has streaks of its "
-            "own. The estimated gain is too high, and fine detail may be smoothed; use fewer parts (--parts 2) or "
-            "more views."
+            f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "
+            "well. Give a longer --budget before measuring anything."
         )
-    share = changed.floored / max(1, changed.total)
-    if share > 1e-3:
+    if correlation > 0.1:
         found.append(
-            f"{share:.2%} of the samples had fewer counts than one quantum or dark noise and were raised to the floor "
-            "before the logarithm: attenuation is underestimated along those rays."
+            f"The angular subsets are not independent (residual correlation {correlation:+.2f}): rings, a wrong "
+            "rotation axis or noisy flats are in all of them alike and stay in the result. Take more flats, or try "
+            "--rings all."
         )
-    if log_bias is not None and mean > 0 and log_bias[1] > 0.01 * mean:
+    if correlation < -0.05:
         found.append(
-            f"The logarithm of so few counts overestimates the line integrals by {log_bias[1]:.3g} on average "
-            f"({log_bias[1] / mean:.1%}), at worst {log_bias[0]:.3g}; no self-supervised method removes this bias."
+            f"The angular subsets differ by more than noise (residual correlation {correlation:+.2f}; "
+            f"{scan['views'] / parts:.0f} views each for {scan['columns']} columns): with so few views each subset has "
+            "streaks of its own. The estimated gain is too high and fine detail may be smoothed; use fewer parts "
+            "(--parts 2), or more views."
+        )
+    if floored > 1e-3:
+        found.append(
+            f"{floored:.2%} of the samples had fewer counts than one quantum or the dark's noise and were raised to "
+            "that floor before the logarithm: attenuation is underestimated along those rays."
+        )
+    if bias is not None and bias["mean"] > 0.01 * bias["mean_line_integral"] > 0:
+        share = bias["mean"] / bias["mean_line_integral"]
+        found.append(
+            f"The logarithm of so few counts overestimates the line integrals by {bias['mean']:.3g} on average "
+            f"({share:.1%}), at worst {bias['worst']:.3g}; no self-supervised method removes this bias."
         )
     return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -170,11 +171,14 @@ def plan_run(
 
 
 def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int], ...]:
-    """Return evenly spread windows of rows, as many as fit with the halo that each of them needs."""
+    """Return evenly spread windows of rows, as many as fit with the halo that each of them needs.
+
+    No two windows share a row: it would be held out in one of them and a training target in the other.
+    """
     height = min(_WINDOW + 2 * halo, room)
     count = max(1, min(room // height, len(rows) // height))
-    free = len(rows) - height
-    starts = [rows.start + (free * (2 * k + 1)) // (2 * count) for k in range(count)]
+    edges = [rows.start + len(rows) * k // count for k in range(count + 1)]
+    starts = [(low + high - height) // 2 for low, high in pairwise(edges)]
     return tuple((start, start + height) for start in starts)
 
 

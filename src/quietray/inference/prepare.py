@@ -65,12 +65,15 @@ class Prepared:
         """Return what reconstructs bands of rows."""
         return PartReconstruction(self.scan, self.calibration, algorithm, self.grid, n_parts)
 
-    def log_bias(self) -> tuple[tuple[float, float] | None, float]:
+    def log_bias(self) -> dict[str, float] | None:
         """Return the bias of the logarithm in the middle row, and the mean line integral that it adds to."""
         middle = self.rows[len(self.rows) // 2]
         band = slice(middle, middle + 1)
         sinograms, _ = correct_rows(self.scan.read(band), self.calibration, band)
-        return log_bias(sinograms, self.calibration, band), float(sinograms.mean())
+        bias = log_bias(sinograms, self.calibration, band)
+        if bias is None:
+            return None
+        return {"worst": bias[0], "mean": bias[1], "mean_line_integral": float(sinograms.mean())}
 
 
 def chosen_rows(text: str | None, n_rows: int) -> range:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -191,7 +192,7 @@ class Ledger:
                     stored["sums"],
                     RowCounts(**facts["changed"]),
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise FormatError(
                 f"{self._path(first)} must be a slab's record, got: {error}; delete it, and the slab is made again"
             ) from error

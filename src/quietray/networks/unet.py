@@ -29,7 +29,7 @@ class UNet:
     torch.Size([1, 1, 21, 30])
     """
 
-    widths: tuple[int, ...] = (32, 64, 96, 128)
+    widths: tuple[int, ...] = (16, 32, 64, 128)
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:

@@ -50,7 +50,7 @@ class LinearOperator(ABC):
             raise GeometryError(f"the operator's input must have shape {self.domain_shape}, got {tuple(x.shape)}")
         if isinstance(x, Tensor):
             return _Apply.apply(x, self)  # type: ignore[no-untyped-call]
-        return self.forward(np.ascontiguousarray(x, dtype=np.float32))
+        return self.forward(np.require(x, np.float32, ["C_CONTIGUOUS", "WRITEABLE"]))  # ASTRA refuses read-only arrays
 
 
 class Adjoint(LinearOperator):

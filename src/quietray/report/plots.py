@@ -123,7 +123,8 @@ def _column(history: Sequence[Mapping[str, float | int | None]], key: str) -> np
 def _mark_best(axes: Axes, places: np.ndarray, values: np.ndarray) -> None:
     """Point at the highest estimate."""
     best = int(np.nanargmax(values))
-    axes.plot(places[best], values[best], marker="o", markersize=8, markerfacecolor="none", color=AFTER)
+    axes.plot(places[best], values[best], marker="o", markersize=8, markerfacecolor="none", color=AFTER, clip_on=False)
+    axes.margins(y=0.12)
     late = places[best] > 0.5 * (places[0] + places[-1])
     axes.annotate(
         f"best {number(round(float(values[best]), 2))} dB",

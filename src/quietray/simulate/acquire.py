@@ -101,13 +101,11 @@ def acquire(
     mu = attenuation_for(absorption, probe)
 
     def line_integrals(views: slice) -> Radiographs:
-        lengths: Radiographs = foam.project(geometry[views], supersampling=supersampling)
-        lengths *= np.float32(mu)
-        return lengths
+        return np.float32(mu) * foam.project(geometry[views], supersampling=supersampling)
 
     def expected(kind: str, first: int, last: int) -> Radiographs:
         if kind == "projections":
-            return np.float32(photons) * np.exp(-line_integrals(slice(first, last)))
+            return np.asarray(np.float32(photons) * np.exp(-line_integrals(slice(first, last))))
         level = photons if kind == "flats" else 0.0
         return np.full((last - first, geometry.n_rows, geometry.n_cols), level, np.float32)
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
+from scipy import ndimage, special
 
 from quietray.errors import SettingsError
 from quietray.types import Radiographs
 
-__all__ = ["Gaussian", "NoiseModel", "Poisson", "Scintillator", "laplace_response"]
+__all__ = ["Gaussian", "NoiseModel", "Poisson", "Scintillator", "gaussian_response", "laplace_response"]
 
 Kernel = Float[np.ndarray, "i j"]
 
@@ -44,6 +45,31 @@ def laplace_response(width: float, radius: int | None = None) -> Kernel:
     edges = np.arange(-reach - 0.5, reach + 1)
     cumulative = np.where(edges < 0, 0.5 * np.exp(edges / width), 1 - 0.5 * np.exp(-edges / width))
     line = np.diff(cumulative)
+    kernel = np.outer(line, line)
+    return np.asarray(kernel / kernel.sum())
+
+
+def gaussian_response(width: float, radius: int | None = None) -> Kernel:
+    """Return a Gaussian point response of standard deviation `width` integrated over pixels, with sum 1.
+
+    Parameters
+    ----------
+    width
+        Standard deviation in pixels; 0 is an ideal detector.
+    radius
+        Half-size of the kernel; by default four standard deviations and a pixel.
+
+    Examples
+    --------
+    >>> gaussian_response(0.5).shape, round(float(gaussian_response(0.5)[3, 3]), 3)
+    ((7, 7), 0.466)
+    """
+    if width < 0:
+        raise SettingsError(f"the width of the point response must not be negative, got {width}")
+    if width == 0:
+        return np.ones((1, 1))
+    reach = int(np.ceil(4 * width)) + 1 if radius is None else radius
+    line = np.diff(special.ndtr(np.arange(-reach - 0.5, reach + 1) / width))
     kernel = np.outer(line, line)
     return np.asarray(kernel / kernel.sum())
 
@@ -132,7 +158,9 @@ class Scintillator(NoiseModel):
     read_noise_spread
         Relative spread of the read noise from pixel to pixel (anisotropic noise); a fixed pattern.
     response_width
-        Decay length of the Laplace point response in pixels; 0 for none.
+        Decay length of the Laplace point response, or standard deviation of the Gaussian one, in pixels; 0 for none.
+    response_shape
+        ``"laplace"`` or ``"gaussian"``.
     excess
         Variance of the light per photon relative to Poisson alone (Swank noise), at least 1.
     flicker
@@ -143,8 +171,9 @@ class Scintillator(NoiseModel):
         Standard deviation in counts of an offset common to a row, fresh in every frame.
     gain_spread
         Relative spread of the gain from pixel to pixel; a fixed pattern.
-    dead, hot, unstable
-        Share of pixels that read nothing, read far too much, or flicker by themselves; fixed positions.
+    dead, hot, unstable, stuck
+        Share of pixels that read nothing, read far too much, flicker by themselves, or read one and the same number of
+        counts whatever the light; fixed positions.
     afterglow
         Share of the previous frame's light that is seen again.
     zingers
@@ -172,20 +201,26 @@ class Scintillator(NoiseModel):
     unstable: float = 0.0
     afterglow: float = 0.0
     zingers: float = 0.0
+    response_shape: Literal["laplace", "gaussian"] = "laplace"
+    stuck: float = 0.0
 
     def __post_init__(self) -> None:
         if self.gain <= 0:
             raise SettingsError(f"gain must be positive, got {self.gain}")
         if self.excess < 1:
             raise SettingsError(f"excess must be at least 1 (1 is Poisson alone), got {self.excess}")
-        for name in ("read_noise", "response_width", "flicker", "row_noise", "dead", "hot", "afterglow", "zingers"):
+        if self.response_shape not in ("laplace", "gaussian"):
+            raise SettingsError(f"response_shape must be laplace or gaussian, got '{self.response_shape}'")
+        shares = ("dead", "hot", "stuck", "unstable", "afterglow", "zingers")
+        for name in ("read_noise", "response_width", "flicker", "row_noise", *shares):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} must not be negative, got {getattr(self, name)}")
 
     @property
     def response(self) -> Kernel:
         """The point response, sum 1."""
-        return laplace_response(self.response_width)
+        shape = laplace_response if self.response_shape == "laplace" else gaussian_response
+        return shape(self.response_width)
 
     def mean(self, photons: Radiographs) -> Radiographs:
         """Return the expected counts of good pixels, without fixed patterns."""
@@ -207,7 +242,12 @@ class Scintillator(NoiseModel):
         return light + own + (self.row_noise**2 if dy == 0 else 0.0)
 
     def sample(
-        self, photons: Radiographs, rng: np.random.Generator, first_frame: int = 0, previous: Radiographs | None = None
+        self,
+        photons: Radiographs,
+        rng: np.random.Generator,
+        first_frame: int = 0,
+        previous: Radiographs | None = None,
+        previous_rng: np.random.Generator | None = None,
     ) -> Radiographs:
         """Draw counts.
 
@@ -221,12 +261,15 @@ class Scintillator(NoiseModel):
             Number of the first frame, for the drift.
         previous
             Expected photons of the frame before the first one, ``(1, row, col)``, for the afterglow.
+        previous_rng
+            A fresh copy of the generator that the frame before was drawn from, so that its very light is seen again;
+            without one, light of the same mean but of other noise is.
         """
         frames, n_rows, n_cols = photons.shape
         beam = 1 + self.drift * (first_frame + np.arange(frames)) / 1000 + self.flicker * rng.standard_normal(frames)
         light = self._light(photons * beam[:, None, None], rng)
         if self.afterglow:
-            before = self._light(photons[:1] if previous is None else previous, rng)
+            before = self._light_before(photons[:1] if previous is None else previous, first_frame, rng, previous_rng)
             light = light + self.afterglow * np.concatenate([before, light[:-1]])
         counts = self.gain * self._spread(light)
         pattern = np.random.default_rng(20_250_731)
@@ -236,6 +279,16 @@ class Scintillator(NoiseModel):
         counts += self.row_noise * rng.standard_normal((frames, n_rows, 1))
         counts = self._defects(counts, pattern, rng)
         return (counts + self.dark).astype(np.float32)
+
+    def _light_before(
+        self, photons: np.ndarray, first_frame: int, rng: np.random.Generator, again: np.random.Generator | None
+    ) -> np.ndarray:
+        """Draw the light of the frame before the first one: its own once more where its generator is given."""
+        if again is None:
+            return self._light(photons, rng)
+        frame = max(first_frame - 1, 0)
+        beam = 1 + self.drift * frame / 1000 + self.flicker * again.standard_normal(1)
+        return self._light(photons * beam[:, None, None], again)
 
     def _light(self, photons: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw the light of each pixel, in photons; the excess factor spreads it further at the same mean."""
@@ -249,7 +302,7 @@ class Scintillator(NoiseModel):
         kernel = self.response
         if kernel.size == 1:
             return np.asarray(light, dtype=np.float64)
-        line = kernel.sum(axis=0)  # the Laplace response is a product of two lines
+        line = kernel.sum(axis=0)  # both shapes are products of two lines
         rows = ndimage.correlate1d(np.asarray(light, dtype=np.float64), line, axis=1, mode="reflect")
         return np.asarray(ndimage.correlate1d(rows, line, axis=2, mode="reflect"))
 
@@ -258,7 +311,10 @@ class Scintillator(NoiseModel):
         counts[:, lot < self.dead] = 0
         hot = (lot >= self.dead) & (lot < self.dead + self.hot)
         counts[:, hot] += 20 * (np.abs(counts).mean() + 1)
-        unstable = (lot > 1 - self.unstable) & ~hot
+        stuck = (lot >= self.dead + self.hot) & (lot < self.dead + self.hot + self.stuck)
+        if self.stuck:
+            counts[:, stuck] = self.gain * 300.0
+        unstable = (lot > 1 - self.unstable) & ~hot & ~stuck
         counts[:, unstable] *= 1 + 0.3 * rng.standard_normal((len(counts), int(unstable.sum())))
         if self.zingers:
             hit = rng.random(counts.shape) < self.zingers

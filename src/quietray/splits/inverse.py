@@ -48,7 +48,7 @@ class Noise2Inverse(Split):
 
     parts: int = 4
     input: Literal["X:1", "1:X"] = "X:1"
-    slices: int = 9
+    slices: int = 7
 
     def __post_init__(self) -> None:
         if self.parts < 2:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
@@ -50,7 +50,7 @@ class Training:
     """
 
     steps: int | None = None
-    batch: int = 8
+    batch: int = 1
     patch: int = 128
     learning_rate: float = 2e-3
     average: float = 0.99
@@ -69,6 +69,7 @@ class Training:
             raise SettingsError(f"average must be at least 0 and below 1, got {self.average}")
 
 
+@runtime_checkable
 class TrainingData(Protocol):
     """Where samples come from."""
 
@@ -435,6 +436,11 @@ def _restore(state: _State, path: Path) -> None:
     for name, value in groups.get("optimizer", {}).items():
         index, _, slot = name.partition(".")
         slots.setdefault(int(index), {})[slot] = value
+    parameters = state.optimizer.param_groups[0]["params"]
+    for number, moments in slots.items():  # the fused step walks through memory: moments must lie as weights do
+        for slot, value in moments.items():
+            if value.shape == parameters[number].shape:
+                moments[slot] = torch.empty_like(parameters[number]).copy_(value)
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
     state.step, state.n_steps, state.seconds = facts["step"], facts["n_steps"], facts["seconds"]
     state.history = [Progress(**entry) for entry in facts["history"]]
