@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import math
 import sys
 import traceback
 from dataclasses import dataclass
@@ -22,7 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# Options without a default of their own tell it in their text: most take it from --config or from the settings.
 _Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+_Choice = tyro.conf.arg(help_behavior_hint="")
+_Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+_File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+_Number = Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")]
+_Count = Annotated[int | None, tyro.conf.arg(metavar="COUNT", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -31,21 +39,21 @@ class _ScanFlags:
 
     scan: tyro.conf.Positional[Path]
     """HDF5 (DXchange, NXtomo, or any layout with the flags below), TIFF stack or folder, or Zarr."""
-    data: str | None = None
+    data: _Text = None
     """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
-    flats: str | None = None
+    flats: _Text = None
     """Dataset path, or TIFF file, folder or pattern of the open-beam frames."""
-    darks: str | None = None
+    darks: _Text = None
     """Dataset path, or TIFF file, folder or pattern of the beam-off frames."""
-    angles: str | None = None
+    angles: _Text = None
     """Dataset path, text, csv or npy file, or start:stop for evenly spaced views; degrees."""
-    image_key: str | None = None
+    image_key: _Text = None
     """Dataset path of the kind of each frame (0 projection, 1 flat, 2 dark)."""
-    angle_unit: Literal["deg", "rad"] | None = None
+    angle_unit: Annotated[Literal["deg", "rad"] | None, _Choice] = None
     """Unit of the angles, where the file is wrong or silent."""
-    pixel_size: float | None = None
+    pixel_size: _Number = None
     """Edge of a pixel at the object, in mm."""
-    rotation_axis: float | None = None
+    rotation_axis: _Number = None
     """Column of the rotation axis; found automatically when not given."""
 
     def read(self) -> Scan:
@@ -60,24 +68,24 @@ class _ScanFlags:
 class _RunFlags:
     """What both halves of reconstructing share; None means the value in --config, or the default in brackets."""
 
-    config: Path | None = None
+    config: _File = None
     """Settings in TOML, such as the run.toml of an earlier run."""
-    rows: str | None = None
-    """Detector rows, start:stop [all]."""
-    region: str | None = None
-    """Part of the slices, y0:y1,x0:x1 in pixels [all]."""
-    filter: Literal["ram-lak", "shepp-logan", "hann"] | None = None
-    """Filter of the backprojection [ram-lak]."""
-    air: str | None = None
-    """Columns that see the open beam in every view, such as 0:90,745:835; auto; none [auto]."""
-    rings: Literal["auto", "none", "sorting", "large", "all"] | None = None
-    """Ring removal [auto: only where stripes stand out of the noise]."""
-    zingers: float | None = None
-    """Threshold of the zinger filter in noise sds; 0 switches it off [6]."""
-    max_memory: str | None = None
-    """What the process may use, such as 8G [60 % of the free memory]."""
-    format: Literal["zarr", "h5", "tiff"] | None = None
-    """Format of the volume [zarr]."""
+    rows: _Text = None
+    """Detector rows, start:stop (default: all)."""
+    region: _Text = None
+    """Part of the slices, y0:y1,x0:x1 in pixels (default: all)."""
+    filter: Annotated[Literal["ram-lak", "shepp-logan", "hann"] | None, _Choice] = None
+    """Filter of the backprojection (default: ram-lak)."""
+    air: _Text = None
+    """Columns that see the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
+    rings: Annotated[Literal["auto", "none", "sorting", "large", "all"] | None, _Choice] = None
+    """Ring removal (default: auto: only where stripes stand out of the noise)."""
+    zingers: _Number = None
+    """Threshold of the zinger filter in noise sds; 0 switches it off (default: 6)."""
+    max_memory: _Text = None
+    """What the process may use, such as 8G (default: 60 % of the free memory)."""
+    format: Annotated[Literal["zarr", "h5", "tiff"] | None, _Choice] = None
+    """Format of the volume (default: zarr)."""
     overwrite: _Flag = False
     """Replace what is there."""
     json: _Flag = False
@@ -106,6 +114,10 @@ class _RunFlags:
                 inner = table
                 for group in groups:
                     inner = inner.setdefault(group, {})
+                    if not isinstance(inner, dict):
+                        raise SettingsError(
+                            f"'{group}' must be a table, got {inner!r}; write [{group}] in {self.config}"
+                        )
                 inner[name] = value
         return from_dict(Settings, table)
 
@@ -116,24 +128,27 @@ class Denoise(_RunFlags, _ScanFlags):
 
     out: Path = Path("out")
     """Output folder."""
-    method: Literal["auto", "noise2inverse"] | None = None
-    """Self-supervised method [auto]."""
-    budget: str | None = None
-    """Time for training and inference, such as 90s, 10m, 1.5h [4m]."""
-    steps: int | None = None
+    method: Annotated[Literal["auto", "noise2inverse"] | None, _Choice] = None
+    """Self-supervised method (default: auto)."""
+    budget: _Text = None
+    """Time for training and inference, such as 90s, 10m, 1.5h (default: 4m)."""
+    steps: _Count = None
     """Optimisation steps instead of a time budget; makes a run repeatable to the last bit."""
-    parts: int | None = None
-    """Angular subsets [4]."""
-    slices: int | None = None
-    """Adjacent slices that the network sees, odd; 1 is 2-D [7]."""
-    seed: int | None = None
-    """Seed of everything random [0]."""
+    parts: _Count = None
+    """Angular subsets (default: 4)."""
+    slices: _Count = None
+    """Adjacent slices that the network sees, odd; 1 is 2-D (default: 7)."""
+    seed: _Count = None
+    """Seed of everything random (default: 0)."""
     resume: _Flag = False
     """Go on with an unfinished run in the output folder."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Denoise."""
+        from rich.markup import escape
+
         from quietray.console import TerminalWatch, show_table
+        from quietray.report import gain_text
         from quietray.workflows import denoise
 
         scan = self.read()
@@ -157,6 +172,7 @@ class Denoise(_RunFlags, _ScanFlags):
             "Result",
             {
                 "estimated PSNR": f"{_db(estimate['psnr_noisy_db'])} noisy, {_db(estimate['psnr_db'])} denoised",
+                "estimated gain": gain_text(estimate),
                 "trained": "{steps} steps, {seconds:.0f} s".format_map(result.metrics["training"]),
                 "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",
                 "volume": str(self.out / {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}[settings.format]),
@@ -164,7 +180,7 @@ class Denoise(_RunFlags, _ScanFlags):
             },
         )
         for warning in result.warnings:
-            console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False)
+            console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
         return {**result.metrics, "warnings": list(result.warnings), "out": str(self.out)}
 
 
@@ -188,7 +204,7 @@ class Reconstruct(_RunFlags, _ScanFlags):
             raise SettingsError(f"--out must end in .zarr or .h5, or be a folder for TIFF, got {self.out}")
         settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
         place = reconstruct(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
-        console.print(f"volume: {place}", highlight=False)
+        console.print(f"volume: {place}", highlight=False, markup=False)
         return {"volume": str(place)}
 
 
@@ -196,8 +212,8 @@ class Reconstruct(_RunFlags, _ScanFlags):
 class Info(_ScanFlags):
     """Show what is in a scan, and how a run would fit into memory."""
 
-    max_memory: str | None = None
-    """Memory to plan with, such as 8G [60 % of the free memory]."""
+    max_memory: _Text = None
+    """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
     json: _Flag = False
     """Print JSON on standard output."""
 
@@ -221,12 +237,12 @@ class Evaluate:
     """Another volume, or a simulated scan that holds the truth."""
     against: Literal["clean-fbp", "phantom"] = "clean-fbp"
     """In a simulated scan: the reconstruction of its noise-free projections, or the phantom itself."""
-    rows: str | None = None
-    """Slices of the reference that the result holds, start:stop [all]."""
+    rows: _Text = None
+    """Slices of the reference that the result holds, start:stop (default: all)."""
     radius: float = 0.97
     """Only voxels within this share of the slice's half-width are compared; 2 compares all."""
-    data_range: float | None = None
-    """Range of PSNR and SSIM [max - min of the reference within the mask]."""
+    data_range: _Number = None
+    """Range of PSNR and SSIM (default: max - min of the reference within the mask)."""
     json: _Flag = False
     """Print JSON on standard output."""
 
@@ -269,16 +285,16 @@ class Simulate:
     """Voids in the foam, in a height of 0.7 detector half-widths or the detector's, whichever is more."""
     largest: float = 0.08
     """Radius of the largest voids, in half-widths of the detector."""
-    rotation_axis: float | None = None
-    """Column of the rotation axis [the middle]."""
-    pixel_size: float | None = None
-    """Edge of a pixel in mm [unknown: attenuation in 1/pixel]."""
+    rotation_axis: _Number = None
+    """Column of the rotation axis (default: the middle)."""
+    pixel_size: _Number = None
+    """Edge of a pixel in mm (default: unknown: attenuation in 1/pixel)."""
     flats: int = 400
     """Open-beam frames."""
     darks: int = 20
     """Beam-off frames."""
-    gain: float | None = None
-    """Counts per photon [10, less where 16 bits would overflow]."""
+    gain: _Number = None
+    """Counts per photon (default: 10, less where 16 bits would overflow)."""
     dark_level: float = 100.0
     """Counts without beam."""
     read_noise: float = 2.0
@@ -317,6 +333,7 @@ class Simulate:
         console.print(
             f"{self.out}: {self.views} views of {self.rows} x {self.cols}, {self.photons:g} photons, seed {self.seed}",
             highlight=False,
+            markup=False,
         )
         return facts
 
@@ -353,7 +370,7 @@ class Demo:
         table.add_row("gain", f"{gain:+.2f} dB", "")
         table.add_row("gain, estimated without truth", f"{figures['estimate']['psnr_gain_db']:+.2f} dB", "")
         console.print(table)
-        console.print(f"report: [bold]{run / 'report.html'}[/bold]", highlight=False)
+        console.print(f"report: {run / 'report.html'}", highlight=False, markup=False)
         return {"comparison": found, "gain_db": gain, "estimated_gain_db": figures["estimate"]["psnr_gain_db"]}
 
 
@@ -369,6 +386,15 @@ def _db(value: float | None) -> str:
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
     return {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def _finite(value: Any) -> Any:
+    """Return figures with None, which JSON knows, in place of infinities and NaN, which it does not."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _Command = (
@@ -391,25 +417,28 @@ def main(arguments: list[str] | None = None) -> None:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports the precision that we chose
     try:
         figures = command.run(console)
     except QuietrayError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except MemoryError:
         console.print("[red]error:[/red] the machine ran out of memory; give a smaller --max-memory", highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        console.print("stopped; what was written is kept, go on with --resume", highlight=False)
+        kept = "; what was learned and written is kept, go on with --resume" if isinstance(command, Denoise) else ""
+        console.print(f"stopped{kept}", highlight=False)
         sys.exit(130)
     except Exception:
         traceback.print_exc()
         console.print("[red]this is a fault of quietray, not yours:[/red] please report it with the lines above")
         sys.exit(1)
     if getattr(command, "json", False):
-        print(json.dumps(figures, indent=2, default=str))
+        print(json.dumps(_finite(figures), indent=2, default=str, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -60,14 +61,14 @@ class TerminalWatch(Watch):
 
     def note(self, text: str) -> None:
         """Show a sentence."""
-        self.console.print(f"[dim]·[/dim] {text}", highlight=False)
+        self.console.print(f"[dim]·[/dim] {escape(text)}", highlight=False)
 
 
 def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
     """Show names and values."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, escape(str(value)))
     console.print(table)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from quietray.errors import FormatError, ResourceError
+from quietray.errors import FormatError, GeometryError, ResourceError
 from quietray.geometry import ParallelBeam
 from quietray.inference.plan import plan_run
 from quietray.inference.prepare import chosen_rows
@@ -131,7 +131,7 @@ def evaluate(
 def _reference(path: Path, against: str, rows: str | None) -> tuple[str, Volume]:
     try:
         scan = read(path)
-    except FormatError:
+    except (FormatError, GeometryError):  # no scan: a volume has no angles
         stored = read_volume(path)
         chosen = chosen_rows(rows, stored.shape[0])
         return f"volume {path.name}", np.asarray(stored[chosen.start : chosen.stop], dtype=np.float32)

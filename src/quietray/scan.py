@@ -155,6 +155,8 @@ class _ViewRange:
         inner = self.chosen[first]
         if isinstance(inner, int):
             return self.frames[(inner, *rest)]
-        if inner.step > 0 or not inner:
-            return self.frames[(slice(inner.start, max(inner.stop, 0), abs(inner.step)), *rest)]
+        if not inner:
+            return self.frames[(slice(0, 0), *rest)]
+        if inner.step > 0:
+            return self.frames[(slice(inner.start, inner.stop, inner.step), *rest)]
         return self.frames[(slice(inner[-1], inner[0] + 1, -inner.step), *rest)][::-1]

@@ -132,6 +132,9 @@ def denoise(
     watch, started = watch or Watch(), time.monotonic()
     split = _fitting_split(scan, settings)
     with Output(out, settings, _identity(scan), settings.format, resume=resume, overwrite=overwrite) as output:
+        if output.complete and output.folder is not None and output.volume_path is not None:
+            watch.note(f"The run in {output.folder} is complete: there is nothing left to do.")
+            return Result.load(output.folder, output.volume_path)
         prepared = _prepare(scan, settings, split.parts, split.slices, output, watch)
         source = prepared.source(settings.reconstruction, split.parts)
         parts, changed = reconstruct_windows(prepared, source, watch)
@@ -200,18 +203,21 @@ def reconstruct(
     prepared = _prepare(scan, settings, 1, 1, Output(None, settings, {}, settings.format), watch)
     source = prepared.source(settings.reconstruction)
     unfinished = out.with_name(f".new-{out.name}")
-    with (
-        open_volume_writer(unfinished, prepared.grid, format=settings.format, extra={"source": scan.source}) as writer,
-        watch.stage("reconstructing", len(prepared.rows)) as advance,
-    ):
-        for (first, last), (z0, _) in zip(prepared.plan.slabs, prepared.slabs, strict=True):
-            slab = np.empty((1, last - first, *prepared.grid.shape[1:]), np.float32)
-            source.into(slab, slice(first, last), advance)
-            writer.write(z0, slab[0])
-        writer.finish()
     with disk_errors(out):
-        remove(out)
-        unfinished.rename(out)
+        remove(unfinished)  # a kill may have left it
+    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra={"source": scan.source})
+    try:
+        with writer, watch.stage("reconstructing", len(prepared.rows)) as advance:
+            for (first, last), (z0, _) in zip(prepared.plan.slabs, prepared.slabs, strict=True):
+                slab = np.empty((1, last - first, *prepared.grid.shape[1:]), np.float32)
+                source.into(slab, slice(first, last), advance)
+                writer.write(z0, slab[0])
+            writer.finish()
+        with disk_errors(out):
+            remove(out)
+            unfinished.rename(out)
+    finally:
+        remove(writer.place)
     return out
 
 
@@ -228,8 +234,10 @@ def _fitting_split(scan: Scan, settings: Settings) -> Noise2Inverse:
 
 
 def _identity(scan: Scan) -> dict[str, Any]:
-    shape = [int(size) for size in scan.projections.shape]
-    return {"scan": {"source": scan.source, "shape": shape, "angles": float(scan.geometry.angles.sum())}}
+    frames = {"projections": scan.projections, "flats": scan.flats, "darks": scan.darks}
+    shapes = {name: None if stack is None else [int(size) for size in stack.shape] for name, stack in frames.items()}
+    geometry = {"angles": float(scan.geometry.angles.sum()), "pixel_size": scan.geometry.pixel_size}
+    return {"scan": {"source": str(Path(scan.source).absolute()), **shapes, **geometry}}
 
 
 def _prepare(scan: Scan, settings: Settings, n_parts: int, n_slices: int, output: Output, watch: Watch) -> Prepared:
@@ -286,7 +294,8 @@ def _train(
         choices: tuple[Literal[1, 2, 4, 8], ...] = (8, 4, 2)
         return next((n for n in choices if n * inference(per_step) <= 0.15 * budget), 1)
 
-    with watch.stage("training", 1000) as advance:
+    kept = "What was learned so far is kept; go on with --resume"
+    with watch.stage("training", 1000) as advance, disk_errors(output.folder or Path(), kept):
         shown = 0
 
         def show(step: int, n_steps: int | None, latest: Progress | None) -> None:
@@ -302,10 +311,11 @@ def _train(
             training,
             seed=settings.seed,
             budget=lambda per_step: max(0.3 * budget, budget - symmetries(per_step) * inference(per_step)),
-            checkpoint=output.work / "training.safetensors" if output.work else None,
+            checkpoint=output.checkpoint,
             watch=show,
         )
-    chosen = output.decide("inference", lambda: {"symmetries": symmetries(fitted.seconds_per_step)})
+    pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # of a resumed run
+    chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})
     facts = {
         "source": str(prepared.scan.source),
         "steps": fitted.history[-1].step,
@@ -391,7 +401,7 @@ def _write(result: Result, scan: Scan, settings: Settings, output: Output) -> No
     """Write model, report, figures and the settings with the number of steps that the budget bought."""
     if output.folder is None:
         return
-    steps = result.metrics["training"]["steps"]
+    steps = result.history[-1].n_steps  # as planned: training that stops early does so again
     resolved = dataclasses.replace(
         settings,
         training=dataclasses.replace(settings.training, steps=steps),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from quietray.training.loop import judge_held_out
 __all__ = ["Evidence", "warnings_of"]
 
 _FEW_STEPS = 200
+_PIXELS = 2**22  # to judge the finished denoiser by
 
 
 @dataclass(frozen=True)
@@ -25,20 +27,29 @@ class Evidence:
     ----------
     error, noise
         Estimated mean squared error of the result, and of the reconstruction without denoising.
+    interval
+        90 % bootstrap interval of `error`, over blocks of pixels.
     correlation
         Mean correlation between the residuals of two parts; 0 when they are independent, as the method needs.
+    offset
+        Chance that the judgements during training had in common, for they saw fewer pixels; to be taken from them.
     """
 
     error: float
     noise: float
+    interval: tuple[float, float]
     correlation: float
+    offset: float = 0.0
 
     @classmethod
     def measure(cls, denoiser: Denoiser, data: TrainingVolume) -> Evidence:
         """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference."""
         span = (denoiser.scale.high - denoiser.scale.low) ** 2
         device = next(denoiser.network.parameters()).device
-        judged = judge_held_out(denoiser.split, denoiser.evaluate, data, device)
+        few, many = (
+            judge_held_out(denoiser.split, denoiser.evaluate, data, device, pixels) for pixels in (2**17, _PIXELS)
+        )
+        low, high = many.interval()
         total = weights = 0.0
         for samples, weight in data.held_out():
             middle = samples[:, :, samples.shape[2] // 2]
@@ -46,12 +57,24 @@ class Evidence:
             pixels = float(weight.sum())
             total += residual_correlation(middle - clean, weight[:, 0]) * pixels
             weights += pixels
-        return cls(judged.error * span, judged.noise * span, total / max(weights, 1e-12))
+        correlation = total / max(weights, 1e-12)
+        offset = (few.error - many.error) * span
+        return cls(many.error * span, many.noise * span, (low * span, high * span), correlation, offset)
 
     @property
     def gain(self) -> float:
-        """Estimated gain in PSNR, in dB."""
+        """Estimated gain in PSNR, in dB; NaN where the error is too small to be told from none."""
         return psnr(self.error, 1.0) - psnr(self.noise, 1.0)
+
+    @property
+    def gain_interval(self) -> tuple[float, float]:
+        """90 % interval of the gain, in dB; infinite above where the error may be none at all."""
+        low, high = self.interval
+
+        def gain(error: float) -> float:
+            return psnr(error, 1.0) - psnr(self.noise, 1.0) if error > 0 else math.inf
+
+        return gain(high), gain(low)
 
 
 def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
@@ -63,7 +86,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         The figures of the run, as in ``metrics.json``.
     """
     estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
-    gain, correlation = estimate["psnr_gain_db"], estimate["residual_correlation_of_subsets"]
+    gain, correlation = estimate["psnr_gain_db_at_least"], estimate["residual_correlation_of_subsets"]
     change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found = []

@@ -18,7 +18,7 @@ from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.inference.slabs import Ledger, SlabRecord
 from quietray.io import open_volume_writer, read_volume
-from quietray.io.disk import disk_errors
+from quietray.io.disk import disk_errors, remove
 from quietray.settings import to_dict, write_toml
 from quietray.types import Volume
 
@@ -26,6 +26,7 @@ __all__ = ["Output", "Watch"]
 
 _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
 _OURS = ("run.toml", "model", "metrics.json", "report.html", ".work", *_VOLUMES.values())
+_CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
 class Watch:
@@ -42,6 +43,9 @@ class Watch:
 
 class Output:
     """Where a run writes; with `folder` None the volume stays in memory and nothing is written.
+
+    What a run replaces stays until there is a volume to put in its place, and a run that fails before it has learned
+    anything leaves the folder as it was.
 
     Parameters
     ----------
@@ -80,16 +84,23 @@ class Output:
         self._records: dict[int, SlabRecord] = {}
         self._volume: Volume | None = None
         self._writer: Any = None
+        self._known = _plain({"settings": to_dict(settings), "identity": dict(identity)})
+        self._made = self.folder is not None and not self.folder.exists()
         self.resumed = False
         if self.folder is None:
             return
         with disk_errors(self.folder):
-            self.resumed = self._claim(self.folder, identity, resume, overwrite)
+            self.resumed = self._claim(self.folder, resume, overwrite)
 
     @property
     def work(self) -> Path | None:
         """Folder of what a resumed run needs; removed at the end."""
         return None if self.folder is None else self.folder / ".work"
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """File of the state of training."""
+        return None if self.work is None else self.work / _CHECKPOINT
 
     @property
     def volume_path(self) -> Path | None:
@@ -99,9 +110,7 @@ class Output:
     @property
     def complete(self) -> bool:
         """Whether the run in the folder is finished."""
-        return (
-            self.folder is not None and (self.folder / "metrics.json").exists() and not (self.work or Path()).exists()
-        )
+        return self.folder is not None and _finished(self.folder)
 
     def decide(self, name: str, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return a decision of the run: the one noted when it was first taken, or a fresh one, which is noted."""
@@ -120,6 +129,7 @@ class Output:
         if self.volume_path is None:
             self._volume = np.empty(grid.shape, np.float32)
         else:
+            self._remove_replaced()
             self._writer = open_volume_writer(
                 self.volume_path, grid, format=self.format, resume=self.resumed, extra=facts
             )
@@ -156,7 +166,8 @@ class Output:
         """Write the figures; the run is complete."""
         if self.folder is not None:
             with disk_errors(self.folder):
-                write_json(self.folder / "metrics.json", metrics)
+                write_json(self.folder / "metrics.json", {**metrics, "run": self._known})
+                (self.folder / ".work" / _RUN).unlink()
             shutil.rmtree(self.folder / ".work", ignore_errors=True)
 
     def __enter__(self) -> Output:
@@ -167,15 +178,16 @@ class Output:
     ) -> None:
         if self._writer is not None:
             self._writer.close()
+        elif error is not None and self.checkpoint is not None and not self.resumed and not self.checkpoint.exists():
+            self._leave()
 
-    def _claim(self, folder: Path, identity: Mapping[str, Any], resume: bool, overwrite: bool) -> bool:
+    def _claim(self, folder: Path, resume: bool, overwrite: bool) -> bool:
         """Make the folder ours; return whether a run is taken up again."""
         if folder.exists() and not folder.is_dir():
             raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
-        known = _plain({"settings": to_dict(self.settings), "identity": dict(identity)})
         there = [name for name in _OURS if (folder / name).exists()]
         if there and resume:
-            self._check_same(folder, known)
+            self._check_same(folder)
             return True
         if there and not overwrite:
             raise ResourceError(
@@ -184,26 +196,65 @@ class Output:
             )
         folder.mkdir(parents=True, exist_ok=True)
         _must_be_writable(folder)
-        for name in [*there, *(f".{name}.partial" for name in _VOLUMES.values())]:
-            _remove(folder / name)
-        (folder / ".work").mkdir()
-        replace_file(folder / "run.toml", write_toml(self.settings).encode())
-        replace_file(folder / ".work" / "run.json", json.dumps(known).encode())
+        try:
+            self._begin(folder, there)
+        except OSError:
+            self._leave()
+            raise
         return False
 
-    def _check_same(self, folder: Path, known: dict[str, Any]) -> None:
-        path = folder / ".work" / "run.json"
-        if not path.exists():
-            if (folder / "metrics.json").exists():
-                return
+    def _begin(self, folder: Path, there: list[str]) -> None:
+        """Note what is to be done; what is there and worth something is only listed, to be replaced later."""
+        for name in (".work", *(f".{name}.partial" for name in _VOLUMES.values())):
+            remove(folder / name)
+        work = folder / ".work"
+        work.mkdir()
+        if set(there) <= {".work", "run.toml"} and there != ["run.toml"]:
+            replace_file(folder / "run.toml", write_toml(self.settings).encode())
+        else:
+            replace_file(work / _REPLACED, json.dumps(there).encode())
+        replace_file(work / _RUN, json.dumps(self._known).encode())
+
+    def _check_same(self, folder: Path) -> None:
+        if _finished(folder):
+            shutil.rmtree(folder / ".work", ignore_errors=True)  # a kill may have left the rest of it
+            before = json.loads((folder / "metrics.json").read_text()).get("run", self._known)
+        elif (folder / ".work" / _RUN).exists():
+            before = json.loads((folder / ".work" / _RUN).read_text())
+        else:
             raise ResourceError(f"{folder} must hold an unfinished run to resume, got none; start with --overwrite")
-        before = json.loads(path.read_text())
-        differing = sorted(_differences(before, known))
+        differing = sorted(_differences(before, self._known))
         if differing:
             raise SettingsError(
                 f"a resumed run must have the settings and the scan that it was started with, got changes in "
                 f"{', '.join(differing)}; leave them as they were, or start anew with --overwrite"
             )
+
+    def _remove_replaced(self) -> None:
+        """Remove the run that this one replaces; a run killed on the way goes on with it when it is resumed."""
+        assert self.folder is not None
+        listing = self.folder / ".work" / _REPLACED
+        if listing.exists():
+            with disk_errors(self.folder):
+                for name in json.loads(listing.read_text()):
+                    if name != ".work":
+                        remove(self.folder / name)
+                replace_file(self.folder / "run.toml", write_toml(self.settings).encode())
+                listing.unlink()
+
+    def _leave(self) -> None:
+        """Leave the folder as it was found."""
+        assert self.folder is not None
+        if not (self.folder / ".work" / _REPLACED).exists():
+            remove(self.folder / "run.toml")
+        shutil.rmtree(self.folder / ".work", ignore_errors=True)
+        if self._made and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def _finished(folder: Path) -> bool:
+    """Return whether a run is finished: its figures, written last, are there and no run is on its way."""
+    return (folder / "metrics.json").exists() and not (folder / ".work" / _RUN).exists()
 
 
 def _plain(value: Any) -> Any:
@@ -222,10 +273,3 @@ def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
 def _must_be_writable(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise ResourceError(f"the output folder {folder} must be writable, got a read-only one; give another folder")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

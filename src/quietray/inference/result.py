@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import resource
 import sys
@@ -15,12 +16,13 @@ import numpy as np
 from jaxtyping import Float
 
 from quietray.detector.correct import RowCounts
+from quietray.errors import FormatError
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.evidence import Evidence
 from quietray.inference.slabs import SlabRecord
+from quietray.io import read_volume
 from quietray.metrics.image import psnr
 from quietray.training.loop import Fitted, Progress
-from quietray.types import Slice
 
 __all__ = ["Gathered", "Result", "figures", "gather", "histogram_edges", "peak_memory", "percentile", "versions"]
 
@@ -42,7 +44,7 @@ class Result:
     warnings, notes
         Sentences for the user.
     gathered
-        Cuts and histograms, noisy and denoised.
+        Cuts and histograms, noisy and denoised; None where the run was finished before.
     history
         The judgements of the training.
     folder
@@ -54,9 +56,31 @@ class Result:
     metrics: Mapping[str, Any]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-    gathered: Gathered
+    gathered: Gathered | None
     history: tuple[Progress, ...]
     folder: Path | None = None
+
+    @classmethod
+    def load(cls, folder: Path, volume: Path) -> Result:
+        """Return the result of a finished run from its folder and the volume in it.
+
+        Raises
+        ------
+        FormatError
+            Something is missing or damaged.
+        """
+        try:
+            metrics = json.loads((folder / "metrics.json").read_text())
+            metrics.pop("run", None)
+            warnings, notes = tuple(metrics.pop("warnings")), tuple(metrics.pop("notes"))
+            history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FormatError(
+                f"{folder / 'metrics.json'} must be the figures of a finished run, got: {error}; "
+                "start anew with --overwrite"
+            ) from error
+        denoiser = Denoiser.load(folder / "model")
+        return cls(read_volume(volume), denoiser, metrics, warnings, notes, None, history, folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +101,7 @@ class Gathered:
         What correcting changed.
     """
 
-    cuts: dict[str, tuple[Slice, Slice]]
+    cuts: dict[str, tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]]
     edges: Float[np.ndarray, " edge"]
     counts_before: np.ndarray
     counts_after: np.ndarray
@@ -131,6 +155,9 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted) -> dict[str,
             "psnr_noisy_db": _finite(psnr(evidence.noise, high - low)),
             "psnr_db": _finite(psnr(evidence.error, high - low)),
             "psnr_gain_db": _finite(evidence.gain),
+            "psnr_gain_db_at_least": _finite(evidence.gain_interval[0]),
+            "psnr_gain_db_at_most": _finite(evidence.gain_interval[1]),
+            "interval": "90 %, bootstrap over blocks of 32 x 32 pixels",
             "rmse_noisy": _finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
             "rmse": _finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
             "data_range": high - low,
@@ -151,6 +178,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted) -> dict[str,
             "seconds_per_step": fitted.seconds_per_step,
             "stopped": fitted.stopped,
             "history": [asdict(progress) for progress in fitted.history],
+            "offset_of_judgements": evidence.offset,
         },
     }
 

@@ -24,6 +24,7 @@ from quietray.types import Parts, Slice, Volume
 __all__ = ["Ledger", "PartReconstruction", "SlabRecord"]
 
 _ROWS_AT_ONCE = 4
+_Plane = Float[np.ndarray, "_ _"]  # through any two of the axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +91,8 @@ class SlabRecord:
 
     first: int
     last: int
-    before: dict[str, Slice]
-    after: dict[str, Slice]
+    before: dict[str, _Plane]
+    after: dict[str, _Plane]
     counts_before: Int[np.ndarray, " bin"]
     counts_after: Int[np.ndarray, " bin"]
     sums: Float[np.ndarray, 2]
@@ -111,7 +112,7 @@ class SlabRecord:
         """Measure a slab; `middle` is the volume's middle slice and `edges` those of the histogram."""
         inside = weight > 0
 
-        def cuts(volume: Volume) -> dict[str, Slice]:
+        def cuts(volume: Volume) -> dict[str, _Plane]:
             _, n_y, n_x = volume.shape
             found = {"coronal": volume[:, n_y // 2].copy(), "sagittal": volume[:, :, n_x // 2].copy()}
             if first <= middle < first + len(volume):

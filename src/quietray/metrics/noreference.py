@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["Judgement", "judge_left_out", "residual_correlation"]
 
+_BLOCK = 32  # pixels; the noise of a reconstruction is correlated over a few
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """An estimate of how far a result is from the truth.
 
@@ -21,11 +29,44 @@ class Judgement:
         Estimated mean squared error of the plain average of all measurements, without any denoising.
     weight
         Sum of the pixels' weights, for averaging judgements.
+    blocks
+        ``(block, 3)``: error, noise and weight of each block of pixels, for :func:`interval`; may be empty.
     """
 
     error: float
     noise: float
     weight: float
+    blocks: Float[np.ndarray, "block 3"] = field(default_factory=lambda: np.empty((0, 3)))
+
+    @classmethod
+    def pooled(cls, judgements: Iterable[Judgement]) -> Judgement:
+        """Return the weighted mean of judgements, with all their blocks."""
+        found = list(judgements)
+        total = sum(one.weight for one in found)
+        error, noise = (
+            sum(getattr(one, name) * one.weight for one in found) / max(total, 1e-12) for name in ("error", "noise")
+        )
+        blocks = np.concatenate([np.empty((0, 3)), *(one.blocks for one in found)])
+        return cls(error, noise, total, blocks)
+
+    def interval(self, share: float = 0.9, resamples: int = 500) -> tuple[float, float]:
+        """Return the bootstrap interval of the error over blocks, which hold what is correlated in space.
+
+        Parameters
+        ----------
+        share
+            Confidence.
+        resamples
+            Bootstrap draws, always the same ones.
+        """
+        if len(self.blocks) < 2:
+            return -math.inf, math.inf
+        rng = np.random.default_rng(0)
+        drawn = rng.integers(0, len(self.blocks), (resamples, len(self.blocks)))
+        errors, weights = self.blocks[:, 0] * self.blocks[:, 2], self.blocks[:, 2]
+        means = errors[drawn].sum(axis=1) / np.maximum(weights[drawn].sum(axis=1), 1e-12)
+        low, high = np.quantile(means, ((1 - share) / 2, (1 + share) / 2))
+        return float(low), float(high)
 
 
 def judge_left_out(
@@ -52,21 +93,30 @@ def judge_left_out(
     Judgement
         Of the mean of the outputs; `noise` is that of the mean of all parts.
     """
-    weight = weight.expand_as(outputs[0])
-    total = weight.sum().clamp_min(1e-12)
+    weight = weight.expand_as(outputs[0]).double()
+    parts_in_input = parts - parts_in_target
+    variance = (targets - inputs).double().square().mean(0) / (1 / parts_in_target + 1 / parts_in_input)
+    against_target = (outputs - targets).double().square().mean(0)
+    spread = (outputs - outputs.mean(0)).double().square().mean(0)
+    error, noise = against_target - variance / parts_in_target - spread, variance / parts
+    total = float(weight.sum())
 
     def mean(x: Tensor) -> float:
-        return float((weight * x.double()).sum() / total)
+        return float((weight * x).sum()) / max(total, 1e-12)
 
-    parts_in_input = parts - parts_in_target
-    part_variance = mean((targets - inputs).double().square().mean(0)) / (1 / parts_in_target + 1 / parts_in_input)
-    against_target = mean((outputs - targets).double().square().mean(0))
-    spread = mean((outputs - outputs.mean(0)).double().square().mean(0))
-    return Judgement(
-        error=against_target - part_variance / parts_in_target - spread,
-        noise=part_variance / parts,
-        weight=float(total),
-    )
+    return Judgement(mean(error), mean(noise), total, _blocks(error, noise, weight))
+
+
+def _blocks(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
+    """Return error, noise and weight of blocks of `_BLOCK` squared pixels, without empty ones."""
+    sums = [
+        functional.avg_pool2d(x, _BLOCK, ceil_mode=True, divisor_override=1)
+        for x in (error * weight, noise * weight, weight)
+    ]
+    table = torch.stack([x.flatten() for x in sums], dim=1)
+    table = table[table[:, 2] > 0]
+    table[:, :2] /= table[:, 2:]
+    return table.cpu().numpy()
 
 
 def residual_correlation(residuals: Tensor, weight: Tensor) -> float:
@@ -94,6 +144,6 @@ def residual_correlation(residuals: Tensor, weight: Tensor) -> float:
     if inside.shape[1] < 2:
         return 0.0
     inside = inside - inside.mean(dim=1, keepdim=True)
-    norms = inside.square().sum(dim=1).sqrt().clamp_min(1e-300)
+    norms = inside.square().sum(dim=1).sqrt().clamp_min(1e-150)  # their product must not underflow
     correlation = (inside @ inside.T) / (norms[:, None] * norms[None])
     return float((correlation.sum() - correlation.diagonal().sum()) / (parts * (parts - 1)))

@@ -10,7 +10,7 @@ from quietray.metrics.image import psnr
 from quietray.report.data import Cut, Histogram, ReportData
 from quietray.scan import Scan
 
-__all__ = ["report_of"]
+__all__ = ["gain_text", "report_of"]
 
 _AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
 
@@ -28,6 +28,7 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
         Text of ``run.toml``.
     """
     metrics, gathered = result.metrics, result.gathered
+    assert gathered is not None, "a run that was finished before has its report"
     n_z, n_y, n_x = result.volume.shape
     middle = {"axial": f"z = {n_z // 2}", "coronal": f"y = {n_y // 2}", "sagittal": f"x = {n_x // 2}"}
     data_range = metrics["estimate"]["data_range"]
@@ -37,12 +38,14 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
             "step": progress.step,
             "seconds": progress.seconds,
             "loss": progress.loss,
-            "psnr": psnr(progress.error * span**2, data_range) if progress.error > 0 else None,
+            "psnr": _decibel(progress.error * span**2 - metrics["training"]["offset_of_judgements"], data_range),
         }
         for progress in result.history
     )
     shown = {name: part for name, part in metrics.items() if name not in ("versions", "training")}
-    shown["training"] = {name: value for name, value in metrics["training"].items() if name != "history"}
+    shown["training"] = {
+        name: value for name, value in metrics["training"].items() if name not in ("history", "offset_of_judgements")
+    }
     return ReportData(
         title=Path(str(scan.source)).name or "scan",
         unit=metrics["scan"]["unit"],
@@ -62,6 +65,26 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
     )
 
 
+def gain_text(estimate: Any) -> str:
+    """Return the estimated gain in words: with its interval, or at least how much.
+
+    Parameters
+    ----------
+    estimate
+        The table ``estimate`` of the figures.
+    """
+    gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
+    if least is None:
+        return "not known" if gain is None else f"{gain:+.1f} dB"
+    if gain is None or most is None:
+        return f"at least {least:+.1f} dB"
+    return f"{gain:+.1f} dB ({least:.1f} to {most:.1f})"
+
+
+def _decibel(mse: float, data_range: float) -> float | None:
+    return psnr(mse, data_range) if mse > 0 else None
+
+
 def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
     estimate, volume = metrics["estimate"], metrics["volume"]
 
@@ -69,7 +92,7 @@ def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
         return "not known" if value is None else form.format(value)
 
     return (
-        ("Estimated PSNR gain", text(estimate["psnr_gain_db"], "{:+.1f} dB")),
+        ("Estimated PSNR gain", gain_text(estimate)),
         ("Estimated PSNR", text(estimate["psnr_db"], "{:.1f} dB")),
         ("Change of the mean", text(volume["relative_change_of_mean"], "{:+.2%}")),
         ("Trained for", f"{metrics['training']['seconds']:.0f} s, {metrics['training']['steps']} steps"),

@@ -213,7 +213,7 @@ def _inset(cut: Cut, window: Window, unit: str) -> _Inset:
 
 def _replace(path: Path, content: bytes) -> None:
     """Write `content` beside `path` and move it there."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
+    fresh = path.with_name(f".{path.name}.partial")  # a kill leaves it, the next report takes its place
     try:
         try:
             with open(fresh, "wb") as file:

@@ -246,7 +246,7 @@ class Scintillator(NoiseModel):
         photons: Radiographs,
         rng: np.random.Generator,
         first_frame: int = 0,
-        previous: Radiographs | None = None,
+        previous: Float[np.ndarray, "1 row col"] | None = None,
         previous_rng: np.random.Generator | None = None,
     ) -> Radiographs:
         """Draw counts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -170,6 +171,7 @@ def _without_conflicts(spheres: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
+@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
 def _project(
     spheres: np.ndarray,
     radius: float,
@@ -208,6 +210,7 @@ def _project(
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
+@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
 def _voxelise(
     spheres: np.ndarray,
     radius: float,

@@ -111,7 +111,7 @@ class TrainingVolume:
             weights.append(_turned(torch.from_numpy(weight)[None], turns, mirror))
         return torch.stack(cut), torch.stack(weights)
 
-    def held_out(self, most_pixels: int = 2**19) -> Iterator[tuple[Samples, Tensor]]:
+    def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
         """Yield the held-out samples and their weights, at most about `most_pixels`, always the same ones."""
         n_y, n_x = self.parts.shape[2:]
         rows = self.held_out_rows

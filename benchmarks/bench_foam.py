@@ -1,0 +1,128 @@
+"""Foam, 32 slices of 128 x 128, 256 views, 100 photons, 50 % absorption: how good, how fast.
+
+    python benchmarks/bench_foam.py            # every row of the table, about 25 minutes on 2 cores
+    python benchmarks/bench_foam.py 90s 4m     # only these budgets
+
+PSNR is against the FBP (Ram-Lak) of the noise-free projections, range max - min of that volume inside a disc of 0.97
+half-widths, over the same disc; the same as `quietray evaluate`.  "clean targets" trains the same network for the same
+number of steps on that very reference: what supervision would give.  "plain U-Net" is the same architecture as a plain
+recipe has it: 9 slices, batch 8, float32, PyTorch's own initialisation, no symmetries at inference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+import quietray
+from quietray.inference.denoiser import Denoiser
+from quietray.inference.output import Output, Watch
+from quietray.inference.prepare import prepare, reconstruct_windows
+from quietray.inference.denoiser import Scale
+from quietray.metrics.image import compare, disc
+from quietray.splits.base import Pair
+from quietray.splits.inverse import Noise2Inverse
+from quietray.training.batches import TrainingVolume
+from quietray.training.loop import Training, fit, precision
+from quietray.types import Samples, Volume
+from quietray.workflows import Settings
+
+
+@dataclass(frozen=True)
+class CleanTargets(Noise2Inverse):
+    """Noise2Inverse whose target is the last part, which holds the clean reconstruction."""
+
+    def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
+        """Draw the input as Noise2Inverse does, the target from the clean part."""
+        pair = super().draw(samples[:, : self.parts], generator)
+        middle = self.slices // 2
+        return dataclasses.replace(pair, target=samples[:, self.parts, middle : middle + 1])
+
+    def judge(self, network, samples, weight):  # type: ignore[no-untyped-def]
+        """Judge as Noise2Inverse does."""
+        return super().judge(network, samples[:, : self.parts], weight)
+
+
+def make_scan() -> quietray.Scan:
+    """Return the scan of the benchmark; `quietray simulate --out foam.h5` writes the same one."""
+    foam = quietray.Foam.packed(300, 0.35, np.random.default_rng(0), largest=0.08)
+    beam = quietray.ParallelBeam(np.linspace(0, np.pi, 256, endpoint=False), 32, 128, rotation_axis=63.5)
+    return quietray.acquire(foam, beam, photons=100, n_flats=400)
+
+
+def main() -> None:
+    """Print the table."""
+    budgets = sys.argv[1:] or ["15s", "30s", "60s", "90s", "4m"]
+    scan = make_scan()
+    sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:]), 0, 1))
+    clean: Volume = quietray.FBP()(quietray.ParallelProjector(scan.geometry), sinograms)
+    mask = disc(128, 128, 0.97)
+    span = float(clean[:, mask].max() - clean[:, mask].min())
+
+    def psnr(volume: Volume) -> float:
+        return compare(volume, clean, data_range=span, mask=mask).psnr
+
+    split = Noise2Inverse()
+    prepared = prepare(
+        scan, correction=quietray.Correction(), rows=None, region=None, rotation_axis=None, memory=None,
+        n_parts=split.parts, n_slices=split.slices, output=Output(None, None, {}, "zarr"), watch=Watch(),
+    )
+    parts, _ = reconstruct_windows(prepared, prepared.source(quietray.FBP(), split.parts), Watch())
+    print(f"| method | seconds | steps | PSNR (dB) | estimated (dB) |\n|---|---|---|---|---|", flush=True)
+    print(f"| FBP, no denoising | | | {psnr(parts.mean(axis=0)):.2f} | |", flush=True)
+    steps = 0
+    for budget in budgets:
+        started = time.monotonic()
+        result = quietray.denoise(scan, None, Settings(budget=budget))
+        estimate, training = result.metrics["estimate"], result.metrics["training"]
+        # the estimate's own range is not the benchmark's: bring it to the same one
+        estimated = estimate["psnr_db"] + 20 * np.log10(span / estimate["data_range"])
+        print(
+            f"| quietray, --budget {budget} | {time.monotonic() - started:.0f} (training {training['seconds']:.0f}) "
+            f"| {training['steps']} | {psnr(result.volume):.2f} | {estimated:.2f} |",
+            flush=True,
+        )
+        steps = training["steps"]
+        if budget in ("90s", "4m"):
+            volume, seconds = trained(parts, clean, prepared.weight, CleanTargets(), Training(steps=steps), None)
+            print(f"| the same network, clean targets | {seconds:.0f} | {steps} | {psnr(volume):.2f} | |", flush=True)
+    if not sys.argv[1:]:
+        plain = Training(steps=270, batch=8, precision="fp32")
+        volume, seconds = trained(parts, None, prepared.weight, Noise2Inverse(slices=9), plain, plain_unet)
+        print(f"| plain U-Net, float32, batch 8, 9 slices | {seconds:.0f} | 270 | {psnr(volume):.2f} | |", flush=True)
+        for arithmetic in ("fp32", "bf16"):
+            chosen = Training(steps=1500, precision=arithmetic)  # type: ignore[arg-type]
+            volume, seconds = trained(parts, None, prepared.weight, split, chosen, None)
+            print(f"| quietray, 1500 steps in {arithmetic} | {seconds:.0f} | 1500 | {psnr(volume):.2f} | |", flush=True)
+
+
+def plain_unet() -> nn.Module:
+    """Return the U-Net with PyTorch's default initialisation."""
+    network = quietray.UNet().build(9)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+    return network
+
+
+def trained(parts, clean, weight, split, training, build):  # type: ignore[no-untyped-def]
+    """Train on parts (and clean targets), denoise all slices; return the volume and the seconds of training."""
+    scale = Scale.of(parts.mean(axis=0), weight)
+    stacked = parts.copy() if clean is None else np.concatenate([parts, clean[None]])
+    data = TrainingVolume.with_held_out(scale.apply(stacked), split.slices, weight)
+    started = time.monotonic()
+    fitted = fit(split, build or (lambda: quietray.UNet().build(split.slices)), data, training)
+    seconds = time.monotonic() - started
+    symmetries = 1 if build else 8
+    denoiser = Denoiser(fitted.network, quietray.UNet(), split, scale, symmetries, precision(training.precision))
+    return np.stack([denoiser.slice(parts, z) for z in range(parts.shape[1])]), seconds
+
+
+if __name__ == "__main__":
+    main()

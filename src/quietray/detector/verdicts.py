@@ -1,0 +1,227 @@
+"""Which self-supervised methods the measured noise allows: rules with their limits, in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["METHODS", "Findings", "Verdict", "judge"]
+
+Answer = Literal["valid", "valid with a warning", "not valid"]
+METHODS = ("noise2self", "noise2void", "noise2self after decorrelation", "noise2inverse", "noise2noise")
+VALID: Answer = "valid"
+WARN: Answer = "valid with a warning"
+INVALID: Answer = "not valid"
+
+INFILL = (0.05, 0.15)  # correlation of a masked pixel's noise with its infill: a warning, and not valid
+ROWS = (0.01, 0.05)  # part of the variance that a row has in common
+SUCCESSIVE = (0.02, 0.10)  # correlation of successive frames
+SUMMED = 0.3  # summed correlation that may be left after whitening
+SUMMED_WHITE = 0.15
+CONDITION = 50.0
+FEW_FLATS = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a method may be used on a scan.
+
+    Parameters
+    ----------
+    method
+        One of `METHODS`.
+    answer
+        ``"valid"``, ``"valid with a warning"`` or ``"not valid"``.
+    reason
+        What was measured, in a sentence.
+    advice
+        What to do.
+
+    Examples
+    --------
+    >>> Verdict("noise2noise", "not valid", "Each view was measured once.", "Measure twice.").answer
+    'not valid'
+    """
+
+    method: str
+    answer: Answer
+    reason: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The figures that the rules look at; correlations as fractions.
+
+    Parameters
+    ----------
+    summed, summed_error, infill, infill_error
+        Summed neighbour correlation, correlation of a pixel with its infill, and their standard errors.
+    row_share, column_share
+        Part of the variance that a row, or column, of a frame has in common.
+    successive, successive_error
+        Correlation of successive frames; None when it could not be measured.
+    after_summed, after_error, after_infill
+        The same after whitening; None when nothing was whitened.
+    refused
+        Why whitening is refused; empty when it is not.
+    condition, white_gain
+        What whitening does to the finest details, and to the variance of white readout noise.
+    uneven
+        Whether one response will not do for the whole detector.
+    n_flats, n_views
+        Frames; no flats when the projections are transmissions.
+    repeated
+        Whether frames of one static scene were given.
+
+    Examples
+    --------
+    >>> Findings(0.0, 0.1, 0.0, 0.01).white, Findings(3.9, 0.1, 0.67, 0.01).white
+    (True, False)
+    """
+
+    summed: float
+    summed_error: float
+    infill: float
+    infill_error: float
+    row_share: float = 0.0
+    column_share: float = 0.0
+    successive: float | None = 0.0
+    successive_error: float = 0.0
+    after_summed: float | None = None
+    after_error: float = 0.0
+    after_infill: float | None = None
+    refused: str = ""
+    condition: float = 1.0
+    white_gain: float = 1.0
+    uneven: bool = False
+    n_flats: int = 100
+    n_views: int = 1000
+    repeated: bool = False
+
+    @property
+    def white(self) -> bool:
+        """Whether neighbouring pixels have no noise in common, as far as can be told."""
+        near = abs(self.infill) <= max(INFILL[0], 3 * self.infill_error)
+        return near and abs(self.summed) <= max(SUMMED_WHITE, 4 * self.summed_error)
+
+
+def judge(found: Findings) -> tuple[Verdict, ...]:
+    """Return the verdict on each method.
+
+    Examples
+    --------
+    >>> [verdict.answer for verdict in judge(Findings(3.9, 0.1, 0.67, 0.01, after_summed=0.0, after_infill=0.0))]
+    ['not valid', 'not valid', 'valid', 'valid', 'not valid']
+    """
+    return (
+        _blind_spot("noise2self", found),
+        _blind_spot("noise2void", found),
+        _whitened(found),
+        _noise2inverse(found),
+        _noise2noise(found),
+    )
+
+
+def _blind_spot(method: str, found: Findings) -> Verdict:
+    seen = (
+        f"a masked pixel's noise correlates with its neighbours by {found.infill:.3f} +- {found.infill_error:.3f} "
+        f"(summed over all neighbours {found.summed:.0%})"
+    )
+    rows = _rows(found)
+    if found.white:
+        if rows:
+            return Verdict(method, *rows)
+        return Verdict(method, VALID, f"The noise is white: {seen}.", "Use it as it is.")
+    if abs(found.infill) <= INFILL[1]:
+        return Verdict(
+            method, WARN, f"The noise is nearly white: {seen}.", "Decorrelate first, or stop the training early."
+        )
+    reason = f"The noise is spread over neighbours: {seen}; the network would learn it as if it were the object."
+    advice = "Decorrelate first." if not found.refused else "Use structured blind spots or Noise2Inverse."
+    return Verdict(method, INVALID, reason, advice)
+
+
+def _rows(found: Findings) -> tuple[Answer, str, str] | None:
+    """Return the answer that row or column noise calls for: no masking of pixels hides it."""
+    share, name = max((found.row_share, "row"), (found.column_share, "column"))
+    if share <= ROWS[0]:
+        return None
+    answer = WARN if share <= ROWS[1] else INVALID
+    reason = f"All pixels of a {name} share an offset in each frame, {share:.1%} of the noise variance"
+    return (
+        answer,
+        f"{reason}; no blind spot hides it.",
+        f"Subtract each {name}'s offset (from air), or use Noise2Inverse.",
+    )
+
+
+def _whitened(found: Findings) -> Verdict:
+    method = METHODS[2]
+    if found.refused:
+        return Verdict(method, INVALID, found.refused, "Use structured blind spots or Noise2Inverse.")
+    if found.white:
+        rows = _rows(found)
+        if rows:
+            return Verdict(method, *rows)
+        return Verdict(method, VALID, "The noise is white already.", "Use Noise2Self without decorrelation.")
+    if found.after_summed is None or found.after_infill is None:
+        return Verdict(method, INVALID, "Whitening could not be checked.", "Measure repeated static frames.")
+    seen = (
+        f"after whitening the infill correlation is {found.after_infill:.3f} and the summed one "
+        f"{found.after_summed:.0%} +- {found.after_error:.0%}"
+    )
+    if abs(found.after_infill) > INFILL[1] / 1.5 or abs(found.after_summed) > 3 * SUMMED:
+        return Verdict(method, INVALID, f"One response does not whiten this noise: {seen}.", "Use Noise2Inverse.")
+    rows = _rows(found)
+    if rows:
+        return Verdict(method, *rows)
+    left = abs(found.after_infill) > INFILL[0] / 1.5 or abs(found.after_summed) > max(SUMMED, 4 * found.after_error)
+    if left:
+        return Verdict(
+            method, WARN, f"Some correlation is left: {seen}.", "Watch the residual, stop the training early."
+        )
+    if found.condition > CONDITION:
+        reason = (
+            f"Whitening raises the finest details {found.condition:.0f}-fold and the variance of readout noise "
+            f"{found.white_gain:.0f}-fold; {seen}."
+        )
+        return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they drown.")
+    if found.uneven:
+        reason = f"The response differs over the detector, so that each tile got its own; {seen}."
+        return Verdict(method, WARN, reason, "Look at the correlation map after whitening.")
+    return Verdict(method, VALID, f"The noise can be made white: {seen}.", "Decorrelate, then train.")
+
+
+def _noise2inverse(found: Findings) -> Verdict:
+    method = "noise2inverse"
+    if found.successive is None:
+        reason = "Views are taken to be independent; the correlation of successive views could not be measured."
+        return Verdict(method, WARN, reason, "Measure ten flats in a row, or leave air beside the object.")
+    seen = f"successive frames correlate by {found.successive:.3f} +- {found.successive_error:.3f}"
+    beyond = abs(found.successive) - 2 * found.successive_error
+    if beyond > SUCCESSIVE[1]:
+        reason = f"The subsets of views share their noise: {seen}."
+        return Verdict(method, INVALID, reason, "Correct the afterglow, or leave out views between those used.")
+    if beyond > SUCCESSIVE[0]:
+        reason = f"The subsets of views share a little noise: {seen}."
+        return Verdict(method, WARN, reason, "Correct the afterglow, or use fewer subsets with gaps between them.")
+    if found.n_views < 64:
+        reason = f"{found.n_views} views are few: the subsets differ by artefacts that are not noise; {seen}."
+        return Verdict(method, WARN, reason, "Prefer a method on radiographs.")
+    if 0 < found.n_flats < FEW_FLATS:
+        shared = 1 / (1 + found.n_flats)
+        reason = f"{found.n_flats} flats put their own noise into all views: subsets share {shared:.0%} of it; {seen}."
+        return Verdict(method, WARN, reason, "Measure more flats; remove rings before.")
+    return Verdict(method, VALID, f"The noise of the views is independent: {seen}.", "Use it as it is.")
+
+
+def _noise2noise(found: Findings) -> Verdict:
+    method = "noise2noise"
+    if not found.repeated:
+        reason = "Each view was measured once: there is no second measurement of the same thing to learn from."
+        return Verdict(method, INVALID, reason, "Measure the scan twice, or use Noise2Inverse, which needs one scan.")
+    if found.successive is not None and abs(found.successive) - 2 * found.successive_error > SUCCESSIVE[0]:
+        reason = f"The repeated frames are not independent: successive ones correlate by {found.successive:.3f}."
+        return Verdict(method, WARN, reason, "Pair frames that are three or more apart.")
+    return Verdict(method, VALID, "Frames of the static scene are independent of each other.", "Pair any two of them.")

@@ -1,0 +1,145 @@
+"""The state of a training run: all that a resumed run needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from quietray.checkpoint import load_tensors, save_tensors
+
+__all__ = ["Progress", "State", "best", "copy_weights", "follow", "restore", "save", "seeded", "start"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One judgement of the run so far.
+
+    Parameters
+    ----------
+    step, n_steps
+        Steps done and planned.
+    seconds
+        Time spent training.
+    loss
+        Mean training loss since the last judgement.
+    error, noise
+        Held-out estimates of the mean squared error of the method's result and of the data without denoising, in the
+        data's scale.
+    """
+
+    step: int
+    n_steps: int
+    seconds: float
+    loss: float
+    error: float
+    noise: float
+
+
+@dataclass
+class State:
+    """Everything that a resumed run needs to go on as if nothing had happened."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: nn.Module
+    best_weights: dict[str, Tensor]
+    generator: torch.Generator
+    step: int = 0
+    n_steps: int | None = None
+    seconds: float = 0.0
+    history: list[Progress] = field(default_factory=list)
+
+
+def seeded(seed: int, name: str) -> torch.Generator:
+    """Return the generator called `name` of a run with this seed; different names give unrelated streams.
+
+    Examples
+    --------
+    >>> int(torch.randint(100, (), generator=seeded(0, "patches"))) == int(
+    ...     torch.randint(100, (), generator=seeded(0, "patches"))
+    ... )
+    True
+    """
+    mixed = seed
+    for letter in name.encode():
+        mixed = (mixed * 1_000_003 + letter) % (2**63 - 1)
+    return torch.Generator().manual_seed(mixed)
+
+
+def start(build: Callable[[], nn.Module], learning_rate: float, n_steps: int | None, seed: int) -> State:
+    """Return the state before the first step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeded(seed, "weights").initial_seed())
+        network = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    return State(network, optimizer, average, copy_weights(average), seeded(seed, "samples"), n_steps=n_steps)
+
+
+def copy_weights(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights as they are now."""
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the network's."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+
+
+def best(history: list[Progress]) -> Progress:
+    """Return the judgement with the smallest error."""
+    return min(history, key=lambda progress: progress.error)
+
+
+def save(state: State, path: Path) -> None:
+    """Write the state into one file, whole or not at all."""
+    tensors: dict[str, Tensor] = {"generator": state.generator.get_state()}
+    for prefix, module in (("network", state.network), ("average", state.average)):
+        tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
+    for index, slots in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+    facts = {
+        "step": state.step,
+        "n_steps": state.n_steps,
+        "seconds": state.seconds,
+        "history": [vars(progress) for progress in state.history],
+    }
+    save_tensors(path, tensors, facts)
+
+
+def restore(state: State, path: Path) -> None:
+    """Set the state to what a file holds.
+
+    Raises
+    ------
+    FormatError
+        The file is damaged.
+    """
+    tensors, facts = load_tensors(path)
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        prefix, _, rest = name.partition(".")
+        groups.setdefault(prefix, {})[rest] = value
+    state.network.load_state_dict(groups["network"])
+    state.average.load_state_dict(groups["average"])
+    state.best_weights = groups["best"]
+    state.generator.set_state(tensors["generator"])
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, value in groups.get("optimizer", {}).items():
+        index, _, slot = name.partition(".")
+        slots.setdefault(int(index), {})[slot] = value
+    parameters = state.optimizer.param_groups[0]["params"]
+    for number, moments in slots.items():  # the fused step walks through memory: moments must lie as weights do
+        for slot, value in moments.items():
+            if value.shape == parameters[number].shape:
+                moments[slot] = torch.empty_like(parameters[number]).copy_(value)
+    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
+    state.step, state.n_steps, state.seconds = facts["step"], facts["n_steps"], facts["seconds"]
+    state.history = [Progress(**entry) for entry in facts["history"]]

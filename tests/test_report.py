@@ -1,0 +1,509 @@
+"""The report: one file, offline, escaped, with pictures that say what the arrays say, working in a real browser."""
+
+import base64
+import dataclasses
+import io
+import re
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from quietray.errors import GeometryError, ResourceError
+from quietray.report import Cut, Histogram, ReportData, write_report
+from quietray.report.images import Window, detailed_region, grey, grey_window, shrink
+from quietray.report.page import BUDGET
+
+HOSTILE = "<script>alert('x')</script>\"&{{ 7 * 7 }}"
+VOID = {"meta", "img", "input", "br", "link", "hr"}
+
+
+class Page(HTMLParser):
+    """Everything a test wants to know about a page; it insists that elements are closed in the right order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[tuple[str, str]] = []
+        self._open: list[str] = []
+        self.feed(self.source)
+        self.close()
+        assert not self._open, f"never closed: {self._open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.words.append((self._open[-1] if self._open else "", data.strip()))
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for tag, word in self.words if tag not in ("style", "script"))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def picture(self, alt: str) -> np.ndarray:
+        """Decode the one image with this alternative text."""
+        (found,) = (image["src"] for image in self.all("img") if image["alt"] == alt)
+        assert found is not None
+        kind, payload = found.split(",", 1)
+        assert kind == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(payload, validate=True))) as image:
+            assert image.mode == "L"
+            return np.asarray(image)
+
+
+def noisy_cut(rng: np.random.Generator, rows: int, cols: int, name: str = "axial, z = 3") -> Cut:
+    clean = np.hypot(*np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, cols), indexing="ij")) < 0.6
+    after = clean.astype(np.float32)
+    return Cut(name, (after + rng.normal(0, 0.5, after.shape)).astype(np.float32), after)
+
+
+def full(rng: np.random.Generator) -> ReportData:
+    edges = np.linspace(-2, 3, 51)
+    return ReportData(
+        title="tooth.h5",
+        unit="1/mm",
+        voxel_size=0.01,
+        cuts=(
+            noisy_cut(rng, 96, 120),
+            noisy_cut(rng, 40, 120, "coronal, y = 48"),
+            noisy_cut(rng, 40, 96, "sagittal, x = 60"),
+        ),
+        histogram=Histogram(edges, rng.integers(0, 1000, 50), rng.integers(0, 1000, 50)),
+        history=tuple({"step": 10 * n, "seconds": 5.0 * n, "loss": 1 / (1 + n), "psnr": 20.0 + n} for n in range(9)),
+        metrics={"method": "noise2inverse", "quality": {"psnr_db": 27.41312, "ssim": None, "psnr_ci_db": [27.2, 27.6]}},
+        headline=(("Estimated PSNR gain", "+12.3 dB"),),
+        warnings=("The noise is correlated.",),
+        notes=("Rings stay.",),
+        settings_toml='[split]\nname = "noise2inverse"\n',
+        provenance={"input": {"path": "tooth.h5"}, "versions": {"python": "3.11"}},
+    )
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[ReportData], Page]:
+    return lambda data: Page(write_report(tmp_path / "report.html", data))
+
+
+def bare(**changes: Any) -> ReportData:
+    return dataclasses.replace(ReportData(title="scan", unit="1/mm", voxel_size=None), **changes)
+
+
+def test_everything_given_is_shown(rng: np.random.Generator, written: Callable[[ReportData], Page]) -> None:
+    page = written(full(rng))
+    for expected in (
+        "tooth.h5", "+12.3 dB", "Estimated PSNR gain", "1 warning", "The noise is correlated.", "Rings stay.",
+        "voxel 10 µm", "27.41 dB", "27.2 to 27.6 dB", "not known", 'name = "noise2inverse"', "coronal, y = 48",
+        "1.2 mm by 960 µm", "attenuation (1/mm)", "best 28 dB", "x (mm)", "Provenance",
+    ):  # fmt: skip
+        assert expected in page.text, expected
+    assert "No warnings" not in page.text
+    assert all(image["alt"] for image in page.all("img"))
+    drawings = [tag for tag in page.all("svg") if tag.get("role") == "img"]
+    assert len(drawings) == 3
+    assert all(drawing["aria-label"] for drawing in drawings)
+    assert all(slider["aria-label"] for slider in page.all("input"))
+    names = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
+    assert max(names.values()) == 1, "identifiers must be unique across the figures"
+
+
+def test_an_empty_report_says_what_it_does_not_know(written: Callable[[ReportData], Page]) -> None:
+    page = written(bare())
+    assert "No warnings." in page.text
+    assert "voxel size not known" in page.text
+    assert not page.all("img")
+    assert not page.all("svg")
+
+
+def test_training_without_estimates_is_not_called_evidence(written: Callable[[ReportData], Page]) -> None:
+    page = written(bare(history=({"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "psnr": None})))
+    assert "No estimate on held-out rows" in page.text
+    assert "PSNR (dB)" not in page.text
+
+
+def test_every_string_is_escaped(rng: np.random.Generator, written: Callable[[ReportData], Page]) -> None:
+    cut = noisy_cut(rng, 30, 30)
+    data = ReportData(
+        title=HOSTILE,
+        unit=HOSTILE,
+        voxel_size=None,
+        cuts=(Cut(HOSTILE, cut.before, cut.after, (HOSTILE, HOSTILE)), cut),
+        histogram=Histogram(np.arange(3.0), np.ones(2), np.ones(2)),
+        metrics={HOSTILE: {HOSTILE: HOSTILE}},
+        headline=((HOSTILE, HOSTILE),),
+        warnings=(HOSTILE,),
+        notes=(HOSTILE,),
+        settings_toml=HOSTILE,
+        provenance={HOSTILE: [{"name": HOSTILE, "value": HOSTILE}]},
+    )
+    page = written(data)
+    assert len(page.all("script")) == 1
+    assert "alert" not in " ".join(word for tag, word in page.words if tag == "script")
+    assert ("h1", HOSTILE) in page.words
+    assert page.picture(f"{HOSTILE}, after denoising").shape == (30, 30)
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_a_file_name_that_is_no_text_is_written(written: Callable[[ReportData], Page]) -> None:
+    assert "scan\\udcff.h5" in written(bare(title="scan\udcff.h5")).text
+
+
+def test_nothing_is_fetched(rng: np.random.Generator, written: Callable[[ReportData], Page]) -> None:
+    page = written(full(rng))
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+            target = attributes.get(name) or ""
+            assert target.startswith(("data:", "#")) or not target, f"<{tag} {name}={target[:60]}>"
+    assert not page.all("link")
+    assert not re.search(r"@import|url\((?!['\"]?(?:data:|#))", page.source)
+    (policy,) = (tag["content"] for tag in page.all("meta") if tag.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_pictures_show_both_sides_through_one_window(
+    rng: np.random.Generator, written: Callable[[ReportData], Page]
+) -> None:
+    data = full(rng)
+    page = written(data)
+    values = np.concatenate([cut.after.ravel() for cut in data.cuts]).astype(np.float64)
+    low, high = np.percentile(values, (0.5, 99.5))
+    low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
+    for cut in data.cuts:
+        for side in ("before", "after"):
+            image = getattr(cut, side).astype(np.float64)
+            expected = np.clip(np.rint(255 * (image - low) / (high - low)), 0, 255)
+            np.testing.assert_array_equal(page.picture(f"{cut.name}, {side} denoising"), expected)
+    assert f"Black to white: \u2212{-low:.2f} to {high:.2f} 1/mm" in page.text
+
+
+def test_the_enlarged_region_is_cut_from_both_sides(
+    rng: np.random.Generator, written: Callable[[ReportData], Page]
+) -> None:
+    after = np.zeros((200, 300), np.float32)
+    after[130:150:2, 210:240] = 1  # the only detail
+    before = after + rng.normal(0, 0.2, after.shape).astype(np.float32)
+    page = written(bare(cuts=(Cut("c", before, after),)))
+    window = grey_window([after])
+    region = detailed_region(after, window)
+    assert region.top <= 130
+    assert region.top + region.height >= 150
+    assert region.left <= 210
+    assert region.left + region.width >= 240
+    inside = np.s_[region.top : region.top + region.height, region.left : region.left + region.width]
+    for side, image in (("before", before), ("after", after)):
+        shown = page.picture(f"c, enlarged region, {side} denoising")
+        np.testing.assert_array_equal(shown, grey(image[inside], window))
+    difference = page.picture("c, enlarged region, before minus after")
+    assert difference.shape == (region.height, region.width)
+    assert difference.mean() == pytest.approx(127.5, abs=4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (2, 640), (640, 2), (3, 3), (17, 5), (300, 31)])
+def test_any_size_keeps_its_pixels(
+    shape: tuple[int, int], rng: np.random.Generator, written: Callable[[ReportData], Page]
+) -> None:
+    page = written(bare(cuts=(noisy_cut(rng, *shape),), voxel_size=0.02))
+    assert page.picture("axial, z = 3, before denoising").shape == shape
+    assert page.picture("axial, z = 3, after denoising").shape == shape
+    assert f"--w:{shape[1]};--h:{shape[0]}" in page.source
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, -3e-7, 1e6, np.nan, np.inf])
+def test_flat_and_empty_images_are_shown_flat(value: float, written: Callable[[ReportData], Page]) -> None:
+    image = np.full((20, 30), value, np.float32)
+    edges = np.linspace(0, 1, 4)
+    page = written(bare(cuts=(Cut("flat", image, image),), histogram=Histogram(edges, np.zeros(3), np.zeros(3))))
+    shades = np.unique(page.picture("flat, after denoising"))
+    assert shades.tolist() == ([128] if np.isfinite(value) else [0])
+    assert ("Pixels without a value are black: 600" in page.text) == (not np.isfinite(value))
+
+
+def test_missing_pixels_are_black_and_leave_the_window_alone(rng: np.random.Generator) -> None:
+    image = rng.uniform(1, 2, (50, 50))
+    holed = image.copy()
+    holed[:10] = [np.nan, np.inf, -np.inf, np.nan, np.nan] * 10
+    window = grey_window([holed])
+    assert window == grey_window([image[10:]])
+    assert (grey(holed, window)[:10] == 0).all()
+    assert (grey(holed, window)[10:] == grey(image, window)[10:]).all()
+
+
+def test_large_images_are_averaged_and_say_so(rng: np.random.Generator, written: Callable[[ReportData], Page]) -> None:
+    image = rng.normal(0, 1, (900, 2600)).astype(np.float32)
+    image[0, 0] = np.nan
+    page = written(bare(cuts=(Cut("wide", image, image),)))
+    blocks = np.pad(image, ((0, 0), (0, 1)), constant_values=np.nan).reshape(300, 3, 867, 3)
+    expected = grey(np.nanmean(blocks.astype(np.float64), axis=(1, 3)), grey_window([image]))
+    shown = page.picture("wide, after denoising")
+    assert shown.shape == (300, 867)
+    np.testing.assert_allclose(shown.astype(int), expected, atol=1)
+    assert "one pixel is the mean of 3 \u00d7 3" in page.text
+
+
+def test_averaging_leaves_out_what_is_missing() -> None:
+    holed = np.array([[np.nan, np.nan, 1.0], [np.nan, np.nan, 3.0], [4.0, np.inf, 5.0]])
+    np.testing.assert_array_equal(shrink(holed, 2), [[np.nan, 2.0], [4.0, 5.0]])
+
+
+def test_the_file_stays_small(rng: np.random.Generator, tmp_path: Path) -> None:
+    image = rng.uniform(0, 1, (1280, 1280)).astype(np.float32)  # noise that no PNG can shrink
+    path = write_report(tmp_path / "r.html", bare(cuts=tuple(Cut(f"cut {n}", image, image) for n in range(3))))
+    assert BUDGET / 4 < path.stat().st_size < 8_000_000
+
+
+def test_the_profile_is_the_middle_row_of_the_first_cut(written: Callable[[ReportData], Page]) -> None:
+    before, after = np.zeros((5, 4), np.float32), np.zeros((5, 4), np.float32)
+    after[2] = [0, 1, 0, 1]  # up, down, up: the drawn line must be the same zigzag
+    page = written(bare(cuts=(Cut("axial", before, after),)))
+    (drawing,) = re.findall(r"<svg role=.*?</svg>", page.source, re.DOTALL)
+    (line,) = (path for path in re.findall(r"<path d=\"([^\"]+)\"[^>]*stroke: var\(--after\)", drawing)
+               if path.count("L") == 3)  # fmt: skip
+    heights = [float(point.split()[1]) for point in re.split("[ML]", line)[1:]]
+    assert heights[0] == heights[2] > heights[1] == heights[3]
+    assert "row 2 of the cut" in page.text
+
+
+def test_numbers_are_plain_words(written: Callable[[ReportData], Page]) -> None:
+    metrics = {
+        "peak_memory_bytes": 3 * 2**30, "fit_seconds": 672.3, "n_views": 375, "gain": 0.000012345, "masked": True,
+        "loss": float("nan"), "empty": {}, "ranking": [{"name": "TV", "psnr_db": 24.0132}], "angles": list(range(50)),
+        "deep": {"er": {"yet_px": 1.5}},
+    }  # fmt: skip
+    text = written(bare(metrics=metrics)).text
+    for expected in (
+        "Peak memory 3 GiB", "Fit 11 min 12 s", "Number of views 375", "Gain 1.234e\u22125", "Masked yes",
+        "Loss not known", "Ranking TV: PSNR 24.01 dB", "50 values from 0 to 49", "Er: yet 1.5 px",
+    ):  # fmt: skip
+        assert expected in text, expected
+
+
+def test_the_same_data_gives_the_same_file(rng: np.random.Generator, tmp_path: Path) -> None:
+    data = full(rng)
+    first, second = (write_report(tmp_path / name, data).read_bytes() for name in ("a.html", "b.html"))
+    assert first == second
+
+
+def test_writing_replaces_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    assert write_report(path, bare()) == path
+    assert "old" not in path.read_text(encoding="utf-8")[:10]
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(ordinary.stat().st_mode)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["ordinary", "report.html"]
+
+
+def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_report(tmp_path / "report.html", bare())
+    before = path.read_bytes()
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(ResourceError, match="No space left"):
+        write_report(path, bare(title="other"))
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_missing_folder_is_the_users_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=r"No such file.*another folder"):
+        write_report(tmp_path / "absent" / "report.html", bare())
+
+
+def test_images_that_do_not_match_are_refused() -> None:
+    image = np.zeros((3, 4), np.float32)
+    with pytest.raises(GeometryError, match="one shape"):
+        Cut("c", image, np.zeros((4, 3), np.float32))
+    with pytest.raises(GeometryError, match="not empty"):
+        Cut("c", image[:0], image[:0])
+    with pytest.raises(GeometryError, match="one edge more"):
+        Histogram(np.arange(3.0), np.ones(3), np.ones(3))
+
+
+def test_a_flat_window_has_two_ends() -> None:
+    for value in (0.0, 5.0, -1e-20):
+        window = grey_window([np.full((2, 2), value)])
+        assert window.low < value < window.high
+    assert grey_window([]) == Window(0.0, 1.0)
+
+
+# The browser.
+
+SWITCHES = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as tool:
+        running = tool.chromium.launch(executable_path=chromium, args=SWITCHES)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Open a report; at the end, complain about what the page complained about or tried to fetch."""
+    complaints: list[str] = []
+    requests: list[str] = []
+    pages: list[Any] = []
+
+    def show(data: ReportData, **options: Any) -> Any:
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, **options)
+        pages.append(page)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(write_report(tmp_path / "report.html", data).as_uri())
+        return page
+
+    yield show
+    for page in pages:
+        page.close()
+    assert not complaints
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+def black_and_white() -> ReportData:
+    """Return a report whose image is white before and nearly black after."""
+    after = np.linspace(0, 1, 200 * 200, dtype=np.float32).reshape(200, 200) * 0.2
+    after[0] = 1  # keeps the window open
+    return bare(cuts=(Cut("axial", np.ones_like(after), after), Cut("coronal", after, after)))
+
+
+def shade(page: Any, x: float, y: float = 0.3) -> float:
+    """Return the grey value in the page at a place of the first image."""
+    with Image.open(io.BytesIO(page.locator(".stage").first.screenshot())) as image:
+        return float(np.asarray(image.convert("L"))[int(y * image.height), int(x * image.width)])
+
+
+def clip(page: Any) -> str:
+    return str(page.evaluate("getComputedStyle(document.querySelector('.half.before')).clipPath"))
+
+
+def test_the_slider_wipes_between_the_images(opened: Callable[..., Any]) -> None:
+    page = opened(black_and_white())
+    slider = page.locator("input[type=range]").first
+    assert shade(page, 0.25) > 200 > 100 > shade(page, 0.75)
+    slider.fill("0")
+    assert clip(page) == "inset(0px 100% 0px 0px)"
+    assert shade(page, 0.25) < 100
+    assert shade(page, 0.75) < 100
+    slider.fill("100")
+    assert clip(page) == "inset(0px 0% 0px 0px)"
+    assert shade(page, 0.25) > 200
+    assert shade(page, 0.75) > 200
+
+
+def test_the_slider_obeys_keys_and_mouse(opened: Callable[..., Any]) -> None:
+    page = opened(black_and_white())
+    slider = page.locator("input[type=range]").first
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    at = float(slider.input_value())
+    assert 45 <= at < 50
+    assert clip(page) == f"inset(0px {100 - at:g}% 0px 0px)"
+    assert slider.get_attribute("aria-valuetext") == f"{at:g} % before, {100 - at:g} % after"
+    page.keyboard.press("Home")
+    assert slider.input_value() == "0"
+    stage = page.locator(".stage").first
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.2 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], middle)
+    page.mouse.up()
+    assert float(slider.input_value()) == pytest.approx(80, abs=0.5)
+    page.keyboard.press("ArrowRight")
+    assert float(slider.input_value()) > 80
+
+
+def test_tabs_choose_the_cut(opened: Callable[..., Any]) -> None:
+    page = opened(black_and_white())
+    panels = page.locator(".panel")
+    assert [panels.nth(n).is_visible() for n in (0, 1)] == [True, False]
+    page.locator("[role=tab]").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert [panels.nth(n).is_visible() for n in (0, 1)] == [False, True]
+    assert page.locator("[role=tab]").nth(1).get_attribute("aria-selected") == "true"
+
+
+def test_print_shows_every_cut_side_by_side(opened: Callable[..., Any]) -> None:
+    page = opened(black_and_white())
+    page.emulate_media(media="print")
+    assert all(page.locator(".panel").nth(n).is_visible() for n in (0, 1))
+    before, after = (page.locator(f".half.{side}").first.bounding_box() for side in ("before", "after"))
+    assert before["x"] + before["width"] <= after["x"]
+    assert clip(page) == "none"
+
+
+def test_without_scripts_both_images_are_visible(browser: Any, rng: np.random.Generator, tmp_path: Path) -> None:
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(write_report(tmp_path / "report.html", full(rng)).as_uri())
+    before, after = (page.locator(f".half.{side}").last.bounding_box() for side in ("before", "after"))
+    assert before["x"] + before["width"] <= after["x"]
+
+
+def test_the_page_fits_its_window(opened: Callable[..., Any], rng: np.random.Generator) -> None:
+    page = opened(dataclasses.replace(full(rng), title="a_very_long_name_without_any_space_" * 6))
+    for width in (700, 1000, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        stage = page.locator(".stage").first.bounding_box()
+        assert stage["width"] / stage["height"] == pytest.approx(120 / 96, rel=0.01), width
+
+
+CONTRAST = """() => {
+  const channel = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+  const paper = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = numbers(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0.5) return colour;
+    }
+  };
+  const out = [];
+  for (const node of document.querySelectorAll("body *:not(script):not(.tag):not(.bar *)")) {
+    if (![...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim())) continue;
+    const style = getComputedStyle(node);
+    const [a, b] = [light(numbers(node instanceof SVGElement ? style.fill : style.color)), light(paper(node))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) out.push(node.textContent.slice(0, 40) + " " + ratio.toFixed(2));
+  }
+  return out;
+}"""
+
+
+def test_text_stands_out_in_both_schemes(opened: Callable[..., Any], rng: np.random.Generator) -> None:
+    page = opened(full(rng), reduced_motion="reduce")
+    paper = "getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).map(Number)"
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert (max(page.evaluate(paper)) < 60) == (scheme == "dark")
+        assert page.evaluate(CONTRAST) == [], scheme
