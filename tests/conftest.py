@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
+import numba
 import numpy as np
 import pytest
 import torch
 
+numba.set_num_threads(1)
 torch.set_num_threads(1)  # test files run side by side; more threads would only fight for the cores
 hypothesis.settings.register_profile("quietray", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("quietray")

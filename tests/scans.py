@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import quietray
 import quietray.inference.prepare as prepare_module
@@ -47,7 +48,9 @@ def write(scan: Scan, name: str) -> Path:
     """Write a scan into a folder that is removed when Python ends."""
     folder = tempfile.TemporaryDirectory(prefix="quietray-test-")
     _FOLDERS.append(folder)
-    return quietray.write_scan(Path(folder.name) / f"{name}.h5", scan)
+    path = quietray.write_scan(Path(folder.name) / f"{name}.h5", scan)
+    torch.set_num_threads(1)  # numba, which projects the phantom, takes every core for itself and for torch
+    return path
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory] = []

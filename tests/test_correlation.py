@@ -24,14 +24,10 @@ def measured(frames, method="differences", **source):
 
 
 def true_lags(detector, radius):
-    h = detector.response
-    pad = np.pad(h, radius)
-    n = h.shape[0]
+    h, span = detector.response, range(-radius, radius + 1)
+    pad, n = np.pad(h, radius), h.shape[0]
     lags = np.array(
-        [
-            [(h * pad[radius + y : radius + y + n, radius + x : radius + x + n]).sum() for x in range(-radius, radius + 1)]
-            for y in range(-radius, radius + 1)
-        ]
+        [[(h * pad[radius + y : radius + y + n, radius + x : radius + x + n]).sum() for x in span] for y in span]
     )
     return lags / lags.max()
 
@@ -215,8 +211,8 @@ def test_refusals():
     frames = frames_of(Scintillator(), 5, (32, 32))
     with pytest.raises(NoiseError, match="two or more frames"):
         NoiseSource("flats", frames[:1])
-    with pytest.raises(SettingsError, match="estimator must be one of"):
-        measured(frames, "median")
+    with pytest.raises(SettingsError, match="at least 1 apart"):
+        measure_correlation(survey_frames(NoiseSource("flats", frames)), apart=0)
     frames[2, 3, 4] = np.nan
     with pytest.raises(NoiseError, match="1 NaN"):
         measured(frames)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, example, given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from matrix import beam
@@ -223,12 +223,6 @@ plans = st.fixed_dictionaries(
 
 
 @given(plans)
-@example(
-    {
-        "n_views": 900, "n_rows": 120, "n_cols": 1024, "kind": "uint16", "parts": 4, "n_slices": 9, "memory": 2900,
-        "base": 0, "cut": (0.0, 1.0),
-    }
-)  # fmt: skip
 def test_a_plan_keeps_within_memory_and_covers_every_row_once(case: dict[str, Any]) -> None:
     scan = scan_like(case["n_views"], case["n_rows"], case["n_cols"], case["kind"])
     start, stop = sorted(int(share * case["n_rows"]) for share in case["cut"])
@@ -253,6 +247,22 @@ def test_a_plan_keeps_within_memory_and_covers_every_row_once(case: dict[str, An
     assert shortest >= min(case["n_slices"], len(rows)), "every window has a slice with all its neighbours"
     assert plan.in_one_piece == (plan.slabs == ((start, stop),) == plan.windows)
     assert plan.tile in (256, 512, 1024)
+
+
+@given(st.integers(20, 300), st.floats(0.05, 1.0), st.sampled_from([1, 3, 9]), st.integers(0, 50))
+def test_windows_of_a_scan_that_does_not_fit_share_no_row(n_rows: int, fits: float, n_slices: int, start: int) -> None:
+    """A row in two windows would be held out in one and a target in the other."""
+    scan = scan_like(500, start + n_rows, 500)
+    plan = functools.partial(plan_run, scan, grid=scan.geometry.grid(), parts=4, n_slices=n_slices)
+    rows = range(start, start + n_rows)
+    peak = plan(rows, memory=2**40).peak
+    one_row = peak - plan(rows[:-1], memory=2**40).peak
+    found = plan(rows, memory=peak - int((1 - fits) * (n_rows - n_slices) * one_row))
+    trained = [row for first, last in found.windows for row in range(first, last)]
+    assert trained == sorted(set(trained)), f"windows overlap: {found.windows}"
+    assert set(trained) <= set(rows)
+    before, after = trained[0] - start, start + n_rows - 1 - trained[-1]
+    assert abs(before - after) <= 2, "spread evenly"
 
 
 @given(plans)

@@ -9,10 +9,9 @@ from quietray.detector.prf import (
     PointResponse,
     estimate_point_response,
     point_response,
-    root_by_covariance,
-    root_by_spectrum,
     unevenness,
 )
+from quietray.detector.roots import root_by_covariance, root_by_spectrum
 from quietray.errors import NoiseError, SettingsError
 from quietray.simulate.noise import Scintillator
 from test_correlation import frames_of, measured, true_lags
@@ -28,7 +27,7 @@ def centred(kernel, size):
 @pytest.mark.parametrize("root", ["spectrum", "covariance"])
 def test_the_kernel_is_recovered_from_40_frames_at_400_photons(root):
     detector = Scintillator(response_width=0.5)
-    found = estimate_point_response(frames_of(detector, shape=(384, 512), seed=3), root=root)
+    found = estimate_point_response(frames_of(detector, shape=(275, 774), seed=3), method="mean", root=root)
     truth = centred(detector.response, found.kernel.shape[0])
     assert np.abs(found.kernel - truth).max() <= 2e-3
     assert np.abs(found.kernel - truth).sum() < 0.04
@@ -87,7 +86,7 @@ def test_other_kernels_that_are_refused():
     with pytest.raises(NoiseError, match="symmetric"):
         PointResponse(np.array([[0.1, 0.5, 0.4]]))
     third = PointResponse(np.full((1, 3), 1 / 3))  # zero at a third of the sampling frequency
-    with pytest.raises(NoiseError, match="stay above 0.005"):
+    with pytest.raises(NoiseError, match=r"stay above 0\.005"):
         third.inverse()
     with pytest.raises(SettingsError, match="floor"):
         PointResponse(np.ones((1, 1)), floor=0.0)

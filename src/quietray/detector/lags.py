@@ -5,6 +5,8 @@ Lags are ``(dy, dx)`` arrays of odd sizes with lag zero in the middle.
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 from jaxtyping import Float
 from scipy import fft
@@ -25,6 +27,7 @@ __all__ = [
 
 Lags = Float[np.ndarray, "_dy _dx"]
 Region = tuple[slice, slice]
+_WORKERS = min(2, os.cpu_count() or 1)
 GRID = 64  # points per direction of a sampled noise spectrum
 DONUT = np.array([[0.5, 1, 0.5], [1, 0, 1], [0.5, 1, 0.5]]) / 6
 
@@ -52,9 +55,8 @@ def autocorrelation(residuals: Radiographs, good: PixelMask, radius: int | tuple
     array([[2. , 2.5, 2. ]])
     """
     power = LagSums((slice(0, good.shape[0]), slice(0, good.shape[1])), good, _radii(radius))
-    step = max(1, 2**22 // good.size)
-    for start in range(0, len(residuals), step):
-        power.add(np.where(good, residuals[start : start + step], 0))
+    for index in range(len(residuals)):
+        power.add(np.where(good, residuals[index : index + 1], 0))
     return power.finish()
 
 
@@ -76,8 +78,17 @@ class LagSums:
         self.total = np.zeros((self.padded[0], self.padded[1] // 2 + 1))
 
     def _of(self, frames: np.ndarray) -> np.ndarray:
-        transform = fft.rfft2(frames.astype(np.float32, copy=False), s=self.padded)
-        return np.asarray((transform.real**2 + transform.imag**2).sum(axis=0, dtype=np.float64))
+        """Return the power spectrum summed over frames, each by itself: one frame fits into the cache, many do not."""
+        total = np.zeros((self.padded[0], self.padded[1] // 2 + 1))
+        field = np.zeros(self.padded, np.float32)
+        for frame in frames:
+            field[: frame.shape[0], : frame.shape[1]] = frame
+            transform = fft.rfft2(field, workers=_WORKERS)
+            parts = transform.view(np.float32)
+            np.multiply(parts, parts, out=parts)
+            total += parts[:, ::2]
+            total += parts[:, 1::2]
+        return total
 
     def _lags(self, power: np.ndarray) -> Lags:
         ry, rx = self.radii

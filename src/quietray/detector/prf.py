@@ -18,6 +18,7 @@ from scipy import fft
 from quietray.detector.correlation import Correlation, measure_correlation
 from quietray.detector.correlation import tiles_of as _tiles_of
 from quietray.detector.lags import GRID, Lags, Region, error_of, spectrum
+from quietray.detector.roots import Kernel, check_window, kernel_errors, root_by_covariance, root_by_spectrum
 from quietray.detector.static import NoiseSource, StaticFrames, survey_frames
 from quietray.errors import NoiseError, SettingsError
 from quietray.types import Frame, Frames, PixelMask
@@ -27,12 +28,9 @@ __all__ = [
     "PointResponse",
     "estimate_point_response",
     "point_response",
-    "root_by_covariance",
-    "root_by_spectrum",
     "unevenness",
 ]
 
-Kernel = Float[np.ndarray, "_i _j"]
 FLOOR = 0.005  # smallest |F| that may be divided by
 _FINE = 256  # points per direction of the inverse
 _TAIL = 1e-5  # part of the inverse that is cut off
@@ -201,67 +199,6 @@ def _transfer(kernel: Kernel, size: int = _FINE) -> Float[np.ndarray, "ky kx"]:
     return spectrum(kernel, size)
 
 
-def root_by_spectrum(lags: Lags) -> Kernel:
-    """Return the symmetric kernel of sum 1 whose auto-correlation is `lags`: ``F^-1 sqrt(max(F(lags), 0))``.
-
-    Examples
-    --------
-    >>> root_by_spectrum(np.array([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]])).round(6).tolist()
-    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
-    """
-    root = fft.ifft2(np.sqrt(np.maximum(spectrum(lags), 0))).real
-    ry, rx = lags.shape[0] // 2, lags.shape[1] // 2
-    kernel = np.roll(root, (ry, rx), (0, 1))[: lags.shape[0], : lags.shape[1]]
-    kernel = (kernel + kernel[::-1, ::-1]) / 2
-    return np.asarray(kernel / kernel.sum())
-
-
-def root_by_covariance(lags: Lags) -> Kernel:
-    """Return the kernel from the matrix square root of a small covariance (Graas and Lucka 2025).
-
-    The lags act on an image of ``(window // 2 + 1)`` squared pixels as a block-Toeplitz matrix; the middle row of its
-    principal square root is the kernel.
-
-    Parameters
-    ----------
-    lags
-        ``(window, window)`` auto-correlation, lag zero in the middle.  The window must be 1 mod 4 (9, 13, 17): only
-        then has the small image a middle pixel, so that the kernel is odd.
-
-    Raises
-    ------
-    SettingsError
-        The window is not square or not 1 mod 4.
-
-    Examples
-    --------
-    >>> lags = np.zeros((9, 9)); lags[4, 4] = 4.0
-    >>> root_by_covariance(lags)[2].round(6).tolist()
-    [0.0, 0.0, 1.0, 0.0, 0.0]
-    """
-    from scipy import linalg
-
-    _check_window(lags.shape[0])
-    if lags.shape[0] != lags.shape[1]:
-        raise SettingsError(f"the window of the auto-correlation must be square, got {lags.shape}")
-    size, middle = lags.shape[0] // 2 + 1, lags.shape[0] // 2
-    y, x = (index.ravel() for index in np.mgrid[:size, :size])
-    covariance = lags[middle + y[:, None] - y[None], middle + x[:, None] - x[None]]
-    root = np.real(linalg.sqrtm(covariance))
-    kernel = root[len(root) // 2].reshape(size, size)
-    kernel = (kernel + kernel[::-1, ::-1]) / 2
-    return np.asarray(kernel / kernel.sum())
-
-
-def _check_window(window: int) -> None:
-    if window % 4 != 1 or window < 5:
-        near = max(9, 4 * round((window - 1) / 4) + 1)
-        raise SettingsError(
-            f"the window of the auto-correlation must be 1 mod 4 (9, 13, 17, 21), got {window}; use {near}: "
-            "other sizes give kernels without a middle"
-        )
-
-
 def point_response(
     correlation: Correlation,
     root: Literal["spectrum", "covariance"] = "spectrum",
@@ -308,7 +245,7 @@ def point_response(
     regions = [(region, rooted(_cropped(tile / tile.max(), window))) for region, tile, _ in correlation.tiles if many]
     kernel = rooted(lags)
     known = {"summed": correlation.summed, "summed_error": correlation.summed_error, "frames": correlation.n_frames}
-    errors = correlation.inflation * _kernel_errors(lags, kernel.shape, correlation.samples, correlation.unsure)
+    errors = correlation.inflation * kernel_errors(lags, kernel.shape, correlation.samples, correlation.unsure)
     return PointResponse(
         kernel,
         errors,
@@ -325,7 +262,7 @@ def _cropped(lags: Lags, window: int | None) -> Lags:
     most = min(lags.shape)
     size = (most - 1) // 4 * 4 + 1 if window is None else window
     if window is not None:
-        _check_window(window)
+        check_window(window)
     if size > most or size < 5:
         raise NoiseError(
             f"the detector must be large enough for lags of {max(size, 5)} x {max(size, 5)} pixels, got lags of "
@@ -333,25 +270,6 @@ def _cropped(lags: Lags, window: int | None) -> Lags:
         )
     cy, cx, r = lags.shape[0] // 2, lags.shape[1] // 2, size // 2
     return lags[cy - r : cy + r + 1, cx - r : cx + r + 1]
-
-
-def _kernel_errors(lags: Lags, shape: tuple[int, ...], samples: float, unsure: float) -> Kernel:
-    """Return the standard errors of the kernel, the errors of the lags carried through the square root.
-
-    The root changes by ``F^-1(dS / (2 sqrt S))``, the kernel by that over its sum, less its share of the change of sum.
-    """
-    power = np.maximum(spectrum(lags), 1e-4 * spectrum(lags).max())
-    slope, height = fft.ifft2(0.5 / np.sqrt(power)).real, math.sqrt(power[0, 0])
-    root = fft.ifft2(np.sqrt(power)).real / height
-    c, r = lags.shape[0] // 2, (shape[0] // 2, shape[1] // 2)
-    out = np.zeros(shape)
-    y, x = (np.arange(-c, c + 1) for _ in range(2))
-    for i, j in np.ndindex(shape):
-        dy, dx = i - r[0], j - r[1]
-        weights = slope[np.ix_(dy - y, dx - x)] + slope[np.ix_(dy + y, dx + x)]
-        weights = weights / 2 / height - root[dy, dx] * 0.5 / power[0, 0]
-        out[i, j] = math.hypot(error_of(weights, lags, samples), unsure * float(np.sqrt((weights**2).sum())))
-    return out
 
 
 def unevenness(correlation: Correlation) -> tuple[float, bool]:

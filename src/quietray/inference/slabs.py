@@ -208,4 +208,8 @@ class Ledger:
             found: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise FormatError(
+                f"{self.folder / name}.json must be JSON, got: {error}; start the run anew with --overwrite"
+            ) from None
         return found

@@ -100,7 +100,7 @@ def compare(
     Raises
     ------
     GeometryError
-        The shapes differ.
+        The shapes differ, or the mask is empty.
 
     Examples
     --------
@@ -114,6 +114,11 @@ def compare(
         raise GeometryError(
             f"the volume must have the reference's shape {reference.shape}, got {volume.shape}; "
             "compare the same rows and region"
+        )
+    if mask is not None and (mask.shape != volume.shape[1:] or not mask.any()):
+        raise GeometryError(
+            f"the mask must have the slices' shape {volume.shape[1:]} and choose a pixel, got {mask.shape} with "
+            f"{int(mask.sum())} pixels"
         )
     span = float(reference.max() - reference.min()) if data_range is None else data_range
     chosen: Slice = np.ones(volume.shape[1:], bool) if mask is None else mask

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -71,7 +71,9 @@ class ParallelProjector(LinearOperator):
     grid
         Voxels; defaults to slices as large as the detector is wide, around the rotation axis.
     interpolation
-        ASTRA's CPU projector: ``linear`` (Joseph), ``line`` (Siddon) or ``strip`` (area).
+        ASTRA's CPU projector: ``strip`` (area of the ray within a voxel), ``linear`` (Joseph) or ``line`` (Siddon).
+        The adjoint of ``linear`` is twice as fast, but backprojects a texture of about 0.5 %, different in every subset
+        of the views, which is no noise and which Noise2Inverse would have to learn; that of ``strip`` does not.
     threads
         Slices worked on at once; all processors by default.
 
@@ -91,7 +93,7 @@ class ParallelProjector(LinearOperator):
         self,
         geometry: ParallelBeam,
         grid: VolumeGrid | None = None,
-        interpolation: str = "linear",
+        interpolation: Literal["strip", "linear", "line"] = "strip",
         threads: int | None = None,
     ) -> None:
         self.geometry = geometry

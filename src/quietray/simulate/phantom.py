@@ -99,6 +99,8 @@ class Foam:
             Detector rows to project.
         """
         chosen = range(geometry.n_rows)[rows]
+        if chosen.step != 1:
+            raise SettingsError(f"rows must be neighbours, got a step of {chosen.step}")
         out = np.empty((geometry.n_views, len(chosen), geometry.n_cols), np.float32)
         _project(
             self.spheres,

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from quietray.errors import GeometryError
 from quietray.types import Parts, Samples
 
 __all__ = ["TrainingVolume"]
@@ -64,6 +65,11 @@ class TrainingVolume:
             Slices whose neighbours in `parts` are their true neighbours; all by default.
         share
             Share to hold out.
+
+        Raises
+        ------
+        GeometryError
+            Nothing would be left to train on.
         """
         rows = tuple(range(parts.shape[1])) if targets is None else targets
         if len(rows) >= 8:
@@ -71,8 +77,13 @@ class TrainingVolume:
             held = tuple(rows[int((k + 0.5) * len(rows) / n_held)] for k in range(n_held))
             return cls(parts, n_slices, weight, tuple(z for z in rows if z not in held), held)
         inside = np.flatnonzero(weight.any(axis=1))
+        if len(inside) < 2:
+            raise GeometryError(
+                f"a scan of {len(rows)} slices must have at least 2 image rows within the field of view, one of them "
+                f"to be held out, got {len(inside)}; choose a larger region"
+            )
         height = max(1, round(2 * share * len(inside)))
-        first = int(inside[0] + 0.6 * len(inside)) if len(inside) else 0
+        first = int(inside[0] + 0.6 * len(inside))
         return cls(parts, n_slices, weight, rows, rows, (first, min(first + height, parts.shape[2])))
 
     def samples(self, z: int, y: slice = slice(None), x: slice = slice(None)) -> Float[Tensor, "part slice y x"]:
@@ -120,7 +131,10 @@ class TrainingVolume:
         side = int(np.sqrt(budget))
         height = min(y1 - y0, max(side, budget // n_x))
         width = min(n_x, max(side, budget // height))
-        top, left = y0 + (y1 - y0 - height) // 2, (n_x - width) // 2
+        # around the middle of what all views see, which in a region may be a corner
+        middle_y, middle_x = (int(np.flatnonzero(self.weight[y0:y1].any(axis=axis)).mean()) for axis in (1, 0))
+        top = y0 + int(np.clip(middle_y - height // 2, 0, y1 - y0 - height))
+        left = int(np.clip(middle_x - width // 2, 0, n_x - width))
         for z in rows:
             # a held-out band is seen with its surroundings, judged without them
             above = 0 if self.held_out_band is None else min(top, 32)

@@ -180,7 +180,6 @@ def fit(
     pace = Pace(settings.steps, budget, state.seconds)
     warm_up = _WARM_UP if settings.steps is None else max(1, min(_WARM_UP, settings.steps // 10))
     losses: list[Tensor] = []
-    stopped = "the planned steps were done"
     while state.n_steps is None or state.step < state.n_steps:
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * schedule(state.step, state.n_steps, warm_up)
@@ -217,7 +216,7 @@ def fit(
                 state.best_weights = copy_weights(state.average)
             state.n_steps = pace.next_plan(state.step, state.n_steps)
             if state.step - best(state.history).step > settings.patience * state.n_steps:
-                stopped = f"the held-out estimate had not improved for {settings.patience:.0%} of the run"
+                state.stopped = f"the held-out estimate had not improved for {settings.patience:.0%} of the run"
                 state.n_steps = state.step
             if checkpoint is not None:
                 save(state, checkpoint)
@@ -225,7 +224,7 @@ def fit(
 
     torch.set_num_threads(threads)
     state.average.load_state_dict(state.best_weights)
-    return Fitted(state.average.eval(), tuple(state.history), best(state.history), stopped, pace.per_step)
+    return Fitted(state.average.eval(), tuple(state.history), best(state.history), state.stopped, pace.per_step)
 
 
 def schedule(step: int, n_steps: int | None, warm_up: int) -> float:

@@ -53,6 +53,7 @@ class State:
     n_steps: int | None = None
     seconds: float = 0.0
     history: list[Progress] = field(default_factory=list)
+    stopped: str = "the planned steps were done"
 
 
 def seeded(seed: int, name: str) -> torch.Generator:
@@ -109,6 +110,7 @@ def save(state: State, path: Path) -> None:
         "step": state.step,
         "n_steps": state.n_steps,
         "seconds": state.seconds,
+        "stopped": state.stopped,
         "history": [vars(progress) for progress in state.history],
     }
     save_tensors(path, tensors, facts)
@@ -142,4 +144,5 @@ def restore(state: State, path: Path) -> None:
                 moments[slot] = torch.empty_like(parameters[number]).copy_(value)
     state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
     state.step, state.n_steps, state.seconds = facts["step"], facts["n_steps"], facts["seconds"]
+    state.stopped = facts["stopped"]
     state.history = [Progress(**entry) for entry in facts["history"]]
