@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from quietray.detector import lags
 from quietray.detector.correlation import measure_correlation
 from quietray.detector.lags import autocorrelation
 from quietray.detector.static import NoiseSource, survey_frames
@@ -63,14 +62,10 @@ def main() -> None:
     residuals = (frames - frames.mean(axis=0)) / frames.std(axis=0)
     good = np.ones((ROWS, COLS), bool)
     fast, by_fft = best_of(5, autocorrelation, residuals, good, RADIUS)
-    workers, lags._WORKERS = lags._WORKERS, 1
-    alone, _ = best_of(5, autocorrelation, residuals, good, RADIUS)
-    lags._WORKERS = workers
     slow, by_rolling = best_of(1, rolled, residuals, good, RADIUS)
     print(f"{2 * RADIUS + 1} x {2 * RADIUS + 1} lags, {FRAMES} frames of {ROWS} x {COLS}")
     print(f"  roll and multiply {slow:8.3f} s")
-    print(f"  FFT, 1 thread     {alone:8.3f} s   {slow / alone:.0f} times faster")
-    print(f"  FFT, {workers} threads    {fast:8.3f} s   {slow / fast:.0f} times faster (numpy rolls and multiplies with one)")
+    print(f"  FFT               {fast:8.3f} s   {slow / fast:.0f} times faster, one thread each")
     print(f"  largest difference {np.abs(by_fft - by_rolling).max():.1e} (the border is cropped on one side only)")
     start = time.perf_counter()
     measure_correlation(survey_frames(NoiseSource("static frames", frames)))

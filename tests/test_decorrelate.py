@@ -205,15 +205,13 @@ def test_tiles_fade_into_each_other_and_modules_do_not():
     halves = (slice(0, n), slice(0, n)), (slice(0, n), slice(n, 2 * n))
     image = np.random.default_rng(0).random((2, n, 2 * n)).astype(np.float32)
     modules = PointResponse(kernels[0], regions=tuple(zip(halves, kernels, strict=True)), blend=False)
-    seen = np.concatenate(
-        [blur(image[:, :, :n], PointResponse(kernels[0]))[:], blur(image[:, :, n:], PointResponse(kernels[1]))[:]],
-        axis=2,
-    )
+    first, last = (PointResponse(kernel) for kernel in kernels)
+    seen = np.concatenate([blur(image[:, :, :n], first)[:], blur(image[:, :, n:], last)[:]], axis=2)
     np.testing.assert_allclose(blur(image, modules)[:], seen, atol=1e-5)
     assert np.abs(whiten(seen, modules)[:] - image).max() < 5e-3
     tiles = PointResponse(kernels[0], regions=tuple(zip(halves, kernels, strict=True)), blend=True)
     faded = whiten(seen, tiles)[:]
-    one, other = whiten(seen, one)[:], whiten(seen, other)[:]
+    one, other = whiten(seen, first)[:], whiten(seen, last)[:]
     np.testing.assert_allclose(faded[:, :, : n // 2 - 1], one[:, :, : n // 2 - 1], atol=1e-4)
     np.testing.assert_allclose(faded[:, :, -n // 2 + 1 :], other[:, :, -n // 2 + 1 :], atol=1e-4)
     share = (n - (n - 1) / 2) / n

@@ -5,8 +5,6 @@ Lags are ``(dy, dx)`` arrays of odd sizes with lag zero in the middle.
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from jaxtyping import Float
 from scipy import fft
@@ -27,7 +25,6 @@ __all__ = [
 
 Lags = Float[np.ndarray, "_dy _dx"]
 Region = tuple[slice, slice]
-_WORKERS = min(2, os.cpu_count() or 1)
 GRID = 64  # points per direction of a sampled noise spectrum
 DONUT = np.array([[0.5, 1, 0.5], [1, 0, 1], [0.5, 1, 0.5]]) / 6
 
@@ -83,7 +80,7 @@ class LagSums:
         field = np.zeros(self.padded, np.float32)
         for frame in frames:
             field[: frame.shape[0], : frame.shape[1]] = frame
-            transform = fft.rfft2(field, workers=_WORKERS)
+            transform = fft.rfft2(field)
             parts = transform.view(np.float32)
             np.multiply(parts, parts, out=parts)
             total += parts[:, ::2]
