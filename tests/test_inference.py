@@ -485,11 +485,11 @@ def test_evidence_is_in_attenuation_and_near_the_truth() -> None:
 
 
 FIGURES: dict[str, Any] = {
-    "estimate": {"psnr_gain_db_at_least": 9.0, "residual_correlation_of_subsets": 0.0},
+    "estimate": {"psnr_gain_db_at_least": 9.0, "residual_correlation": 0.0},
     "volume": {"relative_change_of_mean": 0.001},
     "correction": {"floored": 0.0},
     "training": {"steps": 5000},
-    "method": {"parts": 4},
+    "method": {"parts": 4, "name": "Noise2Inverse"},
     "scan": {"views": 400, "columns": 256},
     "log_bias": None,
 }
@@ -500,8 +500,8 @@ FIGURES: dict[str, Any] = {
     [
         ("estimate", {"psnr_gain_db_at_least": 0.4}, "no clear gain"),
         ("estimate", {"psnr_gain_db_at_least": None}, "no clear gain"),
-        ("estimate", {"residual_correlation_of_subsets": 0.2}, "not independent (residual correlation +0.20)"),
-        ("estimate", {"residual_correlation_of_subsets": -0.1}, "100 views each for 256 columns"),
+        ("estimate", {"residual_correlation": 0.2}, "not independent (residual correlation +0.20)"),
+        ("estimate", {"residual_correlation": -0.1}, "100 views each for 256 columns"),
         ("volume", {"relative_change_of_mean": -0.05}, "changed the mean attenuation by -5.0%"),
         ("correction", {"floored": 0.002}, "0.20% of the samples"),
         ("training", {"steps": 5}, "trained for only 5 steps"),

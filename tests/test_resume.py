@@ -162,6 +162,7 @@ FILES = [
     ("training.safetensors", 2, "after"),
     ("training.safetensors", 3, "after"),
     ("inference.json", 1, "before"),
+    ("volume.json", 1, "before"),
     ("slab-000000.npz", 1, "before"),
     ("slab-000004.npz", 1, "after"),
     ("slab-000008.npz", 1, "after"),
@@ -213,6 +214,26 @@ def test_a_slab_that_was_torn_is_made_again(tmp_path, scan, whole, monkeypatch, 
         patch.setattr(writer, "_store", torn)
         assert in_child(lambda: quietray.denoise(scan, out, quick(format=format))) == signal.SIGKILL
     assert sorted(path.name for path in (out / ".work").glob("slab-*")) == ["slab-000000.npz"]
+    quietray.denoise(scan, out, quick(format=format), resume=True)
+    check_same(out, reference, format)
+
+
+@pytest.mark.parametrize("format", ["zarr", "h5", "tiff"])
+def test_killed_while_the_volume_is_laid_out(tmp_path, scan, whole, monkeypatch, format):
+    out, writer = tmp_path / "out", WRITERS[format]
+    reference = whole(format)
+
+    def half(self):
+        if format != "h5":
+            self.partial.mkdir()
+            (self.partial / "zarr.json").write_text("{")
+        else:
+            self.partial.write_bytes(b"\x89HDF\r\n\x1a\n")
+        die()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_create", half)
+        assert in_child(lambda: quietray.denoise(scan, out, quick(format=format))) == signal.SIGKILL
     quietray.denoise(scan, out, quick(format=format), resume=True)
     check_same(out, reference, format)
 

@@ -161,6 +161,8 @@ class Denoise(_RunFlags, _ScanFlags):
                 "training.steps": self.steps,
                 "noise2inverse.parts": self.parts,
                 "noise2inverse.slices": self.slices,
+                "whiten": self.whiten,
+                "reblur": self.reblur or None,
             }
         )
         result = denoise(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from quietray.errors import FormatError, GeometryError, ResourceError
+from quietray.errors import FormatError, GeometryError, ResourceError, SettingsError
 from quietray.geometry import ParallelBeam
 from quietray.inference.plan import plan_run
 from quietray.inference.prepare import chosen_rows
@@ -176,6 +176,9 @@ def simulate_foam(
     dict
         What was simulated; JSON.
     """
+    for name, count in (("views", views), ("rows", rows), ("cols", cols), ("photons", photons)):
+        if not count > 0:
+            raise SettingsError(f"{name} must be positive, got {count}")
     height = max(0.35, 1.1 * rows / cols)
     foam = Foam.packed(spheres, height, np.random.default_rng(seed), largest=largest)
     angles = np.deg2rad(np.linspace(0, degrees, views, endpoint=False))

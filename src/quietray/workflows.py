@@ -12,13 +12,17 @@ from typing import Any, Literal
 import numpy as np
 
 from quietray.checkpoint import replace_file
-from quietray.detector.correct import Correction, RowCounts
-from quietray.errors import GeometryError, ResourceError
+from quietray.detector.correct import Correction, RowCounts, calibrate
+from quietray.detector.prf import PointResponse
+from quietray.diagnose import diagnose
+from quietray.errors import GeometryError, NoiseError, ResourceError
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.evidence import Evidence, warnings_of
+from quietray.inference.learn import Recipe, learn
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import Prepared, chosen_rows, prepare, reconstruct_windows
-from quietray.inference.result import Result, figures, gather, histogram_edges, peak_memory, versions
+from quietray.inference.radiographs import DenoisedRadiographs, as_scan, finished_correction, log_radiographs
+from quietray.inference.result import Gathered, Result, figures, gather, histogram_edges, peak_memory, versions
 from quietray.inference.slabs import PartReconstruction, SlabRecord
 from quietray.io import open_volume_writer
 from quietray.io.disk import disk_errors, remove
@@ -27,9 +31,10 @@ from quietray.reconstruct.analytic import FBP
 from quietray.report import report_of, write_report
 from quietray.scan import Scan
 from quietray.settings import parse_bytes, parse_seconds, write_toml
-from quietray.splits.inverse import Noise2Inverse
+from quietray.splits import Noise2Inverse, Noise2Self, Noise2Void
+from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Fitted, Progress, Training, fit, precision
+from quietray.training.loop import Fitted, Training
 from quietray.types import Parts
 
 __all__ = ["Settings", "denoise", "reconstruct"]
@@ -42,7 +47,8 @@ class Settings:
     Parameters
     ----------
     method
-        ``noise2inverse``; ``auto`` chooses among the methods there are.
+        ``noise2inverse`` denoises the reconstructed volume, ``noise2self`` and ``noise2void`` the radiographs before
+        they are reconstructed; ``auto`` is ``noise2inverse``.
     seed
         Seed of everything random.
     budget
@@ -59,11 +65,16 @@ class Settings:
         Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
     format
         Format of the volume.
-    correction, reconstruction, noise2inverse, network, training
+    whiten
+        Whether the detector's point response is undone before radiographs are denoised; ``auto`` does so when their
+        noise is not white.
+    reblur
+        Give denoised radiographs the detector's own resolution again.
+    correction, reconstruction, noise2inverse, noise2self, noise2void, network, training
         See the classes.
     """
 
-    method: Literal["auto", "noise2inverse"] = "auto"
+    method: Literal["auto", "noise2inverse", "noise2self", "noise2void"] = "auto"
     seed: int = 0
     budget: str = "4m"
     max_memory: str | None = None
@@ -74,7 +85,11 @@ class Settings:
     format: Literal["zarr", "h5", "tiff"] = "zarr"
     correction: Correction = field(default_factory=Correction)
     reconstruction: FBP = field(default_factory=FBP)
+    whiten: Literal["auto", "always", "never"] = "auto"
+    reblur: bool = False
     noise2inverse: Noise2Inverse = field(default_factory=Noise2Inverse)
+    noise2self: Noise2Self = field(default_factory=Noise2Self)
+    noise2void: Noise2Void = field(default_factory=Noise2Void)
     network: UNet = field(default_factory=UNet)
     training: Training = field(default_factory=Training)
 
@@ -95,8 +110,9 @@ def denoise(
 ) -> Result:
     """Denoise a scan without clean data.
 
-    Calibrate, find the axis, reconstruct angular subsets, train one against the others, judge on rows that were held
-    out, denoise slab by slab.
+    Calibrate, find the axis.  Then either reconstruct angular subsets, train one against the others and denoise the
+    volume slab by slab; or whiten the radiographs, train blind spots, denoise them and reconstruct.  Judge on what was
+    held out.
 
     Parameters
     ----------
@@ -130,43 +146,121 @@ def denoise(
     >>> result = quietray.denoise(scan, "out/scan")  # doctest: +SKIP
     """
     watch, started = watch or Watch(), time.monotonic()
-    split = _fitting_split(scan, settings)
+    domain = _denoise_radiographs if settings.method in ("noise2self", "noise2void") else _denoise_volume
     with Output(out, settings, _identity(scan), settings.format, resume=resume, overwrite=overwrite) as output:
         if output.complete and output.folder is not None and output.volume_path is not None:
             watch.note(f"The run in {output.folder} is complete: there is nothing left to do.")
             return Result.load(output.folder, output.volume_path)
-        prepared = _prepare(scan, settings, split.parts, split.slices, output, watch)
-        source = prepared.source(settings.reconstruction, split.parts)
-        parts, changed = reconstruct_windows(prepared, source, watch)
-        scale = Scale.of(parts.mean(axis=0), prepared.weight)
-        data = _training_volume(scale.apply(parts), split, prepared)
-        denoiser, fitted = _train(data, scale, split, settings, prepared, output, watch)
-        evidence = Evidence.measure(denoiser, data)
-        whole = scale.undo(parts) if prepared.plan.in_one_piece else None
-        del parts, data
-
-        output.open_volume(prepared.grid, {"source": scan.source, "method": type(split).__name__})
-        edges = histogram_edges(denoiser)
-        with watch.stage("denoising", len(prepared.rows)) as advance:
-            for first, last in prepared.plan.slabs:
-                if not output.done(first - prepared.rows.start, last - prepared.rows.start):
-                    _denoise_slab(prepared, first, last, source, denoiser, edges, whole, changed, output, advance)
-
-        gathered = gather(output.records(prepared.slabs), edges)
-        volume = output.finish_volume()
-        metrics = figures(evidence, gathered, fitted) | _circumstances(prepared, denoiser, started)
-        result = Result(
-            volume,
-            denoiser,
-            metrics,
-            warnings_of(metrics),
-            prepared.notes,
-            gathered,
-            fitted.history,
-            output.folder,
-        )
+        result = domain(scan, settings, output, watch)
+        result.metrics["seconds"] = time.monotonic() - started
         _write(result, scan, settings, output)
         return result
+
+
+def _denoise_volume(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
+    """Reconstruct first: Noise2Inverse."""
+    split = _fitting_split(scan, settings)
+    prepared = _prepare(scan, settings, split.parts, split.slices, output, watch)
+    source = prepared.source(settings.reconstruction, split.parts)
+    parts, changed = reconstruct_windows(prepared, source, watch)
+    scale = Scale.of(parts.mean(axis=0), prepared.weight)
+    data = _training_volume(scale.apply(parts), split, prepared)
+    denoiser, fitted = learn(
+        data, scale, split, _recipe(settings), prepared.grid.shape, prepared.plan.tile, _facts(prepared), output, watch
+    )
+    evidence = Evidence.measure(denoiser, data)
+    whole = scale.undo(parts) if prepared.plan.in_one_piece else None
+    del parts, data
+
+    output.open_volume(prepared.grid, {"source": scan.source, "method": type(split).__name__})
+    edges = histogram_edges(scale)
+    with watch.stage("denoising", len(prepared.rows)) as advance:
+        for first, last in prepared.plan.slabs:
+            if not output.done(first - prepared.rows.start, last - prepared.rows.start):
+                _denoise_slab(prepared, first, last, source, denoiser, edges, whole, changed, output, advance)
+
+    gathered = gather(output.records(prepared.slabs), edges)
+    metrics = figures(evidence, gathered, fitted) | _circumstances(prepared, denoiser)
+    return _result(output, denoiser, metrics, prepared.notes, gathered, fitted)
+
+
+def _denoise_radiographs(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
+    """Denoise first: whiten, blind spots in the log domain, then reconstruct."""
+    split: Split = settings.noise2void if settings.method == "noise2void" else settings.noise2self
+    prepared = _prepare(scan, settings, 1, 1, output, watch)
+    response, why = _response_to_undo(prepared, settings.whiten)
+    watch.note(why)
+    noisy = log_radiographs(prepared, response, output.work and output.work / "radiographs.npy", watch)
+    data = TrainingVolume.with_held_out(noisy, 1, np.isfinite(noisy[0, 0]).astype(np.float32))
+    images, scale = (scan.n_views, len(prepared.rows), scan.n_cols), Scale(0.0, 1.0)
+    denoiser, fitted = learn(
+        data, scale, split, _recipe(settings), images, prepared.plan.tile, _facts(prepared), output, watch
+    )
+    evidence = Evidence.measure(denoiser, data)
+    with watch.stage("denoising", scan.n_views) as advance:
+        frames = DenoisedRadiographs(noisy, denoiser, advance)
+        clean = output.keep_scan("radiographs.h5", as_scan(prepared, frames, response, settings.reblur))
+
+    after = dataclasses.replace(
+        prepared, scan=clean, calibration=calibrate(clean, finished_correction(settings.correction))
+    )
+    sources = prepared.source(settings.reconstruction), after.source(settings.reconstruction)
+    output.open_volume(prepared.grid, {"source": scan.source, "method": type(split).__name__})
+    edges = None
+    with watch.stage("reconstructing", len(prepared.rows)) as advance:
+        for (first, last), (z0, z1) in zip(prepared.plan.slabs, prepared.slabs, strict=True):
+            before, changed = sources[0](slice(first, last))
+            if edges is None:
+                edges = histogram_edges(Scale.of(before[0], prepared.weight))
+            if not output.done(z0, z1):
+                slab = sources[1](slice(z0, z1))[0][0]
+                middle, weight = len(prepared.rows) // 2, prepared.weight
+                output.write(slab, SlabRecord.of(z0, middle, before[0], slab, weight, edges, changed))
+            advance(last - first)
+    assert edges is not None
+    gathered = gather(output.records(prepared.slabs), edges)
+    measured = noisy[0, :: max(1, scan.n_views // 16)]
+    span = float(np.subtract(*np.nanpercentile(measured, (99.5, 0.5))))
+    metrics = figures(evidence, gathered, fitted, span) | _circumstances(prepared, denoiser)
+    return _result(output, denoiser, metrics, (*prepared.notes, why), gathered, fitted)
+
+
+def _response_to_undo(prepared: Prepared, whiten: str) -> tuple[PointResponse | None, str]:
+    """Return the point response to undo before blind spots are used, if any, and why."""
+    if whiten == "never":
+        return None, "The radiographs were not whitened, as asked."
+    found = diagnose(prepared.scan, calibration=prepared.calibration)
+    if whiten == "auto" and found.verdict("noise2self").answer == "valid":
+        return None, f"The radiographs were not whitened: {found.verdict('noise2self').reason}"
+    verdict = found.verdict("noise2self after decorrelation")
+    if found.response is None or verdict.answer == "not valid":
+        if whiten == "always":
+            raise NoiseError(f"the radiographs must have a point response that can be undone: {verdict.reason}")
+        return None, f"The radiographs were not whitened, and should not be: {verdict.reason} {verdict.advice}"
+    return found.response, f"The radiographs were whitened: {verdict.reason}"
+
+
+def _result(
+    output: Output,
+    denoiser: Denoiser,
+    metrics: dict[str, Any],
+    notes: tuple[str, ...],
+    gathered: Gathered,
+    fitted: Fitted,
+) -> Result:
+    volume = output.finish_volume()
+    return Result(volume, denoiser, metrics, warnings_of(metrics), notes, gathered, fitted.history, output.folder)
+
+
+def _recipe(settings: Settings) -> Recipe:
+    return Recipe(
+        settings.network, settings.training, settings.seed, parse_seconds(settings.budget), settings.symmetries
+    )
+
+
+def _facts(prepared: Prepared) -> dict[str, Any]:
+    grid = prepared.grid
+    return {"source": str(prepared.scan.source), "unit": grid.unit, "voxel_size_mm": grid.voxel_size}
 
 
 def reconstruct(
@@ -268,81 +362,6 @@ def _training_volume(scaled: Parts, split: Noise2Inverse, prepared: Prepared) ->
     return TrainingVolume.with_held_out(scaled, split.slices, prepared.weight, targets)
 
 
-def _train(
-    data: TrainingVolume,
-    scale: Scale,
-    split: Noise2Inverse,
-    settings: Settings,
-    prepared: Prepared,
-    output: Output,
-    watch: Watch,
-) -> tuple[Denoiser, Fitted]:
-    """Train within the budget, leaving time for inference; small slices make larger batches."""
-    size = min(settings.training.patch, *prepared.grid.shape[1:])
-    enlarged = min(8, max(1, settings.training.patch**2 // size**2))
-    training = dataclasses.replace(settings.training, batch=settings.training.batch * enlarged)
-    budget = parse_seconds(settings.budget)
-
-    def inference(per_step: float) -> float:
-        """Return the seconds that one pass over the volume takes: a training step costs about three passes."""
-        passes = split.parts * prepared.grid.shape[0] * prepared.grid.n_pixels / (training.batch * size**2)
-        return passes * per_step / 3
-
-    def symmetries(per_step: float) -> Literal[1, 2, 4, 8]:
-        if settings.symmetries:
-            return settings.symmetries
-        choices: tuple[Literal[1, 2, 4, 8], ...] = (8, 4, 2)
-        return next((n for n in choices if n * inference(per_step) <= 0.15 * budget), 1)
-
-    kept = "What was learned so far is kept; go on with --resume"
-    with watch.stage("training", 1000) as advance, disk_errors(output.folder or Path(), kept):
-        shown = 0
-
-        def show(step: int, n_steps: int | None, latest: Progress | None) -> None:
-            nonlocal shown
-            now = int(1000 * step / n_steps) if n_steps else 0
-            advance(now - shown, _gain(latest))
-            shown = now
-
-        fitted = fit(
-            split,
-            lambda: settings.network.build(split.slices),
-            data,
-            training,
-            seed=settings.seed,
-            budget=lambda per_step: max(0.3 * budget, budget - symmetries(per_step) * inference(per_step)),
-            checkpoint=output.checkpoint,
-            watch=show,
-        )
-    pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # of a resumed run
-    chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})
-    facts = {
-        "source": str(prepared.scan.source),
-        "steps": fitted.history[-1].step,
-        "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
-        "unit": prepared.grid.unit,
-        "voxel_size_mm": prepared.grid.voxel_size,
-        "versions": versions(),
-    }
-    denoiser = Denoiser(
-        fitted.network,
-        settings.network,
-        split,
-        scale,
-        chosen["symmetries"],
-        precision(settings.training.precision),
-        prepared.plan.tile,
-        facts,
-    )
-    return denoiser, fitted
-
-
-def _gain(latest: Progress | None) -> str:
-    if latest is None or not (latest.error > 0 and latest.noise > 0):
-        return ""
-    return f"estimated gain {10 * np.log10(latest.noise / latest.error):.1f} dB"
-
-
 def _denoise_slab(
     prepared: Prepared,
     first: int,
@@ -369,7 +388,7 @@ def _denoise_slab(
     output.write(clean, SlabRecord.of(z0, len(rows) // 2, noisy, clean, weight, edges, changed))
 
 
-def _circumstances(prepared: Prepared, denoiser: Denoiser, started: float) -> dict[str, Any]:
+def _circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
     """Return the facts of a run that are not about its result."""
     scan, plan, split = prepared.scan, prepared.plan, denoiser.split
     return {
@@ -385,14 +404,13 @@ def _circumstances(prepared: Prepared, denoiser: Denoiser, started: float) -> di
         },
         "method": {
             "name": type(split).__name__,
-            "slices": split.slices,
-            "parts": split.parts,
+            "slices": split.n_slices,
+            "parts": split.n_parts,
             "symmetries": denoiser.symmetries,
             "arithmetic": denoiser.arithmetic,
             "parameters": sum(weight.numel() for weight in denoiser.network.parameters()),
         },
         "memory": {"limit": plan.memory, "planned_peak": plan.peak, "peak": peak_memory(), "slabs": len(plan.slabs)},
-        "seconds": time.monotonic() - started,
         "versions": versions(),
     }
 

@@ -19,7 +19,8 @@ from quietray.errors import FormatError, SettingsError
 from quietray.inference.tiling import tiled
 from quietray.networks.unet import UNet
 from quietray.settings import from_dict, to_dict
-from quietray.splits.inverse import Noise2Inverse
+from quietray.splits import SPLITS
+from quietray.splits.base import Split
 from quietray.training.batches import neighbours
 from quietray.training.loop import precision
 from quietray.types import Parts, Slice, Volume
@@ -100,7 +101,7 @@ class Denoiser:
 
     network: nn.Module
     architecture: UNet
-    split: Noise2Inverse
+    split: Split
     scale: Scale
     symmetries: Literal[1, 2, 4, 8] = 1
     arithmetic: str = "32-true"
@@ -187,7 +188,7 @@ class Denoiser:
             raise FormatError(f"{folder} must hold a {_MODEL} written by quietray, got: {error}") from None
         tensors, _ = load_tensors(folder / _WEIGHTS)
         try:
-            split = from_dict(Noise2Inverse, record["split"], "split")
+            split = from_dict(SPLITS[record["method"]], record["split"], "split")
             architecture = from_dict(UNet, record["network"], "network")
             network = architecture.build(split.n_slices)
             network.load_state_dict(tensors)

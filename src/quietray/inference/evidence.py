@@ -9,14 +9,14 @@ from typing import Any
 
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
-from quietray.metrics.noreference import residual_correlation
+from quietray.metrics.noreference import neighbour_correlation, residual_correlation
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import judge_held_out
 
 __all__ = ["Evidence", "warnings_of"]
 
 _FEW_STEPS = 200
-_PIXELS = 2**22  # to judge the finished denoiser by
+_PIXELS = 2**21  # to judge the finished denoiser by
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Evidence:
     interval
         90 % bootstrap interval of `error`, over blocks of pixels.
     correlation
-        Mean correlation between the residuals of two parts; 0 when they are independent, as the method needs.
+        Of the residuals of two parts, or with one part of neighbouring pixels' residuals; 0 when the noise is
+        independent, as the method needs.
     offset
         Chance that the judgements during training had in common, for they saw fewer pixels; to be taken from them.
     """
@@ -55,7 +56,8 @@ class Evidence:
             middle = samples[:, :, samples.shape[2] // 2]
             clean = denoiser.split.infer(denoiser.evaluate, samples.to(device)).cpu()
             pixels = float(weight.sum())
-            total += residual_correlation(middle - clean, weight[:, 0]) * pixels
+            correlate = residual_correlation if middle.shape[1] > 1 else neighbour_correlation
+            total += correlate(middle - clean, weight[:, 0]) * pixels
             weights += pixels
         correlation = total / max(weights, 1e-12)
         offset = (few.error - many.error) * span
@@ -86,7 +88,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         The figures of the run, as in ``metrics.json``.
     """
     estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
-    gain, correlation = estimate["psnr_gain_db_at_least"], estimate["residual_correlation_of_subsets"]
+    gain, correlation = estimate["psnr_gain_db_at_least"], estimate["residual_correlation"]
     change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found = []
@@ -105,13 +107,20 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "
             "well. Give a longer --budget before measuring anything."
         )
-    if correlation > 0.1:
+    split = metrics["method"]["name"] == "Noise2Inverse"
+    if not split and abs(correlation) > 0.05:
+        found.append(
+            f"What was taken away is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
+            "point response was not undone completely, or the network has begun to fit the noise. See what "
+            "`quietray diagnose` says."
+        )
+    if split and correlation > 0.1:
         found.append(
             f"The angular subsets are not independent (residual correlation {correlation:+.2f}): rings, a wrong "
             "rotation axis or noisy flats are in all of them alike and stay in the result. Take more flats, or try "
             "--rings all."
         )
-    if correlation < -0.05:
+    if split and correlation < -0.05:
         found.append(
             f"The angular subsets differ by more than noise (residual correlation {correlation:+.2f}; "
             f"{scan['views'] / parts:.0f} views each for {scan['columns']} columns): with so few views each subset has "

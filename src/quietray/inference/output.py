@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,15 +18,16 @@ from quietray.checkpoint import replace_file, write_json
 from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.inference.slabs import Ledger, SlabRecord
-from quietray.io import open_volume_writer, read_volume
+from quietray.io import open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
+from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
 from quietray.types import Volume
 
 __all__ = ["Output", "Watch"]
 
 _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
-_OURS = ("run.toml", "model", "metrics.json", "report.html", ".work", *_VOLUMES.values())
+_OURS = ("run.toml", "radiographs.h5", "model", "metrics.json", "report.html", ".work", *_VOLUMES.values())
 _CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
@@ -126,13 +128,13 @@ class Output:
 
     def open_volume(self, grid: VolumeGrid, facts: Mapping[str, Any]) -> None:
         """Make room for the volume, or take it up again."""
-        if self.volume_path is None:
+        if self.volume_path is None or self.work is None:
             self._volume = np.empty(grid.shape, np.float32)
         else:
             self._remove_replaced()
-            self._writer = open_volume_writer(
-                self.volume_path, grid, format=self.format, resume=self.resumed, extra=facts
-            )
+            begun = Ledger(self.work).noted("volume") is not None  # else a kill may have left half a file
+            self._writer = open_volume_writer(self.volume_path, grid, format=self.format, resume=begun, extra=facts)
+            self.decide("volume", lambda: {"format": self.format})
 
     def done(self, first: int, last: int) -> bool:
         """Return whether the slices ``first:last`` are written and recorded."""
@@ -154,6 +156,15 @@ class Output:
         if self.work is None:
             return [self._records[first] for first, _ in slabs]
         return [Ledger(self.work).load(first) for first, _ in slabs]
+
+    def keep_scan(self, name: str, scan: Scan) -> Scan:
+        """Write a scan into the folder, unless it is there, and return it as read; in memory without a folder."""
+        if self.folder is None:
+            return dataclasses.replace(scan, projections=np.asarray(scan.projections[:]))
+        place = self.folder / name
+        if not place.exists():
+            write_scan(place, scan)
+        return read(place).with_axis(scan.geometry.axis)
 
     def finish_volume(self) -> Any:
         """Give the volume its name; return it, lazily where it is on disk."""

@@ -6,7 +6,6 @@ import json
 import platform
 import resource
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +16,7 @@ from jaxtyping import Float
 
 from quietray.detector.correct import RowCounts
 from quietray.errors import FormatError
-from quietray.inference.denoiser import Denoiser
+from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.evidence import Evidence
 from quietray.inference.slabs import SlabRecord
 from quietray.io import read_volume
@@ -27,6 +26,8 @@ from quietray.training.loop import Fitted, Progress
 __all__ = ["Gathered", "Result", "figures", "gather", "histogram_edges", "peak_memory", "percentile", "versions"]
 
 _BINS = 400
+_VOLUME_DOMAIN = "held-out rows of the volume, each judged by the angular subset that it was not computed from"
+_RADIOGRAPH_DOMAIN = "held-out radiographs, each hidden pixel judged by what was measured there"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Result:
 
     volume: Any
     denoiser: Denoiser
-    metrics: Mapping[str, Any]
+    metrics: dict[str, Any]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     gathered: Gathered | None
@@ -127,9 +128,9 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
     )
 
 
-def histogram_edges(denoiser: Denoiser) -> Float[np.ndarray, " edge"]:
+def histogram_edges(scale: Scale) -> Float[np.ndarray, " edge"]:
     """Return the bins' edges: the scale of the data with as much again on either side."""
-    low, high = denoiser.scale.low, denoiser.scale.high
+    low, high = scale.low, scale.high
     return np.linspace(low - (high - low), high + (high - low), _BINS + 1)
 
 
@@ -145,25 +146,38 @@ def percentile(counts: np.ndarray, edges: np.ndarray, share: float) -> float:
     return float(np.interp(share, cumulative, edges))
 
 
-def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted) -> dict[str, Any]:
-    """Return the numbers of a run that its data speak of; JSON."""
+def figures(
+    evidence: Evidence, gathered: Gathered, fitted: Fitted, radiographs_range: float | None = None
+) -> dict[str, Any]:
+    """Return the numbers of a run that its data speak of; JSON.
+
+    Parameters
+    ----------
+    evidence, gathered, fitted
+        What was judged, denoised and trained.
+    radiographs_range
+        Range of the line integrals, where the evidence is about radiographs and not about the volume.
+    """
     low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
+    data_range, of_what, domain = high - low, "denoised volume", _VOLUME_DOMAIN
+    if radiographs_range is not None:
+        data_range, of_what, domain = radiographs_range, "measured line integrals", _RADIOGRAPH_DOMAIN
     before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
     changed = gathered.changed
     return {
         "estimate": {
-            "psnr_noisy_db": _finite(psnr(evidence.noise, high - low)),
-            "psnr_db": _finite(psnr(evidence.error, high - low)),
+            "psnr_noisy_db": _finite(psnr(evidence.noise, data_range)),
+            "psnr_db": _finite(psnr(evidence.error, data_range)),
             "psnr_gain_db": _finite(evidence.gain),
             "psnr_gain_db_at_least": _finite(evidence.gain_interval[0]),
             "psnr_gain_db_at_most": _finite(evidence.gain_interval[1]),
             "interval": "90 %, bootstrap over blocks of 32 x 32 pixels",
             "rmse_noisy": _finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
             "rmse": _finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
-            "data_range": high - low,
-            "data_range_is": "0.5 to 99.5 percentile of the denoised volume",
-            "domain": "held-out rows of the volume, each judged by the angular subset that it was not computed from",
-            "residual_correlation_of_subsets": evidence.correlation,
+            "data_range": data_range,
+            "data_range_is": f"0.5 to 99.5 percentile of the {of_what}",
+            "domain": domain,
+            "residual_correlation": evidence.correlation,
         },
         "volume": {
             "mean_noisy": before,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from quietray.errors import GeometryError
 from quietray.types import Slice, Volume
@@ -78,10 +78,10 @@ def disc(n_y: int, n_x: int, radius: float = 1.0, centre: tuple[float, float] = 
 
 def compare(
     volume: Volume,
-    reference: Volume,
+    reference: Float[np.ndarray, "_ _ _"],  # its shape is checked below, in words
     *,
     data_range: float | None = None,
-    mask: Bool[np.ndarray, "y x"] | None = None,
+    mask: Bool[np.ndarray, "_ _"] | None = None,
     mask_name: str = "all pixels",
 ) -> Comparison:
     """Compare a volume with a reference.

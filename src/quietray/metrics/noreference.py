@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Judgement", "judge_left_out", "residual_correlation"]
+__all__ = ["Judgement", "judge_left_out", "neighbour_correlation", "residual_correlation"]
 
 _BLOCK = 32  # pixels; the noise of a reconstruction is correlated over a few
 
@@ -147,3 +147,34 @@ def residual_correlation(residuals: Tensor, weight: Tensor) -> float:
     norms = inside.square().sum(dim=1).sqrt().clamp_min(1e-150)  # their product must not underflow
     correlation = (inside @ inside.T) / (norms[:, None] * norms[None])
     return float((correlation.sum() - correlation.diagonal().sum()) / (parts * (parts - 1)))
+
+
+def neighbour_correlation(residuals: Tensor, weight: Tensor) -> float:
+    """Return the mean correlation between the residuals of direct neighbours, across and down.
+
+    Parameters
+    ----------
+    residuals
+        ``(batch, 1, y, x)``: the measured image minus the denoised one; NaN where nothing was measured.
+    weight
+        ``(batch, y, x)``.
+
+    Examples
+    --------
+    >>> noise = torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+    >>> abs(neighbour_correlation(noise, torch.ones(1, 200, 200))) < 0.02
+    True
+    """
+    image = residuals[:, 0].double()
+    use = torch.isfinite(image) & (weight > 0)
+    if int(use.sum()) < 4:
+        return 0.0
+    centred = torch.where(use, image - image[use].mean(), torch.zeros_like(image))
+    variance = float(centred.square().sum() / use.sum())
+    found = []
+    for axis in (-1, -2):
+        n = image.shape[axis] - 1
+        pairs = (use.narrow(axis, 0, n) & use.narrow(axis, 1, n)).sum()
+        product = (centred.narrow(axis, 0, n) * centred.narrow(axis, 1, n)).sum()
+        found.append(float(product / pairs.clamp_min(1)) / max(variance, 1e-300))
+    return sum(found) / 2

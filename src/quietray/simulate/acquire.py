@@ -154,7 +154,8 @@ def _counts(
             lit = photons[frame - before : frame - before + 1]
             if isinstance(model, Scintillator):
                 previous = photons[max(0, frame - before - 1) : max(1, frame - before)]
-                counts = model.sample(lit, rng, first_frame=frame, previous=previous)
+                lighted = np.random.default_rng([seed, _KINDS[kind], frame - 1]) if frame else None
+                counts = model.sample(lit, rng, first_frame=frame, previous=previous, previous_rng=lighted)
             else:
                 counts = model.sample(lit, rng)
             out[frame - first] = np.clip(np.rint(counts[0]), 0, 65_535)
