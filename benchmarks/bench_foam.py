@@ -71,7 +71,7 @@ def main() -> None:
     split = Noise2Inverse()
     prepared = prepare(
         scan, correction=quietray.Correction(), rows=None, region=None, rotation_axis=None, memory=None,
-        n_parts=split.parts, n_slices=split.slices, output=Output(None, None, {}, "zarr"), watch=Watch(),
+        n_parts=split.parts, n_slices=split.slices, output=Output(None, Settings(), {}, "zarr"), watch=Watch(),
     )
     parts, _ = reconstruct_windows(prepared, prepared.source(quietray.FBP(), split.parts), Watch())
     print(f"| method | seconds | steps | PSNR (dB) | estimated (dB) |\n|---|---|---|---|---|", flush=True)

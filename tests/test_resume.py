@@ -91,6 +91,7 @@ def _slabs(request, monkeypatch):
     if "by_the_system" not in request.node.name:
         in_slabs(monkeypatch, heights=4, window=10)
         monkeypatch.setattr(workflows, "write_report", lambda path, data: replace_file(path, data.title.encode()))
+        monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a killed process loses nothing that it wrote
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +104,13 @@ def whole(tmp_path_factory, scan):
     """Runs that nobody disturbed, by format."""
     made = {}
 
-    def run(format="zarr"):
-        if format not in made:
-            made[format] = tmp_path_factory.mktemp("whole") / format
-            quietray.denoise(scan, made[format], quick(format=format))
-        return made[format]
+    def run(format="zarr", method="auto"):
+        name = f"{format}-{method}"
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("whole") / name
+            more = {} if method == "auto" else {"method": method, "whiten": "never"}
+            quietray.denoise(scan, made[name], quick(format=format, **more))
+        return made[name]
 
     return run
 
@@ -236,6 +239,39 @@ def test_killed_while_the_volume_is_laid_out(tmp_path, scan, whole, monkeypatch,
         assert in_child(lambda: quietray.denoise(scan, out, quick(format=format))) == signal.SIGKILL
     quietray.denoise(scan, out, quick(format=format), resume=True)
     check_same(out, reference, format)
+
+
+RADIOGRAPHS = [
+    ("correcting", 1),
+    ("training", 6),
+    ("denoising", 7),
+    ("radiographs.h5", "before"),
+    ("radiographs.h5", "after"),
+    ("reconstructing", 2),
+    ("slab-000004.npz", "after"),
+]
+
+
+@pytest.mark.parametrize(("place", "when"), RADIOGRAPHS)
+def test_killed_while_radiographs_are_denoised(tmp_path, scan, whole, monkeypatch, place, when):
+    out, settings = tmp_path / "out", quick(method="noise2self", whiten="never")
+    reference = whole("zarr", "noise2self")
+    with monkeypatch.context() as patch:
+        watch = Watch() if isinstance(when, str) else KillAt(place, when)
+        if isinstance(when, str):
+            kill_at_file(patch, place, 1, when)
+        assert in_child(lambda: quietray.denoise(scan, out, settings, watch=watch)) == signal.SIGKILL
+    quietray.denoise(scan, out, settings, resume=True)
+    check_same(out, reference)
+    frames = [quietray.read(folder / "radiographs.h5").projections[:] for folder in (out, reference)]
+    np.testing.assert_array_equal(*frames)
+
+
+def test_radiographs_of_a_run_that_is_replaced_are_not_used(tmp_path, scan, whole):
+    out, settings = tmp_path / "out", quick(method="noise2self", whiten="never")
+    quietray.denoise(scan, out, dataclasses.replace(settings, seed=5))
+    quietray.denoise(scan, out, settings, overwrite=True)
+    check_same(out, whole("zarr", "noise2self"))
 
 
 def test_slabs_that_are_done_are_not_done_again(tmp_path, scan, monkeypatch):

@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
 __version__ = version("quietray")
@@ -35,8 +37,14 @@ _HOME = {
     "Training": "quietray.training.loop",
     "UNet": "quietray.networks.unet",
     "VolumeGrid": "quietray.geometry",
+    "Diagnosis": "quietray.diagnose",
+    "Noise2Self": "quietray.splits.masked",
+    "Noise2Void": "quietray.splits.masked",
     "acquire": "quietray.simulate.acquire",
+    "decorrelate": "quietray.detector.decorrelate",
     "denoise": "quietray.workflows",
+    "diagnose": "quietray.diagnose",
+    "estimate_point_response": "quietray.detector.prf",
     "read": "quietray.io",
     "read_volume": "quietray.io",
     "reconstruct": "quietray.workflows",
@@ -54,3 +62,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """Keeps the functions that are called like the module that they come from, such as ``quietray.reconstruct``."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):  # as the import of a submodule does
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -128,8 +128,14 @@ class Denoise(_RunFlags, _ScanFlags):
 
     out: Path = Path("out")
     """Output folder."""
-    method: Annotated[Literal["auto", "noise2inverse"] | None, _Choice] = None
-    """Self-supervised method (default: auto)."""
+    method: Annotated[Literal["auto", "noise2inverse", "noise2self", "noise2void"] | None, _Choice] = None
+    """Noise2Inverse denoises the volume; Noise2Self and Noise2Void the radiographs, before they are reconstructed
+    (default: auto, which is noise2inverse)."""
+    whiten: Annotated[Literal["auto", "always", "never"] | None, _Choice] = None
+    """Whether the detector's point response is undone before radiographs are denoised (default: auto, where the noise
+    is not white)."""
+    reblur: _Flag = False
+    """Give denoised radiographs the detector's own resolution again."""
     budget: _Text = None
     """Time for training and inference, such as 90s, 10m, 1.5h (default: 4m)."""
     steps: _Count = None
@@ -184,6 +190,57 @@ class Denoise(_RunFlags, _ScanFlags):
         for warning in result.warnings:
             console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
         return {**result.metrics, "warnings": list(result.warnings), "out": str(self.out)}
+
+
+@dataclass(frozen=True)
+class Diagnose(_ScanFlags):
+    """Measure the noise of a scan: gain, correlation, point response, and which methods it allows."""
+
+    static: Path | None = None
+    """Repeated frames of one static scene, in any format that a scan can have; else flats, air or views are used."""
+    out: Path | None = None
+    """Folder for the picture and the figures (default: only shown)."""
+    json: _Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Diagnose."""
+        from quietray.console import show_diagnosis
+        from quietray.inspect import diagnosed
+
+        with console.status("measuring the noise"):
+            found = diagnosed(self.read(), self.static, self.out)
+        show_diagnosis(console, found)
+        if self.out is not None:
+            console.print(f"picture and figures: {self.out}", highlight=False)
+        return found.record()
+
+
+@dataclass(frozen=True)
+class Decorrelate(_ScanFlags):
+    """Estimate the detector's point response, whiten radiographs, flats and darks, write them as a scan."""
+
+    out: Path = Path("white.h5")
+    """The new scan, DXchange HDF5; the point response is kept in it."""
+    static: Path | None = None
+    """Repeated frames of one static scene to estimate the response from; else flats, air or views are used."""
+    reblur: _Flag = False
+    """Go the other way: apply the point response that is kept in a whitened scan."""
+    overwrite: _Flag = False
+    """Replace a file of that name."""
+    json: _Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Whiten."""
+        from quietray.inspect import write_white
+
+        if self.out.exists() and not self.overwrite:
+            raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
+        with console.status("whitening"):
+            facts = write_white(self.read(), self.static, self.out, back=self.reblur, overwrite=self.overwrite)
+        console.print(f"{self.out}: {facts['note']}", highlight=False)
+        return facts
 
 
 @dataclass(frozen=True)
@@ -402,7 +459,9 @@ def _finite(value: Any) -> Any:
 _Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Denoise, tyro.conf.subcommand("denoise")]
+    | Annotated[Decorrelate, tyro.conf.subcommand("decorrelate")]
     | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]

@@ -20,9 +20,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from quietray.diagnose import Diagnosis
 from quietray.inference.output import Watch
 
-__all__ = ["TerminalWatch", "show_table"]
+__all__ = ["TerminalWatch", "show_diagnosis", "show_table"]
 
 
 class TerminalWatch(Watch):
@@ -72,3 +73,29 @@ def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, escape(str(value)))
     console.print(table)
+
+
+def show_diagnosis(console: Console, found: Diagnosis) -> None:
+    """Show what the noise is, and the verdicts."""
+    before = found.before
+    rows: dict[str, Any] = {
+        "noise": found.label,
+        "read from": f"{found.source}: {found.source_why}",
+        "summed correlation": f"{before.summed:.3f} +- {before.summed_error:.3f}",
+    }
+    if found.after is not None:
+        rows["whitened"] = f"{found.after.summed:.3f} +- {found.after.summed_error:.3f}"
+    if found.transfer is not None:
+        rows["gain"] = (
+            f"{found.transfer.gain:.4g} counts per quantum, read noise {found.transfer.read_noise:.3g} counts"
+        )
+    show_table(console, "Noise", rows)
+    table = Table("method", "verdict", "measured", "what to do", title="Methods", title_justify="left", show_lines=True)
+    colours = {"valid": "green", "valid with a warning": "yellow", "not valid": "red"}
+    for verdict in found.verdicts:
+        colour = colours[verdict.answer]
+        table.add_row(verdict.method, f"[{colour}]{verdict.answer}[/]", escape(verdict.reason), escape(verdict.advice))
+    console.print(table)
+    console.print(f"recommended: [bold]{found.recommended}[/bold]", highlight=False)
+    for warning in found.warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)

@@ -18,7 +18,7 @@ from quietray.detector.photon_transfer import PhotonTransfer, photon_transfer
 from quietray.detector.prf import PointResponse, point_response
 from quietray.detector.sources import ViewDifferences, find_sources
 from quietray.detector.static import NoiseSource, StaticFrames, survey_frames
-from quietray.detector.verdicts import Findings, Verdict, judge
+from quietray.detector.verdicts import SUMMED, Findings, Verdict, judge
 from quietray.detector.whitened import WhitenedFrames
 from quietray.errors import NoiseError
 from quietray.scan import Scan
@@ -154,6 +154,8 @@ def diagnose(
     if response is not None and not refused and not findings["white"]:
         source = sources[0] if second is None else sources[1]
         after = _after(scan, static, response, known, source, method)
+        if source is not sources[0] and after.summed_error > SUMMED:  # too narrow a strip of air to tell
+            after = _after(scan, static, response, known, sources[0], method)
         findings |= {"after_summed": after.summed, "after_error": after.summed_error}
         findings |= {"after_infill": infill_correlation(after.lags)}
     findings.pop("white")

@@ -8,22 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from quietray.errors import FormatError, GeometryError, ResourceError, SettingsError
+from quietray.checkpoint import replace_file, write_json
+from quietray.detector.decorrelate import decorrelate, reblur
+from quietray.diagnose import Diagnosis, diagnose
+from quietray.errors import FormatError, GeometryError, NoiseError, ResourceError, SettingsError
 from quietray.geometry import ParallelBeam
 from quietray.inference.plan import plan_run
 from quietray.inference.prepare import chosen_rows
 from quietray.io import read, read_volume, write_scan
+from quietray.io.disk import disk_errors
 from quietray.metrics.image import compare, disc
 from quietray.operators.astra import ParallelProjector
 from quietray.reconstruct.analytic import FBP
+from quietray.report.noise import noise_figure
 from quietray.scan import Scan
 from quietray.settings import parse_bytes
 from quietray.simulate.acquire import acquire
 from quietray.simulate.noise import Scintillator
 from quietray.simulate.phantom import Foam
-from quietray.types import Volume
+from quietray.types import Frames, Volume
 
-__all__ = ["describe", "evaluate", "simulate_foam"]
+__all__ = ["describe", "diagnosed", "evaluate", "simulate_foam", "write_white"]
 
 
 def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
@@ -78,6 +83,81 @@ def _step(degrees: np.ndarray) -> str:
     return f"{typical:.4g}" if even else f"{typical:.4g} (uneven)"
 
 
+def diagnosed(scan: Scan, static: Path | None = None, out: Path | None = None) -> Diagnosis:
+    """Diagnose a scan; with a folder, write ``diagnosis.json`` and ``noise.png``.
+
+    Parameters
+    ----------
+    scan
+        As measured.
+    static
+        Repeated frames of one static scene.
+    out
+        Folder for figures and picture.
+
+    Raises
+    ------
+    QuietrayError
+        There is no noise to read, or a file cannot be read or written.
+    """
+    found = diagnose(scan, None if static is None else _frames(static, scan))
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / "diagnosis.json", found.record())
+            replace_file(out / "noise.png", noise_figure(found))
+    return found
+
+
+def _frames(path: Path, scan: Scan) -> Frames:
+    """Return a stack of repeated frames: of a scan, whatever its angles, or of a plain stack."""
+    count = int(scan.n_views)
+    try:
+        return read(path).projections
+    except GeometryError:
+        return read(path, angles=f"0:{max(count, 1)}").projections
+
+
+def write_white(
+    scan: Scan, static: Path | None, out: Path, *, back: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write a whitened scan, or with `back` a whitened scan at the detector's own resolution again.
+
+    Parameters
+    ----------
+    scan
+        As measured; or whitened, to go back.
+    static
+        Repeated frames to estimate the point response from.
+    out
+        The new scan.
+    back
+        Blur instead.
+    overwrite
+        Replace a file of that name.
+
+    Returns
+    -------
+    dict
+        The response and a sentence; JSON.
+
+    Raises
+    ------
+    NoiseError
+        The response cannot be inverted, or the scan to go back from was never whitened.
+    """
+    if back:
+        write_scan(out, reblur(scan), overwrite=overwrite)
+        return {"scan": str(out), "note": "The point response was applied again."}
+    found = diagnosed(scan, static)
+    verdict = found.verdict("noise2self after decorrelation")
+    if found.response is None:
+        raise NoiseError(f"the scan must have a point response that can be undone: {verdict.reason}")
+    white = decorrelate(scan, found.response)
+    write_scan(out, white, overwrite=overwrite)
+    return {"scan": str(out), "note": white.notes[-1], "response": found.response.record(), "verdict": verdict.answer}
+
+
 def evaluate(
     result: Path,
     reference: Path,
@@ -115,6 +195,9 @@ def evaluate(
     QuietrayError
         A file cannot be read, or the shapes differ.
     """
+    for setting, number in (("radius", radius), ("data-range", data_range)):
+        if number is not None and not number > 0:
+            raise SettingsError(f"{setting} must be positive, got {number:g}")
     volume = read_volume(result)
     name, truth = _reference(reference, against, rows)
     n_y, n_x = truth.shape[1:]

@@ -108,7 +108,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "well. Give a longer --budget before measuring anything."
         )
     split = metrics["method"]["name"] == "Noise2Inverse"
-    if not split and abs(correlation) > 0.05:
+    if not split and abs(correlation) > 0.15:
         found.append(
             f"What was taken away is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
             "point response was not undone completely, or the network has begun to fit the noise. See what "

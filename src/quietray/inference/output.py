@@ -161,9 +161,12 @@ class Output:
         """Write a scan into the folder, unless it is there, and return it as read; in memory without a folder."""
         if self.folder is None:
             return dataclasses.replace(scan, projections=np.asarray(scan.projections[:]))
+        self._remove_replaced()  # or the radiographs of the run before would be taken for this one's
         place = self.folder / name
         if not place.exists():
-            write_scan(place, scan)
+            unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
+            write_scan(unfinished, scan, overwrite=True)
+            os.replace(unfinished, place)
         return read(place).with_axis(scan.geometry.axis)
 
     def finish_volume(self) -> Any:

@@ -51,7 +51,7 @@ def psnr(mse: float, data_range: float) -> float:
     """
     if not (mse > 0 and data_range > 0):
         return float("nan") if mse != 0 else float("inf")
-    return float(10 * np.log10(data_range**2 / mse))
+    return float(20 * np.log10(data_range) - 10 * np.log10(mse))
 
 
 def disc(n_y: int, n_x: int, radius: float = 1.0, centre: tuple[float, float] = (0.0, 0.0)) -> Bool[np.ndarray, "y x"]:

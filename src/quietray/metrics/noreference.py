@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Judgement", "judge_left_out", "neighbour_correlation", "residual_correlation"]
+__all__ = ["Judgement", "blocks_of", "judge_left_out", "neighbour_correlation", "residual_correlation"]
 
 _BLOCK = 32  # pixels; the noise of a reconstruction is correlated over a few
 
@@ -104,11 +104,17 @@ def judge_left_out(
     def mean(x: Tensor) -> float:
         return float((weight * x).sum()) / max(total, 1e-12)
 
-    return Judgement(mean(error), mean(noise), total, _blocks(error, noise, weight))
+    return Judgement(mean(error), mean(noise), total, blocks_of(error, noise, weight))
 
 
-def _blocks(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
-    """Return error, noise and weight of blocks of `_BLOCK` squared pixels, without empty ones."""
+def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
+    """Return the mean error and noise, and the weight, of blocks of 32 x 32 pixels, without empty ones.
+
+    Parameters
+    ----------
+    error, noise, weight
+        ``(batch, 1, y, x)``.
+    """
     sums = [
         functional.avg_pool2d(x, _BLOCK, ceil_mode=True, divisor_override=1)
         for x in (error * weight, noise * weight, weight)

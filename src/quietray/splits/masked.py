@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quietray.errors import SettingsError
-from quietray.metrics.noreference import Judgement
+from quietray.metrics.noreference import Judgement, blocks_of
 from quietray.splits.base import Network, Pair, Split
 from quietray.types import Channels, Samples
 
@@ -118,9 +118,12 @@ class _BlindSpot(Split):
         if not bool(use.any()):
             return Judgement(0.0, 0.0, 0.0)
         output = network(given).float()
-        against = (output - image)[use].double().square().mean()
         noise = noise_variance(image)
-        return Judgement(float(against) - noise, noise, float(use.sum()))
+        errors = torch.where(use, (output - image).double().square() - noise, 0.0)
+        weights = use.double()
+        total = float(weights.sum())
+        blocks = blocks_of(errors, noise * weights, weights)
+        return Judgement(float(errors.sum()) / total, noise, total, blocks)
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised image."""

@@ -48,7 +48,7 @@ class Training:
     judgements
         How many times the held-out estimate is made, evenly spread over the run.
     patience
-        Share of the run without a better estimate after which training stops.
+        Share of the run without a better estimate, in its second half, after which training stops.
     precision
         ``bf16`` computes convolutions in bfloat16 (weights stay float32), ``fp32`` does not; ``auto`` takes bf16 where
         the processor has instructions for it.
@@ -61,7 +61,7 @@ class Training:
     average: float = 0.99
     clip: float = 1.0
     judgements: int = 20
-    patience: float = 0.4
+    patience: float = 0.25
     precision: Literal["auto", "bf16", "fp32"] = "auto"
 
     def __post_init__(self) -> None:
@@ -217,7 +217,9 @@ def fit(
             if best(state.history) is state.history[-1]:
                 state.best_weights = copy_weights(state.average)
             state.n_steps = pace.next_plan(state.step, state.n_steps)
-            if state.step - best(state.history).step > settings.patience * state.n_steps:
+            # while the learning rate is high the estimate wanders; only its second half can say that there is no more
+            since = max(best(state.history).step, state.n_steps // 2)
+            if state.step - since > settings.patience * state.n_steps:
                 state.stopped = f"the held-out estimate had not improved for {settings.patience:.0%} of the run"
                 state.n_steps = state.step
             if checkpoint is not None:
