@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage, optimize, special
+from skimage import feature
 
 import quietray
 from quietray.workflows import Settings, reconstruct
@@ -24,22 +25,17 @@ ROWS = "55:128"
 
 
 def rods(image: np.ndarray) -> list[tuple[float, float, float]]:
-    """Return centre and radius ``(y, x, r)`` of the round rods in a mean slice, found in the smoothed noisy FBP."""
+    """Return centre and radius ``(y, x, r)`` of the rods in the mean of the noisy slices.
+
+    They are the peaks of the distance to the nearest pixel that is darker than half their level.
+    """
     smooth = ndimage.gaussian_filter(image, 1.5)
-    level = 0.5 * np.percentile(smooth, 99.5)
-    labels, count = ndimage.label(ndimage.binary_erosion(smooth > level, iterations=9))
-    found = []
-    for index in range(1, count + 1):
-        inside = labels == index
-        size = int(inside.sum())
-        if size < 40:
-            continue
-        y, x = ndimage.center_of_mass(inside)
-        radius = np.sqrt(size / np.pi) + 9
-        spread = np.hypot(*(np.argwhere(inside) - (y, x)).T).max()
-        if spread < 1.5 * np.sqrt(size / np.pi) + 1:
-            found.append((float(y), float(x), float(radius)))
-    return found
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]]
+    central = np.hypot(y - 400, x - 460) < 150  # inside the tube
+    level = 0.5 * np.percentile(smooth[central], 85)
+    distance = ndimage.distance_transform_edt((smooth > level) & (np.hypot(y - 400, x - 460) < 190))
+    peaks = feature.peak_local_max(distance, min_distance=12, threshold_abs=14)
+    return [(float(y0), float(x0), float(distance[y0, x0])) for y0, x0 in peaks]
 
 
 def edge_width(volume: np.ndarray, rod: tuple[float, float, float]) -> tuple[float, float]:
@@ -119,7 +115,7 @@ def draw(noisy: np.ndarray, clean: np.ndarray, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     z = noisy.shape[0] // 2
-    view = (z, slice(190, 640), slice(180, 650))
+    view = (z, slice(170, 650), slice(230, 700))
     low, high = np.percentile(clean[view], (0.5, 99.7))
     figure, axes = plt.subplots(1, 2, figsize=(11, 5.4), layout="constrained")
     for ax, volume, title in zip(axes, (noisy, clean), ("filtered backprojection", "quietray"), strict=True):

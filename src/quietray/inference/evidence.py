@@ -70,8 +70,13 @@ class Evidence:
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        """90 % interval of the gain, in dB; infinite above where the error may be none at all."""
+        """90 % interval of the gain, in dB; infinite above where the error may be none at all.
+
+        An error below zero is impossible, so an estimate that comes out there is off by at least as much: its size then
+        bounds the error from above.
+        """
         low, high = self.interval
+        high = max(high, -low)
 
         def gain(error: float) -> float:
             return psnr(error, 1.0) - psnr(self.noise, 1.0) if error > 0 else math.inf
@@ -113,6 +118,11 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"What was taken away is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
             "point response was not undone completely, or the network has begun to fit the noise. See what "
             "`quietray diagnose` says."
+        )
+    if estimate["psnr_gain_db"] is None and gain is not None:
+        found.append(
+            f"The error is too small for the held-out rows to tell it from none: the gain is at least {gain:.0f} dB, "
+            "how much more is not known."
         )
     if split and correlation > 0.1:
         found.append(

@@ -1,0 +1,157 @@
+"""Blind spots: what is hidden cannot be seen, dead pixels count nowhere, every pixel is hidden once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import quietray
+from quietray.errors import SettingsError
+from quietray.simulate.noise import Scintillator
+from quietray.splits.masked import Noise2Self, Noise2Void, donut, filled, noise_variance
+from quietray.workflows import Settings
+
+ROWS = [
+    Noise2Self(),
+    Noise2Self(grid=3),
+    Noise2Self(grid=6, footprint=2),
+    Noise2Self(inference="masked"),
+    Noise2Void(),
+    Noise2Void(share=1 / 9, reach=1),
+]
+
+
+def images(seed: int = 0, size: tuple[int, int] = (24, 20)) -> Tensor:
+    return torch.rand(2, 1, 1, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("split", ROWS, ids=str)
+def test_the_network_never_sees_a_target(split: Noise2Self | Noise2Void) -> None:
+    """The gradient of the input with respect to every hidden pixel and what surrounds it is zero at the target."""
+    samples = images().requires_grad_()
+    pair = split.draw(samples, torch.Generator().manual_seed(1))
+    targets = pair.weight > 0
+    assert targets.any()
+    if isinstance(split, Noise2Void):
+        # a replacement may be another target, so each is looked at on its own: no pixel replaces itself
+        assert not bool((pair.input == samples[:, 0])[targets].any())
+        return
+    # what stands at the targets now must not depend on what stood at any of them
+    (gradient,) = torch.autograd.grad(pair.input[targets].sum(), samples)
+    assert float(gradient[:, 0][targets].abs().max()) == 0
+    # and no other input pixel may be the target's own value
+    (everything,) = torch.autograd.grad(split.draw(samples, torch.Generator().manual_seed(1)).input.sum(), samples)
+    assert float(everything[:, 0][targets].abs().max()) == 0
+
+
+def test_a_footprint_hides_all_of_its_neighbourhood() -> None:
+    split = Noise2Self(grid=6, footprint=2)
+    samples = images(3)
+    pair = split.draw(samples, torch.Generator().manual_seed(0))
+    for y, x in torch.nonzero(pair.weight[0, 0]).tolist()[:4]:
+        if not (3 <= y < 21 and 3 <= x < 17):
+            continue
+        block = pair.input[0, 0, y - 2 : y + 3, x - 2 : x + 3]
+        ring = samples[0, 0, 0, y - 3 : y + 4, x - 3 : x + 4].clone()
+        expected = (ring.sum() - ring[1:-1, 1:-1].sum()) / 24
+        assert torch.allclose(block, expected.expand_as(block))
+
+
+@pytest.mark.parametrize("split", [Noise2Self(), Noise2Self(grid=3), Noise2Void(share=1 / 9)], ids=str)
+def test_the_phases_hide_every_pixel_once(split: Noise2Self | Noise2Void) -> None:
+    image = images()[:, 0]
+    total = sum(split.hidden(image, index) for index in range(split.n_phases))
+    assert torch.equal(torch.as_tensor(total), torch.ones_like(image))
+
+
+def test_masked_inference_returns_what_the_network_says_of_hidden_pixels() -> None:
+    split = Noise2Self(inference="masked")
+    image = images()
+    expected = filled(image[:, 0], donut())
+    assert torch.allclose(split.infer(lambda x: x, image).double(), expected, atol=1e-6)
+    assert torch.equal(Noise2Self().infer(lambda x: x, image), image[:, 0].float())
+
+
+def test_the_filling_is_the_donut_and_mirrors_without_the_edge() -> None:
+    image = torch.arange(12, dtype=torch.float64).reshape(1, 1, 3, 4)
+    found = filled(image, donut())[0, 0]
+    assert float(found[1, 1]) == pytest.approx((1 + 9 + 4 + 6 + 0.5 * (0 + 2 + 8 + 10)) / 6)
+    # the corner: right and below count twice, itself never
+    assert float(found[0, 0]) == pytest.approx((2 * 1 + 2 * 4 + 4 * 0.5 * 5) / 6)
+
+
+def test_dead_pixels_enter_nothing() -> None:
+    samples = images(5)
+    spoiled = samples.clone()
+    spoiled[:, :, :, 7, 9] = torch.nan
+    for split in ROWS:
+        for seed in range(20):
+            pair = split.draw(spoiled, torch.Generator().manual_seed(seed))
+            assert bool(torch.isfinite(pair.input).all()) and bool(torch.isfinite(pair.target).all())
+            assert float(pair.weight[:, :, 7, 9].sum()) == 0
+    around = filled(spoiled[:, 0], donut())[0, 0, 7, 8]
+    near = samples[0, 0, 0]
+    weights = (1 * (near[6, 8] + near[8, 8] + near[7, 7]) + 0.5 * (near[6, 7] + near[8, 7] + near[6, 9] + near[8, 9])) / 5
+    assert float(around) == pytest.approx(float(weights))
+    assert bool(torch.isfinite(Noise2Self().infer(lambda x: x, spoiled)).all())
+
+
+def test_the_judge_knows_the_error_of_a_known_denoiser() -> None:
+    """Over white noise on a smooth image, a network that returns the truth plus an offset is judged as that offset."""
+    truth = torch.linspace(0, 1, 128, dtype=torch.float64).expand(1, 1, 1, 128, 128)
+    noise = 0.2 * torch.randn(1, 1, 1, 128, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for offset in (0.0, 0.3):
+        judged = Noise2Self().judge(lambda x, offset=offset: truth[:, 0] + offset, truth + noise, torch.ones(1, 1, 1, 1))
+        assert judged.noise == pytest.approx(0.04, rel=0.05)
+        assert judged.error == pytest.approx(offset**2, abs=0.006)
+        low, high = judged.interval()
+        assert low < offset**2 < high
+
+
+def test_noise_variance_is_not_moved_by_edges() -> None:
+    image = 0.1 * torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+    image[..., 100:] += 5
+    assert noise_variance(image) == pytest.approx(0.01, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Noise2Self(grid=1), "at least 2"),
+        (lambda: Noise2Self(grid=4, footprint=2), "smaller than the grid"),
+        (lambda: Noise2Void(share=0.9), "at most 0.25"),
+        (lambda: Noise2Void(reach=0), "at least 1"),
+    ],
+)
+def test_settings_are_checked(make: object, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("method", ["noise2self", "noise2void"])
+def test_radiographs_are_denoised_and_reconstructed(tmp_path, method: str) -> None:  # type: ignore[no-untyped-def]
+    """The whole path on a correlated detector: whitened, denoised, written, reconstructed; better than the FBP."""
+    foam = quietray.Foam.packed(20, 0.5, np.random.default_rng(0), largest=0.25)
+    beam = quietray.ParallelBeam(np.linspace(0, np.pi, 40, endpoint=False), 40, 48, rotation_axis=23.5)
+    model = Scintillator(gain=10.0, dark=100.0, response_width=0.5)
+    scan = quietray.acquire(foam, beam, photons=100.0, n_flats=80, detector=model)
+    settings = Settings(method=method, whiten="always", symmetries=1)  # type: ignore[arg-type]
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=120))
+    result = quietray.denoise(scan, tmp_path / "out", settings)
+    assert any("whitened" in note for note in result.notes)
+
+    clean = np.asarray(scan.clean[:])
+    white = quietray.read(tmp_path / "out" / "radiographs.h5")
+    error = float(np.square(-np.log(white.projections[:]) - clean)[:, 5:-5, 5:-5].mean())
+    noisy = -np.log(np.clip((scan.projections[:] - 100.0) / 1000, 0.01, None))
+    whitened_noise = result.metrics["estimate"]["rmse_noisy"] ** 2
+    assert error < 0.5 * whitened_noise
+    assert error < float(np.square(noisy - clean)[:, 5:-5, 5:-5].mean())
+    assert "point_response" in white.provenance
+    before, after = result.gathered.cuts["axial"]
+    assert np.asarray(result.volume[20])[8:40, 8:40] == pytest.approx(after[8:40, 8:40])
+    assert after[20:28, 2:5].std() < before[20:28, 2:5].std()
