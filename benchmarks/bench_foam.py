@@ -21,10 +21,9 @@ import torch
 from torch import nn
 
 import quietray
-from quietray.inference.denoiser import Denoiser
+from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import prepare, reconstruct_windows
-from quietray.inference.denoiser import Scale
 from quietray.metrics.image import compare, disc
 from quietray.splits.base import Pair
 from quietray.splits.inverse import Noise2Inverse
@@ -70,11 +69,19 @@ def main() -> None:
 
     split = Noise2Inverse()
     prepared = prepare(
-        scan, correction=quietray.Correction(), rows=None, region=None, rotation_axis=None, memory=None,
-        n_parts=split.parts, n_slices=split.slices, output=Output(None, Settings(), {}, "zarr"), watch=Watch(),
+        scan,
+        correction=quietray.Correction(),
+        rows=None,
+        region=None,
+        rotation_axis=None,
+        memory=None,
+        n_parts=split.parts,
+        n_slices=split.slices,
+        output=Output(None, Settings(), {}, "zarr"),
+        watch=Watch(),
     )
     parts, _ = reconstruct_windows(prepared, prepared.source(quietray.FBP(), split.parts), Watch())
-    print(f"| method | seconds | steps | PSNR (dB) | estimated (dB) |\n|---|---|---|---|---|", flush=True)
+    print("| method | seconds | steps | PSNR (dB) | estimated (dB) |\n|---|---|---|---|---|", flush=True)
     print(f"| FBP, no denoising | | | {psnr(parts.mean(axis=0)):.2f} | |", flush=True)
     steps = 0
     for budget in budgets:

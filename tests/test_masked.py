@@ -91,11 +91,14 @@ def test_dead_pixels_enter_nothing() -> None:
     for split in ROWS:
         for seed in range(20):
             pair = split.draw(spoiled, torch.Generator().manual_seed(seed))
-            assert bool(torch.isfinite(pair.input).all()) and bool(torch.isfinite(pair.target).all())
+            assert bool(torch.isfinite(pair.input).all())
+            assert bool(torch.isfinite(pair.target).all())
             assert float(pair.weight[:, :, 7, 9].sum()) == 0
     around = filled(spoiled[:, 0], donut())[0, 0, 7, 8]
     near = samples[0, 0, 0]
-    weights = (1 * (near[6, 8] + near[8, 8] + near[7, 7]) + 0.5 * (near[6, 7] + near[8, 7] + near[6, 9] + near[8, 9])) / 5
+    weights = (
+        1 * (near[6, 8] + near[8, 8] + near[7, 7]) + 0.5 * (near[6, 7] + near[8, 7] + near[6, 9] + near[8, 9])
+    ) / 5
     assert float(around) == pytest.approx(float(weights))
     assert bool(torch.isfinite(Noise2Self().infer(lambda x: x, spoiled)).all())
 
@@ -105,7 +108,9 @@ def test_the_judge_knows_the_error_of_a_known_denoiser() -> None:
     truth = torch.linspace(0, 1, 128, dtype=torch.float64).expand(1, 1, 1, 128, 128)
     noise = 0.2 * torch.randn(1, 1, 1, 128, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for offset in (0.0, 0.3):
-        judged = Noise2Self().judge(lambda x, offset=offset: truth[:, 0] + offset, truth + noise, torch.ones(1, 1, 1, 1))
+        judged = Noise2Self().judge(
+            lambda x, offset=offset: truth[:, 0] + offset, truth + noise, torch.ones(1, 1, 1, 1)
+        )
         assert judged.noise == pytest.approx(0.04, rel=0.05)
         assert judged.error == pytest.approx(offset**2, abs=0.006)
         low, high = judged.interval()
