@@ -74,3 +74,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, found none"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Keep torch on one thread: numba's parallel kernels set it back to all of them."""
+    torch.set_num_threads(1)

@@ -398,6 +398,7 @@ def _circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
             "views": scan.n_views,
             "rows": [prepared.rows.start, prepared.rows.stop],
             "columns": scan.n_cols,
+            "covered_degrees": float(np.rad2deg(scan.geometry.coverage)),
             "rotation_axis": scan.geometry.axis,
             "unit": prepared.grid.unit,
             "voxel_size_mm": prepared.grid.voxel_size,
@@ -425,6 +426,7 @@ def _write(result: Result, scan: Scan, settings: Settings, output: Output) -> No
         training=dataclasses.replace(settings.training, steps=steps),
         symmetries=result.denoiser.symmetries,
         rotation_axis=result.metrics["scan"]["rotation_axis"],
+        max_memory=str(result.metrics["memory"]["limit"]),
     )
     with disk_errors(output.folder):
         result.denoiser.save(output.folder / "model")

@@ -114,7 +114,10 @@ def find_rotation_axis(scan: Scan, calibration: Calibration) -> RotationAxis:
 
 def _middle(scan: Scan, why: str) -> RotationAxis:
     middle = (scan.n_cols - 1) / 2
-    note = f"The rotation axis was taken at the detector's middle ({middle:g}): {why}; give it with --axis if known."
+    note = (
+        f"The rotation axis was taken at the detector's middle ({middle:g}): {why}; give it with --rotation-axis if "
+        "it is known."
+    )
     return RotationAxis(middle, "middle of the detector", float("nan"), (note,))
 
 
@@ -132,7 +135,7 @@ def _choose(scan: Scan, found: dict[str, tuple[float, float]], full_turn: bool) 
     if not -0.5 <= column <= scan.n_cols - 0.5:
         raise GeometryError(
             f"the rotation axis must project onto the detector (0 to {scan.n_cols - 1}), got {column:.1f} from "
-            f"{method}; give it with --axis, or check the angles"
+            f"{method}; give it with --rotation-axis, or check the angles"
         )
     listed = ", ".join(f"{name} {value:.2f}" for name, (value, _) in found.items())
     notes = [f"The rotation axis is at column {column:.2f}, from {method} ({listed})."]

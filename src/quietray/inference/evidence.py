@@ -102,6 +102,11 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"The network was trained for only {steps} steps, too few to learn more than a blur; "
             "give a longer --budget."
         )
+    if scan["covered_degrees"] < 170:
+        found.append(
+            f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "
+            "missing directions are not in the data, and denoising does not bring them back."
+        )
     if gain is None or gain < 0.5:
         found.append(
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from quietray.detector.prf import PointResponse
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Watch
 from quietray.inference.prepare import Prepared
+from quietray.io.disk import disk_errors
 from quietray.scan import Scan
 from quietray.types import Radiographs
 
@@ -49,11 +51,7 @@ def log_radiographs(
         correction = dataclasses.replace(correction, zingers=0.0, bad_pixels=False)
     calibration = calibrate(scan, correction)
     rows, shape = prepared.rows, (1, scan.n_views, len(prepared.rows), scan.n_cols)
-    out: Any = (
-        np.empty(shape, np.float32)
-        if place is None
-        else np.lib.format.open_memmap(place, mode="w+", dtype=np.float32, shape=shape)
-    )
+    out: Any = np.empty(shape, np.float32) if place is None else _on_disk(place, shape)
     step = max(1, _BYTES_AT_ONCE // (scan.n_views * scan.n_cols * 12))
     with watch.stage("whitening" if response is not None else "correcting", len(rows)) as advance:
         for first in range(rows.start, rows.stop, step):
@@ -63,6 +61,15 @@ def log_radiographs(
             out[0, :, first - rows.start : band.stop - rows.start] = np.swapaxes(sinograms, 0, 1)
             advance(band.stop - first)
     return np.asarray(out) if place is None else out
+
+
+def _on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array that lives in a file, whose room on the disk is taken at once: a full disk is told here."""
+    with disk_errors(place):
+        out = np.lib.format.open_memmap(place, mode="w+", dtype=np.float32, shape=shape)
+        with place.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, place.stat().st_size)
+    return out
 
 
 @dataclass(frozen=True, eq=False)

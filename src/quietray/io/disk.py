@@ -90,6 +90,7 @@ def allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dty
     settings.set_layout(h5py.h5d.CONTIGUOUS)
     settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    settings.set_obj_track_times(False)  # the same volume is the same bytes
     kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
     dataset = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), settings))
     return dataset, int(dataset.id.get_offset())
