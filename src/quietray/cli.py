@@ -141,7 +141,7 @@ class Denoise(_RunFlags, _ScanFlags):
     steps: _Count = None
     """Optimisation steps instead of a time budget; makes a run repeatable to the last bit."""
     parts: _Count = None
-    """Angular subsets (default: 4)."""
+    """Angular subsets (default: 4, or 2 where a subset would have few views for the width of the detector)."""
     slices: _Count = None
     """Adjacent slices that the network sees, odd; 1 is 2-D (default: 7)."""
     seed: _Count = None

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+from torch.nn import functional
+
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import neighbour_correlation, residual_correlation
@@ -56,8 +59,7 @@ class Evidence:
             middle = samples[:, :, samples.shape[2] // 2]
             clean = denoiser.split.infer(denoiser.evaluate, samples.to(device)).cpu()
             pixels = float(weight.sum())
-            correlate = residual_correlation if middle.shape[1] > 1 else neighbour_correlation
-            total += correlate(middle - clean, weight[:, 0]) * pixels
+            total += _correlation(middle - clean, weight) * pixels
             weights += pixels
         correlation = total / max(weights, 1e-12)
         offset = (few.error - many.error) * span
@@ -82,6 +84,18 @@ class Evidence:
             return psnr(error, 1.0) - psnr(self.noise, 1.0) if error > 0 else math.inf
 
         return gain(high), gain(low)
+
+
+def _correlation(residuals: Tensor, weight: Tensor) -> float:
+    """Return the correlation of the parts' residuals, of pixels or of blocks of 4 x 4, whichever is further from 0.
+
+    Streaks of few views are coarser than the noise of single pixels, which would hide them.
+    """
+    if residuals.shape[1] == 1:
+        return neighbour_correlation(residuals, weight[:, 0])
+    coarse = functional.avg_pool2d(residuals, 4), (functional.avg_pool2d(weight, 4) == 1).to(weight)
+    found = [residual_correlation(each, used[:, 0]) for each, used in ((residuals, weight), coarse)]
+    return max(found, key=abs)
 
 
 def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
