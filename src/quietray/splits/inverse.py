@@ -28,8 +28,8 @@ class Noise2Inverse(Split):
     Parameters
     ----------
     parts
-        Number of angular subsets, K.  :func:`quietray.denoise` makes the default of 4 a 2 where a subset would have less
-        than a fifth as many views as the detector has columns.
+        Number of angular subsets, K.  :func:`quietray.denoise` makes the default of 4 a 2 where a subset would have
+        less than a fifth as many views as the detector has columns.
     input
         ``X:1``: the network sees the mean of K - 1 reconstructions and meets the last one.  ``1:X``: the reverse.
     slices
