@@ -436,7 +436,6 @@ def _write(result: Result, scan: Scan, settings: Settings, output: Output) -> No
         training=dataclasses.replace(settings.training, steps=steps),
         symmetries=result.denoiser.symmetries,
         rotation_axis=result.metrics["scan"]["rotation_axis"],
-        max_memory=str(result.metrics["memory"]["limit"]),
     )
     with disk_errors(output.folder):
         result.denoiser.save(output.folder / "model")
