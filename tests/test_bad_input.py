@@ -100,7 +100,7 @@ def one_view(folder):
 
 def few_views(folder):
     data, flats, darks = frames()
-    return write_exchange(folder / "bad.h5", data[::8], THETA[::8], flats, darks)
+    return write_exchange(folder / "bad.h5", data[::12], THETA[::12], flats, darks)
 
 
 def not_a_scan(folder):
@@ -132,7 +132,7 @@ SCANS = {
     "flats that are all zero": (lambda folder: bad_scan(folder, spoilt("flats", ..., 0)), "flats must be"),
     "flats as dark as the darks": (lambda folder: bad_scan(folder, spoilt("flats", ..., 50)), "flats must be"),
     "one view": (one_view, "view"),
-    "fewer views than parts need": (few_views, "must have at least 8 views, got 4; use fewer parts"),
+    "fewer views than parts need": (few_views, "must have at least 4 views, got 3; use fewer parts"),
     "flats of another size": (flats_of_another_size, r"flats must be frames of the projections' size \(12, 24\)"),
 }
 

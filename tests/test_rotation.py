@@ -100,7 +100,7 @@ def test_what_cannot_be_known_is_the_middle(rng):
         assert (found.column, found.method) == (127.5, "middle of the detector")
         assert np.isnan(found.spread)
         assert why in found.notes[0]
-        assert "--axis" in found.notes[0]
+        assert "--rotation-axis" in found.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def disc(n_y: int, n_x: int, radius: float = 1.0, centre: tuple[float, float] = 
     Examples
     --------
     >>> round(float(disc(100, 100).mean()), 2)
-    0.78
+    0.79
     """
     y = np.arange(n_y)[:, None] - (n_y - 1) / 2 - centre[0]
     x = np.arange(n_x)[None, :] - (n_x - 1) / 2 - centre[1]
