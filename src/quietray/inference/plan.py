@@ -9,6 +9,7 @@ import numpy as np
 
 from quietray.errors import ResourceError
 from quietray.geometry import VolumeGrid
+from quietray.reconstruct.analytic import padded_width
 from quietray.scan import Scan
 
 __all__ = ["Plan", "available_memory", "plan_run", "resident_memory"]
@@ -139,7 +140,7 @@ def plan_run(
     counts = scan.n_views * scan.n_cols * (4 + (itemsize if itemsize != 4 else 0))
     volume = grid.n_pixels * 4 * parts
     row = counts + volume
-    working = 6 * scan.n_views * _padded(scan.n_cols) * 4 + 8 * scan.n_rows * scan.n_cols * 4 + 4 * volume
+    working = 6 * scan.n_views * padded_width(scan.n_cols) * 4 + 8 * scan.n_rows * scan.n_cols * 4 + 4 * volume
     tile = _LARGEST_TILE
     while tile > _SMALLEST_TILE and tile * tile * _TILE_BYTES > 0.3 * limit:
         tile //= 2
@@ -180,7 +181,3 @@ def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int
     edges = [rows.start + len(rows) * k // count for k in range(count + 1)]
     starts = [(low + high - height) // 2 for low, high in pairwise(edges)]
     return tuple((start, start + height) for start in starts)
-
-
-def _padded(n_cols: int) -> int:
-    return int(2 ** np.ceil(np.log2(2 * n_cols)))

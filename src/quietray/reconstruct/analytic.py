@@ -12,7 +12,7 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.operators.astra import ParallelProjector
 from quietray.types import Sinograms, Volume
 
-__all__ = ["FBP"]
+__all__ = ["FBP", "padded_width"]
 
 Window = Literal["ram-lak", "shepp-logan", "hann"]
 
@@ -78,7 +78,7 @@ class FBP:
     def filtered(self, y: Sinograms) -> Sinograms:
         """Return the sinograms convolved with the windowed ramp, in 1/pixel; one row at a time to spare memory."""
         n_cols = y.shape[-1]
-        n_padded = _padded(n_cols)
+        n_padded = padded_width(n_cols)
         response = _response(self.filter, n_padded)
         out = np.empty(y.shape, np.float32)
         for row, sinogram in enumerate(y):
@@ -87,7 +87,7 @@ class FBP:
         return out
 
 
-def _padded(n_cols: int) -> int:
+def padded_width(n_cols: int) -> int:
     """Return the next power of two that is at least twice the width, where a circular convolution is a linear one."""
     return int(2 ** np.ceil(np.log2(2 * n_cols)))
 
