@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from quietray.errors import SettingsError
+from quietray.networks.base import Architecture, furthest, pad_to_multiple, require_dimensions
 
 __all__ = ["UNet", "UNetModule"]
 
 
 @dataclass(frozen=True)
-class UNet:
+class UNet(Architecture):
     """Settings of a U-Net: convolutions of 3 x 3, max pooling, nearest upsampling, a linear head.
 
     Parameters
     ----------
     widths
         Feature maps per level, finest first.
+    dimensions
+        3 for volumes.  The first convolution of each level on the way down then has a kernel of 3 x 3 x 3, and no other
+        looks at neighbouring slices: as many to each side as there are levels.  Slices are never pooled.
 
     Examples
     --------
     >>> network = UNet((8, 16)).build(n_channels=3)
     >>> network(torch.zeros(1, 3, 21, 30)).shape
     torch.Size([1, 1, 21, 30])
+    >>> volume = UNet((8, 16), dimensions=3)
+    >>> volume.build(n_channels=5)(torch.zeros(1, 5, 21, 30)).shape, volume.depth
+    (torch.Size([1, 5, 21, 30]), 2)
     """
 
     widths: tuple[int, ...] = (16, 32, 64, 128)
+    dimensions: Literal[2, 3] = 2
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
             raise SettingsError(f"widths must hold a positive number of maps per level, got {self.widths}")
+        require_dimensions(self.dimensions)
 
     @property
     def stride(self) -> int:
@@ -43,8 +53,12 @@ class UNet:
     @property
     def radius(self) -> int:
         """Furthest input pixel that an output pixel depends on, exact."""
-        reach = [self._reach(phase) for phase in range(self.stride)]
-        return max(max(phase - low, high - phase) for phase, (low, high) in enumerate(reach))
+        return furthest(self._reach, self.stride)
+
+    @property
+    def depth(self) -> int:
+        """Furthest slice that a slice of the output depends on: one per level, in three dimensions."""
+        return len(self.widths) if self.dimensions == 3 else 0
 
     def _reach(self, pixel: int) -> tuple[int, int]:
         """Return the first and last input pixel that the output at `pixel` depends on, by going back layer by layer."""
@@ -59,27 +73,28 @@ class UNet:
             low, high = min(2 * low, skip_low) - 2, max(2 * high + 1, skip_high) + 2
         return low, high
 
-    def build(self, n_channels: int) -> UNetModule:
-        """Return a freshly initialised network that takes `n_channels` slices and returns one.
+    def build(self, n_channels: int, n_outputs: int = 1) -> UNetModule:
+        """Return a freshly initialised network that takes `n_channels` slices and returns `n_outputs`.
 
         The weights come from torch's global generator: seed it first.
         """
-        return UNetModule(self, n_channels)
+        return UNetModule(self, n_channels, n_outputs)
 
 
 class UNetModule(nn.Module):
     """The network itself; see :class:`UNet`."""
 
-    def __init__(self, settings: UNet, n_channels: int) -> None:
+    def __init__(self, settings: UNet, n_channels: int, n_outputs: int = 1) -> None:
         super().__init__()
         self.settings = settings
+        n_channels, n_outputs, thickness = (1, 1, 3) if settings.dimensions == 3 else (n_channels, n_outputs, 1)
         widths = settings.widths
         before = [n_channels, *widths[:-1]]
-        self.down = nn.ModuleList(_two_convolutions(i, o) for i, o in zip(before, widths, strict=True))
+        self.down = nn.ModuleList(_two_convolutions(thickness * i, o) for i, o in zip(before, widths, strict=True))
         self.up = nn.ModuleList(
             _two_convolutions(coarse + fine, fine) for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        self.head = nn.Conv2d(widths[0], 1, 1)
+        self.head = nn.Conv2d(widths[0], n_outputs, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -88,32 +103,45 @@ class UNetModule(nn.Module):
             self.head.weight.mul_(0.1)  # start near zero, where the scaled data's background lies
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise ``(batch, channel, y, x)`` of any size; returns ``(batch, 1, y, x)``."""
-        height, width = x.shape[-2:]
+        """Denoise ``(batch, channel, y, x)`` of any size; returns ``(batch, output, y, x)``."""
+        n_images, n_slices, height, width = x.shape
+        volume = self.settings.dimensions == 3
+        x = x.reshape(-1, 1, height, width) if volume else x
         x = pad_to_multiple(x, self.settings.stride).contiguous(memory_format=torch.channels_last)
         skips = []
         for level, convolve in enumerate(self.down):
-            x = convolve(functional.max_pool2d(x, 2) if level else x)
+            x = functional.max_pool2d(x, 2) if level else x
+            x = convolve(with_neighbours(x, n_slices) if volume else x)
             skips.append(x)
         skips.pop()
         for convolve in self.up:
             x = functional.interpolate(x, scale_factor=2, mode="nearest")
             x = convolve(torch.cat([x, skips.pop()], dim=1))
         out: Tensor = self.head(x)[..., :height, :width]
-        return out
+        return out.reshape(n_images, n_slices, height, width) if volume else out
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Reflect the lower and right border until both sizes are multiples of `multiple`; small images are repeated."""
-    height, width = x.shape[-2:]
-    below, right = -height % multiple, -width % multiple
-    while below or right:
-        step_y, step_x = min(below, x.shape[-2] - 1), min(right, x.shape[-1] - 1)
-        if step_y <= 0 and step_x <= 0:
-            return functional.pad(x, (0, right, 0, below), mode="replicate")
-        x = functional.pad(x, (0, step_x, 0, step_y), mode="reflect")
-        below, right = below - step_y, right - step_x
-    return x
+def with_neighbours(x: Tensor, n_slices: int) -> Tensor:
+    """Return the maps of the slice before, of the slice itself and of the slice after, side by side; dark at the ends.
+
+    A convolution of these is one of three dimensions, and on processors many times as fast as torch's own.
+
+    Parameters
+    ----------
+    x
+        Maps ``(volume and slice, map, y, x)``.
+    n_slices
+        Slices of a volume.
+
+    Examples
+    --------
+    >>> with_neighbours(torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1, 1), 3).squeeze().tolist()
+    [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]
+    """
+    volumes = x.unflatten(0, (-1, n_slices))
+    dark = torch.zeros_like(volumes[:, :1])
+    before, after = torch.cat([dark, volumes[:, :-1]], dim=1), torch.cat([volumes[:, 1:], dark], dim=1)
+    return torch.cat([before.flatten(0, 1), x, after.flatten(0, 1)], dim=1)
 
 
 def _two_convolutions(n_in: int, n_out: int) -> nn.Sequential:

@@ -1,0 +1,125 @@
+"""The U-Net of Noise2Noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quietray.errors import SettingsError
+from quietray.networks.base import Architecture, furthest, pad_to_multiple
+
+__all__ = ["LehtinenModule", "LehtinenUNet"]
+
+_LEVELS = 5
+_SLOPE = 0.1  # of the rectifiers, below zero
+
+
+@dataclass(frozen=True)
+class LehtinenUNet(Architecture):
+    """Settings of the U-Net of Noise2Noise: six levels of equal width, whose coarsest skip is the input itself.
+
+    On the way down a convolution and a pooling per level, on the way up two convolutions with twice as many maps; the
+    last three have 4/3 and 2/3 as many maps as those on the way down, and then one per output.  All are 3 x 3 with
+    leaky rectifiers of slope 0.1 but the last, which is linear.  With one channel in and out the default has 988 609
+    weights.
+
+    Parameters
+    ----------
+    maps
+        Feature maps on the way down, a multiple of 3; the paper's 48 gives 96 on the way up, and 64 and 32 at its end.
+
+    Notes
+    -----
+    Lehtinen, Munkberg, Hasselgren, Laine, Karras, Aittala & Aila (2018), arXiv:1803.04189, appendix A.1.
+
+    Examples
+    --------
+    >>> network = LehtinenUNet(maps=6).build(n_channels=3)
+    >>> network(torch.zeros(1, 3, 21, 30)).shape
+    torch.Size([1, 1, 21, 30])
+    """
+
+    called: ClassVar[str] = "lehtinen"
+
+    maps: int = 48
+
+    def __post_init__(self) -> None:
+        if self.maps < 1 or self.maps % 3:
+            raise SettingsError(f"maps must be a positive multiple of 3, got {self.maps}; write 48, as in the paper")
+
+    @property
+    def stride(self) -> int:
+        """Pixels to which tiles must be aligned, so that pooling falls on the same pixels as in the whole image."""
+        return int(2**_LEVELS)
+
+    @property
+    def radius(self) -> int:
+        """Furthest input pixel that an output pixel depends on, exact."""
+        return furthest(self._reach, self.stride)
+
+    def _reach(self, pixel: int) -> tuple[int, int]:
+        """Return the first and last input pixel that the output at `pixel` depends on, by going back layer by layer."""
+        skips = []
+        low, high = pixel - 3, pixel + 3
+        for _ in range(_LEVELS):
+            skips.append((low, high))
+            low, high = low // 2 - 2, high // 2 + 2
+        low, high = low + 1, high - 1  # the coarsest level has one convolution
+        for level in reversed(range(_LEVELS)):
+            low, high = 2 * low - 1, 2 * high + 2
+            if level:
+                low, high = min(low, skips[level][0]), max(high, skips[level][1])
+        return min(low - 1, skips[0][0]), max(high + 1, skips[0][1])
+
+    def build(self, n_channels: int, n_outputs: int = 1) -> LehtinenModule:
+        """Return a network with the weights of He et al.; they come from torch's global generator."""
+        return LehtinenModule(self, n_channels, n_outputs)
+
+
+class LehtinenModule(nn.Module):
+    """The network itself; see :class:`LehtinenUNet`."""
+
+    def __init__(self, settings: LehtinenUNet, n_channels: int, n_outputs: int = 1) -> None:
+        super().__init__()
+        self.settings = settings
+        maps = settings.maps
+        self.first = nn.Conv2d(n_channels, maps, 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(maps, maps, 3, padding=1) for _ in range(_LEVELS + 1))
+        seen = [2 * maps, *[3 * maps] * (_LEVELS - 2)]
+        self.up = nn.ModuleList(_convolutions(n, 2 * maps, 2 * maps) for n in seen)
+        self.last = _convolutions(2 * maps + n_channels, 4 * maps // 3, 2 * maps // 3)
+        self.head = nn.Conv2d(2 * maps // 3, n_outputs, 3, padding=1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=1.0 if module is self.head else _SLOPE)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise ``(batch, channel, y, x)`` of any size; returns ``(batch, output, y, x)``."""
+        height, width = x.shape[-2:]
+        x = pad_to_multiple(x, self.settings.stride).contiguous(memory_format=torch.channels_last)
+        skips = [x]
+        x = functional.leaky_relu(self.first(x), _SLOPE)
+        for convolve in self.down[:-1]:
+            x = functional.max_pool2d(functional.leaky_relu(convolve(x), _SLOPE), 2)
+            skips.append(x)
+        skips.pop()
+        x = functional.leaky_relu(self.down[-1](x), _SLOPE)
+        for convolve in (*self.up, self.last):
+            x = functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = convolve(torch.cat([x, skips.pop()], dim=1))
+        out: Tensor = self.head(x)[..., :height, :width]
+        return out
+
+
+def _convolutions(n_in: int, n_between: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(n_in, n_between, 3, padding=1),
+        nn.LeakyReLU(_SLOPE, inplace=True),
+        nn.Conv2d(n_between, n_out, 3, padding=1),
+        nn.LeakyReLU(_SLOPE, inplace=True),
+    )

@@ -1,0 +1,117 @@
+"""The mixed-scale dense network: few weights, a wide view, and no noise fitted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from quietray.errors import SettingsError
+from quietray.networks.base import Architecture, require_dimensions
+from quietray.networks.dense import dense_layers
+
+__all__ = ["MSD", "MSDModule"]
+
+
+@dataclass(frozen=True)
+class MSD(Architecture):
+    """Settings of a mixed-scale dense network: every layer sees the input and the maps of all layers before it.
+
+    Convolutions are 3 x 3, dilated instead of pooled, mirrored at the border; a layer's maps share a dilation.  With
+    one channel in and out the default has 45 652 weights: 45 450 in the kernels, a bias for each of the 100 layers, and
+    102 in the head, which sees the input and every map, and has a bias too.
+
+    Parameters
+    ----------
+    layers
+        Number of layers; the paper's depth.
+    width
+        Maps per layer.
+    dilations
+        Distance between the pixels under a kernel, layer by layer, cycled.
+    dimensions
+        3 for volumes.  Kernels then reach to the neighbouring slices where the dilation is the smallest, and there
+        alone, for the slices that the network sees are few: by default 10 to each side.
+
+    Notes
+    -----
+    Pelt & Sethian (2018), doi:10.1073/pnas.1715832114.  By default the weights could use 550 pixels around each, and so
+    much must tiles overlap to give the numbers of the whole.
+
+    Examples
+    --------
+    >>> network = MSD(layers=5).build(n_channels=3)
+    >>> network(torch.rand(1, 3, 21, 30)).count_nonzero()  # starts at zero
+    tensor(0)
+    """
+
+    layers: int = 100
+    width: int = 1
+    dilations: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+    dimensions: Literal[2, 3] = 2
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be positive, got {getattr(self, name)}; write 1 or more")
+        if not self.dilations or min(self.dilations) < 1:
+            raise SettingsError(f"dilations must hold one positive distance or more, got {self.dilations}; write [1]")
+        require_dimensions(self.dimensions)
+
+    @property
+    def radius(self) -> int:
+        """Furthest input pixel that an output pixel depends on: by the path through every layer."""
+        return sum(self.dilation(layer) for layer in range(self.layers))
+
+    @property
+    def depth(self) -> int:
+        """Furthest slice that a slice of the output depends on."""
+        return sum(self.thickness(layer) // 2 for layer in range(self.layers)) * min(self.dilations)
+
+    def dilation(self, layer: int) -> int:
+        """Return the dilation of a layer."""
+        return self.dilations[layer % len(self.dilations)]
+
+    def thickness(self, layer: int) -> Literal[1, 3]:
+        """Return how many slices lie under the kernels of a layer."""
+        return 3 if self.dimensions == 3 and self.dilation(layer) == min(self.dilations) else 1
+
+    def build(self, n_channels: int, n_outputs: int = 1) -> MSDModule:
+        """Return a freshly initialised network, whose head is zero."""
+        return MSDModule(self, n_channels, n_outputs)
+
+
+class MSDModule(nn.Module):
+    """The network itself; see :class:`MSD`."""
+
+    def __init__(self, settings: MSD, n_channels: int, n_outputs: int = 1) -> None:
+        super().__init__()
+        self.settings = settings
+        n_channels, n_outputs = (1, 1) if settings.dimensions == 3 else (n_channels, n_outputs)
+        n_maps = settings.layers * settings.width
+        scale = math.sqrt(2 / (9 * (n_channels + n_maps - settings.width) + n_outputs))
+        self.kernels = nn.ParameterList()
+        for layer in range(settings.layers):
+            seen, planes = n_channels + layer * settings.width, settings.thickness(layer)
+            self.kernels.append(torch.randn(settings.width, seen * planes, 3, 3) * (scale / math.sqrt(planes)))
+        self.bias = nn.Parameter(torch.zeros(n_maps))
+        self.head = nn.Linear(n_channels + n_maps, n_outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Denoise ``(batch, channel, y, x)`` of any size; returns ``(batch, output, y, x)``, in float32 always."""
+        settings, kernels = self.settings, list(self.kernels)
+        volume = settings.dimensions == 3
+        if volume:
+            kernels = [kernel.unflatten(1, (-1, settings.thickness(k))) for k, kernel in enumerate(kernels)]
+        dilations = [settings.dilation(layer) for layer in range(settings.layers)]
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.bias.dtype)
+            maps = dense_layers(x[:, None] if volume else x, kernels, self.bias, dilations)
+            mixed = torch.bmm(self.head.weight.expand(len(x), -1, -1), maps.flatten(2))
+            out = (mixed + self.head.bias[:, None]).reshape(len(x), -1, *maps.shape[2:])
+        return out[:, 0] if volume else out
