@@ -12,8 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Judgement", "blocks_of", "judge_left_out", "neighbour_correlation", "residual_correlation"]
+from quietray.types import Parts, Slice
 
+__all__ = ["Judgement", "blocks_of", "judge_left_out", "neighbour_correlation", "residual_correlation", "streaks"]
+
+_VOXELS = 2**22  # enough to tell the power of streaks
 _BLOCK = 32  # pixels; the noise of a reconstruction is correlated over a few
 
 
@@ -31,23 +34,30 @@ class Judgement:
         Sum of the pixels' weights, for averaging judgements.
     blocks
         ``(block, 3)``: error, noise and weight of each block of pixels, for :func:`interval`; may be empty.
+    correlation
+        Of the residuals of neighbouring pixels, where the method needs white noise; else 0.
+    pixels
+        ``(batch, 1, y, x)``: the squared error of each pixel, unbiased and very noisy; None where it was not kept.
     """
 
     error: float
     noise: float
     weight: float
     blocks: Float[np.ndarray, "block 3"] = field(default_factory=lambda: np.empty((0, 3)))
+    correlation: float = 0.0
+    pixels: Tensor | None = None
 
     @classmethod
     def pooled(cls, judgements: Iterable[Judgement]) -> Judgement:
         """Return the weighted mean of judgements, with all their blocks."""
         found = list(judgements)
         total = sum(one.weight for one in found)
-        error, noise = (
-            sum(getattr(one, name) * one.weight for one in found) / max(total, 1e-12) for name in ("error", "noise")
+        error, noise, correlation = (
+            sum(getattr(one, name) * one.weight for one in found) / max(total, 1e-12)
+            for name in ("error", "noise", "correlation")
         )
         blocks = np.concatenate([np.empty((0, 3)), *(one.blocks for one in found)])
-        return cls(error, noise, total, blocks)
+        return cls(error, noise, total, blocks, correlation)
 
     def interval(self, share: float = 0.9, resamples: int = 500) -> tuple[float, float]:
         """Return the bootstrap interval of the error over blocks, which hold what is correlated in space.
@@ -91,7 +101,7 @@ def judge_left_out(
     Returns
     -------
     Judgement
-        Of the mean of the outputs; `noise` is that of the mean of all parts.
+        Of the mean of the outputs, with its pixels; `noise` is that of the mean of all parts.
     """
     weight = weight.expand_as(outputs[0]).double()
     parts_in_input = parts - parts_in_target
@@ -104,7 +114,7 @@ def judge_left_out(
     def mean(x: Tensor) -> float:
         return float((weight * x).sum()) / max(total, 1e-12)
 
-    return Judgement(mean(error), mean(noise), total, blocks_of(error, noise, weight))
+    return Judgement(mean(error), mean(noise), total, blocks_of(error, noise, weight), pixels=error)
 
 
 def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
@@ -184,3 +194,35 @@ def neighbour_correlation(residuals: Tensor, weight: Tensor) -> float:
         product = (centred.narrow(axis, 0, n) * centred.narrow(axis, 1, n)).sum()
         found.append(float(product / pairs.clamp_min(1)) / max(variance, 1e-300))
     return sum(found) / 2
+
+
+def streaks(parts: Parts, weight: Slice) -> float:
+    """Return by how much the left-out measurements underestimate squared errors because angular subsets have streaks.
+
+    The subsets ``j::K`` differ by noise, and by streaks that add up to nothing over all of them.  What differs is taken
+    for noise, so that more noise is taken away from the estimate than there is.  The Fourier transform over j tells
+    them apart: noise has the same power at all frequencies, streaks hardly any at the highest one, which is the
+    difference between the even and the odd views.  With two or three subsets nothing can be told: 0.
+
+    Parameters
+    ----------
+    parts
+        ``(part, z, y, x)``.
+    weight
+        ``(y, x)``, zero outside the field of view.
+
+    Examples
+    --------
+    >>> streak = np.full((1, 8, 8), 1.0)
+    >>> parts = np.stack([streak, 0 * streak, -streak, 0 * streak])
+    >>> streaks(parts, np.ones((8, 8)))  # of which a third is taken away too much
+    0.16666666666666666
+    """
+    n_parts, n_z = parts.shape[:2]
+    every = max(1, n_z * int((weight > 0).sum()) // _VOXELS)
+    power = np.zeros(n_parts)
+    slices = range(min(every // 2, n_z - 1), n_z, every)
+    for z in slices:
+        power += np.square(np.abs(np.fft.fft(parts[:, z][:, weight > 0].astype(np.float64), axis=0))).mean(axis=1)
+    excess = power[1:] - power[n_parts // 2]
+    return max(0.0, float(excess.sum() / (len(slices) * n_parts**2 * (n_parts - 1))))

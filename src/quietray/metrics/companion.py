@@ -1,0 +1,180 @@
+"""A volume of the judge's own: a plain reconstruction that has seen neither the held-out views nor their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import special
+
+from quietray.errors import GeometryError
+from quietray.geometry import ParallelBeam
+from quietray.metrics.slices import FourierSlices
+from quietray.operators.astra import ParallelProjector
+from quietray.types import Frame
+
+__all__ = ["Companion", "Neighbours", "object_radius", "ramp", "view_correlation"]
+
+
+def ramp(n: int) -> Float[np.ndarray, " k"]:
+    """Return the band-limited ramp (Kak & Slaney 1988, eq. 3.29) at the frequencies of rfft, in cycles per pixel.
+
+    Examples
+    --------
+    >>> ramp(8).round(2).tolist()
+    [0.02, 0.12, 0.25, 0.38, 0.48]
+    """
+    offset = np.fft.fftfreq(n, 1 / n).astype(int)
+    impulse = np.zeros(n)
+    impulse[0] = 0.25
+    odd = offset % 2 == 1
+    impulse[odd] = -1 / (np.pi * offset[odd]) ** 2
+    return np.asarray(np.fft.rfft(impulse).real)
+
+
+def object_radius(profile: Float[np.ndarray, " col"], geometry: ParallelBeam) -> float:
+    """Return how far from the rotation axis the object reaches, in pixels: where a tenth of its largest shadow is left.
+
+    Parameters
+    ----------
+    profile
+        Sum or mean of the line integrals of each column.
+    geometry
+        Beam, for the rotation axis.
+
+    Examples
+    --------
+    >>> object_radius(np.array([0.0, 0.0, 1.0, 2.0, 1.0, 0.0]), ParallelBeam(np.zeros(1), 1, 6, rotation_axis=3.0))
+    1.5
+    """
+    seen = np.flatnonzero(profile > 0.1 * profile.max())
+    return float(np.abs(seen - geometry.axis).max(initial=1.0)) + 0.5
+
+
+def view_correlation(frequency: Float[np.ndarray, " k"], step: float, radius: float) -> Float[np.ndarray, " k"]:
+    """Return how an error that is alike all over a disc correlates between two views, by frequency.
+
+    Both views' spectra are slices of one Fourier transform, ``step * frequency`` apart; over this distance it
+    correlates as the transform of the disc says.
+
+    Parameters
+    ----------
+    frequency
+        In cycles per pixel.
+    step
+        Angle between the views, in radians.
+    radius
+        Of the disc, in pixels.
+
+    Examples
+    --------
+    >>> view_correlation(np.array([0.0, 0.25]), 0.01, 64.0).round(2).tolist()
+    [1.0, 0.88]
+    """
+    x = np.maximum(2 * np.pi * frequency * step * radius, 1e-6)
+    return np.asarray(2 * special.j1(x) / x)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Each held-out view, the view after it, and those before and after the two.
+
+    Parameters
+    ----------
+    views
+        ``(4, held)``: the view before, the held-out one, the one after it and the one after that, by angle.
+    weights
+        ``(2, held)``: of the last view in the interpolation of each of the middle two from the outer ones.
+    step
+        Angle between the middle two, in radians.
+    """
+
+    views: Int[np.ndarray, "4 held"]
+    weights: Float[np.ndarray, "2 held"]
+    step: float
+
+    @classmethod
+    def of(cls, geometry: ParallelBeam, order: Int[np.ndarray, " view"], held: Int[np.ndarray, " held"]) -> Neighbours:
+        """Find the neighbours of held-out views, the views being sorted by angle in `order`.
+
+        Raises
+        ------
+        GeometryError
+            Held-out views are too close to each other, or to the ends.
+        """
+        place = np.flatnonzero(np.isin(order, held))
+        if place.size == 0 or place[0] < 1 or place[-1] > len(order) - 3 or np.diff(place).min(initial=3) < 3:
+            raise GeometryError(
+                "held-out views must have two others between them and not be at the ends, got "
+                f"{np.sort(held).tolist()}; choose them with held_out_views"
+            )
+        views = order[place + np.arange(-1, 3)[:, None]]
+        turned = np.unwrap(geometry.angles[views], axis=0)
+        turned = turned - turned[0]
+        weights = turned[1:3] / np.where(turned[3] == 0, 1, turned[3])
+        return cls(views, weights, float(np.abs(turned[2] - turned[1]).mean()))
+
+
+class Companion:
+    """Filtered backprojection of the views away from the held-out ones, the rest interpolated, Wiener-filtered.
+
+    Parameters
+    ----------
+    geometry
+        Beam of all views.
+    neighbours
+        The held-out views and those beside them.
+    mask
+        ``(y, x)``: the field of view.
+    """
+
+    def __init__(self, geometry: ParallelBeam, neighbours: Neighbours, mask: Bool[np.ndarray, "y x"]) -> None:
+        self.neighbours, self.mask = neighbours, mask
+        self.projector = ParallelProjector(geometry.rows(1), threads=1)
+        self.slices = [FourierSlices(geometry[views]) for views in neighbours.views[1:3]]
+
+    def reconstruct(self, views: Frame) -> Float[np.ndarray, "y x"]:
+        """Return the filtered backprojection of one row's views ``(view, col)``, per pixel."""
+        before, one, other, after = self.neighbours.views
+        filled = np.array(views, np.float32)
+        for view, weight in zip((one, other), self.neighbours.weights, strict=True):
+            filled[view] = (1 - weight[:, None]) * views[before] + weight[:, None] * views[after]
+        n_padded, n = self.slices[0].n_padded, views.shape[1]
+        filtered = np.fft.irfft(np.fft.rfft(filled, n_padded) * ramp(n_padded), n_padded)[:, :n]
+        image = self.projector.T(filtered[None].astype(np.float32))[0]
+        pixel = self.projector.grid.voxel_size or 1.0
+        return np.asarray(image * self.mask * (np.pi / (len(views) * pixel)))
+
+    def products(self, views: Frame) -> Iterator[Float[np.ndarray, "held k"]]:
+        """Yield products of spectra of the held-out views and their neighbours, from one row's views ``(view, col)``.
+
+        With F the reconstruction's spectrum and Y the measured one: ``FF, FY, YY`` of the held-out view, then those of
+        the held-out view with its neighbour.
+        """
+        image, both = self.reconstruct(views), zip(self.slices, self.neighbours.views[1:3], strict=True)
+        F, Y = zip(*((one.of_image(image), one.of_views(views[which]) * one.boxes) for one, which in both), strict=True)
+        for other in (0, 1):
+            yield (F[0] * F[other].conj()).real
+            yield (F[0] * Y[other].conj() + Y[0] * F[other].conj()).real / 2
+            yield (Y[0] * Y[other].conj()).real
+
+    def noise(
+        self, products: Float[np.ndarray, "6 block band"], weights: Float[np.ndarray, " block"], rho: np.ndarray
+    ) -> Float[np.ndarray, " block"]:
+        """Return the power of the noise of the held-out views, summed over the bands.
+
+        Parameters
+        ----------
+        products
+            What :meth:`products` yields, in bands.
+        weights
+            Of the blocks.
+        rho
+            ``(band,)``: correlation of the reconstruction's errors in the two views.
+        """
+        means = np.average(products, axis=1, weights=weights)
+        gain = np.clip(means[1] / np.maximum(means[0], 1e-300), 0, None)
+        power, product = (gain**2 * ff - 2 * gain * fy + yy for ff, fy, yy in (products[:3], products[3:]))
+        return np.asarray((power - product / rho).sum(axis=-1))

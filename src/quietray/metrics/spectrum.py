@@ -1,0 +1,207 @@
+"""What the noise of images looks like: its power spectrum; and whether denoising shifted the mean of any material."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import fft, ndimage
+
+from quietray.errors import GeometryError, SettingsError
+from quietray.types import Volume
+
+__all__ = ["PowerSpectrum", "RegionBias", "power_spectrum", "region_bias"]
+
+
+@dataclass(frozen=True, eq=False)
+class PowerSpectrum:
+    """Power of noise by spatial frequency; its integral over both frequencies is the variance.
+
+    Parameters
+    ----------
+    power
+        ``(ky, kx)`` in the order of an FFT, in :attr:`unit`.
+    frequency_y, frequency_x
+        ``(ky,)`` and ``(kx,)`` in cycles per mm, or per pixel when the pixel size is unknown.
+    pixel_size
+        In mm; None when unknown.
+
+    Examples
+    --------
+    >>> found = power_spectrum(np.random.default_rng(0).normal(0, 3, (4, 64, 64)))
+    >>> abs(found.variance - 9) < 0.3, found.unit
+    (True, 'value^2 pixel^2')
+    """
+
+    power: Float[np.ndarray, "ky kx"]
+    frequency_y: Float[np.ndarray, " ky"]
+    frequency_x: Float[np.ndarray, " kx"]
+    pixel_size: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """The square of the images' unit, times an area."""
+        return "value^2 mm^2" if self.pixel_size else "value^2 pixel^2"
+
+    @property
+    def variance(self) -> float:
+        """Integral of the power over all frequencies."""
+        pixel = self.pixel_size or 1.0
+        return float(self.power.mean() / pixel**2)
+
+    def radial(self) -> tuple[Float[np.ndarray, " ring"], Float[np.ndarray, " ring"]]:
+        """Return the mean frequency and the mean power of rings, up to the finest that pixels show in all directions.
+
+        The power at zero, which taking away the mean has removed, is left out.
+        """
+        pixel = self.pixel_size or 1.0
+        n_rings = min(self.power.shape) // 2
+        radius = np.hypot(self.frequency_y[:, None], self.frequency_x[None])
+        ring = np.rint(radius * pixel * 2 * n_rings).astype(int)
+        inside = (ring > 0) & (ring <= n_rings)
+        count = np.bincount(ring[inside], minlength=n_rings + 1)[1:]
+        frequency, power = (
+            np.bincount(ring[inside], values[inside], n_rings + 1)[1:] / count for values in (radius, self.power)
+        )
+        return frequency, power
+
+
+def power_spectrum(noise: Volume, pixel_size: float | None = None) -> PowerSpectrum:
+    """Return the noise power spectrum of a region, averaged over slices (ICRU report 87).
+
+    Parameters
+    ----------
+    noise
+        ``(z, y, x)``: noise alone, such as the difference of two halves (over the square root of 2) or a residual, in a
+        region where it is alike all over.  Each slice's mean is taken away.
+    pixel_size
+        In mm.
+
+    Raises
+    ------
+    GeometryError
+        The region is smaller than 4 pixels.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(0, 1, (8, 32, 32))
+    >>> frequency, power = power_spectrum(noise, pixel_size=0.1).radial()
+    >>> float(frequency[-1].round(1)), bool(np.allclose(power.mean(), 0.01, rtol=0.1))
+    (5.0, True)
+    """
+    n_y, n_x = noise.shape[1:]
+    if min(n_y, n_x) < 4:
+        raise GeometryError(f"the region must be at least 4 pixels each way, got {n_y} x {n_x}; take a larger one")
+    pixel = pixel_size or 1.0
+    total = np.zeros((n_y, n_x))
+    for image in noise:
+        total += np.abs(fft.fft2(image - image.mean(dtype=np.float64))) ** 2
+    power = total * (pixel**2 / (n_y * n_x * len(noise)))
+    return PowerSpectrum(power, np.fft.fftfreq(n_y, pixel), np.fft.fftfreq(n_x, pixel), pixel_size)
+
+
+@dataclass(frozen=True)
+class RegionBias:
+    """How far denoising shifted the mean of one material.
+
+    Parameters
+    ----------
+    level
+        Mean of the denoised volume there.
+    bias, error
+        Mean of denoised minus noisy, and its standard error.
+    share
+        Of the judged voxels that this is measured in.
+    """
+
+    level: float
+    bias: float
+    error: float
+    share: float
+
+
+def region_bias(
+    denoised: Volume,
+    noisy: Volume,
+    mask: Bool[np.ndarray, "y x"] | None = None,
+    *,
+    classes: int = 2,
+    erosion: int = 2,
+    block: int = 16,
+) -> tuple[RegionBias, ...]:
+    """Return the shift of the mean attenuation by material, darkest first.
+
+    Materials are classes of the denoised grey values (Otsu's thresholds), without the voxels near their borders, where
+    blur and noise decide the class.  Standard errors come from blocks, larger than noise is correlated over.
+
+    Parameters
+    ----------
+    denoised
+        ``(z, y, x)``.
+    noisy
+        The same slices without denoising and without bias, such as a filtered backprojection without a window.
+    mask
+        Voxels of each slice that count; all by default.
+    classes
+        Number of materials, air being one.
+    erosion
+        Voxels that are left out along the borders.
+    block
+        Edge of the blocks, in voxels.
+
+    Returns
+    -------
+    tuple of RegionBias
+        One per class that has voxels left in at least two blocks.
+
+    Raises
+    ------
+    GeometryError
+        The shapes differ.
+    SettingsError
+        There are fewer than two classes.
+
+    Examples
+    --------
+    >>> truth = np.zeros((4, 64, 64), np.float32)
+    >>> truth[:, :, 32:] = 1
+    >>> noisy = truth + np.random.default_rng(0).normal(0, 0.1, truth.shape).astype(np.float32)
+    >>> [f"{found.level:.1f}: {found.bias:+.1f}" for found in region_bias(truth * 0.9, noisy)][1]
+    '0.9: -0.1'
+    """
+    from skimage.filters import threshold_multiotsu
+
+    shape = denoised.shape
+    if noisy.shape != shape or (mask is not None and mask.shape != shape[1:]):
+        raise GeometryError(
+            f"the volumes and the mask must fit, got {shape} and {noisy.shape}"
+            f"{'' if mask is None else f' with a mask of {mask.shape}'}; compare the same rows and region"
+        )
+    if classes < 2:
+        raise SettingsError(f"there must be at least 2 classes, got {classes}; air is one")
+    use = np.broadcast_to(np.ones(shape[1:], bool) if mask is None else mask, shape)
+    label = np.digitize(denoised, threshold_multiotsu(denoised[use], classes))
+    change = denoised.astype(np.float64) - noisy
+    found = []
+    for each in range(classes):
+        inside = use & (label == each)
+        if erosion:
+            inside = ndimage.binary_erosion(inside, iterations=erosion, border_value=1)
+        counts = _block_sums(inside.astype(np.float64), block)
+        sums = _block_sums(np.where(inside, change, 0), block)[counts > 0]
+        counts = counts[counts > 0]
+        if len(counts) < 2:
+            continue
+        total = float(counts.sum())
+        bias = float(sums.sum()) / total
+        spread = float(((sums - bias * counts) ** 2).sum()) * len(counts) / (len(counts) - 1)
+        level = float(denoised[inside].mean(dtype=np.float64))
+        found.append(RegionBias(level, bias, float(np.sqrt(spread)) / total, total / float(use.sum())))
+    return tuple(found)
+
+
+def _block_sums(values: np.ndarray, block: int) -> Float[np.ndarray, " block"]:
+    for axis, size in enumerate(values.shape):
+        values = np.add.reduceat(values, np.arange(0, size, block), axis=axis)
+    return values.ravel()
