@@ -146,6 +146,27 @@ def test_a_thin_bright_gap_is_no_zinger(response):
     assert (np.abs(kept - frames) > 1).mean() < 1e-3
 
 
+def test_a_zinger_hides_no_other_in_a_neighbouring_frame():
+    frames = frames_of(BLUR, 9, (64, 64), seed=2)
+    hurt = frames.copy()
+    spots = [(3, 20, 30), (4, 20, 33), (5, 21, 29), (0, 40, 10), (1, 40, 12), (8, 50, 50), (7, 50, 52)]
+    for frame, row, col in spots:
+        hurt[frame, row, col] += 300  # 33 noise sds
+    same = PointResponse(np.ones((1, 1)))
+    kept = WhitenedFrames(hurt, same, zingers=6.0, noise=(0.2, 0.0), reach=5)[:]
+    for spot in spots:
+        assert abs(kept[spot] - frames[spot]) < 5 * 9, spot
+    assert (np.abs(kept - hurt) > 0.5).sum() <= len(spots) + 2
+    assert np.abs(WhitenedFrames(frames, same, zingers=6.0, noise=(0.2, 0.0), reach=5)[:] - frames).max() < 0.5
+
+
+@pytest.mark.parametrize("photons", [3.0, 100.0])
+def test_blurred_noise_holds_no_zingers(photons):
+    frames = frames_of(BLUR, 20, (96, 96), photons=photons)
+    kept = WhitenedFrames(frames, PointResponse(np.ones((1, 1))), zingers=6.0, noise=(0.205, 0.0), reach=3)[:]
+    assert np.abs(kept - frames).max() < 0.1
+
+
 def scan_of(detector, n_views=12, shape=(64, 80)):
     rng = np.random.default_rng(0)
     cols = np.linspace(-1.4, 1.4, shape[1])

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import quietray
+from quietray.detector.memory import Memory
+from quietray.detector.rings import Rings
 from quietray.detector.verdicts import Findings, judge
 from quietray.diagnose import diagnose
 from quietray.errors import NoiseError
@@ -158,6 +160,10 @@ def test_a_scan_without_any_noise_to_read_is_refused(n_views, n_flats, message):
         diagnose(Scan(views, ParallelBeam(np.arange(float(n_views)), 20, 20), flats))
 
 
+def remembering(share):
+    return Memory((share, 0.0, 0.0), tuple(map(tuple, 1e-6 * np.eye(3))), "air columns", 64)
+
+
 @pytest.mark.parametrize(
     ("change", "method", "answer"),
     [
@@ -170,15 +176,22 @@ def test_a_scan_without_any_noise_to_read_is_refused(n_views, n_flats, message):
         ({"infill": 0.1}, "noise2self", "valid with a warning"),
         ({"row_share": 0.03, "infill": 0.0, "summed": 0.0}, "noise2self", "valid with a warning"),
         ({"column_share": 0.2, "infill": 0.0, "summed": 0.0}, "noise2void", "not valid"),
-        ({"successive": 0.2}, "noise2inverse", "not valid"),
+        ({}, "noise2inverse", "valid"),
+        ({"memory": None}, "noise2inverse", "valid with a warning"),
+        ({"memory": remembering(0.05)}, "noise2inverse", "valid with a warning"),
+        ({"memory": remembering(0.2)}, "noise2inverse", "not valid"),
         ({"n_flats": 3}, "noise2inverse", "valid with a warning"),
+        ({"rings": Rings(0.09, 0.01, 1.0, 0.1, 0.01, "air columns")}, "noise2inverse", "valid"),
+        ({"rings": Rings(0.3, 0.01, 20.0, 1.0, 0.02, "air columns")}, "noise2inverse", "valid with a warning"),
+        ({"rings": Rings(0.3, 0.01, 20.0, 1.0, 0.02, "all columns")}, "noise2inverse", "valid"),
         ({"n_views": 32}, "noise2inverse", "valid with a warning"),
         ({"repeated": True, "successive": 0.1}, "noise2noise", "valid with a warning"),
         ({"repeated": True}, "noise2noise", "valid"),
     ],
 )
 def test_rules(change, method, answer):
-    found = Findings(**{**dict(summed=3.9, summed_error=0.1, infill=0.67, infill_error=0.01), **AFTER, **change})
+    blurred = dict(summed=3.9, summed_error=0.1, infill=0.67, infill_error=0.01, memory=remembering(0.0))
+    found = Findings(**{**blurred, **AFTER, **change})
     verdict = next(verdict for verdict in judge(found) if verdict.method == method)
     assert verdict.answer == answer
     assert verdict.reason.endswith(".")
@@ -193,11 +206,22 @@ def test_psi_neutrons_are_correlated_and_can_be_whitened(real_data):
     assert found.source == "flats"
     assert found.figures["second"]["source"] == "air columns"
     assert abs(found.figures["second"]["summed"] - found.before.summed) < 0.3
-    assert 3.2 < found.before.summed < 3.8
+    assert found.before.lags.shape == (13, 13)
+    assert found.before.summed == pytest.approx(3.55, abs=3 * found.before.summed_error)
+    sums = found.figures["summed_by_window"]  # 330 to 340 % is the sum over 9 x 9 lags
+    assert sums["9 x 9"] == pytest.approx(3.3, abs=0.1)
+    assert [sums[f"{n} x {n}"] for n in (3, 7, 11)] == pytest.approx([0.9, 2.85, 3.5], abs=0.12)
+    assert sums["13 x 13"] == found.before.summed
     assert abs(found.after.summed) < 0.3
     assert found.figures["checked_on"] == "air columns"
     answers = [verdict.answer for verdict in found.verdicts]
     assert answers == ["not valid", "not valid", "valid", "valid", "not valid"]
+    rings = found.figures["rings"]
+    assert rings["share"] == pytest.approx(1 / 11, abs=0.01)  # ten flats, and nothing else
+    assert rings["over_flats"] == pytest.approx(1, abs=0.1)
+    assert np.abs(found.figures["memory"]["correlations"]).max() < 0.003
+    halves = found.figures["subsets"][0]  # reconstructions from even and odd views correlate by 0.09 in air
+    assert halves["correlation"] == pytest.approx(0.09, abs=0.01)
 
 
 @pytest.mark.parametrize("name", ["diad", "i12"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,22 +11,21 @@ import numpy as np
 
 from quietray.detector.correct import Calibration, Correction, calibrate
 from quietray.detector.correlation import Correlation, measure_correlation, tiles_of
-from quietray.detector.decorrelate import decorrelate
-from quietray.detector.findings import arrays_of, figures_of, warnings_of
-from quietray.detector.lags import error_of, infill_correlation
+from quietray.detector.findings import arrays_of, figures_of, findings_of, warnings_of
+from quietray.detector.lags import infill_correlation
+from quietray.detector.memory import memory_of_views
 from quietray.detector.photon_transfer import PhotonTransfer, photon_transfer
-from quietray.detector.prf import PointResponse, point_response
-from quietray.detector.sources import ViewDifferences, find_sources
+from quietray.detector.response import PointResponse
+from quietray.detector.rings import measure_rings
+from quietray.detector.sources import find_sources
 from quietray.detector.static import NoiseSource, StaticFrames, survey_frames
-from quietray.detector.verdicts import SUMMED, Findings, Verdict, judge
-from quietray.detector.whitened import WhitenedFrames
-from quietray.errors import NoiseError
+from quietray.detector.trial import response_of_noise, try_whitening
+from quietray.detector.verdicts import Findings, Verdict, judge
+from quietray.errors import NoiseError, SettingsError
 from quietray.scan import Scan
 from quietray.types import Frames
 
 __all__ = ["Diagnosis", "diagnose"]
-
-_CHECK_SAMPLES = 10**7
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +52,10 @@ class Diagnosis:
         Gain and read noise; None where there is no light in the frames.
     before, after
         Correlation of the noise as measured and whitened; `after` is None where nothing was whitened.
+    detectors
+        The diagnosis of each detector by its number, where several took the scan: `verdicts` then are the least
+        favourable of theirs, the response holds those of all, and the rest is that of the detector with the strongest
+        correlation.
     arrays
         Pictures and curves by name: ``map_``, ``lags_``, ``errors_``, ``spectrum_`` (2-D, zero frequency in the
         middle) and ``radial_`` (frequency, power) of ``before`` (the source), ``check`` (the frames that were whitened
@@ -76,6 +79,7 @@ class Diagnosis:
     before: Correlation
     after: Correlation | None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    detectors: Mapping[int, Diagnosis] = field(default_factory=dict, repr=False)
 
     def verdict(self, method: str) -> Verdict:
         """Return the verdict on one method."""
@@ -91,12 +95,13 @@ class Diagnosis:
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "recommended": self.recommended,
             "warnings": list(self.warnings),
+            **({"detectors": {str(n): one.record() for n, one in self.detectors.items()}} if self.detectors else {}),
         }
 
 
 def diagnose(
     scan: Scan,
-    static: Frames | None = None,
+    static: Frames | Mapping[int, Frames] | None = None,
     *,
     calibration: Calibration | None = None,
     method: Literal["differences", "mean"] = "differences",
@@ -109,7 +114,8 @@ def diagnose(
     scan
         As measured, not whitened.
     static
-        ``(frame, row, col)`` repeated frames of one static scene, if there are any; may be lazy.
+        ``(frame, row, col)`` repeated frames of one static scene, if there are any; may be lazy.  Those of each
+        detector by its number, where several took the scan.
     calibration
         Of the scan, when it is known already.
     method
@@ -119,6 +125,8 @@ def diagnose(
 
     Raises
     ------
+    SettingsError
+        The static frames do not say of which detector they are, or of one that there is not.
     NoiseError
         There is nowhere to read the noise from, or the frames are saturated, constant or hold NaN.
 
@@ -135,6 +143,34 @@ def diagnose(
     True
     """
     known = calibration or calibrate(scan, Correction(rings="none"))
+    if scan.detectors is None:
+        if isinstance(static, Mapping):
+            raise SettingsError("static frames must be one stack for a scan of one detector, got several; give one")
+        return _diagnosed(scan, static, known, method, counts_per_photon, scan.n_views)
+    parts = scan.by_detector()
+    if static is not None and not (isinstance(static, Mapping) and set(static) <= set(parts)):
+        raise SettingsError(
+            f"static frames must be given for each detector ({', '.join(map(str, parts))}) of this scan, got frames of "
+            "others, or that do not say; give a scan of static frames with the number of their detector"
+        )
+    frames = static or {}
+    return _together(
+        {
+            n: _diagnosed(part, frames.get(n), known.parts[n], method, counts_per_photon, scan.n_views)
+            for n, part in parts.items()
+        }
+    )
+
+
+def _diagnosed(
+    scan: Scan,
+    static: Frames | None,
+    known: Calibration,
+    method: Literal["differences", "mean"],
+    counts_per_photon: float | None,
+    n_views: int,
+) -> Diagnosis:
+    """Diagnose a scan of one detector; `n_views` counts those of all detectors."""
     sources = find_sources(scan, known, static)
     if not sources:
         raise NoiseError(
@@ -148,31 +184,30 @@ def diagnose(
     transfer = None
     if float(np.median(surveyed.brightness[surveyed.good])) > 0:
         transfer = photon_transfer(surveyed, before, darks, counts_per_photon=counts_per_photon)
-    findings = _findings(scan, before, second, static is not None)
-    response, refused = _response(before, sources[0].name)
+    memory = memory_of_views(scan, known, sources, before.lags)
+    rings = measure_rings(scan, known, before.lags, memory)
+    found = findings_of(scan, before, second, memory, rings, static is not None)
+    response, refused = response_of_noise(before, sources[0].name)
+    found = dataclasses.replace(found, refused=refused, n_views=n_views)
     after = None
-    if response is not None and not refused and not findings["white"]:
-        source = sources[0] if second is None else sources[1]
-        after = _after(scan, static, response, known, source, method)
-        if source is not sources[0] and after.summed_error > SUMMED:  # too narrow a strip of air to tell
-            after = _after(scan, static, response, known, sources[0], method)
-        findings |= {"after_summed": after.summed, "after_error": after.summed_error}
-        findings |= {"after_infill": infill_correlation(after.lags)}
-    findings.pop("white")
-    found = Findings(
-        **findings,
-        refused=refused,
-        condition=response.condition if response else 1.0,
-        white_gain=response.white_gain if response else 1.0,
-        uneven=bool(response and response.regions),
-    )
+    if response is not None and not refused and not found.white:
+        after = try_whitening(scan, static, response, known, sources[: 1 if second is None else 2], method)
+        found = dataclasses.replace(
+            found,
+            after_summed=after.summed,
+            after_error=after.summed_error,
+            after_infill=infill_correlation(after.lags),
+        )
+    if response is not None:
+        found = dataclasses.replace(
+            found, condition=response.condition, white_gain=response.white_gain, uneven=bool(response.regions)
+        )
     verdicts = judge(found)
-    figures = figures_of(found, surveyed, before, second, transfer, response, after, sources)
     return Diagnosis(
         _label(found),
         sources[0].name,
         sources[0].why,
-        figures,
+        figures_of(found, surveyed, before, second, transfer, response, after, sources),
         verdicts,
         _recommended(verdicts),
         warnings_of(found, before, second, response, sources, transfer, darks),
@@ -181,6 +216,29 @@ def diagnose(
         before,
         after,
         arrays_of(surveyed, before, second, after, response, transfer),
+    )
+
+
+def _together(found: Mapping[int, Diagnosis]) -> Diagnosis:
+    """Return the diagnosis of a scan of several detectors."""
+    worst = max(found, key=lambda number: abs(found[number].before.summed))
+    responses = {number: one.response for number, one in found.items() if one.response is not None}
+    order = ("not valid", "valid with a warning", "valid")
+    verdicts = []
+    for method in (verdict.method for verdict in found[worst].verdicts):
+        number = min(found, key=lambda n: order.index(found[n].verdict(method).answer))
+        verdict = found[number].verdict(method)
+        verdicts.append(dataclasses.replace(verdict, reason=f"Detector {number}: {verdict.reason}"))
+    labels = sorted({one.label for one in found.values()})
+    return dataclasses.replace(
+        found[worst],
+        label=" and ".join(labels),
+        source_why=f"Detector {worst}, whose noise is correlated most: {found[worst].source_why}",
+        verdicts=tuple(verdicts),
+        recommended=_recommended(tuple(verdicts)),
+        warnings=tuple(f"Detector {n}: {warning}" for n, one in found.items() for warning in one.warnings),
+        response=PointResponse.together(responses) if len(responses) == len(found) else None,
+        detectors=dict(found),
     )
 
 
@@ -198,81 +256,6 @@ def _darks(scan: Scan, known: Calibration) -> tuple[StaticFrames, Correlation] |
     if scan.darks is None or scan.darks.shape[0] < 3:
         return None
     return _measured(NoiseSource("darks", scan.darks, None, ~known.bad, levelled=False), "differences")
-
-
-def _findings(
-    scan: Scan, before: Correlation, second: tuple[StaticFrames, Correlation] | None, repeated: bool
-) -> dict[str, Any]:
-    """Return what the rules look at, before whitening; views tell more about views than flats do."""
-    c = before.lags.shape[0] // 2, before.lags.shape[1] // 2
-    weights = np.zeros(before.lags.shape)
-    near = tuple(slice(middle - 1, middle + 2) for middle in c)
-    norm = infill_correlation(before.lags)
-    if min(c) >= 1:
-        weights[near] += np.array([[0.5, 1, 0.5], [1, 0, 1], [0.5, 1, 0.5]]) / math.sqrt(6)
-    weights[c] -= norm
-    error = math.hypot(error_of(weights, before.lags, before.samples), before.unsure)
-    successive = next(
-        (seen.successive for seen in ((second[1], before) if second else (before,)) if seen.successive is not None),
-        None,
-    )
-    out: dict[str, Any] = {
-        "summed": before.summed,
-        "summed_error": before.summed_error,
-        "infill": norm,
-        "infill_error": error,
-        "row_share": before.row_share,
-        "column_share": before.column_share,
-        "successive": None if successive is None else successive[0],
-        "successive_error": 0.0 if successive is None else successive[1],
-        "n_flats": 0 if scan.flats is None else int(scan.flats.shape[0]),
-        "n_views": scan.n_views,
-        "repeated": repeated,
-    }
-    return out | {"white": Findings(**out).white}
-
-
-def _response(before: Correlation, source: str) -> tuple[PointResponse | None, str]:
-    """Return the point response, and why it cannot be divided by, or an empty string."""
-    try:
-        response = point_response(before, facts={"source": source})
-    except NoiseError as error:
-        return None, _sentence(error)
-    try:
-        for kernel in response.kernels:
-            response.inverse(kernel)
-    except NoiseError as error:
-        return response, _sentence(error)
-    return response, ""
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _after(
-    scan: Scan,
-    static: Frames | None,
-    response: PointResponse,
-    known: Calibration,
-    source: NoiseSource,
-    method: Literal["differences", "mean"],
-) -> Correlation:
-    """Whiten frames of a source, preferably one that the response does not come from, and measure again."""
-    white = decorrelate(scan, response, known)
-    most = max(16, _CHECK_SAMPLES // (scan.n_rows * scan.n_cols))
-    frames: Frames
-    if source.name == "static frames" and static is not None:
-        dark = known.dark if scan.darks is not None else None
-        frames = WhitenedFrames(static, response, dark, known.bad, 8.0, (known.quantum or 1.0, known.read_noise**2))
-    elif source.name == "flats" and white.flats is not None:
-        frames = white.flats
-    elif source.name == "air columns":
-        frames = white.projections
-    else:
-        frames = ViewDifferences(white.projections)
-    return measure_correlation(survey_frames(source.replaced(frames, most)), method)
 
 
 def _label(found: Findings) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from quietray.detector.lags import Lags, LagSums, Region, error_of
-from quietray.detector.residuals import MAP_WINDOW, Residuals
+from quietray.detector.residuals import MAP_WINDOW, Residuals, pairs_apart
 from quietray.detector.static import StaticFrames
 from quietray.errors import SettingsError
 from quietray.types import Frame
@@ -30,7 +30,7 @@ class Correlation:
     Parameters
     ----------
     method
-        ``"differences"`` (frames three apart) or ``"mean"`` (frames less their mean).
+        ``"differences"`` (of frames three to six apart) or ``"mean"`` (frames less their mean).
     covariance
         ``(dy, dx)`` in units of the pixel variance that a frame has with its row offsets; lag zero in the middle.
     samples
@@ -83,8 +83,18 @@ class Correlation:
 
     @property
     def summed(self) -> float:
-        """Correlation summed over all neighbours in the window; 3.3 is often written 330 %."""
+        """Correlation summed over all neighbours in the window of `lags`; 3.3 is often written 330 %."""
         return float(self.lags.sum() - 1)
+
+    def summed_in(self, window: int) -> float:
+        """Correlation summed over the neighbours in a window of ``window x window`` lags, an odd number.
+
+        A summed correlation means little without its window.  The air of the neutron scan in the tests has about 0.9 in
+        3 x 3 lags, 2.9 in 7 x 7, 3.3 in 9 x 9 (what others call 330 %), 3.5 in 11 x 11 and in 13 x 13.
+        """
+        middle, reach = np.array(self.lags.shape) // 2, window // 2
+        near = tuple(slice(max(centre - reach, 0), centre + reach + 1) for centre in middle)
+        return float(self.lags[near].sum() - 1)
 
     @property
     def summed_error(self) -> float:
@@ -154,8 +164,9 @@ def measure_correlation(
 ) -> Correlation:
     """Measure the correlation of the noise of a static scene in one more pass over its frames.
 
-    Residuals are frames less their mean, or frames less those `apart` frames before, over the noise sd of the pixel;
-    each row's mean residual is subtracted (readout noise), and what this takes from the lags is given back.
+    Residuals are frames less their mean, or the differences of all pairs of frames `apart` to twice that apart (see
+    `pairs_apart`), over the noise sd of the pixel; each row's mean residual is subtracted (readout noise), and what
+    this takes from the lags is given back.
 
     Parameters
     ----------
@@ -164,7 +175,7 @@ def measure_correlation(
     method
         ``"differences"`` is immune to slow drift and afterglow, ``"mean"`` has smaller errors.
     apart
-        Frames between the two of a difference; fewer where there are few frames.
+        Least distance of the frames of a difference; less where there are few frames.
     radius
         Largest lag; by default 10, less on a small detector.
     tiles
@@ -195,7 +206,7 @@ def measure_correlation(
     width = sums.row_width()
     raw = [power.finish() for power in powers]
     found = [_with_row_means(lags, width, rx) for lags in raw]
-    effective = _effective_frames(method, n_frames, apart)
+    effective = float(n_frames - 1) if method == "mean" else pairs_apart(n_frames, apart)[1]
     samples = [power.n_pixels * effective * (power.share > 0.25 or power is powers[0]) for power in powers]
     row_share, column_share = sums.shares(found[0], width)
     neighbours, successive = sums.neighbours(found[0], width), sums.successive(found[0], samples[0])
@@ -217,14 +228,6 @@ def measure_correlation(
         unsure,
         tuple((region, lags, n) for region, lags, n in zip(tiles, found[1:], samples[1:], strict=True)),
     )
-
-
-def _effective_frames(method: str, n_frames: int, apart: int) -> float:
-    """Return how many independent frames the residuals are worth; differences share frames with each other."""
-    if method == "mean":
-        return float(n_frames - 1)
-    pairs = n_frames - apart
-    return pairs / (1 + 0.5 * max(n_frames - 2 * apart, 0) / pairs)
 
 
 def _with_row_means(lags: Lags, width: float, radius: int) -> Lags:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from quietray.detector.correct import Calibration, Correction, calibrate
-from quietray.detector.prf import PointResponse
+from quietray.detector.response import PointResponse
 from quietray.detector.whitened import WhitenedFrames
 from quietray.errors import NoiseError
-from quietray.scan import Scan
+from quietray.scan import Scan, interleaved
 from quietray.types import Frames
 
 __all__ = ["blur", "decorrelate", "reblur", "response_of", "whiten"]
@@ -50,12 +52,13 @@ def blur(frames: Frames, response: PointResponse) -> WhitenedFrames:
 
 
 def decorrelate(
-    scan: Scan, response: PointResponse, calibration: Calibration | None = None, *, zingers: float = 8.0
+    scan: Scan, response: PointResponse, calibration: Calibration | None = None, *, zingers: float = 6.0
 ) -> Scan:
     """Return the scan with the noise of radiographs, flats and darks whitened, frame by frame as they are read.
 
     The mean dark is subtracted first, so that the new darks are noise about zero; bad pixels and zingers are filled
-    from their neighbours first, for they would spread.  The response is kept in ``provenance["point_response"]``.
+    from their neighbours first, for they would spread.  Each of several detectors is whitened with its own response.
+    The response is kept in ``provenance["point_response"]``.
 
     Parameters
     ----------
@@ -88,6 +91,10 @@ def decorrelate(
             "a scan must be whitened only once, got one that was whitened before; start from the measured scan"
         )
     known = calibration or calibrate(scan, Correction(rings="none", air="none"))
+    if scan.detectors is not None:
+        parts = scan.by_detector()
+        white = {n: decorrelate(part, response.of(n), known.parts[n], zingers=zingers) for n, part in parts.items()}
+        return _together(scan, white, {**scan.provenance, _PRESENT: response.record()})
     dark = known.dark if scan.darks is not None else None
     noise = (known.quantum or 1.0, known.read_noise**2)
 
@@ -110,6 +117,35 @@ def decorrelate(
         provenance={**scan.provenance, _PRESENT: response.record()},
         notes=(*scan.notes, note),
     )
+
+
+def _together(scan: Scan, parts: Mapping[int, Scan], provenance: Mapping[str, Any]) -> Scan:
+    """Return what was made of each detector's frames as one scan; flats that were shared are now one set for each."""
+    flats, flat_detectors = _frames_together({n: part.flats for n, part in parts.items()}, scan.flat_detectors)
+    darks, dark_detectors = _frames_together({n: part.darks for n, part in parts.items()}, scan.dark_detectors)
+    assert scan.detectors is not None
+    new = [f"Detector {n}: {note}" for n, part in parts.items() for note in part.notes[len(scan.notes) :]]
+    return dataclasses.replace(
+        scan,
+        projections=interleaved({n: part.projections for n, part in parts.items()}, scan.detectors),
+        flats=flats,
+        darks=darks,
+        flat_detectors=flat_detectors,
+        dark_detectors=dark_detectors,
+        provenance=provenance,
+        notes=(*scan.notes, *new),
+    )
+
+
+def _frames_together(
+    parts: Mapping[int, Frames | None], numbers: Int[np.ndarray, " frame"] | None
+) -> tuple[Frames | None, Int[np.ndarray, " frame"] | None]:
+    frames = {number: part for number, part in parts.items() if part is not None}
+    if not frames:
+        return None, None
+    if numbers is None:
+        numbers = np.repeat(np.array(list(frames)), [part.shape[0] for part in frames.values()])
+    return interleaved(frames, numbers), numbers
 
 
 def response_of(scan: Scan) -> PointResponse | None:
@@ -151,6 +187,8 @@ def reblur(scan: Scan, response: PointResponse | None = None) -> Scan:
     if chosen is None:
         raise NoiseError("a scan must have been whitened to be blurred back, got one without a response; give one")
     kept = {key: value for key, value in scan.provenance.items() if key != _PRESENT}
+    if scan.detectors is not None:
+        return _together(scan, {n: reblur(part, chosen.of(n)) for n, part in scan.by_detector().items()}, kept)
     return dataclasses.replace(
         scan,
         projections=blur(scan.projections, chosen),

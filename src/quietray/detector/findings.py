@@ -3,22 +3,66 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from quietray.detector.correlation import Correlation
-from quietray.detector.lags import noise_power_spectrum, spectrum
+from quietray.detector.lags import error_of, infill_correlation, noise_power_spectrum, spectrum
+from quietray.detector.memory import Memory
 from quietray.detector.photon_transfer import PhotonTransfer
-from quietray.detector.prf import PointResponse, unevenness
+from quietray.detector.prf import unevenness
+from quietray.detector.response import PointResponse
+from quietray.detector.rings import Rings
 from quietray.detector.roots import root_by_covariance
 from quietray.detector.static import NoiseSource, StaticFrames
 from quietray.detector.verdicts import Findings
+from quietray.scan import Scan
 
-__all__ = ["arrays_of", "figures_of", "warnings_of"]
+__all__ = ["arrays_of", "figures_of", "findings_of", "shared_noise", "warnings_of"]
 
 _MISMATCH = 0.3  # summed correlation by which two sources may differ
+
+
+def findings_of(
+    scan: Scan,
+    before: Correlation,
+    second: tuple[StaticFrames, Correlation] | None,
+    memory: Memory | None,
+    rings: Rings | None,
+    repeated: bool,
+) -> Findings:
+    """Return what the rules look at, before whitening; views tell more about views than flats do."""
+    c = before.lags.shape[0] // 2, before.lags.shape[1] // 2
+    weights = np.zeros(before.lags.shape)
+    near = tuple(slice(middle - 1, middle + 2) for middle in c)
+    norm = infill_correlation(before.lags)
+    if min(c) >= 1:
+        weights[near] += np.array([[0.5, 1, 0.5], [1, 0, 1], [0.5, 1, 0.5]]) / math.sqrt(6)
+    weights[c] -= norm
+    error = math.hypot(error_of(weights, before.lags, before.samples), before.unsure)
+    successive = next(
+        (seen.successive for seen in ((second[1], before) if second else (before,)) if seen.successive is not None),
+        None,
+    )
+    return Findings(
+        summed=before.summed,
+        summed_error=before.summed_error,
+        infill=norm,
+        infill_error=error,
+        window=before.lags.shape,
+        row_share=before.row_share,
+        column_share=before.column_share,
+        successive=None if successive is None else successive[0],
+        successive_error=0.0 if successive is None else successive[1],
+        memory=memory,
+        rings=rings,
+        n_flats=0 if scan.flats is None else int(scan.flats.shape[0]),
+        n_views=scan.n_views,
+        repeated=repeated,
+    )
 
 
 def figures_of(
@@ -41,14 +85,19 @@ def figures_of(
         "flicker": surveyed.flicker,
         "long_range": before.long_range,
         "null_sd": before.null_sd,
-        "window": list(before.lags.shape),
+        "window": list(found.window),
+        "summed_by_window": {f"{n} x {n}": before.summed_in(n) for n in range(3, max(found.window) + 1, 2)},
+        "memory": None if found.memory is None else _memory(found.memory),
+        "subsets": [asdict(one) for one in found.subsets],
         "map_mean": _mean(before.neighbours),
         "map_mean_after": None if after is None else _mean(after.neighbours),
     }
     if second is not None:
         other = {"source": sources[1].name, "frames": second[1].n_frames}
         out["second"] = other | {"summed": second[1].summed, "summed_error": second[1].summed_error}
+        out["second"]["window"] = list(second[1].lags.shape)
     if after is not None:
+        out["after_window"] = list(after.lags.shape)
         out["checked_on"] = sources[0].name if second is None else sources[1].name
     if transfer is not None:
         keys = "gain gain_error apparent_gain read_noise read_noise_from photons excess nonlinearity".split()
@@ -58,6 +107,31 @@ def figures_of(
         out |= {"uneven_sd": unevenness(before)[0], "kernel_middle": float(response.kernel.max())}
         out["roots_differ"] = _roots_differ(response)
     return out
+
+
+def _memory(memory: Memory) -> dict[str, Any]:
+    return {
+        "correlations": list(memory.correlations),
+        "errors": list(memory.errors),
+        "source": memory.source,
+        "frames": memory.frames,
+    }
+
+
+def shared_noise(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Return how much noise neighbouring views, all views, and subsets of the views share, in words by name."""
+    rows, memory, rings = {}, figures["memory"], figures["rings"]
+    if memory is not None:
+        near = f"{memory['correlations'][0]:.4f} +- {memory['errors'][0]:.4f}"
+        rows["next view"] = f"correlates by {near} (read from {memory['source']})"
+    if rings is not None:
+        of_flats = "" if rings["over_flats"] is None else f", {rings['over_flats']:.2f} times the flats' own noise"
+        share = f"{rings['share']:.1%} +- {rings['share_error']:.1%}"
+        rows["rings"] = f"{share} of the variance is the same in all views{of_flats} (read from {rings['source']})"
+    rows["subsets of views"] = ", ".join(
+        f"{one['parts']} correlate by {one['correlation']:.3f} +- {one['error']:.3f}" for one in figures["subsets"]
+    )
+    return rows
 
 
 def _mean(map_: np.ndarray) -> float | None:

@@ -13,7 +13,7 @@ from quietray.errors import NoiseError
 from quietray.scan import Scan
 from quietray.types import Frame, Frames, PixelMask, Radiographs
 
-__all__ = ["ViewDifferences", "find_sources"]
+__all__ = ["ViewDifferences", "find_sources", "neighbouring_views"]
 
 FEWEST_FLATS = 5
 
@@ -105,11 +105,11 @@ def find_sources(scan: Scan, calibration: Calibration, static: Frames | None = N
         found.append(NoiseSource("air columns", scan.projections, dark, good & air, why=why))
     found += second
     if not found and scan.n_views >= 9:
-        found.append(_neighbouring_views(scan, calibration.dark, good))
+        found.append(neighbouring_views(scan, calibration.dark, good))
     return tuple(found)
 
 
-def _neighbouring_views(scan: Scan, dark: Frame, good: PixelMask) -> NoiseSource:
+def neighbouring_views(scan: Scan, dark: Frame, good: PixelMask) -> NoiseSource:
     """Return the source of last resort, on the pixels where the object changes least in relation to the brightness."""
     differences = ViewDifferences(scan.projections)
     n = differences.shape[0]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from quietray.detector.memory import Memory, Subsets, subsets_of
+from quietray.detector.rings import Rings
+
 __all__ = ["METHODS", "Findings", "Verdict", "judge"]
 
 Answer = Literal["valid", "valid with a warning", "not valid"]
@@ -15,11 +18,13 @@ INVALID: Answer = "not valid"
 
 INFILL = (0.05, 0.15)  # correlation of a masked pixel's noise with its infill: a warning, and not valid
 ROWS = (0.01, 0.05)  # part of the variance that a row has in common
-SUCCESSIVE = (0.02, 0.10)  # correlation of successive frames
+SUCCESSIVE = 0.02  # correlation of successive frames
+SHARED = (0.04, 0.20)  # correlation of two subsets of the views by what neighbouring views share
+RINGS = 0.12  # part of the variance that all views have in common
+PARTS = (2, 4)
 SUMMED = 0.3  # summed correlation that may be left after whitening
 SUMMED_WHITE = 0.15
 CONDITION = 50.0
-FEW_FLATS = 10
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,14 @@ class Findings:
         Summed neighbour correlation, correlation of a pixel with its infill, and their standard errors.
     row_share, column_share
         Part of the variance that a row, or column, of a frame has in common.
+    window
+        Lags ``(rows, columns)`` over which `summed` and `after_summed` were summed.
     successive, successive_error
         Correlation of successive frames; None when it could not be measured.
+    memory
+        What neighbouring views have in common; None when it could not be measured.
+    rings
+        What all views have in common; None when it could not be measured.
     after_summed, after_error, after_infill
         The same after whitening; None when nothing was whitened.
     refused
@@ -84,10 +95,13 @@ class Findings:
     summed_error: float
     infill: float
     infill_error: float
+    window: tuple[int, ...] = (13, 13)
     row_share: float = 0.0
     column_share: float = 0.0
     successive: float | None = 0.0
     successive_error: float = 0.0
+    memory: Memory | None = None
+    rings: Rings | None = None
     after_summed: float | None = None
     after_error: float = 0.0
     after_infill: float | None = None
@@ -105,6 +119,21 @@ class Findings:
         near = abs(self.infill) <= max(INFILL[0], 3 * self.infill_error)
         return near and abs(self.summed) <= max(SUMMED_WHITE, 4 * self.summed_error)
 
+    @property
+    def static(self) -> tuple[float, float]:
+        """Share of the noise variance of a view that all views have in common, and standard error.
+
+        Where there is no air to measure rings in, the flats' own noise stands for them: one part in ``n_flats + 1``.
+        """
+        if self.rings is not None and self.rings.source == "air columns":
+            return self.rings.share, self.rings.share_error
+        return (1 / (1 + self.n_flats) if self.n_flats else 0.0), 0.0
+
+    @property
+    def subsets(self) -> tuple[Subsets, ...]:
+        """How alike the noise of two, and of four, interleaved subsets of the views is."""
+        return tuple(subsets_of(self.memory, *self.static, parts) for parts in PARTS)
+
 
 def judge(found: Findings) -> tuple[Verdict, ...]:
     """Return the verdict on each method.
@@ -112,7 +141,7 @@ def judge(found: Findings) -> tuple[Verdict, ...]:
     Examples
     --------
     >>> [verdict.answer for verdict in judge(Findings(3.9, 0.1, 0.67, 0.01, after_summed=0.0, after_infill=0.0))]
-    ['not valid', 'not valid', 'valid', 'valid', 'not valid']
+    ['not valid', 'not valid', 'valid', 'valid with a warning', 'not valid']
     """
     return (
         _blind_spot("noise2self", found),
@@ -126,7 +155,7 @@ def judge(found: Findings) -> tuple[Verdict, ...]:
 def _blind_spot(method: str, found: Findings) -> Verdict:
     seen = (
         f"a masked pixel's noise correlates with its neighbours by {found.infill:.3f} +- {found.infill_error:.3f} "
-        f"(summed over all neighbours {found.summed:.0%})"
+        f"(summed over {_window(found)} lags {found.summed:.0%})"
     )
     rows = _rows(found)
     if found.white:
@@ -140,6 +169,10 @@ def _blind_spot(method: str, found: Findings) -> Verdict:
     reason = f"The noise is spread over neighbours: {seen}; the network would learn it as if it were the object."
     advice = "Decorrelate first." if not found.refused else "Use structured blind spots or Noise2Inverse."
     return Verdict(method, INVALID, reason, advice)
+
+
+def _window(found: Findings) -> str:
+    return " x ".join(map(str, found.window))
 
 
 def _rows(found: Findings) -> tuple[Answer, str, str] | None:
@@ -169,7 +202,7 @@ def _whitened(found: Findings) -> Verdict:
         return Verdict(method, INVALID, "Whitening could not be checked.", "Measure repeated static frames.")
     seen = (
         f"after whitening the infill correlation is {found.after_infill:.3f} and the summed one "
-        f"{found.after_summed:.0%} +- {found.after_error:.0%}"
+        f"{found.after_summed:.0%} +- {found.after_error:.0%} ({_window(found)} lags)"
     )
     if abs(found.after_infill) > INFILL[1] / 1.5 or abs(found.after_summed) > 3 * SUMMED:
         return Verdict(method, INVALID, f"One response does not whiten this noise: {seen}.", "Use Noise2Inverse.")
@@ -195,25 +228,38 @@ def _whitened(found: Findings) -> Verdict:
 
 def _noise2inverse(found: Findings) -> Verdict:
     method = "noise2inverse"
-    if found.successive is None:
+    if found.memory is None:
         reason = "Views are taken to be independent; the correlation of successive views could not be measured."
         return Verdict(method, WARN, reason, "Measure ten flats in a row, or leave air beside the object.")
-    seen = f"successive frames correlate by {found.successive:.3f} +- {found.successive_error:.3f}"
-    beyond = abs(found.successive) - 2 * found.successive_error
-    if beyond > SUCCESSIVE[1]:
-        reason = f"The subsets of views share their noise: {seen}."
+    seen = "; ".join(
+        f"{one.parts} subsets of the views correlate by {one.correlation:.3f} +- {one.error:.3f}"
+        for one in found.subsets
+    )
+    shared = [found.memory.between(parts) for parts in PARTS]
+    beyond = max(abs(value) - 2 * error for value, error in shared)
+    if beyond > SHARED[1]:
+        reason = f"Neighbouring views share their noise ({found.memory.correlations[0]:.3f}): {seen}."
         return Verdict(method, INVALID, reason, "Correct the afterglow, or leave out views between those used.")
-    if beyond > SUCCESSIVE[0]:
-        reason = f"The subsets of views share a little noise: {seen}."
+    if beyond > SHARED[0]:
+        reason = f"Neighbouring views share a little noise ({found.memory.correlations[0]:.3f}): {seen}."
         return Verdict(method, WARN, reason, "Correct the afterglow, or use fewer subsets with gaps between them.")
     if found.n_views < 64:
         reason = f"{found.n_views} views are few: the subsets differ by artefacts that are not noise; {seen}."
         return Verdict(method, WARN, reason, "Prefer a method on radiographs.")
-    if 0 < found.n_flats < FEW_FLATS:
-        shared = 1 / (1 + found.n_flats)
-        reason = f"{found.n_flats} flats put their own noise into all views: subsets share {shared:.0%} of it; {seen}."
+    static, error = found.static
+    if static - 2 * error > RINGS:
+        reason = f"All views share {static:.0%} of the noise variance, as rings{_from_flats(found)}; {seen}."
         return Verdict(method, WARN, reason, "Measure more flats; remove rings before.")
     return Verdict(method, VALID, f"The noise of the views is independent: {seen}.", "Use it as it is.")
+
+
+def _from_flats(found: Findings) -> str:
+    """Return how far the flats' own noise explains the rings."""
+    if found.rings is None or found.rings.over_flats is None or found.rings.source != "air columns":
+        return f" ({found.n_flats} flats)"
+    if found.rings.over_flats < 1.5:
+        return f", the noise of the {found.n_flats} flats"
+    return f", {found.rings.over_flats:.1f} times what the noise of the {found.n_flats} flats explains"
 
 
 def _noise2noise(found: Findings) -> Verdict:
@@ -221,7 +267,7 @@ def _noise2noise(found: Findings) -> Verdict:
     if not found.repeated:
         reason = "Each view was measured once: there is no second measurement of the same thing to learn from."
         return Verdict(method, INVALID, reason, "Measure the scan twice, or use Noise2Inverse, which needs one scan.")
-    if found.successive is not None and abs(found.successive) - 2 * found.successive_error > SUCCESSIVE[0]:
+    if found.successive is not None and abs(found.successive) - 2 * found.successive_error > SUCCESSIVE:
         reason = f"The repeated frames are not independent: successive ones correlate by {found.successive:.3f}."
         return Verdict(method, WARN, reason, "Pair frames that are three or more apart.")
     return Verdict(method, VALID, "Frames of the static scene are independent of each other.", "Pair any two of them.")

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy import fft, ndimage
 
-from quietray.detector.prf import PointResponse
+from quietray.detector.response import PointResponse
 from quietray.detector.roots import Kernel
+from quietray.detector.zingers import without_frame_zingers
 from quietray.errors import NoiseError
 from quietray.types import Frame, Frames, PixelMask, Radiographs
 
@@ -112,7 +113,10 @@ class WhitenedFrames:
             place = np.argsort(position)[index]
             before = position[np.where(place > 0, place - 1, place + 2 - (self.shape[0] == 2))]
             after = position[np.where(place < self.shape[0] - 1, place + 1, place - 2)]
-            counts = self._without_zingers(counts, self._read(before, rows), self._read(after, rows))
+            away = np.argsort(position)[np.stack([before, after])] - place  # at the ends both lie on one side
+            counts = without_frame_zingers(
+                counts, self._read(before, rows), self._read(after, rows), away, self.zingers, self.noise, self.reach
+            )
         return counts
 
     def _read(self, index: np.ndarray, rows: slice) -> Radiographs:
@@ -123,19 +127,6 @@ class WhitenedFrames:
         if self.dark is not None:
             counts -= self.dark[rows]
         return counts if self.bad is None else _filled(counts, self.bad[rows])
-
-    def _without_zingers(self, counts: Radiographs, before: Radiographs, after: Radiographs) -> Radiographs:
-        """Replace what is brighter than all that is near it in both neighbouring frames, and its own surroundings."""
-        size = (1, 3, 2 * self.reach + 1)
-        near = ndimage.maximum_filter(np.maximum(before, after), size)
-        level = np.minimum(before, after)
-        limit = np.sqrt(self.noise[0] * np.maximum(level, 0) + self.noise[1] + 1e-12) * np.float32(self.zingers)
-        seeds = counts > near + limit
-        if not seeds.any():
-            return counts
-        around = ndimage.binary_dilation(seeds, np.ones((1, 3, 3), bool))
-        grown = seeds | (around & (counts > np.maximum(before, after) + 0.5 * limit))
-        return np.where(grown, (before + after) / 2, counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +163,11 @@ class _Part:
 def _parts(response: PointResponse, shape: tuple[int, ...], inverse: bool) -> tuple[_Part, ...]:
     """Return the kernels to apply; the weights of blended regions add up to one everywhere."""
     n_rows, n_cols = shape
+    if response.detectors:
+        raise NoiseError(
+            f"frames must be of one detector, got responses of {len(response.detectors)} detectors; whiten the scan, "
+            "or blur it back: it knows what its frames are of"
+        )
     if not response.regions:
         kernel = response.inverse() if inverse else response.kernel
         return (_Part(kernel, (0, n_rows), (0, n_cols), None, False),)

@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-__all__ = ["find_zingers", "replace_zingers"]
+from quietray.types import Radiographs
+
+__all__ = ["find_zingers", "replace_zingers", "without_frame_zingers"]
 
 Sinogram = Float[np.ndarray, "view col"]
 
@@ -86,6 +88,72 @@ def replace_zingers(values: Sinogram, zingers: Bool[np.ndarray, "view col"]) -> 
     out = values.copy()
     out[view, col] = np.nanmedian(near, axis=0)
     return out
+
+
+def without_frame_zingers(
+    counts: Radiographs,
+    before: Radiographs,
+    after: Radiographs,
+    away: Int[np.ndarray, "2 frame"],
+    threshold: float,
+    noise: tuple[float, float],
+    reach: int,
+) -> Radiographs:
+    """Return whole frames with the samples replaced that are too bright for the two frames beside each.
+
+    A zinger exceeds, by `threshold` noise sds, every straight path through it: on a path lies a detail that moves by up
+    to `reach` columns per frame, and shows in *both* frames beside.  So a zinger near it in one of them does not hide
+    it.  Samples around a zinger go with it when they exceed half the threshold.
+
+    Parameters
+    ----------
+    counts, before, after
+        ``(frame, row, col)`` frames, and for each the two that are beside it in order of their angles, less the dark.
+    away
+        ``(2, frame)`` how many frames away `before` and `after` are: -1 and 1, or at the ends both on one side.
+    threshold
+        In noise sds.
+    noise
+        Variance per count, and variance without light.
+    reach
+        Columns that a detail can move between neighbouring frames.
+
+    Examples
+    --------
+    >>> frames = np.random.default_rng(0).poisson(1000, (3, 20, 30)).astype(np.float32)
+    >>> hit = frames[1:2].copy(); hit[0, 5, 7] += 900
+    >>> mended = without_frame_zingers(hit, frames[:1], frames[2:], np.array([[-1], [1]]), 8.0, (1.0, 0.0), 2)
+    >>> np.argwhere(mended != hit).tolist()
+    [[0, 5, 7]]
+    """
+
+    def sd(level: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sqrt(noise[0] * np.maximum(level, 0) + noise[1] + 1e-12), dtype=np.float32)
+
+    half, low = np.float32(0.5 * threshold), np.minimum(before, after)
+    found = np.nonzero(counts > low + half * sd(low))
+    wide = [ndimage.maximum_filter(frames, (1, 3, 3), mode="nearest") for frames in (before, after)]
+    path = np.full(found[0].shape, -np.inf, np.float32)
+    for shift in sorted(range(-reach, reach + 1), key=abs):
+        frame, row, col = found
+        seen = [
+            frames[frame, row, np.clip(col + shift * steps[frame], 0, counts.shape[2] - 1)]
+            for frames, steps in zip(wide, away, strict=True)
+        ]
+        path = np.maximum(path, np.minimum(*seen))
+        left = counts[found] > path + half * sd(path)
+        found, path = tuple(index[left] for index in found), path[left]
+    frame, row, col = found
+    beside = np.clip(col + np.arange(-3, 4)[:, None], 0, counts.shape[2] - 1)
+    change = (
+        np.median(np.abs(before[frame, row, beside] - after[frame, row, beside]), axis=0) * 0.75 * 1.4826 / np.sqrt(2)
+    )
+    over = (counts[found] - path) / np.maximum(sd(path), change)
+    seeds, grown = np.zeros(counts.shape, bool), np.zeros(counts.shape, bool)
+    seeds[found], grown[found] = over > threshold, over > 0.5 * threshold
+    zingers = ndimage.binary_dilation(seeds, np.ones((1, 3, 3), bool)) & grown
+    alike = np.abs(before - after) < threshold * sd(low)
+    return np.where(zingers, np.where(alike, (before + after) / 2, low), counts)
 
 
 def _four_nearest(counts: Sinogram) -> Sinogram:

@@ -16,7 +16,9 @@ from quietray.io.disk import allocate, check_space, disk_errors, generator_name,
 from quietray.scan import Scan
 from quietray.types import Frames
 
-__all__ = ["write_scan"]
+__all__ = ["DETECTORS", "write_scan"]
+
+DETECTORS = ("detector", "detector_white", "detector_dark")  # in /exchange: whose are the views, flats and darks
 
 _BLOCK_BYTES = 2**25
 _LARGEST_ATTRIBUTE = 60_000  # HDF5 refuses attributes of 64 KiB
@@ -24,6 +26,9 @@ _LARGEST_ATTRIBUTE = 60_000  # HDF5 refuses attributes of 64 KiB
 
 def write_scan(path: str | os.PathLike[str], scan: Scan, *, overwrite: bool = False) -> Path:
     """Write a scan as DXchange HDF5, block by block, with angles in degrees and the type of the counts kept.
+
+    A scan of several detectors says which one took each frame in ``/exchange/detector`` (views), ``detector_white`` and
+    ``detector_dark``: whole numbers from 0.
 
     The file appears under its name when it is complete; before that it is a hidden file in the same folder.  Arrays
     lie in one piece, so that a band of rows is read without its neighbours.
@@ -121,6 +126,10 @@ def _lay_out(path: Path, scan: Scan, stacks: Mapping[str, Frames]) -> dict[str, 
             )
         exchange["theta"] = np.rad2deg(scan.geometry.angles)
         exchange["theta"].attrs["units"] = "degrees"
+        for leaf, numbers in zip(DETECTORS, (scan.detectors, scan.flat_detectors, scan.dark_detectors), strict=True):
+            if numbers is not None:
+                exchange[leaf] = numbers.astype(np.int32)
+                exchange[leaf].attrs["description"] = "number of the detector that took each frame"
         if scan.geometry.rotation_axis is not None:
             exchange.attrs["rotation_axis"] = scan.geometry.rotation_axis
         detector = file.create_group("measurement/instrument/detector")

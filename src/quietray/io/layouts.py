@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.io.angles import AngleList, angle_range, read_angle_file, unit_of
@@ -30,6 +31,9 @@ def is_exchange(container: Container) -> bool:
 
 def read_exchange(container: Container, flags: Flags) -> RawScan:
     """Read the DXchange layout: ``/exchange/data, data_white, data_dark, theta``.
+
+    Where several detectors took the scan, ``/exchange/detector``, ``detector_white`` and ``detector_dark`` say which of
+    them took each view, flat and dark: whole numbers from 0.
 
     Raises
     ------
@@ -66,7 +70,21 @@ def read_exchange(container: Container, flags: Flags) -> RawScan:
         notes=(pixel_note,) if pixel_note else (),
         truth=truth,
         clean=clean,
+        detectors=_detector_numbers(container, "exchange/detector"),
+        flat_detectors=None if flags.flats else _detector_numbers(container, "exchange/detector_white"),
+        dark_detectors=None if flags.darks else _detector_numbers(container, "exchange/detector_dark"),
     )
+
+
+def _detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame"] | None:
+    """Return which detector took each frame, or None where the file does not say."""
+    array = container.array(name)
+    if array is None or np.dtype(array.dtype).kind not in "iuf" or len(array.shape) != 1:
+        return None
+    values = np.asarray(array[()])
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        raise FormatError(f"{container.path}:/{name} must hold whole numbers of detectors, got {values[:4]}; mend it")
+    return values.astype(np.int64)
 
 
 def read_recorded(container: Container) -> tuple[dict[str, Any], float | None, Frames | None, LazyFrames | None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.geometry import ParallelBeam
@@ -51,7 +51,7 @@ class RawScan:
         ``(n_views,)`` in radians.
     pixel_size, exposure, rotation_axis
         mm, seconds and column; None when the file does not say.
-    provenance, notes, truth, clean
+    provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors
         As in :class:`quietray.scan.Scan`.
     """
 
@@ -66,6 +66,9 @@ class RawScan:
     notes: tuple[str, ...] = ()
     truth: Frames | None = None
     clean: LazyFrames | None = None
+    detectors: Int[np.ndarray, " view"] | None = None
+    flat_detectors: Int[np.ndarray, " flat"] | None = None
+    dark_detectors: Int[np.ndarray, " dark"] | None = None
 
     def finish(self, source: str, pixel_size: float | None = None, rotation_axis: float | None = None) -> Scan:
         """Return the scan, without a repeated last view.
@@ -106,8 +109,12 @@ class RawScan:
             notes=self.notes,
             truth=self.truth,
             clean=self.clean,
+            detectors=self.detectors,
+            flat_detectors=self.flat_detectors,
+            dark_detectors=self.dark_detectors,
         )
-        return self._without_repeat(scan) if beam.repeated_last_view else scan
+        same = self.detectors is None or self.detectors[0] == self.detectors[-1]
+        return self._without_repeat(scan) if beam.repeated_last_view and same else scan
 
     def _without_repeat(self, scan: Scan) -> Scan:
         angles = np.rad2deg(scan.geometry.angles)
@@ -123,6 +130,7 @@ class RawScan:
             projections=self.projections.pick(kept),
             clean=self.clean.pick(kept) if self.clean is not None else None,
             geometry=scan.geometry[:-1],
+            detectors=None if scan.detectors is None else scan.detectors[:-1],
         )
         return shorter.with_note(note)
 

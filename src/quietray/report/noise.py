@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
+from quietray.detector.correlation import Correlation
+from quietray.detector.findings import shared_noise
 from quietray.diagnose import Diagnosis
 
 __all__ = ["noise_figure"]
@@ -30,12 +33,16 @@ def noise_figure(found: Diagnosis) -> bytes:
     figure.suptitle(f"noise: {found.label}   (read from {found.source})", fontsize=13)
     limit = max(0.5, 1.2 * abs(found.before.summed))
     for ax, name, title in (
-        (axes[0, 0], "map_before", "summed neighbour correlation"),
+        (axes[0, 0], "map_before", "correlation summed over 7 x 7 pixels"),
         (axes[1, 0], "map_after", "the same, whitened"),
     ):
         _image(ax, arrays.get(name), title, limit, "pixel")
     for ax, name, title in (
-        (axes[0, 1], "lags_before", "auto-correlation"),
+        (
+            axes[0, 1],
+            "lags_before",
+            f"auto-correlation (sum {found.before.summed:.2f} over {_size(found.before)} lags)",
+        ),
         (axes[1, 1], "lags_after", "the same, whitened"),
     ):
         lags = arrays.get(name)
@@ -50,6 +57,10 @@ def noise_figure(found: Diagnosis) -> bytes:
     figure.savefig(buffer, dpi=80, format="png")
     plt.close(figure)
     return buffer.getvalue()
+
+
+def _size(seen: Correlation) -> str:
+    return " x ".join(map(str, seen.lags.shape))
 
 
 def _image(ax: Any, image: np.ndarray | None, title: str, limit: float | None, unit: str) -> None:
@@ -99,3 +110,5 @@ def _verdicts(ax: Any, found: Diagnosis) -> None:
         ax.text(
             0.0, 0.83 - 0.17 * index, verdict.answer, fontsize=9, color=colours[verdict.answer], transform=ax.transAxes
         )
+    shared = [textwrap.fill(f"{name}: {text}", 60) for name, text in shared_noise(found.figures).items()]
+    ax.text(0.0, 0.09, "\n".join(shared), fontsize=7, color="0.3", transform=ax.transAxes, va="top")

@@ -6,18 +6,19 @@ view by view and comes out the same however it is cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from quietray.errors import SettingsError
 from quietray.geometry import ParallelBeam
-from quietray.scan import Scan
+from quietray.scan import Scan, interleaved
 from quietray.simulate.noise import NoiseModel, Scintillator
 from quietray.simulate.phantom import Foam
-from quietray.types import Radiographs
+from quietray.types import Frames, Radiographs
 
 __all__ = ["acquire", "attenuation_for"]
 
@@ -62,7 +63,7 @@ def acquire(
     *,
     photons: float,
     absorption: float = 0.5,
-    detector: NoiseModel | None = None,
+    detector: NoiseModel | Sequence[NoiseModel] | None = None,
     n_flats: int = 100,
     n_darks: int = 20,
     seed: int = 0,
@@ -81,9 +82,10 @@ def acquire(
     absorption
         Mean absorption of the rays that hit the object.
     detector
-        Noise model; by default an ideal detector of 10 counts a photon, less where 16 bits would overflow.
+        Noise model; by default an ideal detector of 10 counts a photon, less where 16 bits would overflow.  Several
+        models take the views in turn, as source-detector pairs do.
     n_flats, n_darks
-        Open-beam and beam-off frames.
+        Open-beam and beam-off frames, of each detector.
     seed
         Seed of the noise.
     supersampling
@@ -96,35 +98,44 @@ def acquire(
     """
     if photons <= 0:
         raise SettingsError(f"photons must be positive, got {photons}")
-    model = detector or Scintillator(gain=min(10.0, 40_000 / photons), dark=100.0, read_noise=2.0)
+    models = _models(detector, photons)
     probe = foam.project(geometry[:: max(1, geometry.n_views // 16)], supersampling=1)
     mu = attenuation_for(absorption, probe)
+    size = (geometry.n_rows, geometry.n_cols)
 
-    def line_integrals(views: slice) -> Radiographs:
-        return np.float32(mu) * foam.project(geometry[views], supersampling=supersampling)
+    def line_integrals(beam: ParallelBeam) -> Radiographs:
+        return np.float32(mu) * foam.project(beam, supersampling=supersampling)
 
-    def expected(kind: str, first: int, last: int) -> Radiographs:
-        if kind == "projections":
-            return np.asarray(np.float32(photons) * np.exp(-line_integrals(slice(first, last))))
-        level = photons if kind == "flats" else 0.0
-        return np.full((last - first, geometry.n_rows, geometry.n_cols), level, np.float32)
+    def frames(kind: str, number: int, count: int) -> _Drawn:
+        beam = geometry[number :: len(models)]
 
-    def frames(kind: str, count: int) -> _Drawn:
-        return _Drawn((count, geometry.n_rows, geometry.n_cols), _counts(model, expected, kind, seed), np.uint16)
+        def expected(first: int, last: int) -> Radiographs:
+            if kind == "projections":
+                return np.asarray(np.float32(photons) * np.exp(-line_integrals(beam[first:last])))
+            return np.full((last - first, *size), photons if kind == "flats" else 0.0, np.float32)
+
+        stream = [seed, _KINDS[kind]] if len(models) == 1 else [seed, _KINDS[kind], number]
+        return _Drawn((count, *size), _counts(models[number], expected, stream), np.uint16)
+
+    def stack(kind: str, count: int) -> tuple[Frames, Int[np.ndarray, " frame"] | None]:
+        if len(models) == 1:
+            return frames(kind, 0, count), None
+        numbers = np.arange(count) % len(models)
+        parts = {n: frames(kind, n, int(np.count_nonzero(numbers == n))) for n in range(len(models))}
+        return interleaved(parts, numbers), numbers
 
     voxel = geometry.pixel_size or 1.0
-    grid = geometry.grid()
     scale = np.float32(mu / voxel)
-    truth = foam.volume(grid, supersampling=supersampling, n_cols=geometry.n_cols)
+    truth = foam.volume(geometry.grid(), supersampling=supersampling, n_cols=geometry.n_cols)
     truth *= scale
-    clean = _Drawn(
-        (geometry.n_views, geometry.n_rows, geometry.n_cols), lambda a, b: line_integrals(slice(a, b)), np.float32
-    )
+    projections, detectors = stack("projections", geometry.n_views)
+    flats, flat_detectors = stack("flats", n_flats * len(models))
+    darks, dark_detectors = stack("darks", n_darks * len(models))
     return Scan(
-        frames("projections", geometry.n_views),
+        projections,
         geometry,
-        flats=frames("flats", n_flats),
-        darks=frames("darks", n_darks),
+        flats=flats,
+        darks=darks,
         source="simulated",
         provenance={
             "format": "simulated",
@@ -133,28 +144,40 @@ def acquire(
             "attenuation": float(scale),
             "spheres": len(foam.spheres),
             "seed": seed,
-            "detector": repr(model),
+            "detector": "; ".join(map(repr, models)),
         },
         truth=truth,
-        clean=clean,
+        clean=_Drawn((geometry.n_views, *size), lambda a, b: line_integrals(geometry[a:b]), np.float32),
+        detectors=detectors,
+        flat_detectors=flat_detectors,
+        dark_detectors=dark_detectors,
     )
 
 
+def _models(detector: NoiseModel | Sequence[NoiseModel] | None, photons: float) -> tuple[NoiseModel, ...]:
+    if detector is None:
+        return (Scintillator(gain=min(10.0, 40_000 / photons), dark=100.0, read_noise=2.0),)
+    models = (detector,) if isinstance(detector, NoiseModel) else tuple(detector)
+    if not models:
+        raise SettingsError("there must be at least one detector, got none; leave it out for an ideal one")
+    return models
+
+
 def _counts(
-    model: NoiseModel, expected: Callable[[str, int, int], Radiographs], kind: str, seed: int
+    model: NoiseModel, expected: Callable[[int, int], Radiographs], stream: list[int]
 ) -> Callable[[int, int], np.ndarray]:
     """Return a function that draws a run of frames, every frame from its own generator."""
 
     def draw(first: int, last: int) -> np.ndarray:
         before = max(0, first - 1)
-        photons = expected(kind, before, last)
+        photons = expected(before, last)
         out = np.empty((last - first, *photons.shape[1:]), np.uint16)
         for frame in range(first, last):
-            rng = np.random.default_rng([seed, _KINDS[kind], frame])
+            rng = np.random.default_rng([*stream, frame])
             lit = photons[frame - before : frame - before + 1]
             if isinstance(model, Scintillator):
                 previous = photons[max(0, frame - before - 1) : max(1, frame - before)]
-                lighted = np.random.default_rng([seed, _KINDS[kind], frame - 1]) if frame else None
+                lighted = np.random.default_rng([*stream, frame - 1]) if frame else None
                 counts = model.sample(lit, rng, first_frame=frame, previous=previous, previous_rng=lighted)
             else:
                 counts = model.sample(lit, rng)

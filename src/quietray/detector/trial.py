@@ -1,0 +1,80 @@
+"""Whitening tried out: a point response, and what it leaves of the correlation of the noise."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from quietray.detector.calibration import Calibration
+from quietray.detector.correlation import Correlation, measure_correlation
+from quietray.detector.decorrelate import decorrelate
+from quietray.detector.prf import point_response
+from quietray.detector.response import PointResponse
+from quietray.detector.sources import ViewDifferences
+from quietray.detector.static import NoiseSource, survey_frames
+from quietray.detector.verdicts import SUMMED
+from quietray.detector.whitened import WhitenedFrames
+from quietray.errors import NoiseError
+from quietray.scan import Scan
+from quietray.types import Frames
+
+__all__ = ["response_of_noise", "try_whitening"]
+
+_CHECK_SAMPLES = 10**7
+
+
+def response_of_noise(before: Correlation, source: str) -> tuple[PointResponse | None, str]:
+    """Return the point response, and why it cannot be divided by, or an empty string."""
+    try:
+        response = point_response(before, facts={"source": source})
+    except NoiseError as error:
+        return None, _sentence(error)
+    try:
+        for kernel in response.kernels:
+            response.inverse(kernel)
+    except NoiseError as error:
+        return response, _sentence(error)
+    return response, ""
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def try_whitening(
+    scan: Scan,
+    static: Frames | None,
+    response: PointResponse,
+    known: Calibration,
+    sources: tuple[NoiseSource, ...],
+    method: Literal["differences", "mean"],
+) -> Correlation:
+    """Whiten frames that the response does not come from, if there are any, and measure their correlation again."""
+    after = _whitened(scan, static, response, known, sources[-1], method)
+    if len(sources) > 1 and after.summed_error > SUMMED:  # too narrow a strip of air to tell
+        after = _whitened(scan, static, response, known, sources[0], method)
+    return after
+
+
+def _whitened(
+    scan: Scan,
+    static: Frames | None,
+    response: PointResponse,
+    known: Calibration,
+    source: NoiseSource,
+    method: Literal["differences", "mean"],
+) -> Correlation:
+    """Whiten frames of a source and measure their correlation."""
+    white = decorrelate(scan, response, known)
+    most = max(16, _CHECK_SAMPLES // (scan.n_rows * scan.n_cols))
+    frames: Frames
+    if source.name == "static frames" and static is not None:
+        dark = known.dark if scan.darks is not None else None
+        frames = WhitenedFrames(static, response, dark, known.bad, 6.0, (known.quantum or 1.0, known.read_noise**2))
+    elif source.name == "flats" and white.flats is not None:
+        frames = white.flats
+    elif source.name == "air columns":
+        frames = white.projections
+    else:
+        frames = ViewDifferences(white.projections)
+    return measure_correlation(survey_frames(source.replaced(frames, most)), method)
