@@ -4,14 +4,20 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 
+from checks import SD, Case
 from quietray.geometry import ParallelBeam
-from quietray.networks.unet import UNet
+from quietray.networks import MSD, REDCNN, Architecture, DnCNN, LehtinenUNet, UNet
 from quietray.operators.astra import ParallelProjector
 from quietray.operators.linear import LinearOperator
 from quietray.simulate.noise import Gaussian, NoiseModel, Poisson, Scintillator
-from quietray.splits.base import Split
 from quietray.splits.inverse import Noise2Inverse
+from quietray.splits.masked import Noise2Self, Noise2Void
+from quietray.splits.noisier import Noisier2Noise
+from quietray.splits.paired import Noise2Clean, Noise2Noise
+from quietray.splits.projected import Noise2Projection
+from quietray.splits.shuffled import APBSN
 
 
 def beam(n_views: int = 7, n_rows: int = 1, n_cols: int = 16, turn: float = math.pi, **kwargs: Any) -> ParallelBeam:
@@ -43,17 +49,57 @@ OPERATORS: dict[str, LinearOperator] = PROJECTORS | {
     "adjoint-twice": ParallelProjector(beam()).T.T,
 }
 
-SPLITS: dict[str, Split] = {
-    f"noise2inverse-{direction.replace(':', 'to')}-{parts}-{slices}": Noise2Inverse(parts, direction, slices)
-    for direction in ("X:1", "1:X")
-    for parts, slices in ((2, 1), (3, 3), (4, 1), (5, 1))
-}
 
-NETWORKS: dict[str, UNet] = {
+def _splits() -> dict[str, Case]:
+    masked, void, apart = (
+        Noise2Self("masked", grid=3),
+        Noise2Void("masked", 1 / 9),
+        APBSN(2, 2, 2, "masked", refinements=0),
+    )
+    projection = Noise2Projection(3).on(beam(16, n_cols=16))
+    weighted = Noise2Projection(4).on(beam(16, n_cols=16), torch.full((16, 16), SD**2))
+    return {
+        f"noise2inverse-{direction.replace(':', 'to')}-{parts}-{slices}": Case(Noise2Inverse(parts, direction, slices))
+        for direction in ("X:1", "1:X")
+        for parts, slices in ((2, 1), (3, 3), (4, 1), (5, 1))
+    } | {
+        "noise2noise-2": Case(Noise2Noise()),
+        "noise2noise-4-3": Case(Noise2Noise(4, slices=3)),
+        "noise2clean-1": Case(Noise2Clean()),
+        "noise2clean-3-3": Case(Noise2Clean(3, slices=3)),
+        "noise2self": Case(Noise2Self(grid=3), white=True, inference=masked),
+        "noise2self-masked": Case(masked, white=True),
+        "noise2self-footprint": Case(Noise2Self("masked", grid=4, footprint=1)),
+        "noise2void": Case(Noise2Void(share=1 / 9), white=True, inference=void),
+        "noise2void-masked": Case(void, white=True),
+        "noisier2noise": Case(Noisier2Noise(gaussian=SD**2, passes=8), white=True, recorrupted=True),
+        "noisier2noise-half": Case(Noisier2Noise(gaussian=SD**2, strength=0.5), white=True, recorrupted=True),
+        "apbsn": Case(APBSN(2, 1, 2, refinements=2), inference=apart),
+        "apbsn-as-trained": Case(apart),
+        "noise2projection": Case(projection, white=True, judged=projection.predict, size=16),
+        "noise2projection-weighted": Case(weighted, white=True, judged=weighted.predict, size=16),
+    }
+
+
+SPLITS: dict[str, Case] = _splits()
+
+NETWORKS: dict[str, Architecture] = {
     "unet-1-level": UNet((4,)),
     "unet-2-levels": UNet((4, 6)),
     "unet-3-levels": UNet((3, 5, 4)),
     "unet-default": UNet(),
+    "unet-volume-1-level": UNet((4,), dimensions=3),
+    "unet-volume-3-levels": UNet((3, 5, 4), dimensions=3),
+    "lehtinen": LehtinenUNet(),
+    "msd-1-layer": MSD(layers=1),
+    "msd-12-layers": MSD(layers=12),
+    "msd-wide": MSD(layers=9, width=3, dilations=(3, 1, 4, 2)),
+    "msd-volume": MSD(layers=9, width=2, dilations=(2, 1, 3), dimensions=3),
+    "msd-default": MSD(),
+    "redcnn": REDCNN(),
+    "redcnn-rectified": REDCNN(maps=8, rectified=True),
+    "dncnn": DnCNN(),
+    "dncnn-bias-free": DnCNN(layers=3, maps=8, bias=False),
 }
 
 NOISE: dict[str, NoiseModel] = {

@@ -62,7 +62,7 @@ def quick(steps: int = 12, **more: object) -> Settings:
         seed=3,
         symmetries=2,
         rotation_axis=11.5,
-        noise2inverse=Noise2Inverse(parts=2, slices=3),
+        method=Noise2Inverse(parts=2, slices=3),
         network=UNet((4, 8)),
         training=Training(steps=steps, batch=1, judgements=3, patience=10.0),
         **more,

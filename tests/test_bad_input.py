@@ -411,7 +411,7 @@ def test_files_may_not_grow(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["quietray.workflows.prepare", "quietray.inference.learn.fit", "quietray.workflows.gather"]
+    "place", ["quietray.runs.common.prepare", "quietray.inference.learn.fit", "quietray.runs.volume.gather"]
 )
 def test_a_fault_of_ours_is_called_one(tmp_path, capsys, monkeypatch, place):
     def broken(*args, **kwargs):
@@ -429,7 +429,7 @@ def test_a_fault_of_ours_is_called_one(tmp_path, capsys, monkeypatch, place):
     assert said.out == ""
     assert "this is a fault of quietray, not yours" in said.err
     assert "IndexError: list index out of range" in said.err
-    assert out.exists() == (place == "quietray.workflows.gather")
+    assert out.exists() == (place == "quietray.runs.volume.gather")
     main([*command, "--resume"])  # what was learned before the fault is not lost
     reference = quietray.denoise(quietray.read(disc_scan()), None, quick())
     np.testing.assert_array_equal(np.asarray(quietray.read_volume(out / "volume.zarr")), reference.volume)
@@ -439,7 +439,7 @@ def test_memory_that_runs_out_is_told(tmp_path, refused, monkeypatch):
     def greedy(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr("quietray.workflows.reconstruct_windows", greedy)
+    monkeypatch.setattr("quietray.runs.volume.reconstruct_windows", greedy)
     sentence = refused("denoise", disc_scan(), "--out", tmp_path / "out", "--steps", 5)
     assert "ran out of memory; give a smaller --max-memory" in sentence
     assert not (tmp_path / "out").exists()

@@ -18,6 +18,11 @@ from quietray.operators.linear import Adjoint, LinearOperator
 from quietray.simulate.noise import NoiseModel, Poisson, Scintillator
 from quietray.splits.base import Network, Pair, Split
 from quietray.splits.inverse import Noise2Inverse
+from quietray.splits.masked import Noise2Self
+from quietray.splits.noisier import Noisier2Noise
+from quietray.splits.paired import Noise2Clean
+from quietray.splits.projected import Noise2Projection
+from quietray.splits.shuffled import APBSN
 from quietray.types import Radiographs
 
 
@@ -271,30 +276,132 @@ class Unweighted(Noise2Inverse):
         return dataclasses.replace(judged, weight=float(weight.sum()) * 1.1)
 
 
+class SeesItsTargets(Noise2Self):
+    """Hides nothing."""
+
+    def draw(self, samples: Tensor, generator: torch.Generator) -> Pair:
+        return dataclasses.replace(super().draw(samples, generator), input=samples[:, 0])
+
+
+class FillsFromItself(Noise2Self):
+    """Fills hidden pixels with a mean that they are part of, where no gradient shows it."""
+
+    def draw(self, samples: Tensor, generator: torch.Generator) -> Pair:
+        pair = super().draw(samples, generator)
+        own = torch.nn.functional.avg_pool2d(samples[:, 0].detach(), 3, 1, 1)
+        return dataclasses.replace(pair, input=torch.where(pair.weight > 0, own, pair.input))
+
+
+class SomePhases(Noise2Self):
+    """Never hides the pixels of the last rows of its grid."""
+
+    def draw(self, samples: Tensor, generator: torch.Generator) -> Pair:
+        image = samples[:, 0]
+        given, judged = self.phase(image, int(torch.randint(self.n_phases // 2, (), generator=generator)))
+        return Pair(given, image, judged)
+
+
+class UsesTheFirst(Noise2Clean):
+    """Infers from one realisation only."""
+
+    def infer(self, network: Network, samples: Tensor) -> Tensor:
+        return network(samples[:, 0])
+
+
+class MeetsNoise(Noise2Clean):
+    """Calls a noisy realisation clean."""
+
+    def draw(self, samples: Tensor, generator: torch.Generator) -> Pair:
+        return Pair(samples[:, 0], samples[:, 1], torch.ones(1, 1, 1, 1))
+
+
+class SeesTheClean(Noise2Clean):
+    """Shows what it should find."""
+
+    def draw(self, samples: Tensor, generator: torch.Generator) -> Pair:
+        return Pair((samples[:, 0] + samples[:, -1]) / 2, samples[:, -1], torch.ones(1, 1, 1, 1))
+
+
+class AddsNothing(Noisier2Noise):
+    """Infers from what was measured, with no noise added."""
+
+    def infer(self, network: Network, samples: Tensor) -> Tensor:
+        return network(samples[:, 0])
+
+
+class OnePass(Noisier2Noise):
+    """Judges the mean of several passes and returns one."""
+
+    def infer(self, network: Network, samples: Tensor) -> Tensor:
+        return dataclasses.replace(Noisier2Noise(self.poisson, self.gaussian), passes=1).infer(network, samples)
+
+
+class SeesAllViews(Noise2Projection):
+    """Leaves no view out of the reconstruction."""
+
+    def _dealt(self, left_out: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.arange(self._beam.n_views), super()._dealt(left_out)[1]
+
+
+NOISIER = checks.Case(Noisier2Noise(gaussian=checks.SD**2), white=True, recorrupted=True)
+BLIND = matrix.SPLITS["noise2self-masked"]
+PROJECTED = matrix.SPLITS["noise2projection"]
+
+
+def in_place_of(case: checks.Case, split: Split, **changes: Any) -> checks.Case:
+    return dataclasses.replace(case, split=split, **changes)
+
+
+def projected(split: Noise2Projection, variance: float | None = None) -> checks.Case:
+    bound = split.on(matrix.beam(16, n_cols=16), None if variance is None else torch.full((16, 16), variance))
+    return in_place_of(PROJECTED, bound, judged=bound.predict)
+
+
 @pytest.mark.parametrize(
     ("law", "saboteur", "words"),
     [
         (checks.check_no_leak, SharedMean(4, slices=3), "got a gradient"),
         (checks.check_no_leak, SameNumbers(4, slices=1), "got a gradient"),
         (checks.check_no_leak, HiddenLeak(3, slices=1), "got a change"),
+        (checks.check_no_leak, SeesTheClean(2), "got a gradient"),
+        (checks.check_no_leak, SeesItsTargets(), "got a gradient"),
+        (checks.check_no_leak, FillsFromItself(), "got a change"),
+        (checks.check_no_leak, projected(SeesAllViews(4)), "got a gradient"),
         (checks.check_unbiased_loss, SharedMean(4, slices=1), "loss beyond"),
         (checks.check_unbiased_loss, BrightTarget(4, slices=1), "mean of the target's noise"),
+        (checks.check_unbiased_loss, MeetsNoise(2), "unless it is clean"),
+        (checks.check_unbiased_loss, Noise2Self(), "loss beyond"),  # whose noise must be white
+        (checks.check_unbiased_loss, APBSN(1), "loss beyond"),
+        (checks.check_unbiased_loss, in_place_of(NOISIER, Noisier2Noise(gaussian=0.8 * checks.SD**2)), "loss beyond"),
+        (checks.check_unbiased_loss, projected(SeesAllViews(4)), "loss beyond"),
         (checks.check_coverage, FirstPartOnly(4, slices=1), "every part must be in the target"),
         (checks.check_coverage, NeverTheLast(4, slices=1), "every part must be in the target"),
         (checks.check_coverage, OneChoice(4, slices=3), "inference must use every part"),
+        (checks.check_coverage, SomePhases(), "every part must be in the target"),
+        (checks.check_coverage, MeetsNoise(2), "every part must be in the"),
+        (checks.check_coverage, SeesTheClean(1), "only some parts may be in the input"),
+        (checks.check_coverage, UsesTheFirst(2), "inference must use every part"),
         (checks.check_infer_as_trained, WholeAtOnce(4, slices=3), "one of inference alone"),
         (checks.check_infer_as_trained, OneChoice(4, slices=3), "one of training alone"),
+        (checks.check_infer_as_trained, UsesTheFirst(2), "one of training alone"),
+        (checks.check_infer_as_trained, Noise2Self(), "one of inference alone"),
+        (checks.check_infer_as_trained, AddsNothing(gaussian=1.0), "the same distance"),
         (checks.check_judge, NoSpread(3, slices=1), "judged error"),
         (checks.check_judge, NoSpread(4, "1:X", 1), "judged error"),
         (checks.check_judge, NoVariance(3, slices=3), "judged error"),
         (checks.check_judge, NoiseOfOnePart(2, slices=1), "judged noise"),
         (checks.check_judge, Unweighted(2, slices=1), "sum of its weights"),
+        (checks.check_judge, in_place_of(BLIND, Noise2Self()), "judged error"),
+        (checks.check_judge, in_place_of(BLIND, BLIND.split, white=False), "judged"),
+        (checks.check_judge, in_place_of(NOISIER, Noisier2Noise(gaussian=0.9 * checks.SD**2)), "judged error"),
+        (checks.check_judge, in_place_of(NOISIER, OnePass(gaussian=checks.SD**2)), "judged error"),
+        (checks.check_judge, projected(Noise2Projection(3), 0.8 * checks.SD**2), "judged error"),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
-def test_a_wrong_split_is_rejected(law: Callable[[Split], None], saboteur: Split, words: str) -> None:
+def test_a_wrong_split_is_rejected(law: Callable[[Any], None], saboteur: Any, words: str) -> None:
     with rejected(words):
-        law(saboteur)
+        law(saboteur if isinstance(saboteur, checks.Case) else checks.Case(saboteur))
 
 
 # --- networks and tiles ---------------------------------------------------------------------------------------------
@@ -305,6 +412,76 @@ def test_a_wrong_receptive_field_is_rejected(off: int) -> None:
     settings = UNet((2, 2))
     with rejected("receptive field must reach"):
         checks.check_receptive_field(settings.build(1), 1, settings.radius + off, settings.stride)
+
+
+class NearOutput(torch.nn.Module):
+    """Gives a second output that sees no further than its pixel."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.network(x), x[:, :1]], dim=1)
+
+
+def test_an_output_that_sees_less_is_rejected() -> None:
+    settings = UNet((2, 2))
+    with rejected(f"must reach {settings.radius} rows, got .{settings.radius}, 0.$"):
+        checks.check_receptive_field(NearOutput(settings.build(1)), 1, settings.radius, settings.stride)
+
+
+class Telescope(torch.nn.Conv2d):
+    """Sees a little of a pixel far away that no line and no positive weight tells of."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        far = x.roll((5, 5), (-2, -1))
+        return super().forward(x) + 1e-3 * (far - far.detach())
+
+
+def test_a_gradient_from_afar_is_rejected() -> None:
+    checks.check_receptive_field(torch.nn.Conv2d(1, 1, 5, padding=2), 1, 2, 1)
+    with rejected("no gradient may reach further than 2 pixels"):
+        checks.check_receptive_field(Telescope(1, 1, 5, padding=2), 1, 2, 1)
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_wrong_depth_is_rejected(off: int) -> None:
+    settings = UNet((2, 2), dimensions=3)
+    with rejected("a slice must depend on slices up to"):
+        checks.check_depth(settings.build(1), settings.depth + off)
+
+
+def test_a_network_that_drops_slices_is_rejected() -> None:
+    with rejected("every slice must come back"):
+        checks.check_depth(UNet((2,)).build(2 * 1 + 5), 1)
+
+
+class Idle(torch.nn.Conv2d):
+    """Keeps a weight that it never uses."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, 3, padding=1)
+        self.idle = torch.nn.Parameter(torch.ones(3))
+
+
+class Cut(torch.nn.Conv2d):
+    """Keeps its weights as they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).detach() + self.bias[:, None, None]
+
+
+@pytest.mark.parametrize(("saboteur", "name"), [(Idle(), "idle"), (Cut(1, 1, 3, padding=1), "weight")])
+def test_a_weight_that_never_learns_is_rejected(saboteur: torch.nn.Module, name: str) -> None:
+    checks.check_every_weight_learns(torch.nn.Conv2d(1, 1, 3, padding=1), 1)
+    with rejected(f"got none for {name}$"):
+        checks.check_every_weight_learns(saboteur, 1)
+
+
+def test_tiles_of_a_network_that_says_nothing_prove_nothing() -> None:
+    with rejected("a network that answers"):
+        checks.check_tiles(lambda network, x, *given: network(x), lambda x: 0 * x, 1, 3, 1, (9, 9), 4)
 
 
 def narrow_tiles(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> Tensor:

@@ -466,7 +466,9 @@ def test_evidence_is_in_attenuation_and_near_the_truth() -> None:
     noise = rng.normal(0, 0.02, (4, 16, 40, 40)).astype(np.float32)
     volume = 0.3 + noise
     scale = Scale(0.1, 0.5)
-    data = TrainingVolume.with_held_out(scale.apply(volume.copy()), 1, np.ones((40, 40), np.float32), share=0.5)
+    data = TrainingVolume.with_held_out(
+        scale.apply(volume.copy()), Noise2Inverse(4, slices=1), np.ones((40, 40), np.float32), share=0.5
+    )
     one = denoiser(split=Noise2Inverse(4, slices=1), scale=scale, architecture=UNet((2,)))
 
     class Identity(torch.nn.Module):
@@ -489,7 +491,7 @@ FIGURES: dict[str, Any] = {
     "volume": {"relative_change_of_mean": 0.001},
     "correction": {"floored": 0.0},
     "training": {"steps": 5000},
-    "method": {"parts": 4, "name": "Noise2Inverse"},
+    "method": {"parts": 4, "name": "noise2inverse", "domain": "volume", "parameters": 1000},
     "scan": {"views": 400, "columns": 256, "covered_degrees": 180.0},
     "log_bias": None,
 }

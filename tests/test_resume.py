@@ -25,6 +25,7 @@ from quietray.inference.output import Watch
 from quietray.inference.slabs import PartReconstruction
 from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
 from quietray.settings import write_toml
+from quietray.splits import SPLITS, Noise2Self
 from scans import content, disc_scan, in_slabs, quick
 
 VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
@@ -104,11 +105,11 @@ def whole(tmp_path_factory, scan):
     """Runs that nobody disturbed, by format."""
     made = {}
 
-    def run(format="zarr", method="auto"):
+    def run(format="zarr", method="noise2inverse"):
         name = f"{format}-{method}"
         if name not in made:
             made[name] = tmp_path_factory.mktemp("whole") / name
-            more = {} if method == "auto" else {"method": method, "whiten": "never"}
+            more = {} if method == "noise2inverse" else {"method": SPLITS[method](), "whiten": "never"}
             quietray.denoise(scan, made[name], quick(format=format, **more))
         return made[name]
 
@@ -254,7 +255,7 @@ RADIOGRAPHS = [
 
 @pytest.mark.parametrize(("place", "when"), RADIOGRAPHS)
 def test_killed_while_radiographs_are_denoised(tmp_path, scan, whole, monkeypatch, place, when):
-    out, settings = tmp_path / "out", quick(method="noise2self", whiten="never")
+    out, settings = tmp_path / "out", quick(method=Noise2Self(), whiten="never")
     reference = whole("zarr", "noise2self")
     with monkeypatch.context() as patch:
         watch = Watch() if isinstance(when, str) else KillAt(place, when)
@@ -268,7 +269,7 @@ def test_killed_while_radiographs_are_denoised(tmp_path, scan, whole, monkeypatc
 
 
 def test_radiographs_of_a_run_that_is_replaced_are_not_used(tmp_path, scan, whole):
-    out, settings = tmp_path / "out", quick(method="noise2self", whiten="never")
+    out, settings = tmp_path / "out", quick(method=Noise2Self(), whiten="never")
     quietray.denoise(scan, out, dataclasses.replace(settings, seed=5))
     quietray.denoise(scan, out, settings, overwrite=True)
     check_same(out, whole("zarr", "noise2self"))
@@ -391,7 +392,7 @@ CHANGES = {
     "rows": {"rows": "0:11"},
     "rotation_axis": {"rotation_axis": 11.0},
     "training.steps": {"training": dataclasses.replace(quick().training, steps=13)},
-    "noise2inverse.slices": {"noise2inverse": dataclasses.replace(quick().noise2inverse, slices=5)},
+    "method.slices": {"method": dataclasses.replace(quick().method, slices=5)},
     "network.widths": {"network": quietray.UNet((4, 4))},
     "correction.rings": {"correction": quietray.Correction(rings="none")},
 }

@@ -23,7 +23,7 @@ from scans import content, disc_scan, foam_scan, in_slabs, quick
 FOAM = Settings(
     seed=1,
     symmetries=2,
-    noise2inverse=Noise2Inverse(parts=2, slices=3),
+    method=Noise2Inverse(parts=2, slices=3),
     network=UNet((16, 32)),
     training=Training(steps=120, batch=1, learning_rate=6e-3, judgements=6),
 )
@@ -260,7 +260,7 @@ def test_one_slab_and_many_differ_by_rounding_only(monkeypatch):
     scan, settings = quietray.read(disc_scan()), quick()
     settings = dataclasses.replace(
         settings,
-        noise2inverse=Noise2Inverse(parts=2, slices=1),
+        method=Noise2Inverse(parts=2, slices=1),
         training=dataclasses.replace(settings.training, precision="fp32"),
     )
     one = quietray.denoise(scan, None, settings)

@@ -4,7 +4,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -239,10 +239,43 @@ def test_the_word_for_none_is_refused_where_it_would_come_back_as_none() -> None
 
 
 @dataclass(frozen=True)
-class Undecided:
-    """Two tables that look alike."""
+class Median:
+    """One of several tables, under a name of its own."""
 
-    network: Network | Limit = field(default_factory=Network)
+    called: ClassVar[str] = "middle"
+    size: int = 3
+
+
+@dataclass(frozen=True)
+class Either:
+    """A table that says by its name which class it is."""
+
+    method: Network | Median = field(default_factory=Network)
+
+
+@pytest.mark.parametrize("value", [Either(), Either(Median()), Either(Median(9)), Either(Network(depth=5))])
+def test_a_table_that_may_be_several_classes_says_which(value: Either) -> None:
+    assert from_dict(Either, tomllib.loads(write_toml(value))) == value
+    assert to_dict(value)["method"]["name"] in ("network", "middle")
+
+
+def test_a_name_stands_for_its_table_and_no_name_for_the_usual_one() -> None:
+    assert from_dict(Either, {"method": "middle"}) == Either(Median())
+    assert from_dict(Either, {"method": {"depth": 4}}) == Either(Network(depth=4))
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("mean", "'method' must be one of network, middle, got 'mean'"),
+        ({"name": "midle"}, r"got 'midle' \(did you mean 'middle'\?\)"),
+        ({"name": "middle", "depth": 3}, "'method.depth' must be a known setting"),
+        (7, "must be a table or a name, got 7"),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused(table: object, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        from_dict(Either, {"method": table})
 
 
 @dataclass(frozen=True)
@@ -252,7 +285,7 @@ class Untold:
     stuff: dict[str, int] = field(default_factory=dict)
 
 
-@pytest.mark.parametrize(("kind", "key"), [(Undecided, "network"), (Untold, "stuff")])
+@pytest.mark.parametrize(("kind", "key"), [(Untold, "stuff")])
 def test_a_type_that_cannot_be_checked_is_the_programmers_mistake(kind: type[Any], key: str) -> None:
     with pytest.raises(TypeError, match="a setting must be"):
         from_dict(kind, {key: {}})

@@ -25,9 +25,9 @@ from quietray.errors import FormatError, SettingsError
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import Judgement
 from quietray.networks.unet import UNet
-from quietray.splits.base import Network
+from quietray.splits.base import Network, Window, mirrored
 from quietray.splits.inverse import Noise2Inverse
-from quietray.training.batches import TrainingVolume, mirrored, neighbours
+from quietray.training.batches import TrainingVolume, neighbours
 from quietray.training.loop import Fitted, Progress, Training, due, fit, judge_held_out, precision, schedule
 from quietray.training.state import seeded
 
@@ -47,7 +47,9 @@ def blobs(parts: int = 3, shape: tuple[int, int, int] = (12, 40, 40), noise: flo
 
 def volume(parts: np.ndarray | None = None, n_slices: int = 3) -> TrainingVolume:
     parts = blobs()[0] if parts is None else parts
-    return TrainingVolume.with_held_out(parts, n_slices, np.ones(parts.shape[2:], np.float32))
+    return TrainingVolume.with_held_out(
+        parts, Noise2Inverse(len(parts), slices=n_slices), np.ones(parts.shape[2:], np.float32)
+    )
 
 
 def train(settings: Training = QUICK, **kwargs: Any) -> Fitted:
@@ -66,7 +68,9 @@ def records(fitted: Fitted) -> list[tuple[Any, ...]]:
 def test_it_learns_to_denoise_and_knows_by_how_much() -> None:
     parts, truth = blobs(shape=(16, 48, 48), noise=0.6)
     split = Noise2Inverse(3, slices=3)
-    data = TrainingVolume.with_held_out(parts, 3, np.ones((48, 48), np.float32), share=0.3)
+    data = TrainingVolume.with_held_out(
+        parts, Noise2Inverse(len(parts), slices=3), np.ones((48, 48), np.float32), share=0.3
+    )
     settings = Training(steps=160, batch=4, patch=32, judgements=8, precision="fp32")
     fitted = fit(split, lambda: UNet((8, 16)).build(3), data, settings)
     assert [one.step for one in fitted.history] == [20, 40, 60, 80, 100, 120, 140, 160]
@@ -163,7 +167,7 @@ class Scripted(Noise2Inverse):
     ("script", "best"), [((4, 1, 3, 2), 1), ((4, 3, 2, 1), 3), ((1, 2, 3, 4), 0), ((1, 1, 1, 1), 0)]
 )
 def test_the_weights_of_the_best_judgement_are_kept(script: tuple[float, ...], best: int) -> None:
-    split = Scripted(3, "X:1", 3, tuple(map(float, script)))
+    split = Scripted(3, "X:1", 3, script=tuple(map(float, script)))
     data = dataclasses.replace(volume(), held_out_rows=(5,))
     fitted = train(split=split, data=data)
     assert [one.error for one in fitted.history] == list(script)
@@ -179,7 +183,7 @@ def test_the_weights_of_the_best_judgement_are_kept(script: tuple[float, ...], b
     [(0.05, 18), (0.3, 24), (0.51, 24)],
 )
 def test_it_stops_when_the_estimate_rises(patience: float, last: int) -> None:
-    split = Scripted(3, "X:1", 3, (1.0, 2.0, 3.0, 4.0))
+    split = Scripted(3, "X:1", 3, script=(1.0, 2.0, 3.0, 4.0))
     data = dataclasses.replace(volume(), held_out_rows=(5,))
     fitted = train(dataclasses.replace(QUICK, patience=patience), split=split, data=data)
     assert [one.step for one in fitted.history][-1] == last
@@ -382,7 +386,9 @@ def test_in_a_scan_of_few_rows_a_band_is_never_a_target(n_z: int) -> None:
 def test_slices_without_their_true_neighbours_are_neither() -> None:
     parts = np.random.default_rng(0).random((2, 30, 8, 8), dtype=np.float32)
     targets = (*range(2, 8), *range(12, 28))
-    data = TrainingVolume.with_held_out(parts, 5, np.ones((8, 8), np.float32), targets)
+    data = TrainingVolume.with_held_out(
+        parts, Noise2Inverse(len(parts), slices=5), np.ones((8, 8), np.float32), targets
+    )
     assert sorted(data.training_rows + data.held_out_rows) == sorted(targets)
 
 
@@ -430,7 +436,7 @@ def symmetries(x: np.ndarray) -> list[np.ndarray]:
 def test_patches_are_cut_from_the_volume_and_turned_with_their_weights() -> None:
     parts = coded()
     weight = (np.add.outer(np.arange(11), 3 * np.arange(13)) % 5 > 0).astype(np.float32)
-    data = TrainingVolume.with_held_out(parts, 3, weight)
+    data = TrainingVolume.with_held_out(parts, Noise2Inverse(len(parts), slices=3), weight)
     generator = torch.Generator().manual_seed(0)
     kinds, flips, places = set(), set(), set()
     for _ in range(50):
@@ -438,7 +444,7 @@ def test_patches_are_cut_from_the_volume_and_turned_with_their_weights() -> None
         for sample, mask in zip(samples.numpy(), weights.numpy(), strict=True):
             corner = sample[0, 1].min()  # the smallest number lies at the top left of the window
             z, y, x = int(corner // 10_000), int(corner % 10_000 // 100), int(corner % 100)
-            window = neighbours(parts, z, 3)[..., y : y + 4, x : x + 4]
+            window = neighbours(parts, z, Window(3))[..., y : y + 4, x : x + 4]
             matches = [
                 (kind, flip)
                 for flip in (False, True)
@@ -461,7 +467,7 @@ def test_patches_are_cut_from_the_volume_and_turned_with_their_weights() -> None
 def test_a_patch_is_never_larger_than_the_slice_and_never_weightless() -> None:
     weight = np.zeros((11, 13), np.float32)
     weight[2, 3] = 1
-    data = TrainingVolume.with_held_out(coded(), 1, weight)
+    data = TrainingVolume.with_held_out(coded(), Noise2Inverse(2, slices=1), weight)
     samples, weights = data.draw(5, 100, torch.Generator().manual_seed(0))
     assert samples.shape[-2:] == (11, 11)
     assert (weights.sum(dim=(1, 2, 3)) == 1).all()
@@ -474,7 +480,7 @@ def test_neighbours_are_mirrored_at_the_ends(n_z: int, n_slices: int) -> None:
     parts = coded(n_z, 2, 2)
     padded = np.pad(parts, ((0, 0), (n_slices // 2,) * 2, (0, 0), (0, 0)), mode="reflect")
     for z in range(n_z):
-        assert np.array_equal(neighbours(parts, z, n_slices), padded[:, z : z + n_slices])
+        assert np.array_equal(neighbours(parts, z, Window(n_slices)), padded[:, z : z + n_slices])
         assert mirrored(z, n_z) == z
 
 

@@ -20,10 +20,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from quietray.detector.correlation import Correlation
+from quietray.detector.findings import shared_noise
 from quietray.diagnose import Diagnosis
 from quietray.inference.output import Watch
 
-__all__ = ["TerminalWatch", "show_diagnosis", "show_table"]
+__all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table"]
 
 
 class TerminalWatch(Watch):
@@ -75,21 +77,32 @@ def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def show_comparison(console: Console, record: Mapping[str, Any]) -> None:
+    """Show the methods of a comparison, best first; `record` is that of :class:`quietray.runs.compare.Comparison`."""
+    from quietray.report.comparison import board_of  # brings matplotlib along, which no other table needs
+
+    board = board_of(record)
+    table = Table(title="Methods, best first", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("method", "PSNR", "interval", "", "time", "setting"):
+        table.add_column(heading, justify="right" if heading in ("PSNR", "time") else "left", overflow="fold")
+    for row in board.rows:
+        marks = ", ".join(row.marks)
+        told = f"[bold green]{marks}[/]" if marks else row.behind
+        style = "dim" if row.behind == "clearly behind" else ""
+        table.add_row(escape(row.method), row.psnr, row.interval, told, row.seconds, escape(row.setting), style=style)
+    console.print(table)
+    console.print(escape(board.why), highlight=False)
+    console.print(f"[dim]{escape(board.of)}[/dim]", highlight=False)
+    for method, reason in board.left_out:
+        console.print(f"[dim]left out:[/dim] {escape(method)}: {escape(reason)}", highlight=False)
+
+
 def show_diagnosis(console: Console, found: Diagnosis) -> None:
     """Show what the noise is, and the verdicts."""
-    before = found.before
-    rows: dict[str, Any] = {
-        "noise": found.label,
-        "read from": f"{found.source}: {found.source_why}",
-        "summed correlation": f"{before.summed:.3f} +- {before.summed_error:.3f}",
-    }
-    if found.after is not None:
-        rows["whitened"] = f"{found.after.summed:.3f} +- {found.after.summed_error:.3f}"
-    if found.transfer is not None:
-        rows["gain"] = (
-            f"{found.transfer.gain:.4g} counts per quantum, read noise {found.transfer.read_noise:.3g} counts"
-        )
-    show_table(console, "Noise", rows)
+    for number, one in found.detectors.items():
+        show_table(console, f"Noise of detector {number}", _noise_rows(one))
+    if not found.detectors:
+        show_table(console, "Noise", _noise_rows(found))
     table = Table("method", "verdict", "measured", "what to do", title="Methods", title_justify="left", show_lines=True)
     colours = {"valid": "green", "valid with a warning": "yellow", "not valid": "red"}
     for verdict in found.verdicts:
@@ -99,3 +112,22 @@ def show_diagnosis(console: Console, found: Diagnosis) -> None:
     console.print(f"recommended: [bold]{found.recommended}[/bold]", highlight=False)
     for warning in found.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+
+
+def _noise_rows(found: Diagnosis) -> dict[str, str]:
+    rows = {
+        "noise": found.label,
+        "read from": f"{found.source}: {found.source_why}",
+        "summed correlation": _summed(found.before),
+    }
+    if found.after is not None:
+        rows["whitened"] = _summed(found.after)
+    if found.transfer is not None:
+        rows["gain"] = (
+            f"{found.transfer.gain:.4g} counts per quantum, read noise {found.transfer.read_noise:.3g} counts"
+        )
+    return rows | shared_noise(found.figures)
+
+
+def _summed(seen: Correlation) -> str:
+    return f"{seen.summed:.3f} +- {seen.summed_error:.3f} (over {' x '.join(map(str, seen.lags.shape))} lags)"

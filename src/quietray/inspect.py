@@ -28,7 +28,7 @@ from quietray.simulate.noise import Scintillator
 from quietray.simulate.phantom import Foam
 from quietray.types import Frames, Volume
 
-__all__ = ["describe", "diagnosed", "evaluate", "simulate_foam", "write_white"]
+__all__ = ["describe", "diagnosed", "evaluate", "read_frames", "simulate_foam", "write_white"]
 
 
 def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
@@ -67,6 +67,7 @@ def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
         "flats": frames(scan.flats),
         "darks": frames(scan.darks),
         "pixel size": "not known" if geometry.pixel_size is None else f"{geometry.pixel_size:g} mm",
+        "detectors": "one" if scan.detectors is None else str(len(scan.by_detector())),
         "exposure": "not known" if scan.exposure is None else f"{scan.exposure:g} s",
         "rotation axis": "to be found" if geometry.rotation_axis is None else f"column {geometry.rotation_axis:.2f}",
         "sample": scan.provenance.get("sample", "not known"),
@@ -109,13 +110,30 @@ def diagnosed(scan: Scan, static: Path | None = None, out: Path | None = None) -
     return found
 
 
-def _frames(path: Path, scan: Scan) -> Frames:
-    """Return a stack of repeated frames: of a scan, whatever its angles, or of a plain stack."""
+def read_frames(path: Path) -> Scan:
+    """Read a stack of repeated frames, which need no angles.
+
+    Raises
+    ------
+    QuietrayError
+        The file cannot be read.
+    """
+    try:
+        return read(path)
+    except GeometryError:
+        return read(path, angles="0:180")
+
+
+def _frames(path: Path, scan: Scan) -> Frames | dict[int, Frames]:
+    """Return repeated frames of a scan, whatever its angles, or of a plain stack; by detector where it numbers them."""
     count = int(scan.n_views)
     try:
-        return read(path).projections
+        static = read(path)
     except GeometryError:
-        return read(path, angles=f"0:{max(count, 1)}").projections
+        static = read(path, angles=f"0:{max(count, 1)}")
+    if static.detectors is None:
+        return static.projections
+    return {number: part.projections for number, part in static.by_detector().items()}
 
 
 def write_white(
@@ -155,7 +173,8 @@ def write_white(
         raise NoiseError(f"the scan must have a point response that can be undone: {verdict.reason}")
     white = decorrelate(scan, found.response)
     write_scan(out, white, overwrite=overwrite)
-    return {"scan": str(out), "note": white.notes[-1], "response": found.response.record(), "verdict": verdict.answer}
+    note = " ".join(white.notes[len(scan.notes) :])
+    return {"scan": str(out), "note": note, "response": found.response.record(), "verdict": verdict.answer}
 
 
 def evaluate(

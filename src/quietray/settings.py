@@ -3,6 +3,9 @@
 An unknown key is an error that names the nearest known one: a setting that is silently ignored costs somebody a night.
 A value of another type is an error too, never converted; only a whole number may stand for a float, a text for a path.
 
+A field that may be one of several dataclasses is a table whose ``name`` says which (a class's ``called``, or its name in
+lower case); the name alone, as a text, means that class as it is by default.
+
 TOML has no null. A field that is None by default is left out of the file when it is None; any other field that may be
 None is written, and read, as the text ``"none"``. Such a field can therefore not hold that text itself.
 """
@@ -21,7 +24,7 @@ import tomli_w
 
 from quietray.errors import FormatError, SettingsError, nearest
 
-__all__ = ["from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "write_toml"]
+__all__ = ["called", "from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "write_toml"]
 
 T = TypeVar("T")
 
@@ -108,6 +111,8 @@ def to_dict(settings: Any) -> dict[str, Any]:
     for entry in _entries(settings):
         value = getattr(settings, entry.name)
         plain = _plain(value)
+        if dataclasses.is_dataclass(value) and len(_tables(hints[entry.name])) > 1:
+            plain = {"name": called(type(value)), **plain}
         if value is not None and plain == _NONE and NoneType in get_args(hints[entry.name]):
             raise SettingsError(
                 f"'{entry.name}' must not be a text that means None, got '{_NONE}'; use None or another text"
@@ -149,7 +154,20 @@ def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
         if key not in table and entry.default is entry.default_factory is dataclasses.MISSING:
             rule, example = _expected(hints[key])
             raise SettingsError(f"'{prefix}{key}' must be {rule}, got nothing; add for example {key} = {example}")
-    return kind(**{key: _value(value, hints[key], f"{prefix}{key}") for key, value in table.items()})
+    return kind(
+        **{key: _value(value, hints[key], f"{prefix}{key}", _usual(entries[key])) for key, value in table.items()}
+    )
+
+
+def called(kind: type) -> str:
+    """Return the name of a dataclass in files: its ``called``, or the class's name in lower case.
+
+    Examples
+    --------
+    >>> called(int)
+    'int'
+    """
+    return str(getattr(kind, "called", kind.__name__.lower()))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -190,13 +208,28 @@ def _plain(value: Any) -> Any:
     return _NONE if value is None else value
 
 
-def _value(value: Any, hint: Any, place: str) -> Any:
-    """Return `value` as the type `hint`, which it must already be in all but the spelling of TOML."""
+def _usual(entry: dataclasses.Field[Any]) -> type | None:
+    """Return the class of a field's default, where it has one."""
+    made = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else entry.default
+    return None if made is dataclasses.MISSING else type(made)
+
+
+def _tables(hint: Any) -> dict[str, type]:
+    """Return the dataclasses of a union, by their names in files."""
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return {called(part): part for part in parts if dataclasses.is_dataclass(part) and isinstance(part, type)}
+
+
+def _value(value: Any, hint: Any, place: str, usual: type | None = None) -> Any:
+    """Return `value` as the type `hint`, which it must already be in all but the spelling of TOML.
+
+    A table that does not say which of several dataclasses it is means the usual one.
+    """
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return from_dict(hint, value, place)
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return _one_of(value, hint, place)
+        return _one_of(value, hint, place, usual)
     if origin is tuple and isinstance(value, (list, tuple)):
         items = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
         if len(items) == len(value):
@@ -213,15 +246,15 @@ def _value(value: Any, hint: Any, place: str) -> Any:
     raise _refused(value, hint, place)
 
 
-def _one_of(value: Any, hint: Any, place: str) -> Any:
+def _one_of(value: Any, hint: Any, place: str, usual: type | None) -> Any:
     parts = [part for part in get_args(hint) if part is not NoneType]
-    tables = [part for part in parts if dataclasses.is_dataclass(part)]
-    if len(tables) > 1:
-        raise TypeError(f"a setting must be of one dataclass at most, got {hint}: a table does not say which it is")
+    tables = _tables(hint)
     if NoneType in get_args(hint) and value in (None, _NONE):
         return None
-    if isinstance(value, dict) and tables:
-        parts = tables
+    if isinstance(value, dict) and len(tables) == 1:
+        return from_dict(next(iter(tables.values())), value, place)
+    if len(tables) > 1 and (isinstance(value, dict) or str not in parts):
+        return _named(value, tables, place, usual)
     if len(parts) == 1:
         return _value(value, parts[0], place)
     for part in parts:
@@ -230,6 +263,20 @@ def _one_of(value: Any, hint: Any, place: str) -> Any:
         except SettingsError:
             continue
     raise _refused(value, hint, place)
+
+
+def _named(value: Any, tables: dict[str, type], place: str, usual: type | None) -> Any:
+    """Return the dataclass that a table's ``name``, or a text, names."""
+    table = {"name": value} if isinstance(value, str) else value
+    if not isinstance(table, dict):
+        raise SettingsError(f"'{place}' must be a table or a name, got {value!r}; write for example {place} = 'name'")
+    name = table.get("name", called(usual) if usual is not None and usual in tables.values() else None)
+    if not isinstance(name, str) or name not in tables:
+        raise SettingsError(
+            f"'{place}' must be one of {', '.join(tables)}, got {name!r}{nearest(str(name), tables)}; "
+            f'write name = "..." in [{place}]'
+        )
+    return from_dict(tables[name], {key: item for key, item in table.items() if key != "name"}, place)
 
 
 def _refused(value: Any, hint: Any, place: str) -> SettingsError:
@@ -243,6 +290,8 @@ def _expected(hint: Any) -> tuple[str, str]:
     origin, parts = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint):
         return "a table", "{name = value}"
+    if len(_tables(hint)) > 1:
+        return f"one of {', '.join(_tables(hint))}", f"{next(iter(_tables(hint)))!r}"
     if origin is Literal:
         return f"one of {', '.join(map(repr, parts))}", repr(parts[0])
     if origin is tuple:

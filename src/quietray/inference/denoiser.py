@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from quietray.checkpoint import load_tensors, save_tensors, write_json
 from quietray.errors import FormatError, SettingsError
+from quietray.filters import FILTERS, Filter
 from quietray.inference.tiling import tiled
-from quietray.networks.unet import UNet
-from quietray.settings import from_dict, to_dict
+from quietray.networks import NETWORKS, Architecture
+from quietray.settings import called, from_dict, to_dict
 from quietray.splits import SPLITS
 from quietray.splits.base import Split
 from quietray.training.batches import neighbours
@@ -34,6 +35,7 @@ _SYMMETRIES = {  # quarter turns, and whether mirrored
     4: _ROTATIONS,
     8: (*_ROTATIONS, *((turns, True) for turns in range(4))),
 }
+ARCHITECTURES: dict[str, type[Architecture] | type[Filter]] = {**NETWORKS, **FILTERS}
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
 
 
@@ -77,14 +79,14 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Denoiser:
-    """A network with the split that trained it.
+    """A network with the split that trained it; or a filter, with nothing to train, with the split that tuned it.
 
     Parameters
     ----------
     network
         With its trained weights.
     architecture
-        How the network is built.
+        How the network, or the filter, is built.
     split
         How it is applied.
     scale
@@ -100,7 +102,7 @@ class Denoiser:
     """
 
     network: nn.Module
-    architecture: UNet
+    architecture: Architecture | Filter
     split: Split
     scale: Scale
     symmetries: Literal[1, 2, 4, 8] = 1
@@ -115,11 +117,21 @@ class Denoiser:
     @property
     def reach(self) -> int:
         """Slices that are needed above and below the one to be denoised."""
-        return self.split.n_slices // 2
+        return max(self.architecture.depth, self.split.window.slices // 2)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a network; a filter has nothing to train."""
+        return not isinstance(self.architecture, Filter)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
 
     @torch.no_grad()
-    def slice(self, parts: Parts, z: int) -> Slice:
-        """Denoise one slice.
+    def slice(self, parts: Parts, z: int, n_series: int = 1) -> Float[np.ndarray, "output y x"]:
+        """Denoise one slice, in every channel of a spectral series.
 
         Parameters
         ----------
@@ -127,23 +139,57 @@ class Denoiser:
             Reconstructions ``(part, z, y, x)`` in attenuation; beyond the first and last slice they are mirrored.
         z
             Which slice.
+        n_series
+            Steps or channels of a series, one after the other along z.
 
         Returns
         -------
-        Slice
-            Attenuation ``(y, x)``.
+        ndarray
+            Attenuation ``(output, y, x)``; one output but for spectral series.
         """
-        window = self.scale.apply(np.array(neighbours(parts, z, self.split.n_slices)))
-        device = next(self.network.parameters()).device
-        samples = torch.from_numpy(window)[None].to(device)
-        result = self.split.infer(self.evaluate, samples)
-        return self.scale.undo(result[0, 0].cpu().numpy())
+        found = self._infer(neighbours(parts, z, self.split.window, n_series))
+        if self.split.n_outputs == self.split.window.slices:
+            middle = found.shape[0] // 2
+            return found[middle : middle + 1]
+        return found
+
+    def slab(
+        self, parts: Parts, first: int, last: int, advance: Callable[[int], None] = lambda slices: None
+    ) -> Float[np.ndarray, "slab y x"]:
+        """Denoise the slices ``first:last`` of ``(part, z, y, x)``; a network of three dimensions does many at once.
+
+        Parameters
+        ----------
+        parts
+            With :attr:`reach` slices around those wanted, where there are any.
+        first, last
+            Slices of `parts`.
+        advance
+            Told the slices done.
+        """
+        clean = np.empty((last - first, *parts.shape[2:]), np.float32)
+        depth = self.architecture.depth
+        at_once = max(1, 2 * depth) if self.split.n_outputs == self.split.window.slices > 1 else 1
+        for z in range(first, last, at_once):
+            end = min(z + at_once, last)
+            if at_once == 1:
+                clean[z - first] = self.slice(parts, z)[0]
+            else:
+                low, high = max(0, z - depth), min(parts.shape[1], end + depth)
+                clean[z - first : end - first] = self._infer(parts[:, low:high])[z - low : end - low]
+            advance(end - z)
+        return clean
+
+    @torch.no_grad()
+    def _infer(self, window: Float[np.ndarray, "part slice y x"]) -> Float[np.ndarray, "output y x"]:
+        samples = torch.from_numpy(self.scale.apply(np.array(window)))[None].to(self.device)
+        return self.scale.undo(self.split.infer(self.evaluate, samples)[0].cpu().numpy())
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:
         """Apply the network to scaled slices, ``(batch, slice, y, x)``, in tiles, averaged over symmetries."""
         architecture = self.architecture
-        total = torch.zeros_like(x[:, :1])
+        total: Tensor | float = 0.0
         for turns, mirror in _SYMMETRIES[self.symmetries]:
             turned = torch.rot90(x, turns, (-2, -1))
             turned = turned.flip(-1) if mirror else turned
@@ -151,8 +197,8 @@ class Denoiser:
                 done = tiled(self.network, turned, self.tile, architecture.radius, architecture.stride)
             done = done.float()
             done = done.flip(-1) if mirror else done
-            total += torch.rot90(done, -turns, (-2, -1))
-        return total / self.symmetries
+            total = total + torch.rot90(done, -turns, (-2, -1))
+        return torch.as_tensor(total / self.symmetries)
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json`` into a folder."""
@@ -161,9 +207,9 @@ class Denoiser:
         write_json(
             folder / _MODEL,
             {
-                "method": type(self.split).__name__,
+                "method": called(type(self.split)),
                 "split": to_dict(self.split),
-                "architecture": type(self.architecture).__name__,
+                "architecture": called(type(self.architecture)),
                 "network": to_dict(self.architecture),
                 "scale": dataclasses.asdict(self.scale),
                 "symmetries": self.symmetries,
@@ -189,8 +235,8 @@ class Denoiser:
         tensors, _ = load_tensors(folder / _WEIGHTS)
         try:
             split = from_dict(SPLITS[record["method"]], record["split"], "split")
-            architecture = from_dict(UNet, record["network"], "network")
-            network = architecture.build(split.n_slices)
+            architecture = from_dict(ARCHITECTURES[record["architecture"]], record["network"], "network")
+            network = architecture.build(split.n_slices, split.n_outputs)
             network.load_state_dict(tensors)
             return cls(
                 network.to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]

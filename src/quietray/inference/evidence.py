@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +16,7 @@ from quietray.metrics.image import psnr
 from quietray.metrics.noreference import neighbour_correlation, residual_correlation
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import judge_held_out
+from quietray.training.state import NOT_WHITE
 
 __all__ = ["Evidence", "warnings_of"]
 
@@ -49,17 +51,18 @@ class Evidence:
     def measure(cls, denoiser: Denoiser, data: TrainingVolume) -> Evidence:
         """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference."""
         span = (denoiser.scale.high - denoiser.scale.low) ** 2
-        device = next(denoiser.network.parameters()).device
+        device = denoiser.device
         few, many = (
             judge_held_out(denoiser.split, denoiser.evaluate, data, device, pixels) for pixels in (2**17, _PIXELS)
         )
         low, high = many.interval()
-        total = weights = 0.0
+        window, total, weights = denoiser.split.window, 0.0, 0.0
+        seen = window.times // 2 * window.slices + window.slices // 2
         for samples, weight in data.held_out():
-            middle = samples[:, :, samples.shape[2] // 2]
             clean = denoiser.split.infer(denoiser.evaluate, samples.to(device)).cpu()
+            shown = window.slices // 2 if clean.shape[1] == window.slices else 0
             pixels = float(weight.sum())
-            total += _correlation(middle - clean, weight) * pixels
+            total += _correlation(samples[:, :, seen] - clean[:, shown : shown + 1], weight) * pixels
             weights += pixels
         correlation = total / max(weights, 1e-12)
         offset = (few.error - many.error) * span
@@ -91,8 +94,9 @@ def _correlation(residuals: Tensor, weight: Tensor) -> float:
 
     Streaks of few views are coarser than the noise of single pixels, which would hide them.
     """
-    if residuals.shape[1] == 1:
-        return neighbour_correlation(residuals, weight[:, 0])
+    if residuals.shape[1] == 1:  # also of pixels that were not held out: single ones have no neighbours
+        return neighbour_correlation(residuals, torch.ones_like(weight[:, 0]))
+    weight = weight.amax(dim=1, keepdim=True)
     coarse = functional.avg_pool2d(residuals, 4), (functional.avg_pool2d(weight, 4) == 1).to(weight)
     found = [residual_correlation(each, used[:, 0]) for each, used in ((residuals, weight), coarse)]
     return max(found, key=abs)
@@ -111,7 +115,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found = []
-    if steps < _FEW_STEPS:
+    if metrics["method"]["parameters"] and steps < _FEW_STEPS:
         found.append(
             f"The network was trained for only {steps} steps, too few to learn more than a blur; "
             "give a longer --budget."
@@ -131,8 +135,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "
             "well. Give a longer --budget before measuring anything."
         )
-    split = metrics["method"]["name"] == "Noise2Inverse"
-    if not split and abs(correlation) > 0.15:
+    split = metrics["method"]["domain"] == "volume"
+    if not split and abs(correlation) > NOT_WHITE:
         found.append(
             f"What was taken away is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
             "point response was not undone completely, or the network has begun to fit the noise. See what "
@@ -153,8 +157,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(
             f"The angular subsets differ by more than noise (residual correlation {correlation:+.2f}; "
             f"{scan['views'] / parts:.0f} views each for {scan['columns']} columns): with so few views each subset has "
-            "streaks of its own. The estimated gain is too high and fine detail may be smoothed; use fewer parts "
-            "(--parts 2), or more views."
+            "streaks of its own. The estimated gain is too high and fine detail may be smoothed; "
+            + ("use fewer parts (--parts 2), or more views." if parts > 2 else "measure more views.")
         )
     if floored > 1e-3:
         found.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,17 +10,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import nn
 
+from quietray.errors import SettingsError
+from quietray.filters import Filter, tune
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.output import Output, Watch
 from quietray.inference.result import versions
 from quietray.io.disk import disk_errors
-from quietray.networks.unet import UNet
+from quietray.networks import Architecture
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Fitted, Progress, Training, fit, precision
+from quietray.training.loop import Fitted, Progress, Training, TrainingData, fit, judge_held_out, precision
 
-__all__ = ["Recipe", "learn"]
+__all__ = ["Recipe", "learn", "tuned"]
+
+_TUNING_PIXELS = 2**15
 
 
 @dataclass(frozen=True)
@@ -36,17 +43,38 @@ class Recipe:
         Seconds for training and inference together.
     symmetries
         To average over at inference; 0 takes as many as 15 % of the budget allow.
+    start
+        A trained denoiser whose weights to start from; it must have the same network.
     """
 
-    network: UNet
+    network: Architecture
     training: Training
     seed: int
     budget: float
     symmetries: Literal[0, 1, 2, 4, 8]
+    start: Denoiser | None = None
+
+    def build(self, split: Split) -> nn.Module:
+        """Return the network to be trained.
+
+        Raises
+        ------
+        SettingsError
+            The model to start from has another network, or sees other slices.
+        """
+        if self.start is None:
+            return self.network.build(split.n_slices, split.n_outputs)
+        known, seen = self.start.architecture, self.start.split
+        if known != self.network or (seen.n_slices, seen.n_outputs) != (split.n_slices, split.n_outputs):
+            raise SettingsError(
+                f"the model to start from must have the network of this run, {self.network} on {split.n_slices} slices, "
+                f"got {known} on {seen.n_slices}; give the settings that it was trained with, or leave it out"
+            )
+        return copy.deepcopy(self.start.network).train()
 
 
 def learn(
-    data: TrainingVolume,
+    data: TrainingData,
     scale: Scale,
     split: Split,
     recipe: Recipe,
@@ -107,7 +135,7 @@ def learn(
 
         fitted = fit(
             split,
-            lambda: recipe.network.build(split.n_slices),
+            lambda: recipe.build(split),
             data,
             training,
             seed=recipe.seed,
@@ -134,6 +162,45 @@ def learn(
         known,
     )
     return denoiser, fitted
+
+
+def tuned(
+    data: TrainingVolume, scale: Scale, split: Split, start: Filter, tile: int, facts: Mapping[str, Any], watch: Watch
+) -> tuple[Denoiser, Fitted]:
+    """Find the filter's setting with the smallest estimated error, on slices that it will not be judged on.
+
+    Parameters
+    ----------
+    data
+        Scaled samples.
+    scale
+        Of the data.
+    split
+        What makes independent views of them.
+    start
+        The filter.
+    tile, facts
+        As in :func:`learn`.
+    watch
+        Told the progress.
+    """
+    here, cpu = data.to_tune_on(), torch.device("cpu")
+
+    def denoiser(candidate: Filter) -> Denoiser:
+        network = candidate.build(split.n_slices, split.n_outputs)
+        return Denoiser(network, candidate, split, scale, tile=tile, facts={"versions": versions(), **facts})
+
+    with watch.stage("tuning") as advance:
+
+        def error(candidate: Filter) -> float:
+            advance(1)
+            return judge_held_out(split, denoiser(candidate).evaluate, here, cpu, _TUNING_PIXELS).error
+
+        found = tune(start, error)
+    chosen = denoiser(found.filter)
+    judged = judge_held_out(split, chosen.evaluate, data, cpu)
+    best = Progress(0, 0, 0.0, 0.0, judged.error, judged.noise)
+    return chosen, Fitted(chosen.network, (), best, f"tuned over {len(found.tried)} settings", 0.0)
 
 
 def _gain(latest: Progress | None) -> str:

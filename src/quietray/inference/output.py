@@ -27,7 +27,9 @@ from quietray.types import Volume
 __all__ = ["Output", "Watch"]
 
 _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
-_OURS = ("run.toml", "radiographs.h5", "model", "metrics.json", "report.html", ".work", *_VOLUMES.values())
+_TRUST = {"zarr": "trust.zarr", "h5": "trust.h5", "tiff": "trust"}
+_PLACES = (*_VOLUMES.values(), *_TRUST.values())
+_OURS = ("run.toml", "radiographs.h5", "model", "metrics.json", "report.html", ".work", *_PLACES)
 _CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
@@ -86,6 +88,8 @@ class Output:
         self._records: dict[int, SlabRecord] = {}
         self._volume: Volume | None = None
         self._writer: Any = None
+        self._trust: Volume | None = None
+        self._trust_writer: Any = None
         self._known = _plain({"settings": to_dict(settings), "identity": dict(identity)})
         self._made = self.folder is not None and not self.folder.exists()
         self.resumed = False
@@ -126,22 +130,30 @@ class Output:
                 ledger.note(name, found)
         return found
 
-    def open_volume(self, grid: VolumeGrid, facts: Mapping[str, Any]) -> None:
-        """Make room for the volume, or take it up again."""
-        if self.volume_path is None or self.work is None:
+    def open_volume(self, grid: VolumeGrid, facts: Mapping[str, Any], trust: bool = False) -> None:
+        """Make room for the volume, and for the map of trust in it, or take them up again."""
+        if self.folder is None or self.volume_path is None or self.work is None:
             self._volume = np.empty(grid.shape, np.float32)
+            self._trust = np.empty(grid.shape, np.float32) if trust else None
         else:
             self._remove_replaced()
             begun = Ledger(self.work).noted("volume") is not None  # else a kill may have left half a file
             self._writer = open_volume_writer(self.volume_path, grid, format=self.format, resume=begun, extra=facts)
+            if trust:
+                place, told = self.folder / _TRUST[self.format], {"is": "standard deviation of the error", **facts}
+                self._trust_writer = open_volume_writer(place, grid, format=self.format, resume=begun, extra=told)
             self.decide("volume", lambda: {"format": self.format})
 
     def done(self, first: int, last: int) -> bool:
         """Return whether the slices ``first:last`` are written and recorded."""
         return self.work is not None and Ledger(self.work).done(first, last)
 
-    def write(self, slab: Volume, record: SlabRecord) -> None:
-        """Write a slab, and only then its record."""
+    def write(self, slab: Volume, record: SlabRecord, trust: Volume | None = None) -> None:
+        """Write a slab, and its map of trust if there is one, and only then its record."""
+        if trust is not None and self._trust is not None:
+            self._trust[record.first : record.last] = trust
+        elif trust is not None:
+            self._trust_writer.write(record.first, trust)
         if self._volume is not None:
             self._volume[record.first : record.last] = slab
             self._records[record.first] = record
@@ -176,6 +188,12 @@ class Output:
         self._writer.finish()
         return read_volume(self.volume_path)
 
+    def finish_trust(self) -> Any:
+        """Give the map of trust its name; return it as the volume, or None where none was made."""
+        if self._trust_writer is None:
+            return self._trust
+        return read_volume(self._trust_writer.finish())
+
     def finish(self, metrics: Mapping[str, Any]) -> None:
         """Write the figures; the run is complete."""
         if self.folder is not None:
@@ -190,6 +208,8 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._trust_writer is not None:
+            self._trust_writer.close()
         if self._writer is not None:
             self._writer.close()
         elif error is not None and self.checkpoint is not None and not self.resumed and not self.checkpoint.exists():
@@ -219,7 +239,7 @@ class Output:
 
     def _begin(self, folder: Path, there: list[str]) -> None:
         """Note what is to be done; what is there and worth something is only listed, to be replaced later."""
-        for name in (".work", *(f".{name}.partial" for name in _VOLUMES.values())):
+        for name in (".work", *(f".{name}.partial" for name in _PLACES)):
             remove(folder / name)
         work = folder / ".work"
         work.mkdir()

@@ -15,7 +15,7 @@ from quietray.geometry import VolumeGrid
 from quietray.inference.denoiser import field_of_view
 from quietray.inference.output import Output, Watch
 from quietray.inference.plan import Plan, plan_run, resident_memory
-from quietray.inference.slabs import PartReconstruction
+from quietray.inference.slabs import PartReconstruction, RepeatedReconstruction
 from quietray.reconstruct.analytic import FBP
 from quietray.scan import Scan
 from quietray.types import Parts, Slice
@@ -190,7 +190,9 @@ def prepare(
     return prepared
 
 
-def reconstruct_windows(prepared: Prepared, source: PartReconstruction, watch: Watch) -> tuple[Parts, RowCounts]:
+def reconstruct_windows(
+    prepared: Prepared, source: PartReconstruction | RepeatedReconstruction, watch: Watch
+) -> tuple[Parts, RowCounts]:
     """Return the reconstructions ``(part, z, y, x)`` of the training windows, one after the other.
 
     Parameters

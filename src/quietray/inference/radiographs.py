@@ -13,13 +13,15 @@ import numpy as np
 from jaxtyping import Float
 
 from quietray.detector.correct import Correction, calibrate, correct_rows
-from quietray.detector.decorrelate import blur, decorrelate
+from quietray.detector.decorrelate import decorrelate
+from quietray.detector.decorrelate import reblur as undone
 from quietray.detector.prf import PointResponse
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Watch
 from quietray.inference.prepare import Prepared
 from quietray.io.disk import disk_errors
 from quietray.scan import Scan
+from quietray.settings import called
 from quietray.types import Radiographs
 
 __all__ = ["DenoisedRadiographs", "as_scan", "log_radiographs"]
@@ -47,7 +49,7 @@ def log_radiographs(
     scan, correction = prepared.scan, dataclasses.replace(settings, rings="none")
     if response is not None:
         # zingers and bad pixels are gone before they could be spread
-        scan = decorrelate(scan, response, known, zingers=settings.zingers and max(settings.zingers, 8.0))
+        scan = decorrelate(scan, response, known, zingers=settings.zingers)
         correction = dataclasses.replace(correction, zingers=0.0, bad_pixels=False)
     calibration = calibrate(scan, correction)
     rows, shape = prepared.rows, (1, scan.n_views, len(prepared.rows), scan.n_cols)
@@ -105,7 +107,7 @@ class DenoisedRadiographs:
         chosen = range(self.shape[0])[first] if isinstance(first, slice) else [int(first)]
         out = np.empty((len(chosen), *self.shape[1:]), np.float32)
         for index, view in enumerate(chosen):
-            out[index] = np.exp(-self.denoiser.slice(self.noisy, view))
+            out[index] = np.exp(-self.denoiser.slice(self.noisy, view)[0])
             self.told(1)
         return np.asarray(out[(slice(None), *rest)])
 
@@ -125,13 +127,17 @@ def as_scan(prepared: Prepared, frames: DenoisedRadiographs, response: PointResp
         Whether to apply it again.
     """
     record = {} if response is None else {"point_response": response.record(), "reblurred": reblur}
-    return Scan(
-        blur(frames, response) if reblur and response is not None else frames,
+    scan = Scan(
+        frames,
         prepared.scan.geometry.rows(len(prepared.rows)),
         exposure=prepared.scan.exposure,
         source=prepared.scan.source,
-        provenance={**prepared.scan.provenance, **record, "denoised": type(frames.denoiser.split).__name__},
+        provenance={**prepared.scan.provenance, **record, "denoised": called(type(frames.denoiser.split))},
+        detectors=prepared.scan.detectors,
     )
+    if not reblur or response is None:
+        return scan
+    return dataclasses.replace(scan, projections=undone(scan, response).projections)
 
 
 def finished_correction(settings: Correction) -> Correction:

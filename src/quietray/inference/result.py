@@ -50,6 +50,8 @@ class Result:
         The judgements of the training.
     folder
         Where everything lies, or None.
+    trust
+        ``(z, y, x)`` standard deviation of the volume's error, or None where none was asked for.
     """
 
     volume: Any
@@ -60,6 +62,7 @@ class Result:
     gathered: Gathered | None
     history: tuple[Progress, ...]
     folder: Path | None = None
+    trust: Any = None
 
     @classmethod
     def load(cls, folder: Path, volume: Path) -> Result:
@@ -81,7 +84,9 @@ class Result:
                 "start anew with --overwrite"
             ) from error
         denoiser = Denoiser.load(folder / "model")
-        return cls(read_volume(volume), denoiser, metrics, warnings, notes, None, history, folder)
+        maps = [read_volume(place) for name in ("trust.zarr", "trust.h5", "trust") if (place := folder / name).exists()]
+        trust = maps[0] if maps else None
+        return cls(read_volume(volume), denoiser, metrics, warnings, notes, None, history, folder, trust)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from quietray.reconstruct.analytic import FBP
 from quietray.scan import Scan
 from quietray.types import Parts, Slice, Volume
 
-__all__ = ["Ledger", "PartReconstruction", "SlabRecord"]
+__all__ = ["Ledger", "PartReconstruction", "RepeatedReconstruction", "SlabRecord"]
 
 _ROWS_AT_ONCE = 4
 _Plane = Float[np.ndarray, "_ _"]  # through any two of the axes
@@ -69,6 +69,36 @@ class PartReconstruction:
                 A = ParallelProjector(beam, self.grid.with_slices(last - first))
                 out[part, first:last] = self.algorithm(A, np.ascontiguousarray(sinograms[:, views]))
             advance(last - first)
+        return changed
+
+
+@dataclass(frozen=True, eq=False)
+class RepeatedReconstruction:
+    """Reconstructs any band of rows of several scans of one object, each a part of its own.
+
+    Parameters
+    ----------
+    sources
+        One for each scan.
+    """
+
+    sources: tuple[PartReconstruction, ...]
+
+    @property
+    def n_parts(self) -> int:
+        """Scans."""
+        return len(self.sources)
+
+    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
+        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and what correcting changed."""
+        out = np.empty((self.n_parts, rows.stop - rows.start, *self.sources[0].grid.shape[1:]), np.float32)
+        return out, self.into(out, rows)
+
+    def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
+        """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is told the rows done."""
+        changed = RowCounts()
+        for part, source in enumerate(self.sources):
+            changed += source.into(out[part : part + 1], rows, advance if part == 0 else lambda rows: None)
         return changed
 
 

@@ -19,7 +19,7 @@ def tiled(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> T
     Parameters
     ----------
     network
-        Maps ``(batch, channel, y, x)`` to ``(batch, 1, y, x)``.
+        Maps ``(batch, channel, y, x)`` to ``(batch, output, y, x)``.
     x
         Slices.
     tile
@@ -30,7 +30,7 @@ def tiled(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> T
     Returns
     -------
     Tensor
-        ``(batch, 1, y, x)``.
+        ``(batch, output, y, x)``.
 
     Examples
     --------
@@ -43,12 +43,15 @@ def tiled(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> T
     if tile >= height and tile >= width:
         return network(x)
     halo = -(-radius // stride) * stride
-    out = x.new_empty((x.shape[0], 1, height, width), dtype=torch.float32)
+    out: Tensor | None = None
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             y0, x0 = max(0, top - halo), max(0, left - halo)
             y1, x1 = min(height, top + tile + halo), min(width, left + tile + halo)
             done = network(x[..., y0:y1, x0:x1])
+            if out is None:
+                out = done.new_empty((*done.shape[:2], height, width), dtype=torch.float32)
             bottom, right = min(height, top + tile), min(width, left + tile)
             out[..., top:bottom, left:right] = done[..., top - y0 : bottom - y0, left - x0 : right - x0]
+    assert out is not None
     return out

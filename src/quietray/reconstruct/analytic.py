@@ -7,12 +7,13 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from quietray.errors import GeometryError, SettingsError
 from quietray.operators.astra import ParallelProjector
 from quietray.types import Sinograms, Volume
 
-__all__ = ["FBP", "padded_width"]
+__all__ = ["FBP", "angular_weights", "padded_width"]
 
 Window = Literal["ram-lak", "shepp-logan", "hann"]
 
@@ -71,7 +72,10 @@ class FBP:
         if tuple(y.shape) != A.range_shape:
             raise GeometryError(f"sinograms must have shape {A.range_shape} (row, view, col), got {tuple(y.shape)}")
         pixel = A.grid.voxel_size or 1.0
-        volume: Volume = A.adjoint(self.filtered(y))
+        filtered, weights = self.filtered(y), angular_weights(A.geometry.angles)
+        if weights is not None:
+            filtered *= weights[:, None]
+        volume: Volume = A.adjoint(filtered)
         volume *= np.float32(np.pi / (y.shape[1] * pixel * pixel))
         return volume
 
@@ -85,6 +89,32 @@ class FBP:
             spectrum = np.fft.rfft(sinogram.astype(np.float32, copy=False), n_padded, axis=-1)
             out[row] = np.fft.irfft(spectrum * response, n_padded, axis=-1)[:, :n_cols]
         return out
+
+
+def angular_weights(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"] | None:
+    """Return how much of half a turn each view stands for, relative to the mean; None where all stand for the same.
+
+    Parameters
+    ----------
+    angles
+        Radians, in any order.  Views half a turn apart are alike in a parallel beam.
+
+    Examples
+    --------
+    >>> angular_weights(np.deg2rad([0.0, 60.0, 120.0])) is None
+    True
+    >>> angular_weights(np.deg2rad([0.0, 45.0, 135.0])).tolist()
+    [0.75, 1.125, 1.125]
+    """
+    within = np.mod(angles - angles.min(), np.pi)
+    order = np.argsort(within, kind="stable")
+    steps = np.diff(within[order], append=np.pi)
+    if np.ptp(angles) + 2 * np.median(steps) < np.pi:  # the directions that are missing count for none
+        steps[-1] = 0.0
+    weights = np.empty(len(angles))
+    weights[order] = (steps + np.roll(steps, 1)) / 2
+    weights *= len(angles) / max(float(weights.sum()), 1e-12)
+    return None if np.abs(weights - 1).max() < 0.1 else weights.astype(np.float32)
 
 
 def padded_width(n_cols: int) -> int:

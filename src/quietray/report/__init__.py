@@ -1,7 +1,8 @@
 """One offline HTML file that shows what a denoising run did, and how far it can be trusted."""
 
 from quietray.report.data import Cut, Histogram, ReportData
+from quietray.report.of_comparison import write_comparison
 from quietray.report.of_run import gain_text, report_of
 from quietray.report.page import write_report
 
-__all__ = ["Cut", "Histogram", "ReportData", "gain_text", "report_of", "write_report"]
+__all__ = ["Cut", "Histogram", "ReportData", "gain_text", "report_of", "write_comparison", "write_report"]

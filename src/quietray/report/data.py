@@ -108,7 +108,7 @@ class ReportData:
         One record for each look at the training: ``step``, ``seconds``, ``loss``, and ``psnr`` where there was an
         estimate (dB, on rows that were not trained on).
     metrics
-        Numbers as in ``metrics.json``, nested; None is shown as not known.
+        Numbers as in ``metrics.json``, nested; None is shown as not known.  ``comparison`` is shown as a ranking.
     headline
         Label and value of the few numbers to see first.
     warnings
@@ -119,6 +119,12 @@ class ReportData:
         Text of ``run.toml``.
     provenance
         Input, versions, machine and time, nested.
+    kind
+        What the page is.
+    pictures
+        The same slice by each method of ``metrics["comparison"]``.
+    trust
+        ``(y, x)`` standard deviation of the error in the first cut, where there is a map of it.
 
     Examples
     --------
@@ -138,3 +144,6 @@ class ReportData:
     notes: tuple[str, ...] = ()
     settings_toml: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "denoising report"
+    pictures: Mapping[str, Slice] = field(default_factory=dict)
+    trust: Slice | None = None

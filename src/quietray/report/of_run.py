@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from quietray.inference.result import Result
 from quietray.metrics.image import psnr
 from quietray.report.data import Cut, Histogram, ReportData
@@ -46,6 +48,8 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
     shown["training"] = {
         name: value for name, value in metrics["training"].items() if name not in ("history", "offset_of_judgements")
     }
+    if "trust" in metrics:
+        shown["trust"] = {name: value for name, value in metrics["trust"].items() if name != "calibration"}
     return ReportData(
         title=Path(str(scan.source)).name or "scan",
         unit=metrics["scan"]["unit"],
@@ -62,6 +66,7 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
         notes=result.notes,
         settings_toml=settings_toml,
         provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": metrics["versions"]},
+        trust=None if result.trust is None else np.asarray(result.trust[n_z // 2]),
     )
 
 

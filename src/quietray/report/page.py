@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from quietray.errors import ResourceError
+from quietray.report.comparison import board_of, gallery_of
 from quietray.report.data import Cut, ReportData
 from quietray.report.images import (
     LONGEST,
@@ -24,7 +25,8 @@ from quietray.report.images import (
     round_length,
     shrink,
 )
-from quietray.report.plots import histogram_figure, profile_figure, training_figure
+from quietray.report.plots import histogram_figure, profile_figure, ranking_figure, training_figure
+from quietray.report.trust import trust_picture
 from quietray.report.words import interval, length, number, sections
 
 __all__ = ["write_report"]
@@ -108,6 +110,8 @@ def write_report(path: Path, data: ReportData) -> Path:
 def _render(data: ReportData) -> str:
     """Return the page as text; every string is escaped by the template, the figures by matplotlib."""
     window = grey_window([cut.after for cut in data.cuts])
+    compared = data.metrics.get("comparison")
+    board = board_of(compared, data.unit) if compared else None
     templates = Environment(
         loader=PackageLoader("quietray.report", "."),
         autoescape=True,
@@ -118,6 +122,12 @@ def _render(data: ReportData) -> str:
     return templates.get_template("report.html.j2").render(
         data=data,
         panels=_panels(data, window),
+        board=board,
+        ranking=Markup(ranking_figure(compared["methods"]) if compared else ""),
+        gallery=gallery_of(data.pictures, board, data.unit) if board else None,
+        trust=None
+        if data.trust is None
+        else trust_picture(data.cuts[0].after, data.trust, data.metrics["trust"], window, data.unit),
         window=f"{interval(window.low, window.high)} {data.unit}",
         voxel=length(data.voxel_size) if data.voxel_size else None,
         profile=Markup(profile_figure(data.cuts[0], data.unit, data.voxel_size) if data.cuts else ""),
@@ -125,7 +135,7 @@ def _render(data: ReportData) -> str:
         histogram=Markup(histogram_figure(data.histogram, data.unit, window) if data.histogram else ""),
         training=Markup(training_figure(data.history)),
         estimated=any(record.get("psnr") is not None for record in data.history),
-        metrics=sections(data.metrics, "Run"),
+        metrics=sections({key: item for key, item in data.metrics.items() if key != "comparison"}, "Run"),
         provenance=sections(data.provenance, "This run"),
     )
 

@@ -17,7 +17,7 @@ from quietray.report.data import Cut, Histogram
 from quietray.report.images import Window
 from quietray.report.words import number
 
-__all__ = ["histogram_figure", "profile_figure", "training_figure"]
+__all__ = ["histogram_figure", "profile_figure", "ranking_figure", "training_figure"]
 
 # Stand-ins that become CSS variables: matplotlib knows no variables, browsers know them everywhere.
 INK, SOFT, BEFORE, AFTER, MARK = "#010203", "#010204", "#010205", "#010206", "#010207"
@@ -114,7 +114,33 @@ def training_figure(history: Sequence[Mapping[str, float | int | None]]) -> str:
         return _svg(figure, "training-", "Progress of the training")
 
 
-def _column(history: Sequence[Mapping[str, float | int | None]], key: str) -> np.ndarray:
+def ranking_figure(methods: Sequence[Mapping[str, Any]]) -> str:
+    """Return the estimated PSNR of each method with its interval, the first on top, or an empty string."""
+    middle, least, most = (_finite(_column(methods, f"psnr_db{end}")) for end in ("", "_at_least", "_at_most"))
+    if not np.isfinite(middle).any():
+        return ""
+    behind = np.array([bool(method["clearly_behind"]) for method in methods])
+    places = np.arange(len(methods))
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(6.4, 0.75 + 0.25 * len(methods))
+        low, high = np.nanmin([middle, least]), np.nanmax([middle, most])
+        margin = 0.04 * (high - low) or 0.5
+        axes.set_xlim(low - margin, high + margin)
+        ends = np.where(np.isnan(least), low - margin, least), np.where(np.isnan(most), high + margin, most)
+        for these, colour, name in ((~behind, AFTER, "not clearly behind"), (behind, BEFORE, "clearly behind")):
+            drawn = these & np.isfinite(middle)
+            if drawn.any():
+                axes.hlines(places[drawn], ends[0][drawn], ends[1][drawn], color=colour, linewidth=2.4, alpha=0.55)
+                axes.plot(middle[drawn], places[drawn], "o", color=colour, markersize=5.5, label=name)
+        axes.set_yticks(places, [method["method"] for method in methods])
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(methods) - 0.4, -0.6)
+        axes.set_xlabel("estimated PSNR (dB)")
+        _legend(axes)
+        return _svg(figure, "ranking-", "Estimated PSNR of each method with its interval")
+
+
+def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     """Return one column of the history; NaN where it is absent."""
     values = [record.get(key) for record in history]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
@@ -182,7 +208,7 @@ def _figure(width: float, height: float, n_panels: int = 1) -> tuple[Figure, lis
 
 
 def _legend(axes: Axes) -> None:
-    """Name the two lines above the axes, where they hide nothing."""
+    """Name what is drawn above the axes, where they hide nothing."""
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2, handlelength=1.6)
 
 

@@ -29,6 +29,32 @@ for (const figure of document.querySelectorAll("[data-wipe]")) {
   show();
 }
 
+for (const gallery of document.querySelectorAll("[data-zoom]")) {
+  const input = gallery.querySelector("input");
+  const show = () => {
+    gallery.style.setProperty("--zoom", input.value);
+    gallery.classList.toggle("near", Number(input.value) > 1);
+    input.setAttribute("aria-valuetext", input.value + " times");
+  };
+  const aim = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    gallery.style.setProperty("--x", (100 * (event.clientX - box.left)) / box.width + "%");
+    gallery.style.setProperty("--y", (100 * (event.clientY - box.top)) / box.height + "%");
+  };
+  input.addEventListener("input", show);
+  for (const frame of gallery.querySelectorAll(".frame")) {
+    frame.addEventListener("click", (event) => {
+      input.value = Number(input.value) > 1 ? 1 : 4;
+      aim(event);
+      show();
+    });
+    frame.addEventListener("pointermove", (event) => {
+      if (Number(input.value) > 1) aim(event);
+    });
+  }
+  show();
+}
+
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const select = (chosen) => {
   for (const tab of tabs) {

@@ -1,9 +1,25 @@
 """The methods: rules that make two independent views of one measurement."""
 
+from quietray.settings import called
 from quietray.splits.base import Split
 from quietray.splits.inverse import Noise2Inverse
 from quietray.splits.masked import Noise2Self, Noise2Void
+from quietray.splits.noisier import Noisier2Noise
+from quietray.splits.paired import Noise2Clean, Noise2Noise
+from quietray.splits.projected import Noise2Projection
+from quietray.splits.shuffled import APBSN
 
-__all__ = ["SPLITS", "Noise2Inverse", "Noise2Self", "Noise2Void"]
+__all__ = [
+    "APBSN",
+    "SPLITS",
+    "Noise2Clean",
+    "Noise2Inverse",
+    "Noise2Noise",
+    "Noise2Projection",
+    "Noise2Self",
+    "Noise2Void",
+    "Noisier2Noise",
+]
 
-SPLITS: dict[str, type[Split]] = {split.__name__: split for split in (Noise2Inverse, Noise2Self, Noise2Void)}
+_ALL = (Noise2Inverse, Noise2Noise, Noise2Clean, Noise2Self, Noise2Void, Noisier2Noise, APBSN, Noise2Projection)
+SPLITS: dict[str, type[Split]] = {called(split): split for split in _ALL}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from quietray.metrics.noreference import Judgement
-from quietray.types import Channels, Samples
+from quietray.metrics.noreference import Judgement, blocks_of
+from quietray.types import Channels, Samples, Slice
 
-__all__ = ["Network", "Pair", "Split"]
+__all__ = ["Network", "Pair", "Split", "Window", "averaged"]
 
 Network = Callable[[Tensor], Tensor]
 
@@ -44,13 +44,96 @@ class Pair:
 
     def to(self, device: torch.device) -> Pair:
         """Return the pair on another device."""
-        return Pair(self.input.to(device), self.target.to(device), self.weight.to(device), self.measure)
+        moved = {name: getattr(self, name).to(device) for name in ("input", "target", "weight")}
+        return replace(self, **moved)
 
-    def loss(self, network: Network, weight: Tensor) -> Tensor:
-        """Return the mean squared error of the network's output, a scalar, weighted by the pair and by `weight`."""
-        difference = self.measure(network(self.input)).float() - self.target
+    def loss(self, network: Network, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
+        """Return the mean error of the network's output, a scalar, weighted by the pair and by `weight`.
+
+        Parameters
+        ----------
+        network
+            Maps the input to what :attr:`measure` takes.
+        weight
+            Of each target pixel, broadcastable.
+        power
+            Of the difference: the square, or the absolute value.
+        """
+        return self.distance(network(self.input), weight, power)
+
+    def distance(self, output: Tensor, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
+        """Return the mean error of an output of the network; see :meth:`loss`."""
+        difference = self.measure(output).float() - self.target
         weight = (self.weight * weight).expand_as(difference)
-        return (weight * difference.square()).sum() / weight.sum().clamp_min(1e-12)
+        return (weight * power(difference)).sum() / weight.sum().clamp_min(1e-12)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What of a stack of slices makes one sample: its slices are listed series by series, neighbours within.
+
+    Parameters
+    ----------
+    slices
+        Neighbouring slices, odd where there is one in the middle.
+    times
+        Neighbouring steps of a series in time; odd.
+    channels
+        All channels of a spectral series.
+
+    Examples
+    --------
+    >>> Window(3, times=3).size
+    9
+    """
+
+    slices: int
+    times: int = 1
+    channels: int = 1
+
+    @property
+    def size(self) -> int:
+        """Slices in a sample."""
+        return self.slices * self.times * self.channels
+
+    def indices(self, z: int, n_slices: int, n_series: int = 1) -> list[int]:
+        """Return the slices of the sample around slice `z`, mirrored at the ends of space and time.
+
+        Parameters
+        ----------
+        z
+            Index into a stack in which the steps or channels of a series stand one after the other.
+        n_slices, n_series
+            Slices of the whole stack, and the steps or channels in it.
+
+        Examples
+        --------
+        >>> Window(3).indices(0, 8), Window(1, times=3).indices(2, 8, n_series=4)
+        ([1, 0, 1], [0, 2, 4])
+        """
+        n_rows = n_slices // n_series
+        step, row = divmod(z, n_rows)
+        first = row - self.slices // 2
+        rows = [mirrored(k, n_rows) for k in range(first, first + self.slices)]
+        if self.channels > 1:
+            return [channel * n_rows + k for channel in range(self.channels) for k in rows]
+        reach = self.times // 2
+        steps = [mirrored(k, n_series) for k in range(step - reach, step + reach + 1)]
+        return [near * n_rows + k for near in steps for k in rows]
+
+
+def mirrored(index: int, n: int) -> int:
+    """Return `index` reflected into ``0 .. n - 1`` about the first and last entry.
+
+    Examples
+    --------
+    >>> [mirrored(k, 3) for k in range(-3, 6)]
+    [1, 2, 1, 0, 1, 2, 1, 0, 1]
+    """
+    if n == 1:
+        return 0
+    index %= 2 * (n - 1)
+    return min(index, 2 * (n - 1) - index)
 
 
 class Split(ABC):
@@ -70,6 +153,36 @@ class Split(ABC):
     def n_slices(self) -> int:
         """Neighbouring slices in a sample; odd."""
 
+    @property
+    def n_clean(self) -> int:
+        """How many of the parts, the last ones, hold no noise; :meth:`infer` goes without them."""
+        return 0
+
+    @property
+    def n_outputs(self) -> int:
+        """Slices that the network returns, around the middle one."""
+        return 1
+
+    @property
+    def window(self) -> Window:
+        """What of a volume makes one sample."""
+        return Window(self.n_slices)
+
+    def reserved(self, shape: tuple[int, int]) -> tuple[Slice, int] | None:
+        """Return which pixels of every image are kept for judging, and after how many pixels they repeat.
+
+        Parameters
+        ----------
+        shape
+            Of an image.
+
+        Returns
+        -------
+        tuple or None
+            ``(y, x)``, one at those pixels, else zero; None where whole slices are held out instead.
+        """
+        return None
+
     @abstractmethod
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
         """Draw one training pair from each sample."""
@@ -80,4 +193,28 @@ class Split(ABC):
 
     @abstractmethod
     def infer(self, network: Network, samples: Samples) -> Channels:
-        """Return the denoised middle slices, ``(batch, 1, y, x)``: what the method averages, averaged."""
+        """Return the denoised slices, ``(batch, output, y, x)``: what the method averages, averaged."""
+
+
+def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 0.0) -> Judgement:
+    """Return the judgement of maps of estimated squared errors.
+
+    Parameters
+    ----------
+    error, noise
+        Of the result, and of the data without denoising, ``(batch, 1, y, x)``; finite, also where they do not count.
+    weight
+        Of each pixel, broadcastable.
+    correlation
+        Of neighbouring residuals.
+
+    Examples
+    --------
+    >>> error = torch.tensor([1.0, 9.0]).reshape(1, 1, 1, 2)
+    >>> averaged(error, error + 1, torch.tensor([3.0, 1.0])).error
+    3.0
+    """
+    weight = weight.expand_as(error).double()
+    total = float(weight.sum())
+    means = [float((weight * x.double()).sum()) / max(total, 1e-12) for x in (error, noise)]
+    return Judgement(means[0], means[1], total, blocks_of(error.double(), noise.double(), weight), correlation)

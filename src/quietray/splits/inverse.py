@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, judge_left_out
-from quietray.splits.base import Network, Pair, Split
+from quietray.splits.base import Network, Pair, Split, Window
 from quietray.types import Channels, Samples
 
 __all__ = ["Noise2Inverse"]
@@ -34,6 +34,13 @@ class Noise2Inverse(Split):
         ``X:1``: the network sees the mean of K - 1 reconstructions and meets the last one.  ``1:X``: the reverse.
     slices
         Adjacent slices that the network sees (odd); 1 is 2-D, more is 2.5-D.
+    volume
+        Whether the network has three dimensions: it sees `slices` slices, even or odd, and returns and meets them all.
+    times
+        Steps of a series that the network sees (odd): the one to be denoised and its neighbours in time.  Those were
+        measured apart, so that all of their subsets are shown.
+    channels
+        Channels of a spectral series; the network sees and returns them all, each in its own scale.
 
     Notes
     -----
@@ -50,14 +57,23 @@ class Noise2Inverse(Split):
     parts: int = 4
     input: Literal["X:1", "1:X"] = "X:1"
     slices: int = 7
+    volume: bool = False
+    times: int = 1
+    channels: int = 1
 
     def __post_init__(self) -> None:
         if self.parts < 2:
             raise SettingsError(f"parts must be at least 2 (one to see, one to meet), got {self.parts}")
         if self.input not in ("X:1", "1:X"):
             raise SettingsError(f"input must be 'X:1' or '1:X', got '{self.input}'")
-        if self.slices < 1 or self.slices % 2 == 0:
+        if self.slices < 1 or (self.slices % 2 == 0 and not self.volume):
             raise SettingsError(f"slices must be odd, so that there is a middle one, got {self.slices}")
+        if self.times < 1 or self.times % 2 == 0:
+            raise SettingsError(f"times must be odd, so that there is a middle one, got {self.times}")
+        if self.channels < 1:
+            raise SettingsError(f"channels must be at least 1, got {self.channels}")
+        if (self.times > 1) + (self.channels > 1) + self.volume > 1:
+            raise SettingsError("only one of times, channels and volume must be used at once; leave the others out")
 
     @property
     def n_parts(self) -> int:
@@ -67,7 +83,17 @@ class Noise2Inverse(Split):
     @property
     def n_slices(self) -> int:
         """Slices in a sample."""
-        return self.slices
+        return self.window.size
+
+    @property
+    def n_outputs(self) -> int:
+        """The middle slice of every channel, or all slices of a volume."""
+        return self.slices if self.volume else self.channels
+
+    @property
+    def window(self) -> Window:
+        """Neighbours in space, in time, and all channels."""
+        return Window(self.slices, self.times, self.channels)
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
         """Draw, for each sample, the subset that stands alone."""
@@ -76,7 +102,7 @@ class Noise2Inverse(Split):
         return Pair(given, wanted, torch.ones(1, 1, 1, 1))
 
     def choices(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the K ``(input, target)`` choices of the samples, ``(batch, slice, y, x)`` and ``(batch, 1, y, x)``."""
+        """Yield the K choices of the samples: input ``(batch, slice, y, x)`` and target ``(batch, output, y, x)``."""
         total = samples.sum(dim=1)
         for part in range(self.parts):
             yield self._views(total, samples[:, part])
@@ -91,14 +117,24 @@ class Noise2Inverse(Split):
         choices = list(self.choices(samples))
         outputs = torch.stack([network(given).float() for given, _ in choices])
         targets = torch.stack([wanted for _, wanted in choices])
-        middle = self.slices // 2
-        inputs = torch.stack([given[:, middle : middle + 1] for given, _ in choices])
+        inputs = torch.stack([given[:, self._outputs] for given, _ in choices])
         parts_in_target = 1 if self.input == "X:1" else self.parts - 1
         return judge_left_out(outputs, targets, inputs, weight, parts_in_target, self.parts)
+
+    @property
+    def _outputs(self) -> slice:
+        """Return where in a sample the slices stand that the network returns."""
+        if self.volume:
+            return slice(None)
+        first = self.times // 2 * self.slices + self.slices // 2
+        return slice(first, None, self.slices) if self.channels > 1 else slice(first, first + 1)
 
     def _views(self, total: Tensor, single: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the network sees and what it meets when the subset `single` stands alone."""
         others = (total - single) / (self.parts - 1)
         given, wanted = (others, single) if self.input == "X:1" else (single, others)
-        middle = self.slices // 2
-        return given, wanted[:, middle : middle + 1]
+        if self.times > 1:
+            now = self.times // 2 * self.slices
+            before, _, after = (total / self.parts).split((now, self.slices, now), dim=1)
+            given = torch.cat((before, given[:, now : now + self.slices], after), dim=1)
+        return given, wanted[:, self._outputs]

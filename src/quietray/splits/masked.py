@@ -17,65 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from quietray.errors import SettingsError
-from quietray.metrics.noreference import Judgement, blocks_of
-from quietray.splits.base import Network, Pair, Split
-from quietray.types import Channels, Samples
+from quietray.metrics.noreference import Judgement, neighbour_correlation
+from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.splits.filling import completed, donut, filled, noise_variance
+from quietray.types import Channels, Samples, Slice
 
-__all__ = ["Noise2Self", "Noise2Void", "donut", "filled"]
-
-
-def donut(footprint: int = 0) -> Tensor:
-    """Return the weights ``(i, j)`` that a hidden pixel is filled with from around its blind spot; their sum is 1.
-
-    Parameters
-    ----------
-    footprint
-        Half-width of the blind spot.  0 hides the pixel alone and weighs its direct neighbours 1 and its diagonal ones
-        0.5; more hides a square and takes the mean of the ring around it.
-
-    Examples
-    --------
-    >>> (donut() * 6).tolist()
-    [[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]]
-    """
-    if footprint == 0:
-        return torch.tensor([[0.5, 1.0, 0.5], [1.0, 0.0, 1.0], [0.5, 1.0, 0.5]]) / 6
-    size = 2 * footprint + 3
-    ring = torch.ones(size, size)
-    ring[1:-1, 1:-1] = 0
-    return ring / ring.sum()
-
-
-def filled(x: Tensor, weights: Tensor) -> Tensor:
-    """Return, at every pixel, the weighted mean of the measured pixels around it.
-
-    The border is mirrored without repeating the edge, so that no pixel enters its own filling.
-
-    Parameters
-    ----------
-    x
-        ``(batch, 1, y, x)``; NaN marks pixels that were not measured.
-    weights
-        ``(i, j)``, from :func:`donut`.
-
-    Returns
-    -------
-    Tensor
-        Same shape; 0 where nothing around was measured.
-    """
-    reach = weights.shape[-1] // 2
-    measured = torch.isfinite(x)
-    kernel = weights.to(x)[None, None]
-
-    def spread(values: Tensor) -> Tensor:
-        pad = [min(reach, values.shape[-1] - 1)] * 2 + [min(reach, values.shape[-2] - 1)] * 2
-        padded = functional.pad(values, pad, mode="reflect")
-        missing = [reach - pad[0]] * 2 + [reach - pad[2]] * 2
-        return functional.conv2d(functional.pad(padded, missing), kernel)
-
-    total = spread(torch.where(measured, x, torch.zeros_like(x)))
-    share = spread(measured.to(x))
-    return total / share.clamp_min(1e-6) * (share > 1e-6)
+__all__ = ["Noise2Self", "Noise2Void"]
 
 
 @dataclass(frozen=True)
@@ -105,31 +52,42 @@ class _BlindSpot(Split):
     def phase(self, image: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """Return the image with one phase of pixels hidden, and which pixels it may be judged by."""
 
+    def reserved(self, shape: tuple[int, int]) -> tuple[Slice, int]:
+        """Return the pixels of the phase that is never trained on: the one that :meth:`judge` hides."""
+        hidden = self.hidden(torch.zeros(1, 1, *shape), self.n_phases // 2)
+        return hidden[0, 0].numpy(), math.isqrt(self.n_phases)
+
     @property
     @abstractmethod
     def n_phases(self) -> int:
         """Phases that together hide every pixel once."""
 
+    @property
+    def noise_reach(self) -> int:
+        """Furthest pixel, along a row or a column, whose noise may depend on that of the one in the middle."""
+        return 0
+
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate the error on hidden pixels; the noise's variance is that of pixels against their filling."""
+        """Estimate the error on the reserved pixels, which the network does not see.
+
+        This is the error of ``masked`` inference, there; ``single`` shows the network more, and is not judged apart.
+        """
         image = samples[:, 0]
         given, judged = self.phase(image, self.n_phases // 2)
         use = (weight * judged).expand_as(image) > 0
         if not bool(use.any()):
             return Judgement(0.0, 0.0, 0.0)
-        output = network(given).float()
-        noise = noise_variance(image)
-        errors = torch.where(use, (output - image).double().square() - noise, 0.0)
-        weights = use.double()
-        total = float(weights.sum())
-        blocks = blocks_of(errors, noise * weights, weights)
-        return Judgement(float(errors.sum()) / total, noise, total, blocks)
+        noise = torch.full_like(image, noise_variance(image, self.noise_reach), dtype=torch.float64)
+        residuals = network(given).double() - image.double()
+        error = torch.where(use, residuals.square() - noise, 0.0)
+        apart = residuals[..., :: self.noise_reach + 1, :: self.noise_reach + 1]
+        return averaged(error, noise, use, neighbour_correlation(apart, torch.ones_like(apart[:, 0])))
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised image."""
         image = samples[:, 0]
         if self.inference == "single":
-            return network(_complete(image)).float()
+            return network(completed(image)).float()
         out = torch.zeros_like(image)
         for index in range(self.n_phases):
             given, _ = self.phase(image, index)
@@ -150,8 +108,8 @@ class Noise2Self(_BlindSpot):
     grid
         Distance of hidden pixels, and of hidden pixels in a row; ``grid ** 2`` phases hide every pixel once.
     footprint
-        Half-width of what is hidden around a target: 0 for white noise; where neighbouring pixels share noise, the
-        half-width of the point response (a structured blind spot).
+        Half-width of what is hidden around a target (a structured blind spot): how many pixels away noise is still
+        shared.  0 for white noise; twice the half-width of the point response, where there is one.
     inference
         See above.
 
@@ -180,10 +138,35 @@ class Noise2Self(_BlindSpot):
             )
         _check_inference(self.inference)
 
+    @classmethod
+    def hiding(cls, reach: int, inference: Literal["single", "masked"] = "single") -> Noise2Self:
+        """Return the method for noise that is shared up to `reach` pixels away, along rows and columns.
+
+        A third of the grid stays visible between two blind spots, in each direction.
+
+        Parameters
+        ----------
+        reach
+            Furthest lag of the noise's auto-correlation that is not zero; 0 is white noise.
+        inference
+            See the class.
+
+        Examples
+        --------
+        >>> Noise2Self.hiding(2)
+        Noise2Self(inference='single', grid=9, footprint=2)
+        """
+        return cls(inference, max(4, 3 * (reach + 1)), reach)
+
     @property
     def n_phases(self) -> int:
         """``grid ** 2``."""
         return int(self.grid**2)
+
+    @property
+    def noise_reach(self) -> int:
+        """The footprint."""
+        return self.footprint
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
         """Draw one phase for the batch."""
@@ -198,17 +181,19 @@ class Noise2Self(_BlindSpot):
         return mask
 
     def phase(self, image: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """Hide one phase, with its footprint."""
-        mask = self.hidden(image, index)
-        filling = filled(image, donut(self.footprint))
-        judged = mask * torch.isfinite(image)
-        if self.footprint:
-            size = 2 * self.footprint + 1
-            square = torch.ones(1, 1, size, size).to(image)
-            # squares around the targets do not overlap: each takes the filling of its target
-            filling = functional.conv2d(filling * mask, square, padding=self.footprint)
-            mask = functional.conv2d(mask, square, padding=self.footprint)
-        return torch.where(mask > 0, filling, _complete(image)), judged
+        """Hide one phase, with its footprint; what is hidden takes no part in any filling."""
+        targets = self.hidden(image, index)
+        judged = targets * torch.isfinite(image)
+        if self.footprint == 0:
+            return completed(torch.where(targets > 0, torch.nan, image)), judged
+        size = 2 * self.footprint + 1
+        square = torch.ones(1, 1, size, size).to(image)
+        spots = functional.conv2d(targets, square, padding=self.footprint) > 0
+        visible = torch.where(spots, torch.nan, image)
+        # squares around the targets do not overlap: each takes the filling of its target
+        filling = filled(visible, donut(self.footprint)) * targets
+        filling = functional.conv2d(filling, square, padding=self.footprint)
+        return torch.where(spots, filling, completed(visible)), judged
 
 
 @dataclass(frozen=True)
@@ -226,7 +211,7 @@ class Noise2Void(_BlindSpot):
 
     Notes
     -----
-    Krull, Buchholz & Jug (2019), arXiv:1811.10980.  The pixel itself is never its own replacement.
+    Krull, Buchholz & Jug (2019), arXiv:1811.10980.  No hidden pixel is a replacement, neither of itself nor of another.
 
     Examples
     --------
@@ -266,8 +251,7 @@ class Noise2Void(_BlindSpot):
         inside = (index[:, None] * side + index).repeat(squares[2], squares[3])[None, None, :height, :width]
         spread = place.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :height, :width]
         mask = (inside == spread).to(image)
-        given = torch.where(mask > 0, self._replacement(_complete(image), generator), _complete(image))
-        return Pair(given, torch.nan_to_num(image), mask * torch.isfinite(image))
+        return Pair(self._replaced(image, mask, generator), torch.nan_to_num(image), mask * torch.isfinite(image))
 
     def hidden(self, image: Tensor, index: int) -> Tensor:
         """Return 1 at the pixels of a phase."""
@@ -278,54 +262,21 @@ class Noise2Void(_BlindSpot):
     def phase(self, image: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """Hide one phase; always with the same replacements."""
         mask = self.hidden(image, index)
-        complete = _complete(image)
-        generator = torch.Generator().manual_seed(index)
-        given = torch.where(mask > 0, self._replacement(complete, generator), complete)
+        given = self._replaced(image, mask, torch.Generator().manual_seed(index))
         return given, mask * torch.isfinite(image)
 
-    def _replacement(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Return, at every pixel, the value of a random other pixel within `reach`."""
-        size = 2 * self.reach + 1
-        choice = torch.randint(size**2 - 1, image.shape, generator=generator)
-        choice = (choice + (choice >= size**2 // 2)).to(image.device)
-        height, width = image.shape[-2:]
-        y = torch.arange(height, device=image.device)[:, None] + choice // size - self.reach
-        x = torch.arange(width, device=image.device) + choice % size - self.reach
-        y, x = _inside(y, height), _inside(x, width)
-        own = torch.arange(height * width, device=image.device).view(height, width)
-        index = y * width + x
-        # mirrored at the border a pixel can meet itself: then its neighbour stands in
-        index = torch.where(index == own, (own + 1) % (height * width), index)
-        return image.flatten(-2).gather(-1, index.flatten(-2)).view_as(image)
-
-
-def noise_variance(image: Tensor) -> float:
-    """Return the variance of white noise in an image, from what pixels differ from the mean around them.
-
-    The median of the absolute difference is not moved by edges.  A pixel and the donut around it differ by
-    ``1 + sum(weights ** 2)`` times the variance.
-
-    Parameters
-    ----------
-    image
-        ``(batch, 1, y, x)``; NaN marks pixels that were not measured.
-
-    Examples
-    --------
-    >>> noise = 2 * torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
-    >>> 3.8 < noise_variance(noise) < 4.2
-    True
-    """
-    weights = donut()
-    difference = image - filled(image, weights)
-    sd = float(difference[torch.isfinite(difference)].abs().median()) / 0.6745
-    return sd**2 / (1 + float(weights.square().sum()))
-
-
-def _complete(image: Tensor) -> Tensor:
-    """Return the image with pixels that were not measured filled from around them."""
-    measured = torch.isfinite(image)
-    return image if bool(measured.all()) else torch.where(measured, image, filled(image, donut()))
+    def _replaced(self, image: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the image in which every hidden pixel has the value of a random visible one within `reach`."""
+        visible = completed(torch.where(mask > 0, torch.nan, image))
+        at = mask.nonzero()
+        batch, channel = at[:, :1], at[:, 1:2]
+        steps = torch.arange(-self.reach, self.reach + 1, device=image.device)
+        dy, dx = (step.flatten() for step in torch.meshgrid(steps, steps, indexing="ij"))
+        y, x = _inside(at[:, 2:3] + dy, image.shape[-2]), _inside(at[:, 3:] + dx, image.shape[-1])
+        chance = torch.rand(y.shape, generator=generator).to(image.device)
+        chosen = chance.masked_fill(mask[batch, channel, y, x] > 0, -1.0).argmax(dim=1, keepdim=True)
+        values = visible[batch, channel, y.gather(1, chosen), x.gather(1, chosen)]
+        return visible.index_put(tuple(at.T), values[:, 0])
 
 
 def _inside(index: Tensor, n: int) -> Tensor:

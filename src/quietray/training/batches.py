@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,27 +11,35 @@ from jaxtyping import Float
 from torch import Tensor
 
 from quietray.errors import GeometryError
-from quietray.types import Parts, Samples
+from quietray.splits.base import Split, Window
+from quietray.types import Parts, Samples, Slice
 
-__all__ = ["TrainingVolume"]
+__all__ = ["TrainingSet", "TrainingVolume"]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingVolume:
-    """Reconstructed parts to train on, scaled to about [0, 1], with rows or bands held out.
+    """Reconstructed parts to train on, scaled to about [0, 1], with slices, bands or pixels held out.
 
     Parameters
     ----------
     parts
-        ``(part, z, y, x)``, scaled.
-    n_slices
-        Neighbouring slices in a sample.
+        ``(part, z, y, x)``, scaled.  The steps or channels of a series stand one after the other along z.
+    window
+        What of them makes a sample.
     weight
         ``(y, x)``: zero outside the field of view, one inside.
     training_rows, held_out_rows
-        Slices that may be a training target, and slices that never are.
+        Slices that may be in the middle of a training sample, and slices that are in the middle of held-out ones.
     held_out_band
         ``(y0, y1)``, rows of every slice that are never a training target; for scans of too few slices to hold out.
+    reserved
+        ``(y, x)``, one at the pixels of every slice that are never a training target, else zero; for methods that hide
+        pixels.  They repeat every `align` pixels.
+    n_series
+        Steps or channels along z.
+    all_slices
+        Whether every slice of a sample is a target, not only the middle one.
 
     Notes
     -----
@@ -40,29 +48,39 @@ class TrainingVolume:
     """
 
     parts: Parts
-    n_slices: int
-    weight: Float[np.ndarray, "y x"]
+    window: Window
+    weight: Slice
     training_rows: tuple[int, ...]
     held_out_rows: tuple[int, ...]
     held_out_band: tuple[int, int] | None = None
+    reserved: Slice | None = None
+    align: int = 1
+    n_series: int = 1
+    all_slices: bool = False
 
     @classmethod
     def with_held_out(
         cls,
         parts: Parts,
-        n_slices: int,
-        weight: Float[np.ndarray, "y x"],
+        split: Split,
+        weight: Slice,
         targets: tuple[int, ...] | None = None,
+        n_series: int = 1,
         share: float = 0.06,
     ) -> TrainingVolume:
-        """Hold out about `share` of the slices, evenly spread; a band through every slice if there are under eight.
+        """Hold out what the method cannot have learned by heart.
+
+        A method that hides pixels keeps some of them back in every image.  Else about `share` of the slices, evenly
+        spread, are held out in all steps of a series; a band through every slice if there are under eight.
 
         Parameters
         ----------
-        parts, n_slices, weight
+        parts, weight, n_series
             As in the class.
+        split
+            The method.
         targets
-            Slices whose neighbours in `parts` are their true neighbours; all by default.
+            Slices (of one step) whose neighbours in `parts` are their true neighbours; all by default.
         share
             Share to hold out.
 
@@ -71,11 +89,26 @@ class TrainingVolume:
         GeometryError
             Nothing would be left to train on.
         """
-        rows = tuple(range(parts.shape[1])) if targets is None else targets
+        n_rows = parts.shape[1] // n_series
+        rows = tuple(range(n_rows)) if targets is None else targets
+        steps = range(0, parts.shape[1], n_rows) if split.window.times > 1 else (0,)
+        all_slices = split.n_outputs == split.window.slices > 1
+
+        def everywhere(some: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(step + z for step in steps for z in some)
+
+        data = cls(
+            parts, split.window, weight, everywhere(rows), everywhere(rows), n_series=n_series, all_slices=all_slices
+        )
+        reserved = split.reserved((parts.shape[2], parts.shape[3]))
+        n_held = max(1, round(share * len(rows)))
+        held = tuple(rows[int((k + 0.5) * len(rows) / n_held)] for k in range(n_held))
+        if reserved is not None:
+            pixels, align = reserved
+            return replace(data, held_out_rows=everywhere(held), reserved=pixels, align=align)
         if len(rows) >= 8:
-            n_held = max(1, round(share * len(rows)))
-            held = tuple(rows[int((k + 0.5) * len(rows) / n_held)] for k in range(n_held))
-            return cls(parts, n_slices, weight, tuple(z for z in rows if z not in held), held)
+            kept = tuple(z for z in rows if z not in held)
+            return replace(data, training_rows=everywhere(kept), held_out_rows=everywhere(held))
         inside = np.flatnonzero(weight.any(axis=1))
         if len(inside) < 2:
             raise GeometryError(
@@ -84,11 +117,11 @@ class TrainingVolume:
             )
         height = max(1, round(2 * share * len(inside)))
         first = int(inside[0] + 0.6 * len(inside))
-        return cls(parts, n_slices, weight, rows, rows, (first, min(first + height, parts.shape[2])))
+        return replace(data, held_out_band=(first, min(first + height, parts.shape[2])))
 
     def samples(self, z: int, y: slice = slice(None), x: slice = slice(None)) -> Float[Tensor, "part slice y x"]:
         """Return the parts around slice `z`; beyond the first and last slice they are mirrored."""
-        return torch.from_numpy(neighbours(self.parts, z, self.n_slices)[:, :, y, x])
+        return torch.from_numpy(neighbours(self.parts, z, self.window, self.n_series)[:, :, y, x])
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Cut `batch` random patches, each turned and mirrored at random (the square's eight symmetries, and up-down).
@@ -98,7 +131,8 @@ class TrainingVolume:
         samples
             ``(batch, part, slice, y, x)``.
         weight
-            ``(batch, 1, y, x)``: zero where the target may not be used.
+            ``(batch, 1, y, x)``, or ``(batch, slice, y, x)`` where all slices are targets: zero where the target may
+            not be used.
         """
         _, _, n_y, n_x = self.parts.shape
         size = min(patch, n_y, n_x)
@@ -116,16 +150,18 @@ class TrainingVolume:
             if not weight.any():
                 continue
             sample = self.samples(rows[z], *window)
-            if flip:
-                sample = sample.flip(1)
+            targets = torch.from_numpy(self._slices_weight(rows[z])[:, None, None] * weight)
+            if flip and self.window.channels == 1:
+                sample, targets = sample.flip(1), targets.flip(0)
             cut.append(_turned(sample, turns, mirror))
-            weights.append(_turned(torch.from_numpy(weight)[None], turns, mirror))
+            weights.append(_turned(targets, turns, mirror))
         return torch.stack(cut), torch.stack(weights)
 
     def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
         """Yield the held-out samples and their weights, at most about `most_pixels`, always the same ones."""
         n_y, n_x = self.parts.shape[2:]
-        rows = self.held_out_rows
+        most_rows = max(1, most_pixels // 64**2)
+        rows = self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]
         y0, y1 = self.held_out_band or (0, n_y)
         budget = max(most_pixels // len(rows), 64 * 64)
         side = int(np.sqrt(budget))
@@ -133,46 +169,106 @@ class TrainingVolume:
         width = min(n_x, max(side, budget // height))
         # around the middle of what all views see, which in a region may be a corner
         middle_y, middle_x = (int(np.flatnonzero(self.weight[y0:y1].any(axis=axis)).mean()) for axis in (1, 0))
-        top = y0 + int(np.clip(middle_y - height // 2, 0, y1 - y0 - height))
-        left = int(np.clip(middle_x - width // 2, 0, n_x - width))
+        top = y0 + int(np.clip(middle_y - height // 2, 0, y1 - y0 - height)) // self.align * self.align
+        left = int(np.clip(middle_x - width // 2, 0, n_x - width)) // self.align * self.align
         for z in rows:
             # a held-out band is seen with its surroundings, judged without them
             above = 0 if self.held_out_band is None else min(top, 32)
             below = 0 if self.held_out_band is None else min(n_y - top - height, 32)
             y, x = slice(top - above, top + height + below), slice(left, left + width)
-            weight = self.weight[y, x].copy()
+            weight = (self.weight if self.reserved is None else self.weight * self.reserved)[y, x].copy()
             weight[:above] = 0
             weight[weight.shape[0] - below :] = 0
-            yield self.samples(z, y, x)[None], torch.from_numpy(weight)[None, None]
+            outputs = np.ones(1, np.float32)
+            if self.all_slices:
+                outputs = (np.arange(self.window.slices) == self.window.slices // 2).astype(np.float32)
+            yield self.samples(z, y, x)[None], torch.from_numpy(outputs[:, None, None] * weight)[None]
 
-    def _trainable(self) -> Float[np.ndarray, "y x"]:
+    def to_tune_on(self, n_slices: int = 4) -> TrainingVolume:
+        """Return the same data with other slices held out, or another band: what is tuned on them is judged fairly."""
+        if self.held_out_band is not None:
+            y0, y1 = self.held_out_band
+            inside = np.flatnonzero(self.weight.any(axis=1))
+            first = max(int(inside[0]), y0 - 2 * (y1 - y0))
+            return replace(self, held_out_band=(first, max(first + 1, y0)))
+        rows = self.training_rows
+        chosen = tuple(rows[int((k + 0.5) * len(rows) / n_slices)] for k in range(min(n_slices, len(rows))))
+        return replace(self, held_out_rows=chosen)
+
+    def halves(self) -> tuple[TrainingVolume, TrainingVolume]:
+        """Return two sets with no training target in common: alternate slices, or the left and right of too few slices.
+
+        Each holds out what the whole set does, and the other's targets as well: both can be judged on them.
+
+        Examples
+        --------
+        >>> parts, weight = np.zeros((2, 9, 4, 4), np.float32), np.ones((4, 4), np.float32)
+        >>> whole = TrainingVolume(parts, Window(1), weight, tuple(range(8)), (8,))
+        >>> [half.training_rows for half in whole.halves()]
+        [(0, 2, 4, 6), (1, 3, 5, 7)]
+        """
+        rows = self.training_rows
+        if self.held_out_band is None and len(rows) > 1:
+            one, other = (
+                replace(self, training_rows=mine, held_out_rows=tuple(sorted({*self.held_out_rows, *theirs})))
+                for mine, theirs in ((rows[::2], rows[1::2]), (rows[1::2], rows[::2]))
+            )
+            return one, other
+        never = np.zeros_like(self.weight) if self.reserved is None else self.reserved.copy()
+        if self.held_out_band is not None:
+            never[slice(*self.held_out_band)] = 1
+        middle = int(np.flatnonzero(self.weight.any(axis=0)).mean()) + 1
+        left, right = never.copy(), never.copy()
+        left[:, middle:] = 1
+        right[:, :middle] = 1
+        return replace(self, held_out_band=None, reserved=left), replace(self, held_out_band=None, reserved=right)
+
+    def _trainable(self) -> Slice:
+        if self.reserved is not None:
+            return np.asarray(self.weight * (1 - self.reserved))
         if self.held_out_band is None:
             return self.weight
         trainable = self.weight.copy()
         trainable[self.held_out_band[0] : self.held_out_band[1]] = 0
         return trainable
 
+    def _slices_weight(self, z: int) -> Float[np.ndarray, " output"]:
+        """Return which slices of the sample around `z` may be a target."""
+        if not self.all_slices:
+            return np.ones(1, np.float32)
+        seen = self.window.indices(z, self.parts.shape[1], self.n_series)
+        return np.isin(seen, self.training_rows).astype(np.float32)
 
-def neighbours(parts: Parts, z: int, n_slices: int) -> Float[np.ndarray, "part slice y x"]:
-    """Return the `n_slices` slices around `z`; a view where possible, mirrored at the first and last slice."""
-    n_z, reach = parts.shape[1], n_slices // 2
-    if reach <= z < n_z - reach:
-        return parts[:, z - reach : z + reach + 1]
-    return parts[:, [mirrored(k, n_z) for k in range(z - reach, z + reach + 1)]]
 
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Several scans to train one network on; each batch is cut from one of them.
 
-def mirrored(index: int, n: int) -> int:
-    """Return `index` reflected into ``0 .. n - 1`` about the first and last entry.
-
-    Examples
-    --------
-    >>> [mirrored(k, 3) for k in range(-3, 6)]
-    [1, 2, 1, 0, 1, 2, 1, 0, 1]
+    Parameters
+    ----------
+    volumes
+        All for the same method.
     """
-    if n == 1:
-        return 0
-    index %= 2 * (n - 1)
-    return min(index, 2 * (n - 1) - index)
+
+    volumes: tuple[TrainingVolume, ...]
+
+    def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
+        """Cut `batch` random patches of a random scan; see :meth:`TrainingVolume.draw`."""
+        chosen = int(torch.randint(len(self.volumes), (), generator=generator))
+        return self.volumes[chosen].draw(batch, patch, generator)
+
+    def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield the held-out samples of every scan, together at most about `most_pixels`."""
+        for volume in self.volumes:
+            yield from volume.held_out(most_pixels // len(self.volumes))
+
+
+def neighbours(parts: Parts, z: int, window: Window, n_series: int = 1) -> Float[np.ndarray, "part slice y x"]:
+    """Return what the window sees around slice `z`; a view where possible, mirrored at the first and last slice."""
+    seen = window.indices(z, parts.shape[1], n_series)
+    if seen == list(range(seen[0], seen[0] + len(seen))):
+        return parts[:, seen[0] : seen[0] + len(seen)]
+    return parts[:, seen]
 
 
 def _turned(x: Tensor, turns: int, mirror: int) -> Tensor:

@@ -26,6 +26,7 @@ __all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in the metrics
 
 _WARM_UP = 30  # steps
+_POWERS: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "mae": torch.abs}
 _MOST_THREADS = 4  # a patch is too small to feed more
 
 
@@ -53,6 +54,8 @@ class Training:
     precision
         ``bf16`` computes convolutions in bfloat16 (weights stay float32), ``fp32`` does not; ``auto`` takes bf16 where
         the processor has instructions for it.
+    loss
+        ``mse`` leads to the mean of what the noise allows, ``mae`` to the median.
     """
 
     steps: int | None = None
@@ -64,6 +67,7 @@ class Training:
     judgements: int = 20
     patience: float = 0.25
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    loss: Literal["mse", "mae"] = "mse"
 
     def __post_init__(self) -> None:
         for name in ("batch", "patch", "judgements", "learning_rate", "clip", "patience"):
@@ -200,7 +204,7 @@ def fit(
             group["lr"] = settings.learning_rate * schedule(state.step, state.n_steps, warm_up)
         samples, weight = data.draw(settings.batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
-        loss = pair.to(fabric.device).loss(network, weight.to(fabric.device))
+        loss = pair.to(fabric.device).loss(network, weight.to(fabric.device), _POWERS[settings.loss])
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
@@ -224,6 +228,7 @@ def fit(
                     float(torch.stack(losses).mean()),
                     judged.error,
                     judged.noise,
+                    judged.correlation,
                 )
             )
             losses.clear()
@@ -233,7 +238,10 @@ def fit(
             # while the learning rate is high the estimate wanders; only its second half can say that there is no more
             since = max(best(state.history).step, state.n_steps // 2)
             if state.step - since > settings.patience * state.n_steps:
-                state.stopped = f"the held-out estimate had not improved for {settings.patience:.0%} of the run"
+                reason = (
+                    "the held-out estimate had not improved" if state.history[-1].white else "residuals were not white"
+                )
+                state.stopped = f"{reason} for {settings.patience:.0%} of the run"
                 state.n_steps = state.step
             if checkpoint is not None:
                 save(state, checkpoint)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from quietray.checkpoint import load_tensors, save_tensors
 
-__all__ = ["Progress", "State", "best", "copy_weights", "follow", "restore", "save", "seeded", "start"]
+__all__ = ["NOT_WHITE", "Progress", "State", "best", "copy_weights", "follow", "restore", "save", "seeded", "start"]
+
+NOT_WHITE = 0.15  # correlation of neighbouring residuals
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Progress:
     error, noise
         Held-out estimates of the mean squared error of the method's result and of the data without denoising, in the
         data's scale.
+    correlation
+        Of the residuals of neighbouring pixels, where the method needs white noise: far from 0 the network is fitting
+        what the noise of neighbours has in common.
     """
 
     step: int
@@ -38,6 +43,12 @@ class Progress:
     loss: float
     error: float
     noise: float
+    correlation: float = 0.0
+
+    @property
+    def white(self) -> bool:
+        """Whether the residuals are as white as a method that hides pixels needs them."""
+        return abs(self.correlation) <= NOT_WHITE
 
 
 @dataclass
@@ -94,8 +105,8 @@ def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def best(history: list[Progress]) -> Progress:
-    """Return the judgement with the smallest error."""
-    return min(history, key=lambda progress: progress.error)
+    """Return the judgement with the smallest error, among those with white residuals if there are any."""
+    return min(history, key=lambda progress: (not progress.white, progress.error))
 
 
 def save(state: State, path: Path) -> None:

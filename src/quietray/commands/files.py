@@ -1,0 +1,194 @@
+"""Look at scans and volumes, simulate a scan, run the whole story on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import tyro
+
+from quietray.commands.flags import Flag, Number, ScanFlags, Text
+from quietray.commands.runs import Denoise, Reconstruct
+from quietray.errors import ResourceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Demo", "Evaluate", "Info", "Simulate"]
+
+
+@dataclass(frozen=True)
+class Info(ScanFlags):
+    """Show what is in a scan, and how a run would fit into memory."""
+
+    max_memory: Text = None
+    """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Show."""
+        from quietray.console import show_table
+        from quietray.inspect import describe
+
+        facts = describe(self.read(), self.max_memory)
+        show_table(console, str(self.scan), facts)
+        return facts
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare a volume with a reference: PSNR, SSIM, RMSE, with range, mask and reference stated."""
+
+    result: tyro.conf.Positional[Path]
+    """The volume: Zarr, HDF5 or TIFF."""
+    reference: tyro.conf.Positional[Path]
+    """Another volume, or a simulated scan that holds the truth."""
+    against: Literal["clean-fbp", "phantom"] = "clean-fbp"
+    """In a simulated scan: the reconstruction of its noise-free projections, or the phantom itself."""
+    rows: Text = None
+    """Slices of the reference that the result holds, start:stop (default: all)."""
+    radius: float = 0.97
+    """Only voxels within this share of the slice's half-width are compared; 2 compares all."""
+    data_range: Number = None
+    """Range of PSNR and SSIM (default: max - min of the reference within the mask)."""
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Compare."""
+        from quietray.console import show_table
+        from quietray.inspect import evaluate
+
+        figures = evaluate(
+            self.result,
+            self.reference,
+            against=self.against,
+            rows=self.rows,
+            radius=self.radius,
+            data_range=self.data_range,
+        )
+        show_table(console, f"{self.result} against {self.reference}", _rounded(figures))
+        return figures
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Simulate a scan of a foam, the truth included."""
+
+    out: Path
+    """The new scan, DXchange HDF5."""
+    views: int = 256
+    """Radiographs."""
+    rows: int = 32
+    """Detector rows."""
+    cols: int = 128
+    """Detector columns."""
+    degrees: float = 180.0
+    """Range of the views, half open."""
+    photons: float = 100.0
+    """Expected photons per pixel and view in the open beam."""
+    absorption: float = 0.5
+    """Mean absorption of the rays that hit the object."""
+    spheres: int = 300
+    """Voids in the foam, in a height of 0.7 detector half-widths or the detector's, whichever is more."""
+    largest: float = 0.08
+    """Radius of the largest voids, in half-widths of the detector."""
+    rotation_axis: Number = None
+    """Column of the rotation axis (default: the middle)."""
+    pixel_size: Number = None
+    """Edge of a pixel in mm (default: unknown: attenuation in 1/pixel)."""
+    flats: int = 400
+    """Open-beam frames."""
+    darks: int = 20
+    """Beam-off frames."""
+    gain: Number = None
+    """Counts per photon (default: 10, less where 16 bits would overflow)."""
+    dark_level: float = 100.0
+    """Counts without beam."""
+    read_noise: float = 2.0
+    """Standard deviation of the readout, in counts."""
+    response_width: float = 0.0
+    """Decay length of the scintillator's Laplace point response in pixels; 0.5 gives about 390 % correlation."""
+    excess: float = 1.0
+    """Excess (Swank) factor of the light per photon."""
+    flicker: float = 0.0
+    """Relative sd of the beam from frame to frame."""
+    row_noise: float = 0.0
+    """Sd in counts of an offset common to a row."""
+    afterglow: float = 0.0
+    """Share of the previous frame's light that is seen again."""
+    dead: float = 0.0
+    """Share of dead pixels."""
+    hot: float = 0.0
+    """Share of hot pixels."""
+    zingers: float = 0.0
+    """Share of samples hit by a zinger."""
+    seed: int = 0
+    """Seed of phantom and noise."""
+    overwrite: Flag = False
+    """Replace a file of that name."""
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Simulate."""
+        from quietray.inspect import simulate_foam
+
+        if self.out.exists() and not self.overwrite:
+            raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
+        with console.status("simulating"):
+            facts = simulate_foam(**{k: v for k, v in vars(self).items() if k != "json"})
+        console.print(
+            f"{self.out}: {self.views} views of {self.rows} x {self.cols}, {self.photons:g} photons, seed {self.seed}",
+            highlight=False,
+            markup=False,
+        )
+        return facts
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Simulate a low-dose scan, denoise it, compare with the truth, write the report."""
+
+    out: Path = Path("out/demo")
+    """Output folder."""
+    budget: str = "75s"
+    """Time for training and inference."""
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Run the whole story."""
+        from rich.table import Table
+
+        scan, run = self.out / "foam.h5", self.out / "run"
+        console.rule("1. a scan with 100 photons a pixel")
+        Simulate(scan, overwrite=True).run(console)
+        console.rule("2. noise out, no clean data")
+        figures = Denoise(scan, out=run, method="noise2inverse", budget=self.budget, overwrite=True).run(console)
+        console.rule("3. now look at the truth")
+        noisy = Reconstruct(scan, out=self.out / "noisy.zarr", overwrite=True).run(console)["volume"]
+        table = Table("", "PSNR", "SSIM", title="Against the reconstruction of the noise-free projections")
+        found: dict[str, Any] = {}
+        for name, volume in (("before (FBP)", Path(noisy)), ("after (quietray)", run / "volume.zarr")):
+            found[name] = _compare(volume, scan)
+            table.add_row(name, f"{found[name]['psnr_db']:.2f} dB", f"{found[name]['ssim']:.3f}")
+        gain = found["after (quietray)"]["psnr_db"] - found["before (FBP)"]["psnr_db"]
+        table.add_section()
+        table.add_row("gain", f"{gain:+.2f} dB", "")
+        table.add_row("gain, estimated without truth", f"{figures['estimate']['psnr_gain_db']:+.2f} dB", "")
+        console.print(table)
+        console.print(f"report: {run / 'report.html'}", highlight=False, markup=False)
+        return {"comparison": found, "gain_db": gain, "estimated_gain_db": figures["estimate"]["psnr_gain_db"]}
+
+
+def _compare(volume: Path, scan: Path) -> dict[str, Any]:
+    from quietray.inspect import evaluate
+
+    return evaluate(volume, scan)
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in figures.items()}

@@ -1,0 +1,163 @@
+"""Flags that commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from quietray.errors import SettingsError
+
+if TYPE_CHECKING:
+    from quietray.runs.settings import Settings
+    from quietray.scan import Scan
+
+__all__ = ["Choice", "Count", "File", "Flag", "MethodFlags", "Number", "Paths", "RunFlags", "ScanFlags", "Text"]
+
+# Options without a default of their own tell it in their text: most take it from --config or from the settings.
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Choice = tyro.conf.arg(help_behavior_hint="")
+Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")]
+Paths = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES", help_behavior_hint="")]
+Count = Annotated[int | None, tyro.conf.arg(metavar="COUNT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True)
+class ScanFlags:
+    """How to read the scan; what is given here overrules the file."""
+
+    scan: tyro.conf.Positional[Path]
+    """HDF5 (DXchange, NXtomo, or any layout with the flags below), TIFF stack or folder, or Zarr."""
+    data: Text = None
+    """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
+    flats: Text = None
+    """Dataset path, or TIFF file, folder or pattern of the open-beam frames."""
+    darks: Text = None
+    """Dataset path, or TIFF file, folder or pattern of the beam-off frames."""
+    angles: Text = None
+    """Dataset path, text, csv or npy file, or start:stop for evenly spaced views; degrees."""
+    image_key: Text = None
+    """Dataset path of the kind of each frame (0 projection, 1 flat, 2 dark)."""
+    angle_unit: Annotated[Literal["deg", "rad"] | None, Choice] = None
+    """Unit of the angles, where the file is wrong or silent."""
+    pixel_size: Number = None
+    """Edge of a pixel at the object, in mm."""
+    rotation_axis: Number = None
+    """Column of the rotation axis; found automatically when not given."""
+
+    def read(self) -> Scan:
+        """Open the scan."""
+        from quietray.io import read
+
+        names = [entry.name for entry in dataclasses.fields(ScanFlags) if entry.name != "scan"]
+        return read(self.scan, **{name: getattr(self, name) for name in names})
+
+    def also(self, others: tuple[Path, ...]) -> list[Scan]:
+        """Open further scans in the same way."""
+        return [dataclasses.replace(self, scan=path).read() for path in others]
+
+
+@dataclass(frozen=True)
+class MethodFlags:
+    """What a method is told; None means the value in --config, or the default in brackets."""
+
+    method: Text = None
+    """auto; noise2inverse, or a filter (gaussian, median, bilateral, nlm, wavelet, tv), in the volume; noise2self,
+    noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2noise on repeated scans or
+    frames (default: auto)."""
+    network: Text = None
+    """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
+    whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None
+    """Whether the detector's point response is undone before radiographs are denoised (default: auto, where the noise
+    is not white)."""
+    budget: Text = None
+    """Time for training and inference, such as 90s, 10m, 1.5h (default: 4m)."""
+    steps: Count = None
+    """Optimisation steps instead of a time budget; makes a run repeatable to the last bit."""
+    parts: Count = None
+    """Angular subsets (default: 4, or 2 where a subset would have few views for the width of the detector)."""
+    slices: Count = None
+    """Adjacent slices that the network sees, odd; 1 is 2-D (default: 7)."""
+    seed: Count = None
+    """Seed of everything random (default: 0)."""
+
+    def places(self) -> dict[str, Any]:
+        """Return the flags by the settings that they stand for."""
+        return {
+            "method.name": self.method,
+            "network.name": self.network,
+            "whiten": self.whiten,
+            "budget": self.budget,
+            "training.steps": self.steps,
+            "method.parts": self.parts,
+            "method.slices": self.slices,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """What both halves of reconstructing share; None means the value in --config, or the default in brackets."""
+
+    config: File = None
+    """Settings in TOML, such as the run.toml of an earlier run."""
+    rows: Text = None
+    """Detector rows, start:stop (default: all)."""
+    region: Text = None
+    """Part of the slices, y0:y1,x0:x1 in pixels (default: all)."""
+    filter: Annotated[Literal["ram-lak", "shepp-logan", "hann"] | None, Choice] = None
+    """Filter of the backprojection (default: ram-lak)."""
+    air: Text = None
+    """Columns that see the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
+    rings: Annotated[Literal["auto", "none", "sorting", "large", "all"] | None, Choice] = None
+    """Ring removal (default: auto: only where stripes stand out of the noise)."""
+    zingers: Number = None
+    """Threshold of the zinger filter in noise sds; 0 switches it off (default: 6)."""
+    max_memory: Text = None
+    """What the process may use, such as 8G (default: 60 % of the free memory)."""
+    format: Annotated[Literal["zarr", "h5", "tiff"] | None, Choice] = None
+    """Format of the volume (default: zarr)."""
+    overwrite: Flag = False
+    """Replace what is there."""
+    json: Flag = False
+    """Print the figures as JSON on standard output."""
+
+    def settings(self, **more: Any) -> Settings:
+        """Return the settings of --config with the flags put over them."""
+        from quietray.settings import from_dict, read_toml
+        from quietray.workflows import Settings
+
+        table = read_toml(self.config) if self.config else {}
+        places = {
+            "rows": self.rows,
+            "region": self.region,
+            "max_memory": self.max_memory,
+            "format": self.format,
+            "reconstruction.filter": self.filter,
+            "correction.air": self.air,
+            "correction.rings": self.rings,
+            "correction.zingers": self.zingers,
+            **more,
+        }
+        for place, value in places.items():
+            if value is not None:
+                *groups, name = place.split(".")
+                inner = table
+                for group in groups:
+                    if isinstance(inner.get(group), str):  # a name stands for a table
+                        inner[group] = {"name": inner[group]}
+                    inner = inner.setdefault(group, {})
+                    if not isinstance(inner, dict):
+                        raise SettingsError(
+                            f"'{group}' must be a table, got {inner!r}; write [{group}] in {self.config}"
+                        )
+                inner[name] = value
+        method = table.get("method")
+        if isinstance(method, dict) and "name" not in method and method.keys() & {"parts", "slices"}:
+            method["name"] = "noise2inverse"  # whose settings they are
+        return from_dict(Settings, table)

@@ -1,0 +1,66 @@
+"""Diagnose and decorrelate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quietray.commands.flags import Flag, ScanFlags
+from quietray.errors import ResourceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Decorrelate", "Diagnose"]
+
+
+@dataclass(frozen=True)
+class Diagnose(ScanFlags):
+    """Measure the noise of a scan: gain, correlation, point response, and which methods it allows."""
+
+    static: Path | None = None
+    """Repeated frames of one static scene, in any format that a scan can have; else flats, air or views are used."""
+    out: Path | None = None
+    """Folder for the picture and the figures (default: only shown)."""
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Diagnose."""
+        from quietray.console import show_diagnosis
+        from quietray.inspect import diagnosed
+
+        with console.status("measuring the noise"):
+            found = diagnosed(self.read(), self.static, self.out)
+        show_diagnosis(console, found)
+        if self.out is not None:
+            console.print(f"picture and figures: {self.out}", highlight=False)
+        return found.record()
+
+
+@dataclass(frozen=True)
+class Decorrelate(ScanFlags):
+    """Estimate the detector's point response, whiten radiographs, flats and darks, write them as a scan."""
+
+    out: Path = Path("white.h5")
+    """The new scan, DXchange HDF5; the point response is kept in it."""
+    static: Path | None = None
+    """Repeated frames of one static scene to estimate the response from; else flats, air or views are used."""
+    reblur: Flag = False
+    """Go the other way: apply the point response that is kept in a whitened scan."""
+    overwrite: Flag = False
+    """Replace a file of that name."""
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Whiten."""
+        from quietray.inspect import write_white
+
+        if self.out.exists() and not self.overwrite:
+            raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
+        with console.status("whitening"):
+            facts = write_white(self.read(), self.static, self.out, back=self.reblur, overwrite=self.overwrite)
+        console.print(f"{self.out}: {facts['note']}", highlight=False)
+        return facts

@@ -1,0 +1,206 @@
+"""Denoise, compare, train, apply, reconstruct."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from quietray.commands.flags import Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
+from quietray.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from quietray.inference.result import Result
+    from quietray.runs.settings import Settings
+
+__all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
+
+_VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
+
+
+@dataclass(frozen=True)
+class Denoise(MethodFlags, RunFlags, ScanFlags):
+    """Denoise a scan without clean data: volume, model, figures and report into one folder."""
+
+    out: Path = Path("out")
+    """Output folder."""
+    reblur: Flag = False
+    """Give denoised radiographs the detector's own resolution again."""
+    repeats: Paths = ()
+    """Further scans of the same object, for noise2noise."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
+    """Folder of a trained model to start from, instead of random weights."""
+    trust: Number = None
+    """Share of the budget for two more networks whose disagreement makes a map of the error (default: 0, no map)."""
+    resume: Flag = False
+    """Go on with an unfinished run in the output folder."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Denoise."""
+        from quietray.console import TerminalWatch
+        from quietray.inspect import read_frames
+        from quietray.workflows import denoise
+
+        frames = self.method == "noise2noise" and not self.repeats
+        settings = self.settings(
+            **self.places(),
+            rotation_axis=self.rotation_axis,
+            reblur=self.reblur or None,
+            start=None if self.from_ is None else str(self.from_),
+            trust=self.trust,
+        )
+        result = denoise(
+            read_frames(self.scan) if frames else self.read(),
+            self.out,
+            settings,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            repeats=self.also(self.repeats),
+            watch=TerminalWatch(console),
+        )
+        return _told(console, result, self.out, settings)
+
+
+@dataclass(frozen=True)
+class Compare(MethodFlags, RunFlags, ScanFlags):
+    """Rank every method and filter on a scan by views that none of them saw, without ground truth."""
+
+    out: Path = Path("comparison")
+    """Output folder."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Compare."""
+        from quietray.console import TerminalWatch, show_comparison
+        from quietray.workflows import compare
+
+        if self.method not in (None, "auto"):
+            raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
+        settings = self.settings(**self.places(), rotation_axis=self.rotation_axis)
+        found = compare(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        show_comparison(console, found.record())
+        console.print(f"report: {self.out / 'report.html'}", highlight=False, markup=False)
+        return {**found.record(), "out": str(self.out)}
+
+
+@dataclass(frozen=True)
+class Train(MethodFlags, RunFlags, ScanFlags):
+    """Train one model on one or more scans, to be applied to others like them."""
+
+    out: Path = Path("model")
+    """Folder of the model."""
+    more: Paths = ()
+    """Further scans to train on."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
+    """Folder of a trained model to start from, instead of random weights."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Train."""
+        from quietray.console import TerminalWatch
+        from quietray.workflows import train
+
+        settings = self.settings(
+            **self.places(),
+            rotation_axis=self.rotation_axis,
+            start=None if self.from_ is None else str(self.from_),
+        )
+        scans = [self.read(), *self.also(self.more)]
+        denoiser = train(scans, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        console.print(
+            f"model: {self.out}, {denoiser.facts['steps']} steps on {len(scans)} scans", highlight=False, markup=False
+        )
+        return {"model": str(self.out), **denoiser.facts}
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is applied."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of the model."""
+
+
+@dataclass(frozen=True)
+class Apply(RunFlags, ScanFlags, _Model):
+    """Denoise a scan with a trained model; warns where the scan is unlike those that the model was trained on."""
+
+    out: Path = Path("out")
+    """Output folder."""
+    strict: Flag = False
+    """Refuse such a scan instead of warning."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Apply."""
+        from quietray.console import TerminalWatch
+        from quietray.workflows import apply
+
+        settings = self.settings(rotation_axis=self.rotation_axis)
+        result = apply(
+            self.model,
+            self.read(),
+            self.out,
+            settings,
+            strict=self.strict,
+            overwrite=self.overwrite,
+            watch=TerminalWatch(console),
+        )
+        return _told(console, result, self.out, settings)
+
+
+def _told(console: Console, result: Result, out: Path, settings: Settings) -> dict[str, Any]:
+    """Show the figures of a run; return them for --json."""
+    from rich.markup import escape
+
+    from quietray.console import show_comparison, show_table
+    from quietray.report import gain_text
+
+    estimate, training = result.metrics["estimate"], result.metrics["training"]
+    if "comparison" in result.metrics:
+        show_comparison(console, result.metrics["comparison"])
+    show_table(
+        console,
+        "Result",
+        {
+            "method": result.metrics["method"]["name"],
+            "estimated PSNR": f"{_db(estimate['psnr_noisy_db'])} noisy, {_db(estimate['psnr_db'])} denoised",
+            "estimated gain": gain_text(estimate),
+            "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
+            "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",
+            "volume": str(out / _VOLUMES[settings.format]),
+            "report": str(out / "report.html"),
+        },
+    )
+    for warning in result.warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
+    return {**result.metrics, "warnings": list(result.warnings), "out": str(out)}
+
+
+@dataclass(frozen=True)
+class Reconstruct(RunFlags, ScanFlags):
+    """Reconstruct a scan as it is, without denoising."""
+
+    out: Path = Path("volume.zarr")
+    """The new volume."""
+    algorithm: Literal["fbp"] = "fbp"
+    """Reconstruction algorithm."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Reconstruct."""
+        from quietray.console import TerminalWatch
+        from quietray.workflows import reconstruct
+
+        endings = {".zarr": "zarr", ".h5": "h5", ".hdf5": "h5"}
+        chosen = self.format or endings.get(self.out.suffix, "tiff" if self.out.suffix == "" else None)
+        if chosen is None:
+            raise SettingsError(f"--out must end in .zarr or .h5, or be a folder for TIFF, got {self.out}")
+        settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
+        place = reconstruct(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        console.print(f"volume: {place}", highlight=False, markup=False)
+        return {"volume": str(place)}
+
+
+def _db(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.1f} dB"

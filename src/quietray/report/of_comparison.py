@@ -1,0 +1,78 @@
+"""From a comparison of methods to its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quietray.inference.result import versions
+from quietray.report.comparison import board_of
+from quietray.report.data import Cut, ReportData
+from quietray.report.page import write_report
+from quietray.runs.compare import Comparison
+from quietray.scan import Scan
+
+__all__ = ["write_comparison"]
+
+
+def write_comparison(path: Path, comparison: Comparison, scan: Scan, settings_toml: str) -> Path:
+    """Write one self-contained HTML file about a comparison; an older one is replaced in one step.
+
+    Parameters
+    ----------
+    path
+        Where the file goes; its folder must exist.
+    comparison
+        What to show.
+    scan
+        That the methods were compared on.
+    settings_toml
+        Text of the settings to go on with.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    ResourceError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> comparison = quietray.compare(scan, "out/compared")  # doctest: +SKIP
+    >>> write_comparison(Path("page.html"), comparison, scan, write_toml(comparison.picked))  # doctest: +SKIP
+    """
+    return write_report(path, _report_of(comparison, scan, settings_toml))
+
+
+def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> ReportData:
+    """Return the page's contents; the reconstruction as it is and the best method are its before and after."""
+    record = comparison.record()
+    rows = {row.method: row for row in board_of(record).rows}
+    marked = [row for row in rows.values() if row.marks]
+    pictures = {standing.name: standing.picture for standing in comparison.standings}
+    best = comparison.standings[0].name
+    raw, size = pictures.get("fbp"), scan.geometry.pixel_size
+    unfiltered = "No method is clearly better than the reconstruction without any filter."
+    return ReportData(
+        title=Path(str(scan.source)).name or "scan",
+        unit="1/mm" if size else "1/pixel",
+        voxel_size=size,
+        kind="comparison of methods",
+        cuts=() if raw is None or best == "fbp" else (Cut(f"middle slice, fbp and {best}", raw, pictures[best]),),
+        metrics={"comparison": record},
+        pictures=pictures,
+        headline=(
+            *((f"Estimated PSNR of {row.method}, {' and '.join(row.marks)}", row.psnr) for row in marked),
+            *(
+                ()
+                if raw is None or rows["fbp"] in marked
+                else (("Estimated PSNR of fbp, no filter", rows["fbp"].psnr),)
+            ),
+            ("Methods compared", str(len(rows))),
+        ),
+        warnings=(unfiltered,) if comparison.recommended == "fbp" else (),
+        settings_toml=settings_toml,
+        provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": versions()},
+    )

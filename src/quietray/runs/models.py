@@ -1,0 +1,131 @@
+"""The two halves of a run: one model from many scans, and a model applied to another scan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quietray.errors import SettingsError
+from quietray.filters import Filter
+from quietray.inference.denoiser import Denoiser
+from quietray.inference.output import Output, Watch
+from quietray.inference.result import Result
+from quietray.runs.common import facts_of, noise_level
+from quietray.runs.radiographs import applied_to_radiographs, learned_from, measured
+from quietray.runs.settings import Auto, Settings, of_radiographs
+from quietray.runs.volume import applied, learned, reconstructed, volume_split
+from quietray.scan import Scan
+from quietray.splits import Noise2Inverse
+from quietray.splits.base import Split
+from quietray.training.batches import TrainingSet
+from quietray.training.loop import Fitted, Progress
+
+__all__ = ["apply_model", "train_model", "unlike"]
+
+_NOISE, _CORRELATION, _VOXEL = 1.5, 0.15, 1.25  # how far from what a model was trained on it may be used
+
+
+def train_model(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tuple[Denoiser, Fitted]:
+    """Train one network on several scans, each in a scale of its own.
+
+    Raises
+    ------
+    SettingsError
+        The method is a filter, which has nothing to train, or the scans need different numbers of subsets.
+    """
+    method = Noise2Inverse() if isinstance(settings.method, Auto) else settings.method
+    if isinstance(method, Filter):
+        raise SettingsError(f"the method to train must be a network's, got the filter {method}; use noise2inverse")
+    settings, output = dataclasses.replace(settings, method=method), Output(None, settings, {}, settings.format)
+    if of_radiographs(method):
+        starts = [measured(scan, method, settings, output, watch) for scan in scans]
+        _must_agree([start.split for start in starts])
+        data = TrainingSet(tuple(start.data for start in starts))
+        denoiser, fitted = learned_from(starts[0], data, settings, output, watch)
+        facts = [facts_of(start.prepared, start.data, start.split) for start in starts]
+    else:
+        splits = [volume_split([scan], settings) for scan in scans]
+        _must_agree(splits)
+        volumes = [reconstructed([scan], splits[0], settings, output, watch) for scan in scans]
+        data = TrainingSet(tuple(start.data for start in volumes))
+        denoiser, fitted = learned(volumes[0], data, settings, output, watch)
+        facts = [facts_of(start.prepared, start.data, start.split) for start in volumes]
+    return dataclasses.replace(denoiser, facts={**denoiser.facts, "trained_on": facts}), fitted
+
+
+def apply_model(
+    denoiser: Denoiser, scan: Scan, settings: Settings, output: Output, watch: Watch, strict: bool
+) -> Result:
+    """Apply a trained model to a scan, after measuring whether it is one that the model knows.
+
+    Raises
+    ------
+    SettingsError
+        With `strict`: the scan is unlike those that the model was trained on.
+    """
+    split = denoiser.split
+    if of_radiographs(split):
+        start = measured(scan, split, settings, output, watch)
+        data, prepared = start.data, start.prepared
+    else:
+        volume = reconstructed([scan], split, settings, output, watch)
+        denoiser = dataclasses.replace(denoiser, scale=volume.scale)
+        data, prepared = volume.data, volume.prepared
+    differences = unlike(denoiser.facts, facts_of(prepared, data, split))
+    if differences and strict:
+        raise SettingsError(
+            f"the scan must be like those that the model was trained on, got {'; '.join(differences)}; "
+            "train on a scan like it, fine-tune with --from, or leave --strict out"
+        )
+    judged = Progress(0, 0, 0.0, 0.0, 0.0, noise_level(data, split) ** 2)
+    fitted = Fitted(denoiser.network, (), judged, "a trained model was applied", 0.0)
+    if of_radiographs(split):
+        result = applied_to_radiographs(start, denoiser, fitted, settings, output, watch)
+    else:
+        result = applied(volume, denoiser, fitted, output, watch)
+    told = tuple(f"The model was trained on other scans: {difference}." for difference in differences)
+    return dataclasses.replace(result, warnings=(*told, *result.warnings))
+
+
+def unlike(model: Mapping[str, Any], scan: Mapping[str, Any]) -> list[str]:
+    """Return in what a scan is outside the range of those that a model was trained on.
+
+    Parameters
+    ----------
+    model
+        Facts of the model.
+    scan
+        Facts of the scan, measured the same way.
+
+    Examples
+    --------
+    >>> known = {"noise_level": 0.2, "correlation": 0.0, "voxel_size_mm": None}
+    >>> unlike(known, {**known, "noise_level": 0.5})
+    ['its noise is 0.5 of the contrast, not 0.2 to 0.2']
+    """
+    scans = model.get("trained_on", [model])
+    found = []
+    for name, what, factor in (
+        ("noise_level", "noise is {:.2g} of the contrast", _NOISE),
+        ("voxel_size_mm", "voxels are {:.3g} mm", _VOXEL),
+    ):
+        known = [one[name] for one in scans if one.get(name)]
+        value = scan.get(name)
+        if known and value and not min(known) / factor <= value <= max(known) * factor:
+            found.append(f"its {what.format(value)}, not {min(known):.2g} to {max(known):.2g}")
+    known = [one["correlation"] for one in scans if one.get("correlation") is not None]
+    value = scan.get("correlation")
+    if known and value is not None and not min(known) - _CORRELATION <= value <= max(known) + _CORRELATION:
+        found.append(
+            f"the noise of its neighbouring voxels correlates by {value:.2f}, not {min(known):.2f} to {max(known):.2f}"
+        )
+    return found
+
+
+def _must_agree(splits: Sequence[Split]) -> None:
+    if any(split != splits[0] for split in splits):
+        raise SettingsError(
+            f"the scans of one model must allow the same split, got {', '.join(map(str, splits))}; give --parts 2, or "
+            "train on scans with as many views for their width"
+        )

@@ -1,0 +1,212 @@
+"""Reconstruct first, denoise the volume: Noise2Inverse, repeated scans, and the classical filters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quietray.detector.correct import RowCounts
+from quietray.errors import GeometryError, SettingsError
+from quietray.filters import Filter
+from quietray.inference.denoiser import Denoiser, Scale
+from quietray.inference.evidence import Evidence
+from quietray.inference.learn import learn, tuned
+from quietray.inference.output import Output, Watch
+from quietray.inference.prepare import Prepared, chosen_rows, reconstruct_windows
+from quietray.inference.result import Result, figures, gather, histogram_edges
+from quietray.inference.slabs import PartReconstruction, RepeatedReconstruction, SlabRecord
+from quietray.inference.trust import Trust, shares, steps_of_each, trusted
+from quietray.runs.common import circumstances, facts_of, prepared_for, recipe_of, result_of
+from quietray.runs.settings import Auto, Settings, of_radiographs
+from quietray.scan import Scan
+from quietray.settings import called, parse_seconds
+from quietray.splits import Noise2Inverse, Noise2Noise
+from quietray.splits.base import Split
+from quietray.training.batches import TrainingVolume
+from quietray.training.loop import Fitted, TrainingData
+from quietray.types import Parts
+
+__all__ = ["Reconstructed", "applied", "denoise_volume", "learned", "reconstructed", "volume_split"]
+
+_FEWEST_VIEWS = 0.2  # in a subset, per detector column
+_DEPTH = 16  # slices of a sample for networks of three dimensions
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructed:
+    """What denoising in the volume starts from.
+
+    Parameters
+    ----------
+    prepared
+        The scan; of repeated ones the first.
+    source
+        Reconstructs the parts of any band of rows.
+    parts
+        Reconstructions ``(part, z, y, x)`` of the training windows, in the network's scale.
+    changed
+        What correcting changed in them.
+    scale
+        The network's.
+    data
+        `parts`, with slices held out.
+    split
+        The method.
+    """
+
+    prepared: Prepared
+    source: PartReconstruction | RepeatedReconstruction
+    parts: Parts
+    changed: RowCounts
+    scale: Scale
+    data: TrainingVolume
+    split: Split
+
+
+def denoise_volume(scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch) -> Result:
+    """Reconstruct first: Noise2Inverse on one scan, Noise2Noise on repeated ones, a filter on either."""
+    start = reconstructed(scans, volume_split(scans, settings), settings, output, watch)
+    main = dataclasses.replace(settings, budget=f"{parse_seconds(settings.budget) * (1 - settings.trust)}s")
+    denoiser, fitted = learned(start, start.data, main, output, watch)
+    trust = None
+    if settings.trust and denoiser.trained:
+        training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
+        recipe = dataclasses.replace(recipe_of(settings), training=training)
+        trust = trusted(start.data, denoiser, recipe, start.prepared.grid.shape, output, watch)
+    return applied(start, denoiser, fitted, output, watch, trust)
+
+
+def volume_split(scans: Sequence[Scan], settings: Settings) -> Split:
+    """Return the split, with no more slices than there are rows, and fewer subsets where they would be too sparse.
+
+    Streaks of sparse subsets add up to nothing, so that the input's are the negative of the target's.  The network
+    learns to turn them round, and the noise of that band with them: on 375 views of 835 columns, air came out with the
+    noise of 10 pixels' period inverted (correlation -0.6) until there were two subsets.
+
+    Raises
+    ------
+    GeometryError
+        There are too few views.
+    SettingsError
+        Repeated scans are missing, or given to a method for one scan.
+    """
+    scan, method = scans[0], settings.method
+    assert not isinstance(method, Auto) and not of_radiographs(method)
+    n_rows = len(chosen_rows(settings.rows, scan.n_rows))
+    if isinstance(method, Noise2Noise) or (isinstance(method, Filter) and len(scans) > 1):
+        if len(scans) < 2:
+            raise SettingsError(
+                "noise2noise must have two or more measurements of one object, got one scan; give the others with "
+                "--repeats, or use noise2inverse"
+            )
+        slices = method.slices if isinstance(method, Noise2Noise) else 1
+        return Noise2Noise(len(scans), min(slices, n_rows - (n_rows + 1) % 2))
+    if len(scans) > 1:
+        raise SettingsError(f"{called(type(method))} must have one scan, got {len(scans)}; use noise2noise")
+    split = method if isinstance(method, Noise2Inverse) else Noise2Inverse(slices=1)
+    if split.parts == 4 and scan.n_views < 4 * _FEWEST_VIEWS * scan.n_cols:
+        split = dataclasses.replace(split, parts=2)
+    if scan.n_views < 2 * split.parts:
+        raise GeometryError(
+            f"Noise2Inverse with {split.parts} parts must have at least {2 * split.parts} views, got {scan.n_views}; "
+            "use fewer parts"
+        )
+    if isinstance(method, Noise2Inverse) and settings.network.dimensions == 3:
+        return dataclasses.replace(split, volume=True, slices=min(_DEPTH, n_rows))
+    return dataclasses.replace(split, slices=min(split.slices, n_rows - (n_rows + 1) % 2))
+
+
+def reconstructed(
+    scans: Sequence[Scan], split: Split, settings: Settings, output: Output, watch: Watch
+) -> Reconstructed:
+    """Calibrate, find the axis, reconstruct the parts to train on, scale them, hold slices out."""
+    each = [prepared_for(scan, settings, split.n_parts, split.window.slices, output, watch) for scan in scans]
+    prepared = each[0]
+    source: PartReconstruction | RepeatedReconstruction = prepared.source(settings.reconstruction, split.n_parts)
+    if len(each) > 1:
+        source = RepeatedReconstruction(tuple(one.source(settings.reconstruction) for one in each))
+    parts, changed = reconstruct_windows(prepared, source, watch)
+    scale = Scale.of(parts.mean(axis=0), prepared.weight)
+    targets = None
+    if not prepared.plan.in_one_piece:  # rows were left out: only slices with their true neighbours are targets
+        reach, begin = split.window.slices // 2, 0
+        inner: list[int] = []
+        for start, stop in prepared.plan.windows:
+            inner += range(begin + reach, begin + stop - start - reach)
+            begin += stop - start
+        targets = tuple(inner)
+    parts = scale.apply(parts)
+    data = TrainingVolume.with_held_out(parts, split, prepared.weight, targets)
+    return Reconstructed(prepared, source, parts, changed, scale, data, split)
+
+
+def learned(
+    start: Reconstructed, data: TrainingData, settings: Settings, output: Output, watch: Watch
+) -> tuple[Denoiser, Fitted]:
+    """Train the network on `data`, or tune the filter on what `start` holds."""
+    prepared, facts = start.prepared, facts_of(start.prepared, start.data, start.split)
+    if isinstance(settings.method, Filter):
+        return tuned(start.data, start.scale, start.split, settings.method, prepared.plan.tile, facts, watch)
+    return learn(
+        data,
+        start.scale,
+        start.split,
+        recipe_of(settings),
+        prepared.grid.shape,
+        prepared.plan.tile,
+        facts,
+        output,
+        watch,
+    )
+
+
+def applied(
+    start: Reconstructed, denoiser: Denoiser, fitted: Fitted, output: Output, watch: Watch, trust: Trust | None = None
+) -> Result:
+    """Judge the denoiser on what was held out, and denoise the volume slab by slab, with its map of trust if any."""
+    prepared, plan = start.prepared, start.prepared.plan
+    evidence = Evidence.measure(denoiser, start.data)
+    whole = start.scale.undo(start.parts) if plan.in_one_piece else None
+    changed = start.changed
+    facts = {"source": prepared.scan.source, "method": called(type(denoiser.split))}
+    output.open_volume(prepared.grid, facts, trust is not None)
+    edges = histogram_edges(start.scale)
+    with watch.stage("denoising", len(prepared.rows)) as advance:
+        for first, last in plan.slabs:
+            if not output.done(first - prepared.rows.start, last - prepared.rows.start):
+                _denoise_slab(start, first, last, denoiser, trust, edges, whole, changed, output, advance)
+    gathered = gather(output.records(prepared.slabs), edges)
+    metrics = figures(evidence, gathered, fitted) | circumstances(prepared, denoiser)
+    found = output.finish_trust()
+    if trust is not None:
+        metrics["trust"] = {**shares(found, prepared.weight), **trust.figures()}
+    return dataclasses.replace(result_of(output, denoiser, metrics, prepared.notes, gathered, fitted), trust=found)
+
+
+def _denoise_slab(
+    start: Reconstructed,
+    first: int,
+    last: int,
+    denoiser: Denoiser,
+    trust: Trust | None,
+    edges: np.ndarray,
+    parts: Parts | None,
+    changed: RowCounts,
+    output: Output,
+    advance: Callable[..., None],
+) -> None:
+    """Denoise detector rows ``first:last``, from `parts` if they hold the whole volume, else from the file."""
+    rows, weight = start.prepared.rows, start.prepared.weight  # outside the field of view nothing was learned: zero
+    low, high = max(rows.start, first - denoiser.reach), min(rows.stop, last + denoiser.reach)
+    if parts is None:
+        parts, changed = start.source(slice(low, high))
+    clean = denoiser.slab(parts, first - low, last - low, advance)
+    sd = None if trust is None else trust.sd(parts, clean, first - low) * weight
+    clean *= weight
+    noisy = parts[:, first - low : last - low].mean(axis=0)
+    z0 = first - rows.start
+    output.write(clean, SlabRecord.of(z0, len(rows) // 2, noisy, clean, weight, edges, changed), sd)

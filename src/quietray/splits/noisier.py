@@ -1,0 +1,150 @@
+"""Noisier2Noise: add more noise of the same kind, and train the network to take some of it away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from quietray.errors import SettingsError
+from quietray.metrics.noreference import Judgement, neighbour_correlation
+from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.splits.filling import completed, donut, filled
+from quietray.types import Channels, Samples
+
+__all__ = ["Noisier2Noise", "seed_of"]
+
+
+@dataclass(frozen=True)
+class Noisier2Noise(Split):
+    """Noisier2Noise: noise of known variance is added to one measurement, and the network must undo it.
+
+    To the image ``y = x + n`` is added ``n'``, of `strength` times the standard deviation of ``n``.  A network ``f``
+    that maps ``z = y + n'`` to ``y`` finds the mean of ``y`` given ``z``, and ``((1 + strength^2) f(z) - z) /
+    strength^2`` is then the mean of ``x`` given ``z``.  That is what :meth:`infer` returns, averaged over draws of
+    ``n'``.
+
+    The noise must be white, of mean zero, close to Gaussian, and of the variance ``poisson * exp(image) + gaussian``,
+    which for line integrals is that of counted photons.  Where the variance is wrong, noise stays or is over-removed.
+
+    Parameters
+    ----------
+    poisson
+        Variance of the counting noise where the line integral is 0: one over the photons of the open beam.
+    gaussian
+        Variance that is the same everywhere.
+    strength
+        Standard deviation of the added noise, in those of the measured.
+    passes
+        Draws of added noise to average over at inference.
+
+    Notes
+    -----
+    Moran, Schmidt, Zhong & Coady (2020), arXiv:1910.11908.  The target is the recorrupted image of Pang et al. (2021),
+    doi:10.1109/CVPR46437.2021.00208: ``w = y - n' / strength^2`` has noise independent of that of ``z``, if both are
+    Gaussian.  It meets the output *after* the correction above, which is Moran's loss times a constant.
+
+    Examples
+    --------
+    >>> pair = Noisier2Noise(gaussian=0.04).draw(torch.zeros(1, 1, 1, 64, 64), torch.Generator().manual_seed(0))
+    >>> bool(torch.allclose(pair.input, -pair.target)), round(float(pair.input.std()), 1)
+    (True, 0.2)
+    """
+
+    poisson: float = 0.0
+    gaussian: float = 0.0
+    strength: float = 1.0
+    passes: int = 4
+
+    def __post_init__(self) -> None:
+        if not (self.poisson >= 0 and self.gaussian >= 0 and self.poisson + self.gaussian > 0):
+            raise SettingsError(
+                "the variance of the noise must be known and positive, got "
+                f"poisson={self.poisson} and gaussian={self.gaussian}; measure it with quietray diagnose"
+            )
+        if not self.strength > 0:
+            raise SettingsError(f"strength must be positive, got {self.strength}")
+        if self.passes < 1:
+            raise SettingsError(f"passes must be at least 1, got {self.passes}")
+
+    @property
+    def n_parts(self) -> int:
+        """One measurement is enough."""
+        return 1
+
+    @property
+    def n_slices(self) -> int:
+        """Images are seen one at a time."""
+        return 1
+
+    def variance(self, image: Tensor) -> Tensor:
+        """Return the variance of the noise, from the brightness around each pixel, so that its own noise has no say."""
+        around = filled(image, donut())
+        return self.poisson * around.exp() + self.gaussian
+
+    def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
+        """Draw the noise to add."""
+        image = samples[:, 0]
+        given, wanted = self._recorrupted(image, generator)
+        return Pair(given, wanted, torch.isfinite(image).to(image), partial(self._corrected, given))
+
+    def infer(self, network: Network, samples: Samples) -> Channels:
+        """Return the mean of the corrected outputs over the passes; the same image always gets the same noise."""
+        outputs = [self._corrected(given, network(given).float()) for given, _ in self._passes(samples[:, 0])]
+        return torch.stack(outputs).mean(dim=0)
+
+    def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
+        """Estimate the error of what :meth:`infer` returns against the recorrupted images.
+
+        ``w`` is independent of ``z``, so that ``E (g(z) - w)^2 = MSE(g) + var(w)``, with ``g`` the corrected output and
+        ``var(w) = (1 + 1 / strength^2) var(n)``; the mean over the passes is better by their spread.  Unbiased where
+        the noise is Gaussian and its variance as stated.
+        """
+        image = samples[:, 0]
+        views = list(self._passes(image))
+        outputs = torch.stack([self._corrected(given, network(given).float()) for given, _ in views])
+        targets = torch.stack([wanted for _, wanted in views])
+        result = outputs.mean(dim=0)
+        noise = self.variance(image)
+        against = (outputs - targets).double().square().mean(dim=0)
+        spread = (outputs - result).double().square().mean(dim=0)
+        error = against - (1 + 1 / self.strength**2) * noise - spread
+        correlation = neighbour_correlation(result - image, torch.ones_like(image[:, 0]))
+        return averaged(error, noise, weight * torch.isfinite(image), correlation)
+
+    def _passes(self, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(seed_of(image))
+        for _ in range(self.passes):
+            yield self._recorrupted(image, generator)
+
+    def _recorrupted(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the noisier image, and the one whose noise is independent of it; filled where nothing was measured."""
+        white = torch.randn(image.shape, generator=generator).to(image)
+        added = white * (self.strength * self.variance(image).sqrt())
+        # filled from what is noisier already: the noise of a filling is no target's
+        return completed(image + added), torch.nan_to_num(image - added / self.strength**2)
+
+    def _corrected(self, given: Tensor, output: Tensor) -> Tensor:
+        """Return the mean of the clean image, from that of the noisy one."""
+        square = self.strength**2
+        return ((1 + square) * output - given.to(output.device)) / square
+
+
+def seed_of(image: Tensor) -> int:
+    """Return a seed that hangs on every pixel: chance must not repeat from view to view, where it would make rings.
+
+    Parameters
+    ----------
+    image
+        Of any shape.
+
+    Examples
+    --------
+    >>> seed_of(torch.ones(2, 3)) == seed_of(torch.ones(2, 3)), seed_of(torch.ones(2)) == seed_of(torch.zeros(2))
+    (True, False)
+    """
+    bits = image.detach().cpu().float().nan_to_num().contiguous().view(torch.int32)
+    return int(bits.sum(dtype=torch.int64)) % 2**63

@@ -1,0 +1,159 @@
+"""Repeated measurements of one object: train one noisy realisation against another, or against a clean image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quietray.errors import SettingsError
+from quietray.metrics.noreference import Judgement, judge_left_out
+from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.types import Channels, Samples
+
+__all__ = ["Noise2Clean", "Noise2Noise"]
+
+
+@dataclass(frozen=True)
+class _Realisations(Split):
+    """What methods with several noisy realisations share.
+
+    Parameters
+    ----------
+    realisations
+        Noisy measurements of one object in a training sample, N.
+    slices
+        Adjacent slices that the network sees (odd).
+    """
+
+    realisations: int = 2
+    slices: int = 1
+
+    def __post_init__(self) -> None:
+        if self.realisations < self._fewest:
+            raise SettingsError(f"realisations must be at least {self._fewest}, got {self.realisations}")
+        if self.slices < 1 or self.slices % 2 == 0:
+            raise SettingsError(f"slices must be odd, so that there is a middle one, got {self.slices}")
+
+    @property
+    def _fewest(self) -> int:
+        return 1
+
+    @property
+    def n_slices(self) -> int:
+        """Slices in a sample."""
+        return self.slices
+
+    def infer(self, network: Network, samples: Samples) -> Channels:
+        """Return the mean of the network's outputs for the realisations, of which there may be any number, even one."""
+        return torch.stack([network(noisy).float() for noisy in samples.unbind(1)]).mean(dim=0)
+
+    def _middle(self, x: Tensor) -> Tensor:
+        """Return the middle slice, where the third axis from the end holds slices."""
+        return x.narrow(-3, self.slices // 2, 1)
+
+
+@dataclass(frozen=True)
+class Noise2Noise(_Realisations):
+    """Noise2Noise: the network sees one noisy realisation and must meet another.
+
+    All N (N - 1) ordered pairs of realisations are drawn alike.
+
+    Parameters
+    ----------
+    realisations
+        Noisy measurements of one object in a sample, N; their noise must be independent of each other.
+    slices
+        Adjacent slices that the network sees (odd); 1 is 2-D, more is 2.5-D.
+
+    Notes
+    -----
+    Lehtinen et al. (2018), arXiv:1803.04189; for X-ray and CT: Gnudi et al. (2020).
+
+    Examples
+    --------
+    >>> samples = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1, 1)
+    >>> pair = Noise2Noise(3).draw(samples, torch.Generator().manual_seed(0))
+    >>> pair.input.item() != pair.target.item()
+    True
+    >>> Noise2Noise(3).infer(lambda x: 2 * x, samples).item()
+    4.0
+    """
+
+    @property
+    def _fewest(self) -> int:
+        return 2
+
+    @property
+    def n_parts(self) -> int:
+        """Realisations in a sample."""
+        return self.realisations
+
+    def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
+        """Draw an ordered pair of realisations for each sample."""
+        batch = torch.arange(samples.shape[0])
+        seen = torch.randint(self.realisations, batch.shape, generator=generator)
+        further = torch.randint(1, self.realisations, batch.shape, generator=generator)
+        met = (seen + further) % self.realisations
+        return Pair(samples[batch, seen], self._middle(samples[batch, met]), torch.ones(1, 1, 1, 1))
+
+    def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
+        """Estimate the error of the mean of the outputs from the realisations that each of them did not see."""
+        outputs = torch.stack([network(noisy).float() for noisy in samples.unbind(1)])
+        seen = self._middle(samples).movedim(1, 0)
+        others = (seen.sum(dim=0) - seen) / (self.realisations - 1)
+        return judge_left_out(outputs, others, seen, weight, self.realisations - 1, self.realisations)
+
+
+@dataclass(frozen=True)
+class Noise2Clean(_Realisations):
+    """Noise2Clean: the network sees a noisy realisation and must meet the clean image, where there is one.
+
+    Training samples and judged ones hold the noisy parts and, last, the clean one.
+
+    Parameters
+    ----------
+    realisations
+        Noisy measurements of one object in a training sample; :meth:`infer` takes any number of them, and no clean one.
+    slices
+        Adjacent slices that the network sees (odd); 1 is 2-D, more is 2.5-D.
+
+    Notes
+    -----
+    Supervised learning as in Gnudi et al. (2020), and the yardstick of the other methods.
+
+    Examples
+    --------
+    >>> samples = torch.tensor([1.0, 3.0, 2.5]).reshape(1, 3, 1, 1, 1)
+    >>> split = Noise2Clean(2)
+    >>> split.draw(samples, torch.Generator().manual_seed(0)).target.item()
+    2.5
+    >>> split.infer(lambda x: x, samples[:, :2]).item()
+    2.0
+    """
+
+    realisations: int = 1
+
+    @property
+    def n_parts(self) -> int:
+        """The realisations, and the clean image."""
+        return self.realisations + 1
+
+    @property
+    def n_clean(self) -> int:
+        """The last part."""
+        return 1
+
+    def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
+        """Draw a realisation for each sample."""
+        batch = torch.arange(samples.shape[0])
+        seen = torch.randint(self.realisations, batch.shape, generator=generator)
+        return Pair(samples[batch, seen], self._middle(samples[:, -1]), torch.ones(1, 1, 1, 1))
+
+    def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
+        """Return the error of the mean of the outputs, and that of the mean of the noisy parts: no estimate."""
+        noisy, clean = samples[:, :-1], self._middle(samples[:, -1]).double()
+        error = (self.infer(network, noisy) - clean).square()
+        noise = (self._middle(noisy).mean(dim=1) - clean).square()
+        return averaged(error, noise, weight)

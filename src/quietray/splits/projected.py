@@ -1,0 +1,334 @@
+"""Noise2Projection: the network must predict measured views that its input was not made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from quietray.errors import GeometryError, SettingsError
+from quietray.geometry import ParallelBeam
+from quietray.metrics.noreference import Judgement
+from quietray.operators.astra import ParallelProjector
+from quietray.operators.linear import LinearOperator
+from quietray.reconstruct.analytic import FBP, angular_weights
+from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.splits.filling import mean_variance
+from quietray.types import Channels, Samples, Sinograms
+
+__all__ = ["Noise2Projection", "TrainingSinograms", "rotated"]
+
+Measured = Float[Tensor, "batch part slice view col"]
+Views = Int[np.ndarray, " some"]
+
+
+@dataclass(frozen=True)
+class Noise2Projection(Split):
+    """Train in the projection domain: the network's output, projected, must meet the views that were left out.
+
+    The views are dealt to `parts` subsets, ``j::parts``; one is left out, and the network sees the reconstruction of
+    the others.  The noise of each view is its own, so that it cannot be predicted, and each view may count for as much
+    as it was measured well.  What few views do not tell is left to the network's taste; asking that it treats a turned
+    object as well as the one that was measured (`equivariance`) tells it more.
+
+    Samples are sinograms of one scan, ``(batch, 1, 1, view, col)``; :meth:`on` says of which.  Scale them by a factor
+    that brings the attenuation to about [0, 1], without an offset.
+
+    Parameters
+    ----------
+    parts
+        Number of angular subsets, K.
+    equivariance
+        Weight of the mean squared error of turned objects, in attenuation, against that of the views, in line integrals
+        over pixels.
+
+    Notes
+    -----
+    Equivariance: Chen, Tachella & Davies (2021), doi:10.1109/ICCV48922.2021.00434.  With ``R`` a random rotation, ``A``
+    the projection of the seen views and ``f`` the network, it adds ``|f(FBP(A R f(x))) - R f(x)|^2``.
+
+    Examples
+    --------
+    >>> beam = ParallelBeam(np.linspace(0, np.pi, 8, endpoint=False), n_rows=1, n_cols=16)
+    >>> split = Noise2Projection(parts=4).on(beam)
+    >>> pair = split.draw(torch.ones(2, 1, 1, 8, 16), torch.Generator().manual_seed(0))
+    >>> tuple(pair.input.shape), tuple(pair.target.shape)
+    ((2, 1, 16, 16), (2, 1, 2, 16))
+    """
+
+    parts: int = 4
+    equivariance: float = 0.0
+    geometry: ParallelBeam | None = field(default=None, init=False, repr=False, compare=False)
+    variance: Float[Tensor, "view col"] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.parts < 2:
+            raise SettingsError(f"parts must be at least 2 (some views to see, some to meet), got {self.parts}")
+        if not self.equivariance >= 0:
+            raise SettingsError(f"equivariance must be at least 0, got {self.equivariance}")
+
+    def on(self, geometry: ParallelBeam, variance: Float[Tensor, "view col"] | None = None) -> Noise2Projection:
+        """Return the same method bound to a scan.
+
+        Parameters
+        ----------
+        geometry
+            Of the sinograms; its rows do not matter.
+        variance
+            Of the noise of the sinograms, ``(view, col)``, in their units squared.  Views are weighted by one over it.
+            None weighs them alike; :meth:`judge` then takes the noise for white along each row.
+
+        Raises
+        ------
+        GeometryError
+            There are fewer views than parts, or the variance does not fit.
+        """
+        if geometry.n_views < self.parts:
+            raise GeometryError(
+                f"the scan must have at least {self.parts} views, got {geometry.n_views}; use fewer parts"
+            )
+        size = (geometry.n_views, geometry.n_cols)
+        if variance is not None and tuple(variance.shape) != size:
+            raise GeometryError(f"the variance must have shape {size} (view, col), got {tuple(variance.shape)}")
+        bound = dataclasses.replace(self)
+        object.__setattr__(bound, "geometry", geometry)
+        object.__setattr__(bound, "variance", variance)
+        return bound
+
+    @property
+    def n_parts(self) -> int:
+        """One scan is enough."""
+        return 1
+
+    @property
+    def n_slices(self) -> int:
+        """Rows are seen one at a time."""
+        return 1
+
+    def draw(self, samples: Measured, generator: torch.Generator) -> Pair:
+        """Draw the views that are left out, the same ones for the whole batch, and turn every object its own way."""
+        left_out = int(torch.randint(self.parts, (), generator=generator))
+        seen, met = self._dealt(left_out)
+        sinograms = self._checked(samples)
+        weight = torch.ones(1, 1, 1, 1)
+        if self.variance is not None:
+            weight = (self.variance[met].min() / self.variance[met])[None, None]
+        given = self._reconstruct(sinograms[:, :, seen], seen)
+        pair = (given, sinograms[:, :, met], weight, partial(self._project, views=met))
+        if not self.equivariance:
+            return Pair(*pair)
+        angles = 2 * math.pi * torch.rand(len(samples), generator=generator)
+
+        def measured_again(image: Tensor) -> Tensor:
+            return self._reconstruct(self._project(image, seen), seen)
+
+        return _Equivariant(*pair, self.equivariance, angles, measured_again)
+
+    def choices(self, samples: Measured) -> Iterator[tuple[Tensor, Views]]:
+        """Yield the K inputs of the network, ``(batch, 1, y, x)``, each with the views that it is not made of."""
+        sinograms = self._checked(samples)
+        for part in range(self.parts):
+            seen, met = self._dealt(part)
+            yield self._reconstruct(sinograms[:, :, seen], seen), met
+
+    def infer(self, network: Network, samples: Measured) -> Channels:
+        """Return the mean of the network's K outputs."""
+        return torch.stack([network(given).float() for given, _ in self.choices(samples)]).mean(dim=0)
+
+    def predict(self, network: Network, samples: Measured) -> Float[Tensor, "batch 1 view col"]:
+        """Return every view as the output tells it that did not see it, ``(batch, 1, view, col)``."""
+        out = torch.empty_like(samples[:, 0])
+        for given, met in self.choices(samples):
+            out[:, :, met] = self._project(network(given).float(), met)
+        return out
+
+    def judge(self, network: Network, samples: Measured, weight: Tensor) -> Judgement:
+        """Estimate the error of predicted views, in the projection domain: squared line integrals over pixels.
+
+        ``E |predicted - measured|^2`` is the error plus the variance of the measured view, which the output did not
+        see.  The noise of the judgement is the error of views predicted by filtered backprojection alone.  The mean of
+        the K outputs cannot be judged so, for it has seen all views.
+        """
+        measured = samples[:, 0].double()
+        variance = _white_variance(measured) if self.variance is None else self.variance.to(measured)
+        error, noise = (
+            (self.predict(one, samples).double() - measured).square() - variance for one in (network, lambda x: x)
+        )
+        return averaged(error, noise, weight)
+
+    def _checked(self, samples: Measured) -> Tensor:
+        """Return the sinograms, ``(batch, 1, view, col)``."""
+        size = (self._beam.n_views, self._beam.n_cols)
+        if tuple(samples.shape[-2:]) != size:
+            raise GeometryError(f"sinograms must have shape {size} (view, col), got {tuple(samples.shape[-2:])}")
+        return samples[:, 0]
+
+    def _dealt(self, left_out: int) -> tuple[Int[np.ndarray, " seen"], Int[np.ndarray, " left"]]:
+        """Return the views that are seen and those that are left out."""
+        views = np.arange(self._beam.n_views)
+        return views[views % self.parts != left_out], views[left_out :: self.parts]
+
+    @property
+    def _beam(self) -> ParallelBeam:
+        if self.geometry is None:
+            raise SettingsError("Noise2Projection must know the scan's geometry, got none; use split.on(geometry)")
+        return self.geometry
+
+    def _project(self, image: Tensor, views: Views) -> Tensor:
+        """Return the views of images ``(batch, 1, y, x)``."""
+        projector = ParallelProjector(self._beam[views].rows(len(image)))
+        return torch.as_tensor(projector(image[:, 0]))[:, None]
+
+    def _reconstruct(self, sinograms: Tensor, views: Views) -> Tensor:
+        """Return the reconstruction of sinograms ``(batch, 1, view, col)`` of these views."""
+        backprojection = _FilteredBackprojection(self._beam[views].rows(len(sinograms)))
+        return torch.as_tensor(backprojection(sinograms[:, 0]))[:, None]
+
+
+class _FilteredBackprojection(LinearOperator):
+    """Filtered backprojection, with its adjoint: projection, weights, then the same filter, which is even."""
+
+    def __init__(self, geometry: ParallelBeam) -> None:
+        self._projector = ParallelProjector(geometry)
+        pixel, weights = geometry.pixel_size or 1.0, angular_weights(geometry.angles)
+        views = np.ones(geometry.n_views, np.float32) if weights is None else weights
+        self._weights = views[:, None] * np.float32(np.pi / (geometry.n_views * pixel * pixel))
+
+    @property
+    def domain_shape(self) -> tuple[int, ...]:
+        """``(row, view, col)``."""
+        return self._projector.range_shape
+
+    @property
+    def range_shape(self) -> tuple[int, ...]:
+        """``(z, y, x)``."""
+        return self._projector.domain_shape
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Reconstruct every row."""
+        return FBP()(self._projector, x)
+
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Project every slice and filter it."""
+        return FBP().filtered(self._projector.forward(y) * self._weights)
+
+
+@dataclass(frozen=True, eq=False)
+class _Equivariant(Pair):
+    """A pair whose loss asks, too, that a turned object comes back from its own measurement.
+
+    Parameters
+    ----------
+    strength
+        Weight of that.
+    angles
+        ``(batch,)``, by which the outputs are turned, in radians.
+    measured_again
+        Projects an image and reconstructs it as the input was.
+    """
+
+    strength: float = 0.0
+    angles: Tensor = field(default_factory=lambda: torch.zeros(1))
+    measured_again: Callable[[Tensor], Tensor] = torch.clone
+
+    def loss(self, network: Network, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
+        """Return the loss of the views, and that of the turned objects."""
+        output = network(self.input).float()
+        turned = rotated(output, self.angles)
+        again = network(self.measured_again(turned)).float()
+        return self.distance(output, weight, power) + self.strength * power(again - turned).mean()
+
+
+def rotated(image: Tensor, angles: Tensor) -> Tensor:
+    """Return images turned about their middle, by linear interpolation, within the largest disc; 0 beyond.
+
+    Parameters
+    ----------
+    image
+        ``(batch, 1, y, x)``, square.
+    angles
+        ``(batch,)`` in radians, anticlockwise where row 0 is the largest y.
+
+    Examples
+    --------
+    >>> image = torch.zeros(1, 1, 3, 3)
+    >>> image[0, 0, 1, 2] = 1.0
+    >>> rotated(image, torch.tensor([math.pi / 2]))[0, 0].round().abs().tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    angles = angles.to(image)
+    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    back = torch.stack([torch.stack([cos, -sin, zero], dim=-1), torch.stack([sin, cos, zero], dim=-1)], dim=-2)
+    grid = functional.affine_grid(back, list(image.shape), align_corners=False)
+    middle = (torch.arange(image.shape[-1], device=image.device) + 0.5) / image.shape[-1] * 2 - 1
+    disc = middle[:, None].square() + middle.square() <= 1
+    return functional.grid_sample(image, grid, align_corners=False) * disc
+
+
+def _white_variance(sinograms: Tensor) -> float:
+    """Return the mean variance of the noise, if it is white along the columns, from fourth differences.
+
+    Their variance is 1 + 16 + 36 + 16 + 1 times that of the noise.  On a coarse detector details count, too.
+    """
+    differences = sinograms.diff(n=4, dim=-1) / 70**0.5
+    return mean_variance(differences.flatten(), sinograms.unfold(-1, 5, 1).mean(dim=-1).flatten())
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSinograms:
+    """Whole sinograms to train on, rows held out.
+
+    Parameters
+    ----------
+    sinograms
+        ``(row, view, col)``, scaled.
+    training_rows, held_out_rows
+        Rows to train on, and to judge by.
+    """
+
+    sinograms: Sinograms
+    training_rows: tuple[int, ...]
+    held_out_rows: tuple[int, ...]
+
+    @classmethod
+    def with_held_out(cls, sinograms: Sinograms, share: float = 0.06) -> TrainingSinograms:
+        """Hold out about `share` of the rows, evenly spread, and at least one.
+
+        Raises
+        ------
+        GeometryError
+            There is only one row.
+
+        Examples
+        --------
+        >>> TrainingSinograms.with_held_out(np.zeros((4, 3, 2), np.float32), share=0.25).held_out_rows
+        (2,)
+        """
+        n = len(sinograms)
+        if n < 2:
+            raise GeometryError(f"the scan must have at least 2 rows, one of them to be held out, got {n}")
+        n_held = max(1, round(share * n))
+        held = tuple(int((k + 0.5) * n / n_held) for k in range(n_held))
+        return cls(sinograms, tuple(row for row in range(n) if row not in held), held)
+
+    def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
+        """Return `batch` random rows and the weight of their targets; a view needs its whole slice, not a patch."""
+        rows = torch.randint(len(self.training_rows), (batch,), generator=generator)
+        return self._samples([self.training_rows[row] for row in rows]), torch.ones(1, 1, 1, 1)
+
+    def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield the held-out rows, of at most about `most_pixels` in all, with their weights."""
+        most_rows = max(1, most_pixels // self.sinograms[0].size)
+        for row in self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]:
+            yield self._samples([row]), torch.ones(1, 1, 1, 1)
+
+    def _samples(self, rows: list[int]) -> Samples:
+        return torch.from_numpy(self.sinograms[rows])[:, None, None]
