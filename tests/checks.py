@@ -239,7 +239,7 @@ def check_unbiased_loss(case: Case, seed: int = 0) -> None:
     The constant is the target's variance.  Tried on linear networks of several strengths.
     """
     split = case.split
-    draws, batch, size = (300, 4, 8) if case.size is None else (100, 1, case.size)
+    draws, batch, size = (150, 8, 8) if case.size is None else (160, 1, case.size)
     clean, middle = _scene(case, seed, size)
     clean = clean.expand(batch, *clean.shape)
     chance = _generator(seed + 10_000)

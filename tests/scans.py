@@ -58,15 +58,15 @@ _FOLDERS: list[tempfile.TemporaryDirectory] = []
 
 def quick(steps: int = 12, **more: object) -> Settings:
     """Return settings of a run that takes less than a second, with three judgements."""
-    return Settings(
-        seed=3,
-        symmetries=2,
-        rotation_axis=11.5,
-        method=Noise2Inverse(parts=2, slices=3),
-        network=UNet((4, 8)),
-        training=Training(steps=steps, batch=1, judgements=3, patience=10.0),
-        **more,
-    )
+    usual: dict[str, object] = {
+        "seed": 3,
+        "symmetries": 2,
+        "rotation_axis": 11.5,
+        "method": Noise2Inverse(parts=2, slices=3),
+        "network": UNet((4, 8)),
+        "training": Training(steps=steps, batch=1, judgements=3, patience=10.0),
+    }
+    return Settings(**(usual | more))
 
 
 def in_slabs(monkeypatch: pytest.MonkeyPatch, heights: int = 4, window: int = 8) -> None:

@@ -107,11 +107,23 @@ def test_the_judgement_holds_for_counted_photons() -> None:
     assert judged.error == pytest.approx(true, abs=0.05 * noise)
 
 
+def test_noise_that_is_not_known_is_measured() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = ramp(256)[0]
+    image = -(torch.poisson(400 * torch.exp(-truth), generator=generator).clamp_min(1) / 400).log()
+    image[..., 3, 3] = torch.nan
+    assert Noisier2Noise().measured(image).poisson == pytest.approx(1 / 400, rel=0.05)
+    known = Noisier2Noise(gaussian=0.1)
+    assert known.measured(image) is known
+    with pytest.raises(SettingsError, match="must be known, got none"):
+        Noisier2Noise().infer(lambda z: z, image[None])
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"gaussian": 0.0}, "variance of the noise must be known"),
-        ({"gaussian": -0.1, "poisson": 1.0}, "variance of the noise must be known"),
+        ({"gaussian": -0.1, "poisson": 1.0}, "variance of the noise must not be negative"),
+        ({"poisson": -1.0}, "variance of the noise must not be negative"),
         ({"strength": 0.0}, "strength must be positive"),
         ({"passes": 0}, "passes must be at least 1"),
     ],

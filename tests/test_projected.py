@@ -15,7 +15,8 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.networks import UNet
 from quietray.operators.astra import ParallelProjector
 from quietray.reconstruct.analytic import FBP
-from quietray.splits.projected import Noise2Projection, TrainingSinograms, _FilteredBackprojection, rotated
+from quietray.splits.equivariant import rotated
+from quietray.splits.projected import Noise2Projection, TrainingSinograms, _FilteredBackprojection
 from quietray.training.loop import Training, TrainingData, fit
 
 
@@ -208,6 +209,7 @@ def test_rows_that_are_held_out_are_never_trained_on() -> None:
         (lambda: Noise2Projection(equivariance=-1.0), SettingsError, "equivariance must be at least 0"),
         (lambda: Noise2Projection(4).on(beam(3)), GeometryError, "at least 4 views"),
         (lambda: Noise2Projection(2).on(beam(4), torch.ones(4, 3)), GeometryError, "variance must have shape"),
+        (lambda: Noise2Projection(2).on(beam(4), torch.zeros(4, 16)), GeometryError, "variance must be positive"),
         (lambda: TrainingSinograms.with_held_out(np.zeros((1, 4, 4), np.float32)), GeometryError, "at least 2 rows"),
         (
             lambda: Noise2Projection().infer(lambda x: x, torch.zeros(1, 1, 1, 8, 8)),

@@ -3,8 +3,8 @@
 An unknown key is an error that names the nearest known one: a setting that is silently ignored costs somebody a night.
 A value of another type is an error too, never converted; only a whole number may stand for a float, a text for a path.
 
-A field that may be one of several dataclasses is a table whose ``name`` says which (a class's ``called``, or its name in
-lower case); the name alone, as a text, means that class as it is by default.
+A field that may be one of several dataclasses is a table whose ``name`` says which (a class's ``called``, or its name
+in lower case); the name alone, as a text, means that class as it is by default.
 
 TOML has no null. A field that is None by default is left out of the file when it is None; any other field that may be
 None is written, and read, as the text ``"none"``. Such a field can therefore not hold that text itself.

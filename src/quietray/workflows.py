@@ -298,6 +298,8 @@ def _denoised(scans: Sequence[Scan], settings: Settings, output: Output, watch: 
     method = settings.method
     if isinstance(method, Auto):
         return _decided(scans, settings, method, output, watch)
+    if settings.trust and (of_radiographs(method) or isinstance(method, Filter)):
+        watch.note(f"No map of the error was made: {called(type(method))} has no network in the volume.")
     if of_radiographs(method):
         if len(scans) > 1:
             raise SettingsError(f"{called(type(method))} must have one scan, got {len(scans)}; use noise2noise")

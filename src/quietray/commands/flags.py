@@ -68,8 +68,8 @@ class MethodFlags:
 
     method: Text = None
     """auto; noise2inverse, or a filter (gaussian, median, bilateral, nlm, wavelet, tv), in the volume; noise2self,
-    noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2noise on repeated scans or
-    frames (default: auto)."""
+    noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2noise on repeated scans
+    or frames (default: auto)."""
     network: Text = None
     """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
     whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None

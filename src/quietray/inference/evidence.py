@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
-from quietray.metrics.noreference import neighbour_correlation, residual_correlation
+from quietray.metrics.noreference import neighbour_correlation, residual_correlation, streaks
+from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import judge_held_out
 from quietray.training.state import NOT_WHITE
@@ -66,6 +67,15 @@ class Evidence:
             weights += pixels
         correlation = total / max(weights, 1e-12)
         offset = (few.error - many.error) * span
+        if isinstance(denoiser.split, Noise2Inverse):  # what subsets differ by beyond noise was taken for noise
+            missed = streaks(data.parts, data.weight)
+            return cls(
+                (many.error + missed) * span,
+                many.noise * span,
+                ((low + missed) * span, (high + missed) * span),
+                correlation,
+                offset - missed * span,
+            )
         return cls(many.error * span, many.noise * span, (low * span, high * span), correlation, offset)
 
     @property

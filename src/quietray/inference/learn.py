@@ -67,8 +67,8 @@ class Recipe:
         known, seen = self.start.architecture, self.start.split
         if known != self.network or (seen.n_slices, seen.n_outputs) != (split.n_slices, split.n_outputs):
             raise SettingsError(
-                f"the model to start from must have the network of this run, {self.network} on {split.n_slices} slices, "
-                f"got {known} on {seen.n_slices}; give the settings that it was trained with, or leave it out"
+                f"the model to start from must have the network of this run, {self.network} on {split.n_slices} "
+                f"slices, got {known} on {seen.n_slices}; give the settings that it was trained with, or leave it out"
             )
         return copy.deepcopy(self.start.network).train()
 

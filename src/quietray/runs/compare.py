@@ -17,11 +17,11 @@ from quietray.errors import NoiseError, QuietrayError
 from quietray.filters import FILTERS, Filter, GaussianFilter
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import chosen_rows
+from quietray.inference.result import Result
 from quietray.metrics.heldout import HeldOut, adjacent_views_suffice, held_out_views
 from quietray.metrics.image import psnr
 from quietray.runs.common import prepared_for
 from quietray.runs.radiographs import denoise_radiographs
-from quietray.inference.result import Result
 from quietray.runs.settings import Settings, as_method, of_radiographs
 from quietray.runs.volume import denoise_volume
 from quietray.scan import Scan

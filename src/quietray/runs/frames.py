@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from quietray.detector.correct import RowCounts
-from quietray.errors import SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.evidence import Evidence
@@ -46,9 +45,7 @@ def denoise_frames(scan: Scan, settings: Settings, output: Output, watch: Watch)
         There are fewer than two frames.
     """
     assert isinstance(settings.method, Noise2Noise)
-    split = dataclasses.replace(settings.method, realisations=scan.n_views, slices=1)
-    if scan.n_views < 2:
-        raise SettingsError(f"noise2noise must have two or more frames of one scene, got {scan.n_views}; measure again")
+    split = dataclasses.replace(settings.method, realisations=scan.n_views, slices=1)  # refuses a single frame
     parts, unit = _frames(scan)
     weight = np.ones(parts.shape[2:], np.float32)
     scale = Scale.of(parts.mean(axis=0), weight)

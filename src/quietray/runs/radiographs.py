@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from quietray.detector.correct import calibrate
@@ -24,7 +25,7 @@ from quietray.runs.common import circumstances, facts_of, prepared_for, recipe_o
 from quietray.runs.settings import Settings
 from quietray.scan import Scan
 from quietray.settings import called
-from quietray.splits import Noise2Self
+from quietray.splits import Noise2Self, Noisier2Noise
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, TrainingData
@@ -74,6 +75,9 @@ def measured(scan: Scan, split: Split, settings: Settings, output: Output, watch
     response, split, why = _against_correlation(prepared, settings.whiten, split)
     watch.note(why)
     noisy = log_radiographs(prepared, response, output.work and output.work / "radiographs.npy", watch)
+    if isinstance(split, Noisier2Noise):
+        some = np.array(noisy[0, :: max(1, scan.n_views // 8), None])
+        split = split.measured(torch.from_numpy(some))
     data = TrainingVolume.with_held_out(noisy, split, np.isfinite(noisy[0, 0]).astype(np.float32))
     return Measured(prepared, response, split, noisy, data, why)
 
@@ -143,8 +147,8 @@ def _against_correlation(prepared: Prepared, whiten: str, split: Split) -> tuple
     if isinstance(split, Noise2Self) and split.footprint == 0 and plain.answer == "not valid" and reach:
         wider = Noise2Self.hiding(reach, split.inference)
         said = (
-            f"The radiographs were not whitened: {verdict.reason} Instead, the {2 * reach + 1} x {2 * reach + 1} pixels "
-            "around each target were hidden, which share its noise."
+            f"The radiographs were not whitened: {verdict.reason} Instead, the {2 * reach + 1} x {2 * reach + 1} "
+            "pixels around each target were hidden, which share its noise."
         )
         return None, wider, said
     return None, split, f"The radiographs were not whitened, and should not be: {verdict.reason} {verdict.advice}"

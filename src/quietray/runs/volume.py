@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -95,7 +94,8 @@ def volume_split(scans: Sequence[Scan], settings: Settings) -> Split:
         Repeated scans are missing, or given to a method for one scan.
     """
     scan, method = scans[0], settings.method
-    assert not isinstance(method, Auto) and not of_radiographs(method)
+    assert not isinstance(method, Auto)
+    assert not of_radiographs(method)
     n_rows = len(chosen_rows(settings.rows, scan.n_rows))
     if isinstance(method, Noise2Noise) or (isinstance(method, Filter) and len(scans) > 1):
         if len(scans) < 2:

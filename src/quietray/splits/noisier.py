@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, neighbour_correlation
 from quietray.splits.base import Network, Pair, Split, averaged
-from quietray.splits.filling import completed, donut, filled
+from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples
 
 __all__ = ["Noisier2Noise", "seed_of"]
@@ -33,7 +33,8 @@ class Noisier2Noise(Split):
     Parameters
     ----------
     poisson
-        Variance of the counting noise where the line integral is 0: one over the photons of the open beam.
+        Variance of the counting noise where the line integral is 0: one over the photons of the open beam; where this
+        and `gaussian` are 0 it is measured, see :meth:`measured`.
     gaussian
         Variance that is the same everywhere.
     strength
@@ -60,15 +61,33 @@ class Noisier2Noise(Split):
     passes: int = 4
 
     def __post_init__(self) -> None:
-        if not (self.poisson >= 0 and self.gaussian >= 0 and self.poisson + self.gaussian > 0):
+        if not (self.poisson >= 0 and self.gaussian >= 0):
             raise SettingsError(
-                "the variance of the noise must be known and positive, got "
+                "the variance of the noise must not be negative, got "
                 f"poisson={self.poisson} and gaussian={self.gaussian}; measure it with quietray diagnose"
             )
         if not self.strength > 0:
             raise SettingsError(f"strength must be positive, got {self.strength}")
         if self.passes < 1:
             raise SettingsError(f"passes must be at least 1, got {self.passes}")
+
+    def measured(self, image: Tensor) -> Noisier2Noise:
+        """Return the same method with the noise of an image of line integrals, unless it is known already.
+
+        Parameters
+        ----------
+        image
+            ``(batch, 1, y, x)``; NaN marks pixels that were not measured.
+
+        Examples
+        --------
+        >>> noise = 0.3 * torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+        >>> round(Noisier2Noise().measured(noise).poisson, 2)
+        0.09
+        """
+        if self.poisson + self.gaussian > 0:
+            return self
+        return replace(self, poisson=noise_variance(image) / float(image.exp().nanmean()))
 
     @property
     def n_parts(self) -> int:
@@ -82,6 +101,10 @@ class Noisier2Noise(Split):
 
     def variance(self, image: Tensor) -> Tensor:
         """Return the variance of the noise, from the brightness around each pixel, so that its own noise has no say."""
+        if self.poisson + self.gaussian == 0:
+            raise SettingsError(
+                "the variance of the noise must be known, got none; call measured() with an image first"
+            )
         around = filled(image, donut())
         return self.poisson * around.exp() + self.gaussian
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ParallelBeam
@@ -21,10 +20,11 @@ from quietray.operators.astra import ParallelProjector
 from quietray.operators.linear import LinearOperator
 from quietray.reconstruct.analytic import FBP, angular_weights
 from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.splits.equivariant import EquivariantPair
 from quietray.splits.filling import mean_variance
 from quietray.types import Channels, Samples, Sinograms
 
-__all__ = ["Noise2Projection", "TrainingSinograms", "rotated"]
+__all__ = ["Noise2Projection", "TrainingSinograms"]
 
 Measured = Float[Tensor, "batch part slice view col"]
 Views = Int[np.ndarray, " some"]
@@ -98,6 +98,8 @@ class Noise2Projection(Split):
         size = (geometry.n_views, geometry.n_cols)
         if variance is not None and tuple(variance.shape) != size:
             raise GeometryError(f"the variance must have shape {size} (view, col), got {tuple(variance.shape)}")
+        if variance is not None and not bool((variance > 0).all()):
+            raise GeometryError(f"the variance must be positive everywhere, got {float(variance.min())}")
         bound = dataclasses.replace(self)
         object.__setattr__(bound, "geometry", geometry)
         object.__setattr__(bound, "variance", variance)
@@ -130,7 +132,7 @@ class Noise2Projection(Split):
         def measured_again(image: Tensor) -> Tensor:
             return self._reconstruct(self._project(image, seen), seen)
 
-        return _Equivariant(*pair, self.equivariance, angles, measured_again)
+        return EquivariantPair(*pair, self.equivariance, angles, measured_again)
 
     def choices(self, samples: Measured) -> Iterator[tuple[Tensor, Views]]:
         """Yield the K inputs of the network, ``(batch, 1, y, x)``, each with the views that it is not made of."""
@@ -219,58 +221,6 @@ class _FilteredBackprojection(LinearOperator):
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Project every slice and filter it."""
         return FBP().filtered(self._projector.forward(y) * self._weights)
-
-
-@dataclass(frozen=True, eq=False)
-class _Equivariant(Pair):
-    """A pair whose loss asks, too, that a turned object comes back from its own measurement.
-
-    Parameters
-    ----------
-    strength
-        Weight of that.
-    angles
-        ``(batch,)``, by which the outputs are turned, in radians.
-    measured_again
-        Projects an image and reconstructs it as the input was.
-    """
-
-    strength: float = 0.0
-    angles: Tensor = field(default_factory=lambda: torch.zeros(1))
-    measured_again: Callable[[Tensor], Tensor] = torch.clone
-
-    def loss(self, network: Network, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
-        """Return the loss of the views, and that of the turned objects."""
-        output = network(self.input).float()
-        turned = rotated(output, self.angles)
-        again = network(self.measured_again(turned)).float()
-        return self.distance(output, weight, power) + self.strength * power(again - turned).mean()
-
-
-def rotated(image: Tensor, angles: Tensor) -> Tensor:
-    """Return images turned about their middle, by linear interpolation, within the largest disc; 0 beyond.
-
-    Parameters
-    ----------
-    image
-        ``(batch, 1, y, x)``, square.
-    angles
-        ``(batch,)`` in radians, anticlockwise where row 0 is the largest y.
-
-    Examples
-    --------
-    >>> image = torch.zeros(1, 1, 3, 3)
-    >>> image[0, 0, 1, 2] = 1.0
-    >>> rotated(image, torch.tensor([math.pi / 2]))[0, 0].round().abs().tolist()
-    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    """
-    angles = angles.to(image)
-    cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    back = torch.stack([torch.stack([cos, -sin, zero], dim=-1), torch.stack([sin, cos, zero], dim=-1)], dim=-2)
-    grid = functional.affine_grid(back, list(image.shape), align_corners=False)
-    middle = (torch.arange(image.shape[-1], device=image.device) + 0.5) / image.shape[-1] * 2 - 1
-    disc = middle[:, None].square() + middle.square() <= 1
-    return functional.grid_sample(image, grid, align_corners=False) * disc
 
 
 def _white_variance(sinograms: Tensor) -> float:

@@ -1,0 +1,206 @@
+"""Methods, models and comparisons as a user runs them, on small scans."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quietray
+import quietray.metrics.image
+from quietray.cli import main
+from quietray.errors import SettingsError
+from quietray.filters import TotalVariation
+from quietray.runs.models import unlike
+from quietray.runs.settings import METHODS, Settings, as_method, of_radiographs
+from quietray.scan import Scan
+from quietray.settings import from_dict, read_toml
+from quietray.splits import Noise2Inverse, Noise2Noise
+from quietray.splits.projected import Noise2Projection
+from scans import quick as quick_
+
+
+def quick(**more: object) -> Settings:
+    return quick_(rotation_axis=19.5, **more)
+
+
+def foam(photons: float = 200.0, seed: int = 0, views: int = 100, n_rows: int = 12, n_cols: int = 40) -> Scan:
+    """Return a scan of a foam of few voids."""
+    phantom = quietray.Foam.packed(15, 0.5, np.random.default_rng(0), largest=0.3)
+    angles = np.linspace(0, np.pi, views, endpoint=False)
+    beam = quietray.ParallelBeam(angles, n_rows, n_cols, rotation_axis=(n_cols - 1) / 2)
+    return quietray.acquire(phantom, beam, photons=photons, n_flats=100, seed=seed)
+
+
+def clean(scan: Scan) -> np.ndarray:
+    A = quietray.ParallelProjector(scan.geometry)
+    return quietray.FBP()(A, np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:], np.float32), 0, 1)))
+
+
+def error(volume: object, scan: Scan) -> float:
+    inside = quietray.metrics.image.disc(scan.n_cols, scan.n_cols, 0.9)
+    return float(np.square(np.asarray(volume) - clean(scan))[:, inside].mean())
+
+
+@pytest.fixture(scope="module")
+def scan() -> Scan:
+    return foam()
+
+
+def test_every_method_has_a_domain() -> None:
+    domains = {name: of_radiographs(kind()) for name, kind in METHODS.items()}
+    assert {name for name, first in domains.items() if first} == {"noise2self", "noise2void", "noisier2noise", "apbsn"}
+    with pytest.raises(SettingsError, match="must be one of auto, noise2inverse"):
+        as_method(Noise2Projection())
+
+
+@pytest.mark.parametrize("name", ["gaussian", "median", "tv"])
+def test_methods_run_and_help(scan: Scan, name: str) -> None:
+    settings = dataclasses.replace(quick(rows="2:10"), method=METHODS[name](), whiten="never")
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=150))
+    result = quietray.denoise(scan, None, settings)
+    plain = quietray.denoise(scan, None, dataclasses.replace(settings, method=METHODS["gaussian"](0.0)))
+    assert result.metrics["method"]["name"] == name
+    part = dataclasses.replace(
+        scan,
+        projections=scan.projections[:, 2:10],
+        flats=scan.flats[:, 2:10],
+        darks=scan.darks[:, 2:10],
+        clean=scan.clean[:, 2:10],
+        truth=None,
+        geometry=scan.geometry.rows(8),
+    )
+    noisy = plain.gathered.cuts["axial"][0]
+    inside = quietray.metrics.image.disc(40, 40, 0.9)
+    before = float(np.square(noisy - clean(part)[4])[inside].mean())
+    after = float(np.square(np.asarray(result.volume[4]) - clean(part)[4])[inside].mean())
+    assert after < 0.9 * before
+
+
+@pytest.mark.parametrize("name", ["noisier2noise", "apbsn"])
+def test_other_methods_on_radiographs_run_and_say_what_they_are(scan: Scan, name: str, tmp_path: Path) -> None:
+    result = quietray.denoise(scan, tmp_path, quick(rows="2:10", method=METHODS[name](), whiten="never"))
+    assert result.metrics["method"] | {"name": name, "domain": "radiographs"} == result.metrics["method"]
+    assert np.isfinite(np.asarray(result.volume)).all()
+    if name == "noisier2noise":  # the noise was measured: about one over 200 photons
+        assert 0.003 < result.denoiser.split.poisson < 0.008
+    again = quietray.Denoiser.load(tmp_path / "model")
+    assert again.split == result.denoiser.split
+
+
+def test_a_filter_is_tuned_saved_and_told(scan: Scan, tmp_path: Path) -> None:
+    result = quietray.denoise(scan, tmp_path / "out", quick(method=TotalVariation()))
+    stored = from_dict(Settings, read_toml(tmp_path / "out" / "run.toml"))
+    assert isinstance(stored.method, TotalVariation)
+    assert stored.method.weight > 0
+    again = quietray.Denoiser.load(tmp_path / "out" / "model")
+    assert again.architecture == stored.method
+    assert not again.trained
+    assert result.metrics["training"]["steps"] == 0
+
+
+def test_repeated_scans_learn_from_each_other(scan: Scan) -> None:
+    settings = quick(method=Noise2Noise(slices=3))
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=200))
+    result = quietray.denoise(scan, None, settings, repeats=[foam(seed=1), foam(seed=2)])
+    assert result.metrics["method"]["parts"] == 3
+    _, denoised = result.gathered.cuts["axial"]
+    noisy = result.gathered.cuts["axial"][0]
+    inside, truth = quietray.metrics.image.disc(40, 40, 0.9), clean(scan)[6]
+    assert np.square(denoised - truth)[inside].mean() < np.square(noisy - truth)[inside].mean()
+
+
+def test_repeated_frames_become_one_image(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = np.zeros((64, 64), np.float32)
+    image[16:48, 20:40] = 50
+    frames = (100 + image + rng.normal(0, 20, (6, 64, 64))).astype(np.float32)
+    angles = np.zeros(6)
+    stack = Scan(frames, quietray.ParallelBeam(angles, 64, 64))
+    settings = quick(method=Noise2Noise())
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=300, patch=32))
+    result = quietray.denoise(stack, tmp_path / "out", settings)
+    assert np.asarray(result.volume).shape == (1, 64, 64)
+    error = np.square(np.asarray(result.volume)[0] - 100 - image).mean()
+    assert error < 0.6 * np.square(frames.mean(axis=0) - 100 - image).mean()
+    with pytest.raises(SettingsError, match="at least 2, got 1"):
+        quietray.denoise(dataclasses.replace(stack[:1]), None, settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"noise_level": 0.9}, "noise is 0.9"),
+        ({"correlation": 0.6}, "correlates by 0.60"),
+        ({"voxel_size_mm": 0.2}, "voxels are 0.2 mm"),
+        ({"noise_level": 0.25, "correlation": 0.1, "voxel_size_mm": 0.011}, ""),
+    ],
+)
+def test_a_model_knows_what_it_was_trained_on(change: dict[str, float], words: str) -> None:
+    scans = [
+        {"noise_level": 0.2, "correlation": 0.0, "voxel_size_mm": 0.01},
+        {"noise_level": 0.3, "correlation": 0.05, "voxel_size_mm": 0.01},
+    ]
+    found = unlike({"trained_on": scans}, {**scans[0], **change})
+    assert [words in one for one in found] == ([True] if words else [])
+
+
+def test_train_apply_and_fine_tune(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, photons, seed in (("a", 200.0, 0), ("b", 200.0, 1), ("other", 3.0, 2)):
+        quietray.write_scan(tmp_path / f"{name}.h5", foam(photons, seed))
+    config = tmp_path / "small.toml"
+    config.write_text('[network]\nname = "unet"\nwidths = [8, 16]\n[training]\npatch = 32\nprecision = "fp32"\n')
+    common = ["--config", str(config), "--air", "none", "--rings", "none"]
+    model = str(tmp_path / "model")
+    method = ["--method", "noise2inverse", "--slices", "3", "--parts", "2", "--steps", "150"]
+    scans = [str(tmp_path / "a.h5"), "--more", str(tmp_path / "b.h5")]
+    main(["train", *scans, "--out", model, *method, *common])
+    facts = json.loads((tmp_path / "model" / "model.json").read_text())["facts"]
+    assert len(facts["trained_on"]) == 2
+
+    main(["apply", model, str(tmp_path / "b.h5"), "--out", str(tmp_path / "b"), "--air", "none", "--rings", "none"])
+    figures = json.loads((tmp_path / "b" / "metrics.json").read_text())
+    assert figures["estimate"]["psnr_gain_db"] > 1
+    assert not any("trained on other scans" in warning for warning in figures["warnings"])
+
+    apply_other = ["apply", model, str(tmp_path / "other.h5"), "--air", "none", "--rings", "none"]
+    main([*apply_other, "--out", str(tmp_path / "other")])
+    figures = json.loads((tmp_path / "other" / "metrics.json").read_text())
+    assert any("trained on other scans: its noise" in warning for warning in figures["warnings"])
+    with pytest.raises(SystemExit) as left:
+        main([*apply_other, "--out", str(tmp_path / "refused"), "--strict"])
+    assert left.value.code == 2
+    assert "must be like those that the model was trained on" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "refused").exists()
+
+    tuned, fresh = (
+        quietray.denoise(
+            quietray.read(tmp_path / "b.h5"),
+            None,
+            dataclasses.replace(
+                from_dict(Settings, read_toml(config)),
+                method=Noise2Inverse(parts=2, slices=3),
+                start=start,
+                symmetries=1,
+                training=quietray.Training(steps=25, patch=32, precision="fp32"),
+            ),
+        )
+        for start in (model, None)
+    )
+    assert error(tuned.volume, foam(200.0, 1)) < error(fresh.volume, foam(200.0, 1))
+
+
+def test_compare_ranks_without_the_truth_as_the_truth_does(tmp_path: Path) -> None:
+    quietray.write_scan(tmp_path / "scan.h5", foam(100.0, n_rows=16, views=128))
+    main(["compare", str(tmp_path / "scan.h5"), "--out", str(tmp_path / "out"), "--budget", "6s", "--air", "none"])
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["comparison"]
+    names = [row["method"] for row in found["methods"]]
+    assert {"fbp", "gaussian", "median", "bilateral", "nlm", "wavelet", "tv", "noise2inverse 2-D"} <= set(names)
+    assert names.index("tv") < names.index("gaussian") < names.index("fbp")
+    assert found["winner"] == names[0]
+    assert found["recommended"] in names
+    assert (tmp_path / "out" / "report.html").exists()
+    assert "truth" not in json.dumps(found)
