@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from quietray.detector.correct import calibrate
 from quietray.detector.prf import PointResponse
-from quietray.diagnose import Diagnosis, diagnose
+from quietray.diagnose import diagnose
 from quietray.errors import NoiseError
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.evidence import Evidence
@@ -143,7 +143,7 @@ def _against_correlation(prepared: Prepared, whiten: str, split: Split) -> tuple
         return found.response, split, f"The radiographs were whitened: {verdict.reason}"
     if whiten == "always":
         raise NoiseError(f"the radiographs must have a point response that can be undone: {verdict.reason}")
-    reach = correlated_reach(found)
+    reach = correlated_reach(found.before.lags)
     if isinstance(split, Noise2Self) and split.footprint == 0 and plain.answer == "not valid" and reach:
         wider = Noise2Self.hiding(reach, split.inference)
         said = (
@@ -157,9 +157,19 @@ def _against_correlation(prepared: Prepared, whiten: str, split: Split) -> tuple
 _LITTLE = 0.02  # correlation that a blind spot may leave visible
 
 
-def correlated_reach(found: Diagnosis) -> int:
-    """Return how many pixels away noise is still shared, from the measured auto-correlation."""
-    lags = found.before.lags
+def correlated_reach(lags: Float[np.ndarray, "_ _"]) -> int:
+    """Return how many pixels away noise is still shared.
+
+    Parameters
+    ----------
+    lags
+        Auto-correlation; lag 0 in the middle.
+
+    Examples
+    --------
+    >>> correlated_reach(np.array([[0.0, 0.1, 0.0], [0.1, 1.0, 0.1], [0.0, 0.1, 0.0]]))
+    1
+    """
     middle = np.array(lags.shape) // 2
     strong = np.argwhere(np.abs(lags / lags[tuple(middle)]) > _LITTLE) - middle
     return int(np.abs(strong).max())
