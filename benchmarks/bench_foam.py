@@ -86,7 +86,7 @@ def main() -> None:
     steps = 0
     for budget in budgets:
         started = time.monotonic()
-        result = quietray.denoise(scan, None, Settings(budget=budget))
+        result = quietray.denoise(scan, None, Settings(method=Noise2Inverse(), budget=budget))
         estimate, training = result.metrics["estimate"], result.metrics["training"]
         # the estimate's own range is not the benchmark's: bring it to the same one
         estimated = estimate["psnr_db"] + 20 * np.log10(span / estimate["data_range"])
@@ -122,13 +122,13 @@ def trained(parts, clean, weight, split, training, build):  # type: ignore[no-un
     """Train on parts (and clean targets), denoise all slices; return the volume and the seconds of training."""
     scale = Scale.of(parts.mean(axis=0), weight)
     stacked = parts.copy() if clean is None else np.concatenate([parts, clean[None]])
-    data = TrainingVolume.with_held_out(scale.apply(stacked), split.slices, weight)
+    data = TrainingVolume.with_held_out(scale.apply(stacked), split, weight)
     started = time.monotonic()
     fitted = fit(split, build or (lambda: quietray.UNet().build(split.slices)), data, training)
     seconds = time.monotonic() - started
     symmetries = 1 if build else 8
     denoiser = Denoiser(fitted.network, quietray.UNet(), split, scale, symmetries, precision(training.precision))
-    return np.stack([denoiser.slice(parts, z) for z in range(parts.shape[1])]), seconds
+    return np.concatenate([denoiser.slice(parts, z) for z in range(parts.shape[1])]), seconds
 
 
 if __name__ == "__main__":

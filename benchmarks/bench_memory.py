@@ -50,7 +50,7 @@ def main() -> None:
     command = [
         sys.executable, "-m", "quietray.cli", "denoise", str(scan), "--out", str(out), "--overwrite",
         "--max-memory", "2G", "--region", region, "--rotation-axis", str((COLS - 1) / 2), "--steps", "300",
-        "--zingers", "0", "--rings", "none", "--rows", "0:1024",
+        "--method", "noise2inverse", "--zingers", "0", "--rings", "none", "--rows", "0:1024",
     ]  # fmt: skip
     subprocess.run(command, check=True)
     metrics = json.loads((out / "metrics.json").read_text())

@@ -1,6 +1,6 @@
 """A real neutron scan, rows 55:128 of psi_neutron_ct: noise, bias and sharpness, and the picture in the README.
 
-    quietray denoise SCAN --rows 55:128 --out out/psi --budget 10m
+    quietray denoise SCAN --method noise2inverse --rows 55:128 --out out/psi --budget 10m
     python benchmarks/bench_psi.py SCAN out/psi [docs/images/psi.png]
 
 Noise is the standard deviation of single slices in air outside the tube; bias is the change of the mean attenuation

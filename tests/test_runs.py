@@ -14,6 +14,7 @@ import quietray.metrics.image
 from quietray.cli import main
 from quietray.errors import SettingsError
 from quietray.filters import TotalVariation
+from quietray.runs.compare import FEWEST_ROWS, affordable_rows
 from quietray.runs.models import unlike
 from quietray.runs.settings import METHODS, Settings, as_method, of_radiographs
 from quietray.scan import Scan
@@ -204,3 +205,25 @@ def test_compare_ranks_without_the_truth_as_the_truth_does(tmp_path: Path) -> No
     assert found["recommended"] in names
     assert (tmp_path / "out" / "report.html").exists()
     assert "truth" not in json.dumps(found)
+
+
+def test_auto_asks_the_diagnosis_alone_where_a_comparison_is_too_dear(scan: Scan, tmp_path: Path) -> None:
+    settings = Settings(budget="5s", symmetries=1, network=quietray.UNet((4, 8)))
+    assert affordable_rows(scan, 16, 2.0) < FEWEST_ROWS <= affordable_rows(scan, 16, 60.0) <= scan.n_rows
+    result = quietray.denoise(scan, tmp_path / "out", settings)
+    stored = from_dict(Settings, read_toml(tmp_path / "out" / "run.toml"))
+    assert isinstance(stored.method, Noise2Inverse)
+    assert any("Noise2Inverse was taken" in note for note in result.notes)
+    assert "comparison" not in result.metrics
+
+
+def test_auto_compares_and_runs_what_it_picked(scan: Scan, tmp_path: Path) -> None:
+    settings = Settings(budget="16s", symmetries=1, network=quietray.UNet((4, 8)))
+    result = quietray.denoise(scan, tmp_path / "out", settings)
+    stored = from_dict(Settings, read_toml(tmp_path / "out" / "run.toml"))
+    found = result.metrics["comparison"]
+    assert found["winner"] in [row["method"] for row in found["methods"]]
+    assert found["why"] in result.notes
+    assert not isinstance(stored.method, type(settings.method))
+    assert found["methods"][0]["psnr_db"] > next(row for row in found["methods"] if row["method"] == "fbp")["psnr_db"]
+    assert "Methods compared" in (tmp_path / "out" / "report.html").read_text()

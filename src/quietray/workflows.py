@@ -21,7 +21,7 @@ from quietray.io import open_volume_writer
 from quietray.io.disk import disk_errors, remove
 from quietray.report import report_of, write_comparison, write_report
 from quietray.runs.common import prepared_for
-from quietray.runs.compare import Comparison, compared
+from quietray.runs.compare import FEWEST_ROWS, Comparison, affordable_rows, compared, recommended_method
 from quietray.runs.frames import denoise_frames
 from quietray.runs.models import apply_model, train_model
 from quietray.runs.radiographs import denoise_radiographs
@@ -317,8 +317,16 @@ def _decided(
     if len(scans) > 1:  # measured more than once: nothing else has as much to learn from
         return _denoised(scans, dataclasses.replace(settings, method=Noise2Noise()), output, watch)
 
+    rows = affordable_rows(scans[0], auto.rows, auto.share * budget)
+    if rows < FEWEST_ROWS:
+        method, why = recommended_method(scans[0], settings)
+        watch.note(why)
+        picked = dataclasses.replace(settings, method=method)
+        result, _ = _denoised(scans, picked, output, watch)
+        return dataclasses.replace(result, notes=(*result.notes, why)), picked
+
     def choose() -> dict[str, Any]:
-        found = compared(scans[0], settings, auto.rows, auto.share * budget, watch)
+        found = compared(scans[0], settings, rows, auto.share * budget, watch)
         return {"settings": to_dict(found.picked), "comparison": found.record(), "seconds": time.monotonic() - started}
 
     try:

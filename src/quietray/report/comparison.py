@@ -145,7 +145,7 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
         )
         for figures in record["methods"]
     )
-    span = number(record["data_range"], 3) + (f" {unit}" if unit else "")
+    span = number(record["data_range"], 3) + (f" {unit}" if unit and record["domain"] == "volume" else "")
     return Board(
         rows=rows,
         left_out=tuple((left["method"], left["reason"]) for left in record["left_out"]),

@@ -22,16 +22,18 @@ from quietray.metrics.heldout import HeldOut, adjacent_views_suffice, held_out_v
 from quietray.metrics.image import psnr
 from quietray.runs.common import prepared_for
 from quietray.runs.radiographs import denoise_radiographs
-from quietray.runs.settings import Settings, as_method, of_radiographs
+from quietray.runs.settings import Method, Settings, as_method, of_radiographs
 from quietray.runs.volume import denoise_volume
 from quietray.scan import Scan
-from quietray.settings import to_dict
+from quietray.settings import parse_seconds, to_dict
 from quietray.splits import Noise2Inverse, Noise2Self
 from quietray.types import Slice, Volume
 
-__all__ = ["Comparison", "Standing", "compared"]
+__all__ = ["FEWEST_ROWS", "Comparison", "Standing", "affordable_rows", "compared", "recommended_method"]
 
 _LEARNING = 0.6  # of the time
+_FILTERING = 1e-4  # seconds per voxel, for all filters together
+FEWEST_ROWS = 8  # to compare on; with fewer no network sees its neighbours
 _SHARE = 0.2  # of the views, held out: what is left falls into four even subsets
 
 
@@ -166,6 +168,25 @@ def compared(scan: Scan, settings: Settings, rows: int, seconds: float, watch: W
     return _ranked(held, volumes, ran, took, left_out, settings)
 
 
+def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
+    """Return how many rows can be compared on when the filters may take four tenths of the time, at most `most`."""
+    a_row = _FILTERING * scan.n_cols**2
+    return min(most, scan.n_rows, int((1 - _LEARNING) * seconds / a_row))
+
+
+def recommended_method(scan: Scan, settings: Settings) -> tuple[Method, str]:
+    """Return the method that the diagnosis alone recommends, where a comparison would take too long, and why."""
+    said = "A comparison of methods would take more than its share of the budget (quietray compare makes it)"
+    try:
+        found = diagnose(scan, calibration=calibrate(scan, settings.correction))
+    except NoiseError as error:
+        return Noise2Inverse(), f"{said}, and the noise could not be measured ({error}): Noise2Inverse was taken."
+    verdict = found.verdict("noise2inverse")
+    if verdict.answer == "not valid" and found.recommended.startswith("noise2self"):
+        return Noise2Self(), f"{said}; Noise2Self was taken, for Noise2Inverse is not valid here: {verdict.reason}"
+    return Noise2Inverse(), f"{said}; Noise2Inverse was taken, which is {verdict.answer}: {verdict.reason}"
+
+
 @dataclass(frozen=True, eq=False)
 class _Held:
     """A scan without the held-out views, and what judges by them."""
@@ -218,7 +239,15 @@ def _part(scan: Scan, settings: Settings, n_rows: int, watch: Watch) -> tuple[Sc
 def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, Settings]], list[tuple[str, str]]]:
     """Return what to run, simplest first, and what the diagnosis rules out, with its reason."""
     common = dataclasses.replace(
-        settings, rows=None, region=None, symmetries=1, reblur=True, start=None, trust=0.0, max_memory=None
+        settings,
+        training=dataclasses.replace(settings.training, steps=None),
+        rows=None,
+        region=None,
+        symmetries=1,
+        reblur=True,
+        start=None,
+        trust=0.0,
+        max_memory=None,
     )
     allowed: list[tuple[str, Settings]] = [("fbp", dataclasses.replace(common, method=GaussianFilter(0.0)))]
     allowed += [(name, dataclasses.replace(common, method=as_method(kind()))) for name, kind in FILTERS.items()]
@@ -289,8 +318,12 @@ def _ranked(
     span = float(np.subtract(*np.percentile(shown, (99.5, 0.5))))
     picked = dataclasses.replace(settings, method=ran[pick].method)
     why = (
-        f"{best} has the smallest estimated error on {held.judge.geometry.n_views} held-out views"
+        f"{best} has the smallest estimated error on {len(held.judge.held)} held-out views"
         + ("" if recommended == best else f"; {recommended} is simpler and not clearly behind")
         + ("." if pick == best else f". {pick} is not clearly behind either and goes on learning: it was picked.")
     )
+    networks = [name for name in ran if not isinstance(ran[name].method, Filter)]
+    if networks and best not in networks:
+        seconds = parse_seconds(ran[networks[0]].budget)
+        why += f" The networks had only {seconds:.0f} s each: with a longer budget they may come first."
     return Comparison(standings, tuple(left_out), recommended, span, found.domain, picked, why)

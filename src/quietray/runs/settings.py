@@ -35,11 +35,11 @@ class Auto:
     share
         Part of the budget that the comparison may take.
     rows
-        Detector rows to compare on.
+        Detector rows to compare on, at most; where the budget does not allow eight, the diagnosis alone decides.
     """
 
     share: float = 0.4
-    rows: int = 32
+    rows: int = 16
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
