@@ -141,12 +141,14 @@ SCANS = {
 def test_bad_scan(tmp_path, refused, finished, name):
     make, words = SCANS[name]
     path, out = make(tmp_path), tmp_path / "out"
-    assert re.search(words, refused("denoise", path, "--out", out, "--steps", 5))
+    assert re.search(words, refused("denoise", path, "--out", out, "--method", "noise2inverse", "--steps", 5))
     assert not out.exists()  # nothing was learned: nothing is left
     shutil.copytree(finished, out)
     (out / "notes.txt").write_text("mine")
     before = content(tmp_path)
-    assert re.search(words, refused("denoise", path, "--out", out, "--steps", 5, "--overwrite"))
+    assert re.search(
+        words, refused("denoise", path, "--out", out, "--method", "noise2inverse", "--steps", 5, "--overwrite")
+    )
     assert content(tmp_path) == before
     if "parts" not in name:
         volume = tmp_path / "volume.zarr"
@@ -195,6 +197,8 @@ def test_bad_flag(tmp_path, refused, finished, flag):
     command = ["denoise", disc_scan(), "--out", out, *flag.split()]
     if "steps" not in flag:
         command += ["--steps", 5]
+    if "method" not in flag:
+        command += ["--method", "noise2inverse"]
     assert re.search(FLAGS[flag], refused(*command))
     assert not out.exists()
     shutil.copytree(finished, out)

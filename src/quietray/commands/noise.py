@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quietray.commands.flags import Flag, ScanFlags
+from quietray.commands.flags import File, Flag, ScanFlags
 from quietray.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ __all__ = ["Decorrelate", "Diagnose"]
 class Diagnose(ScanFlags):
     """Measure the noise of a scan: gain, correlation, point response, and which methods it allows."""
 
-    static: Path | None = None
+    static: File = None
     """Repeated frames of one static scene, in any format that a scan can have; else flats, air or views are used."""
-    out: Path | None = None
+    out: File = None
     """Folder for the picture and the figures (default: only shown)."""
     json: Flag = False
     """Print JSON on standard output."""
@@ -45,7 +45,7 @@ class Decorrelate(ScanFlags):
 
     out: Path = Path("white.h5")
     """The new scan, DXchange HDF5; the point response is kept in it."""
-    static: Path | None = None
+    static: File = None
     """Repeated frames of one static scene to estimate the response from; else flats, air or views are used."""
     reblur: Flag = False
     """Go the other way: apply the point response that is kept in a whitened scan."""

@@ -49,7 +49,7 @@ def log_radiographs(
     scan, correction = prepared.scan, dataclasses.replace(settings, rings="none")
     if response is not None:
         # zingers and bad pixels are gone before they could be spread
-        scan = decorrelate(scan, response, known, zingers=settings.zingers)
+        scan = decorrelate(scan, response, known, zingers=settings.zingers and max(settings.zingers, 8.0))
         correction = dataclasses.replace(correction, zingers=0.0, bad_pixels=False)
     calibration = calibrate(scan, correction)
     rows, shape = prepared.rows, (1, scan.n_views, len(prepared.rows), scan.n_cols)
