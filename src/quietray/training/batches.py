@@ -70,7 +70,8 @@ class TrainingVolume:
     ) -> TrainingVolume:
         """Hold out what the method cannot have learned by heart.
 
-        A method that hides pixels keeps some of them back in every image.  Else about `share` of the slices, evenly
+        A method that hides pixels keeps some of them back in every image, and is judged by those of all images: in a
+        few of them there are too few to tell one judgement from the next.  Else about `share` of the slices, evenly
         spread, are held out in all steps of a series; a band through every slice if there are under eight.
 
         Parameters
@@ -101,11 +102,10 @@ class TrainingVolume:
             parts, split.window, weight, everywhere(rows), everywhere(rows), n_series=n_series, all_slices=all_slices
         )
         reserved = split.reserved((parts.shape[2], parts.shape[3]))
+        if reserved is not None:
+            return replace(data, reserved=reserved[0], align=reserved[1])
         n_held = max(1, round(share * len(rows)))
         held = tuple(rows[int((k + 0.5) * len(rows) / n_held)] for k in range(n_held))
-        if reserved is not None:
-            pixels, align = reserved
-            return replace(data, held_out_rows=everywhere(held), reserved=pixels, align=align)
         if len(rows) >= 8:
             kept = tuple(z for z in rows if z not in held)
             return replace(data, training_rows=everywhere(kept), held_out_rows=everywhere(held))
