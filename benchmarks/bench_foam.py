@@ -18,18 +18,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from foam import Foam
 from torch import nn
 
 import quietray
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import prepare, reconstruct_windows
-from quietray.metrics.image import compare, disc
 from quietray.splits.base import Pair
 from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Training, fit, precision
-from quietray.types import Samples, Volume
+from quietray.types import Samples
 from quietray.workflows import Settings
 
 
@@ -48,24 +48,13 @@ class CleanTargets(Noise2Inverse):
         return super().judge(network, samples[:, : self.parts], weight)
 
 
-def make_scan() -> quietray.Scan:
-    """Return the scan of the benchmark; `quietray simulate --out foam.h5` writes the same one."""
-    foam = quietray.Foam.packed(300, 0.35, np.random.default_rng(0), largest=0.08)
-    beam = quietray.ParallelBeam(np.linspace(0, np.pi, 256, endpoint=False), 32, 128, rotation_axis=63.5)
-    return quietray.acquire(foam, beam, photons=100, n_flats=400)
-
-
 def main() -> None:
     """Print the table."""
     budgets = sys.argv[1:] or ["15s", "30s", "60s", "90s", "4m"]
-    scan = make_scan()
-    sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:]), 0, 1))
-    clean: Volume = quietray.FBP()(quietray.ParallelProjector(scan.geometry), sinograms)
-    mask = disc(128, 128, 0.97)
-    span = float(clean[:, mask].max() - clean[:, mask].min())
-
-    def psnr(volume: Volume) -> float:
-        return compare(volume, clean, data_range=span, mask=mask).psnr
+    foam = Foam()
+    scan, clean, psnr = foam.scan, foam.clean, foam.psnr
+    inside = clean[:, foam.mask]
+    span = float(inside.max() - inside.min())
 
     split = Noise2Inverse()
     prepared = prepare(
@@ -80,7 +69,7 @@ def main() -> None:
         output=Output(None, Settings(), {}, "zarr"),
         watch=Watch(),
     )
-    parts, _ = reconstruct_windows(prepared, prepared.source(quietray.FBP(), split.parts), Watch())
+    parts, _ = reconstruct_windows(prepared, prepared.source(split.parts), Watch())
     print("| method | seconds | steps | PSNR (dB) | estimated (dB) |\n|---|---|---|---|---|", flush=True)
     print(f"| FBP, no denoising | | | {psnr(parts.mean(axis=0)):.2f} | |", flush=True)
     steps = 0

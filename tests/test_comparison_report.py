@@ -44,7 +44,7 @@ def comparison(size: int = 40, recommended: str = "tv", left_out: str = "the noi
             (-1e-5 if name == "noise2inverse 2-D" else 0.9 * error, 1.1 * error),
             (error - 0.0007, error),
             75.0,
-            (clean + rng.normal(0, error**0.5, clean.shape)).astype(np.float32),
+            (clean + rng.normal(0, error**0.5, clean.shape)).astype(np.float32)[None],
         )
         for name, error in ERRORS.items()
     )

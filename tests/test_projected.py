@@ -16,8 +16,9 @@ from quietray.networks import UNet
 from quietray.operators.astra import ParallelProjector
 from quietray.reconstruct.analytic import FBP
 from quietray.splits.equivariant import rotated
-from quietray.splits.projected import Noise2Projection, TrainingSinograms, _FilteredBackprojection
+from quietray.splits.projected import Noise2Projection, _FilteredBackprojection
 from quietray.training.loop import Training, TrainingData, fit
+from quietray.training.sinograms import TrainingSinograms
 
 
 def blobs(size: int = 32, seed: int = 0) -> Tensor:

@@ -76,6 +76,32 @@ def noisy_cut(rng: np.random.Generator, rows: int, cols: int, name: str = "axial
     return Cut(name, (after + rng.normal(0, 0.5, after.shape)).astype(np.float32), after)
 
 
+def evidence(**changes: Any) -> dict[str, Any]:
+    """Return a table of evidence as it stands in metrics.json."""
+    frequency = np.linspace(0.02, 0.5, 25)
+    curves = {"cycles_per_pixel": frequency.tolist(), "before": np.exp(-8 * frequency).tolist()}
+    curves["after"] = np.exp(-4 * frequency).tolist()
+    resolution = {f"{when}_{name}_{unit}": 4.0 for when in ("before", "after") for name in ("half_bit", "one_seventh")
+                  for unit in ("px", "mm")}  # fmt: skip
+    resolution |= {"before_half_bit_px": 7.8124, "before_half_bit_mm": 0.078124, "after_one_seventh_px": None}
+    regions = [
+        {"region": "darkest", "before": 0.00012, "after": 0.0001, "error": 0.0002, "share": 0.5},
+        {"region": "brightest", "before": 1.0, "after": 0.9701, "error": 0.0021, "share": 0.25},
+    ]
+    usual: dict[str, Any] = {
+        "halves": "every other angular subset",
+        "held_out": True,
+        "slices": 3,
+        "pixels": [90, 92],
+        "seconds": 1.0,
+        "resolution": {**resolution, "curve": {**curves, "half_bit": [0.3] * 25}},
+        "noise_power": {"before_sd": 0.3, "after_sd": 0.03, "power_in": "", "curve": curves},
+        "regions": regions,
+        "left_out": {},
+    }
+    return usual | changes
+
+
 def full(rng: np.random.Generator) -> ReportData:
     edges = np.linspace(-2, 3, 51)
     return ReportData(
@@ -95,6 +121,7 @@ def full(rng: np.random.Generator) -> ReportData:
         notes=("Rings stay.",),
         settings_toml='[split]\nname = "noise2inverse"\n',
         provenance={"input": {"path": "tooth.h5"}, "versions": {"python": "3.11"}},
+        evidence=evidence(),
     )
 
 
@@ -118,11 +145,48 @@ def test_everything_given_is_shown(rng: np.random.Generator, written: Callable[[
     assert "No warnings" not in page.text
     assert all(image["alt"] for image in page.all("img"))
     drawings = [tag for tag in page.all("svg") if tag.get("role") == "img"]
-    assert len(drawings) == 3
+    assert len(drawings) == 5
     assert all(drawing["aria-label"] for drawing in drawings)
     assert all(slider["aria-label"] for slider in page.all("input"))
     names = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
     assert max(names.values()) == 1, "identifiers must be unique across the figures"
+
+
+def test_resolution_noise_and_regions_stand_in_one_table(written: Callable[[ReportData], Page]) -> None:
+    page = written(bare(evidence=evidence(), unit="1/mm"))
+    for expected in (
+        "Resolution and noise",
+        "Resolution, half bit 7.81 px (78.1 µm) at best 4 px (4 mm)",
+        "Resolution, 1/7 4 px (4 mm) not known",
+        "Noise (sd) 0.3 1/mm 0.03 1/mm ÷ 10",
+        "Mean, darkest region (50%) 0.00012 1/mm 0.00010 1/mm \u22120.00002 (±0.00020)",
+        "Mean, brightest region (25%) 1.0000 1/mm 0.9701 1/mm \u22123 % (±0.2 %)",
+        "A half is every other angular subset, in 3 slices of 92 \u00d7 90 pixels, never a training target",
+        "what the network makes of both halves alike agrees, real or not",
+    ):
+        assert expected in page.text, expected
+    assert ("span", "\u22123 % (±0.2 %)") in page.words, "the one that moved is marked"
+    assert ("td", "\u22120.00002 (±0.00020)") in page.words, "the one that did not is not"
+    labels = [tag["aria-label"] for tag in page.all("svg") if tag.get("role") == "img"]
+    assert labels == [
+        "Fourier ring correlation of two halves, before and after",
+        "Power of the noise by frequency, before and after",
+    ]
+    assert "Not measured" not in page.text
+    assert "let through" not in page.text
+
+
+def test_evidence_that_is_missing_is_missed_in_words(written: Callable[[ReportData], Page]) -> None:
+    through = {"before": 1.02, "before_error": 0.01, "after": 0.11, "after_error": 0.02, "frames": 20, "window_px": 7}
+    left_out = {"resolution": "too small", "regions": "all alike"}
+    bits = {"resolution": None, "noise_power": None, "regions": [], "left_out": left_out, "held_out": False}
+    page = written(bare(evidence=evidence(**bits, dependency=through, sparse="Few views.")))
+    assert not page.all("svg")
+    assert "Noise let through by the neighbours 1 ± 0.01 0.11 ± 0.02" in page.text
+    assert "Few views." in page.text
+    assert "Not measured: Resolution and noise power: too small. Means of regions: all alike." in page.text
+    assert "never a training target" not in page.text
+    assert "Resolution and noise" not in written(bare()).text
 
 
 def test_an_empty_report_says_what_it_does_not_know(written: Callable[[ReportData], Page]) -> None:

@@ -127,7 +127,7 @@ def test_model_reproduces_the_volume_from_the_parts(foam):
         output=Output(None, settings, {}, "zarr"),
         watch=Watch(),
     )
-    parts, _ = prepared.source(settings.reconstruction, 2)(slice(0, 10))
+    parts, _ = prepared.source(2)(slice(0, 10))
     loaded = Denoiser.load(foam.folder / "model")
     assert (loaded.split, loaded.symmetries, loaded.scale) == (Split(parts=2, slices=3), 2, foam.denoiser.scale)
     for z in (0, 5, 9):
@@ -278,7 +278,7 @@ def test_little_memory_makes_slabs_and_trains_on_a_part(monkeypatch):
 
     monkeypatch.setattr(plan_module, "_FIXED", 0)
     monkeypatch.setattr(prepare_module, "resident_memory", lambda: 0)
-    monkeypatch.setattr(plan_module, "_TILE_BYTES", 40)
+    monkeypatch.setattr(plan_module, "_HEADROOM", 0.3)
     scan = quietray.read(disc_scan(n_rows=60))
     result = quietray.denoise(scan, None, dataclasses.replace(quick(), max_memory="400K"))
     memory = result.metrics["memory"]

@@ -13,14 +13,16 @@ import quietray
 import quietray.metrics.image
 from quietray.cli import main
 from quietray.errors import SettingsError
-from quietray.filters import TotalVariation
-from quietray.runs.compare import FEWEST_ROWS, affordable_rows
+from quietray.filters import GaussianFilter, MedianFilter, TotalVariation
+from quietray.inference.output import Output, Watch
+from quietray.runs.compare import FEWEST_ROWS, Comparison, Standing, affordable_rows
 from quietray.runs.models import unlike
-from quietray.runs.settings import METHODS, Settings, as_method, of_radiographs
+from quietray.runs.settings import METHODS, Method, Settings, as_method, of_radiographs
+from quietray.runs.volume import denoise_volume
 from quietray.scan import Scan
 from quietray.settings import from_dict, read_toml
-from quietray.splits import Noise2Inverse, Noise2Noise
-from quietray.splits.projected import Noise2Projection
+from quietray.splits import Noise2Inverse, Noise2Noise, Noise2Self
+from quietray.splits.base import Split
 from scans import quick as quick_
 
 
@@ -51,11 +53,18 @@ def scan() -> Scan:
     return foam()
 
 
+class _OtherMethod(Split):
+    """A split that no run knows."""
+
+    n_parts = n_slices = 1
+    draw = judge = infer = None  # type: ignore[assignment]
+
+
 def test_every_method_has_a_domain() -> None:
     domains = {name: of_radiographs(kind()) for name, kind in METHODS.items()}
     assert {name for name, first in domains.items() if first} == {"noise2self", "noise2void", "noisier2noise", "apbsn"}
     with pytest.raises(SettingsError, match="must be one of auto, noise2inverse"):
-        as_method(Noise2Projection())
+        as_method(_OtherMethod())
 
 
 @pytest.mark.parametrize("name", ["gaussian", "median", "tv"])
@@ -228,3 +237,35 @@ def test_auto_compares_and_runs_what_it_picked(scan: Scan, tmp_path: Path) -> No
     assert not isinstance(stored.method, type(settings.method))
     assert found["methods"][0]["psnr_db"] > next(row for row in found["methods"] if row["method"] == "fbp")["psnr_db"]
     assert "Methods compared" in (tmp_path / "out" / "report.html").read_text()
+    assert any("did better than" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(("steps", "taken"), [(4, True), (250, False)])
+def test_a_filter_takes_the_place_of_a_network_that_ends_behind_it(scan: Scan, steps: int, taken: bool) -> None:
+    training = dataclasses.replace(Settings().training, steps=steps)
+    settings = Settings(method=Noise2Inverse(), training=training, symmetries=1, network=quietray.UNet((8, 16)))
+    with Output(None, settings, {}, "zarr") as output:
+        result = denoise_volume([scan], settings, output, Watch(), GaussianFilter(1.0 if taken else 0.0))
+    assert isinstance(result.denoiser.architecture, GaussianFilter) == taken
+    assert ("gaussian did better than noise2inverse" in result.notes[-1]) == taken
+
+
+def standing(name: str, method: Method, error: float) -> Standing:
+    settings, volume = Settings(method=method), np.zeros((1, 2, 2), np.float32)
+    return Standing(name, settings, error, (0.9 * error, 1.1 * error), (error - 1.0, error), 1.0, volume)
+
+
+@pytest.mark.parametrize(
+    ("network", "error", "method", "rival"),
+    [
+        (Noise2Inverse(), 9.0, Noise2Inverse(), TotalVariation()),  # seconds of training rule no network out
+        (Noise2Self(), 9.0, TotalVariation(), None),
+        (Noise2Self(), 1.05, Noise2Self(), None),  # not clearly behind
+    ],
+)
+def test_what_learns_on_after_a_comparison(network: Method, error: float, method: Method, rival: Method | None) -> None:
+    standings = (standing("tv", TotalVariation(), 1.0), standing("median", MedianFilter(), 2.0))
+    standings += (standing("network", network, error),)
+    found = Comparison(standings, (), "tv", 1.0, "volume", Settings(method=TotalVariation()), "").to_learn()
+    assert found[0].method == method
+    assert (found[1] and found[1].method) == rival

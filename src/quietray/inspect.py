@@ -12,10 +12,10 @@ from quietray.checkpoint import replace_file, write_json
 from quietray.detector.decorrelate import decorrelate, reblur
 from quietray.diagnose import Diagnosis, diagnose
 from quietray.errors import FormatError, GeometryError, NoiseError, ResourceError, SettingsError
-from quietray.geometry import ParallelBeam
+from quietray.geometry import ParallelBeam, require_parallel
 from quietray.inference.plan import plan_run
 from quietray.inference.prepare import chosen_rows
-from quietray.io import read, read_volume, write_scan
+from quietray.io import StoredVolume, read, read_volume, write_scan
 from quietray.io.disk import disk_errors
 from quietray.metrics.image import compare, disc
 from quietray.operators.astra import ParallelProjector
@@ -185,6 +185,7 @@ def evaluate(
     rows: str | None = None,
     radius: float = 0.97,
     data_range: float | None = None,
+    step: int | None = None,
 ) -> dict[str, Any]:
     """Compare a volume with a reference.
 
@@ -203,6 +204,8 @@ def evaluate(
         Only voxels within this share of the half-width count.
     data_range
         Range of PSNR and SSIM.
+    step
+        Step or channel to compare, where the result is a series, or both are.
 
     Returns
     -------
@@ -218,25 +221,39 @@ def evaluate(
         if number is not None and not number > 0:
             raise SettingsError(f"{setting} must be positive, got {number:g}")
     volume = read_volume(result)
-    name, truth = _reference(reference, against, rows)
+    chosen = _of_series(volume, step, result)
+    name, truth = _reference(reference, against, rows, step)
     n_y, n_x = truth.shape[1:]
     mask = disc(n_y, n_x, radius) if radius < 2 else np.ones((n_y, n_x), bool)
     inside = truth[:, mask]
     span = float(inside.max() - inside.min()) if data_range is None else data_range
     words = f"disc of {radius:g} half-widths" if radius < 2 else "all voxels"
-    found = compare(np.asarray(volume), truth, data_range=span, mask=mask, mask_name=words)
+    found = compare(chosen, truth, data_range=span, mask=mask, mask_name=words)
     figures = asdict(found)
     figures["psnr_db"] = figures.pop("psnr")
     return figures | {"reference": name, "unit": volume.unit or "not stated", "slices": int(truth.shape[0])}
 
 
-def _reference(path: Path, against: str, rows: str | None) -> tuple[str, Volume]:
+def _of_series(volume: StoredVolume, step: int | None, path: Path) -> Volume:
+    """Return a volume of three dimensions: itself, or a step or channel of a series."""
+    if len(volume.shape) == 3:
+        return np.asarray(volume, dtype=np.float32)
+    last = volume.shape[0] - 1
+    if step is None or not 0 <= step <= last:
+        got = "none" if step is None else step
+        raise SettingsError(
+            f"a step or channel of the series in {path} must be chosen, got {got}; give --step 0 to {last}"
+        )
+    return np.asarray(volume[step], dtype=np.float32)
+
+
+def _reference(path: Path, against: str, rows: str | None, step: int | None = None) -> tuple[str, Volume]:
     try:
         scan = read(path)
     except (FormatError, GeometryError):  # no scan: a volume has no angles
         stored = read_volume(path)
-        chosen = chosen_rows(rows, stored.shape[0])
-        return f"volume {path.name}", np.asarray(stored[chosen.start : chosen.stop], dtype=np.float32)
+        chosen = chosen_rows(rows, stored.shape[-3])
+        return f"volume {path.name}", _of_series(stored, step, path)[chosen.start : chosen.stop]
     chosen = chosen_rows(rows, scan.n_rows)
     band = slice(chosen.start, chosen.stop)
     if against == "phantom":
@@ -246,7 +263,7 @@ def _reference(path: Path, against: str, rows: str | None) -> tuple[str, Volume]
     if scan.clean is None:
         raise FormatError(f"{path} must hold noise-free projections, got a measured scan; give a volume")
     sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:, band], np.float32), 0, 1))
-    A = ParallelProjector(scan.geometry.rows(len(chosen)))
+    A = ParallelProjector(require_parallel(scan.geometry, "this comparison").rows(len(chosen)))
     return f"FBP (ram-lak) of the noise-free projections in {path.name}", FBP()(A, sinograms)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quietray.errors import FormatError, GeometryError
-from quietray.geometry import ParallelBeam
+from quietray.geometry import Geometry
 from quietray.types import Frames
 
 __all__ = ["Scan", "interleaved"]
@@ -48,6 +48,7 @@ class Scan:
 
     Examples
     --------
+    >>> from quietray.geometry import ParallelBeam
     >>> beam = ParallelBeam(np.linspace(0, np.pi, 4, endpoint=False), n_rows=3, n_cols=5)
     >>> scan = Scan(np.ones((4, 3, 5), np.float32), beam)
     >>> scan[::2].n_views, scan.read(slice(0, 2)).shape
@@ -58,7 +59,7 @@ class Scan:
     """
 
     projections: Frames
-    geometry: ParallelBeam
+    geometry: Geometry
     flats: Frames | None = None
     darks: Frames | None = None
     exposure: float | None = None

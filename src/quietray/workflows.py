@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,19 @@ from quietray.inference.result import Result, versions
 from quietray.io import open_volume_writer
 from quietray.io.disk import disk_errors, remove
 from quietray.report import report_of, write_comparison, write_report
-from quietray.runs.common import prepared_for
+from quietray.runs.clean import denoise_with_clean
+from quietray.runs.common import prepared_for, reconstruction_facts
 from quietray.runs.compare import FEWEST_ROWS, Comparison, affordable_rows, compared, recommended_method
 from quietray.runs.frames import denoise_frames
 from quietray.runs.models import apply_model, train_model
+from quietray.runs.projected import denoise_projected
 from quietray.runs.radiographs import denoise_radiographs
-from quietray.runs.settings import Auto, Settings, as_method, of_radiographs
+from quietray.runs.series import denoise_series, series_method
+from quietray.runs.settings import Auto, Method, Settings, as_method, of_radiographs
 from quietray.runs.volume import denoise_volume
 from quietray.scan import Scan
 from quietray.settings import called, from_dict, parse_seconds, to_dict, write_toml
-from quietray.splits import Noise2Inverse, Noise2Noise
+from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Noise, Noise2Projection
 
 __all__ = ["Settings", "apply", "compare", "denoise", "reconstruct", "train"]
 
@@ -42,6 +45,7 @@ def denoise(
     resume: bool = False,
     overwrite: bool = False,
     repeats: Sequence[Scan] = (),
+    series: Sequence[Scan] = (),
     watch: Watch | None = None,
 ) -> Result:
     """Denoise a scan without clean data.
@@ -64,13 +68,16 @@ def denoise(
         Replace a run in `out`.
     repeats
         Further scans of the same object, for Noise2Noise.
+    series
+        Its further steps in time, or with ``Noise2Inverse(channels=...)`` its further channels.
     watch
         Told how the run proceeds.
 
     Returns
     -------
     Result
-        The volume ``(z, y, x)``, the trained denoiser, and what was measured.
+        The volume ``(z, y, x)``, of a series ``(step or channel, z, y, x)``, the trained denoiser, and what was
+        measured.
 
     Raises
     ------
@@ -84,11 +91,19 @@ def denoise(
     >>> result = quietray.denoise(scan, "out/scan")  # doctest: +SKIP
     """
     watch, started = watch or Watch(), time.monotonic()
-    with Output(out, settings, _identity(scan), settings.format, resume=resume, overwrite=overwrite) as output:
+    identity = _identity(scan) | ({"series": [_identity(other)["scan"] for other in series]} if series else {})
+    with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
         if output.complete and output.folder is not None and output.volume_path is not None:
             watch.note(f"The run in {output.folder} is complete: there is nothing left to do.")
             return Result.load(output.folder, output.volume_path)
-        result, settings = _denoised([scan, *repeats], settings, output, watch)
+        if series or settings.views_per_step:
+            if repeats:
+                raise SettingsError("repeats and a series must not be given together; denoise the series alone")
+            method = series_method(settings, 1 + len(series))
+            settings = dataclasses.replace(settings, method=method)
+            result = denoise_series([scan, *series], settings, output, watch)
+        else:
+            result, settings = _denoised([scan, *repeats], settings, output, watch)
         result.metrics["seconds"] = time.monotonic() - started
         _write(result, scan, settings, output)
         return result
@@ -106,7 +121,8 @@ def reconstruct(
     out
         The volume: ``.zarr``, ``.h5``, or a folder of TIFF slices, after ``settings.format``.
     settings
-        ``correction``, ``reconstruction``, ``rows``, ``region``, ``rotation_axis`` and ``max_memory`` are used.
+        ``correction``, ``reconstruction``, ``rows``, ``region``, ``rotation_axis`` and ``max_memory`` are used.  What
+        the algorithm leaves to be chosen, its iterations or its weight, is chosen on held-out views.
     overwrite
         Replace a volume of that name.
     watch
@@ -126,11 +142,12 @@ def reconstruct(
     if out.exists() and not overwrite:
         raise ResourceError(f"the volume {out} must not exist yet; give another name, or replace it with --overwrite")
     prepared = prepared_for(scan, settings, 1, 1, Output(None, settings, {}, settings.format), watch)
-    source = prepared.source(settings.reconstruction)
+    source, facts = prepared.source(), reconstruction_facts(prepared)["reconstruction"]["settings"]
     unfinished = out.with_name(f".new-{out.name}")
     with disk_errors(out):
         remove(unfinished)  # a kill may have left it
-    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra={"source": scan.source})
+    facts["source"] = scan.source
+    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra=facts)
     try:
         with writer, watch.stage("reconstructing", len(prepared.rows)) as advance:
             for (first, last), (z0, _) in zip(prepared.plan.slabs, prepared.slabs, strict=True):
@@ -296,17 +313,32 @@ def apply(
 def _denoised(scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch) -> tuple[Result, Settings]:
     """Run the method in its domain, decided upon first where that is left to the scan; return what was run, too."""
     method = settings.method
+    if isinstance(method, Auto) and settings.correction.line_integrals and len(scans) == 1:
+        watch.note("Noise2Inverse was taken: of line integrals no noise can be measured that would rule it out.")
+        return _denoised(scans, dataclasses.replace(settings, method=Noise2Inverse()), output, watch)
     if isinstance(method, Auto):
         return _decided(scans, settings, method, output, watch)
-    if settings.trust and (of_radiographs(method) or isinstance(method, Filter)):
-        watch.note(f"No map of the error was made: {called(type(method))} has no network in the volume.")
-    if of_radiographs(method):
+    if settings.clean and not isinstance(method, Noise2Clean):
+        raise SettingsError(f"a clean volume must go with noise2clean, got {called(type(method))}; leave --clean out")
+    run = _of_one_scan(method)
+    if settings.trust and (run is not None or isinstance(method, Filter)):
+        watch.note(f"No map of the error was made: {called(type(method))} has none.")
+    if run is not None:
         if len(scans) > 1:
             raise SettingsError(f"{called(type(method))} must have one scan, got {len(scans)}; use noise2noise")
-        return denoise_radiographs(scans[0], settings, output, watch), settings
+        return run(scans[0], settings, output, watch), settings
     if isinstance(method, Noise2Noise) and len(scans) == 1:
         return denoise_frames(scans[0], settings, output, watch), settings
     return denoise_volume(scans, settings, output, watch), settings
+
+
+def _of_one_scan(method: Method) -> Callable[[Scan, Settings, Output, Watch], Result] | None:
+    """Return what runs a method that takes no more than one scan; None for the others."""
+    if isinstance(method, Noise2Clean):
+        return denoise_with_clean
+    if isinstance(method, Noise2Projection):
+        return denoise_projected
+    return denoise_radiographs if of_radiographs(method) else None
 
 
 def _decided(
@@ -318,7 +350,7 @@ def _decided(
         return _denoised(scans, dataclasses.replace(settings, method=Noise2Noise()), output, watch)
 
     rows = affordable_rows(scans[0], auto.rows, auto.share * budget)
-    if rows < FEWEST_ROWS:
+    if rows < FEWEST_ROWS or not settings.reconstruction.linear:
         method, why = recommended_method(scans[0], settings)
         watch.note(why)
         picked = dataclasses.replace(settings, method=method)
@@ -327,7 +359,13 @@ def _decided(
 
     def choose() -> dict[str, Any]:
         found = compared(scans[0], settings, rows, auto.share * budget, watch)
-        return {"settings": to_dict(found.picked), "comparison": found.record(), "seconds": time.monotonic() - started}
+        picked, rival = found.to_learn()
+        return {
+            "settings": to_dict(picked),
+            "rival": rival and to_dict(rival),
+            "comparison": found.record(),
+            "seconds": time.monotonic() - started,
+        }
 
     try:
         kept = output.decide("comparison", choose)
@@ -337,7 +375,12 @@ def _decided(
     left = max(0.3 * budget, budget - kept["seconds"])
     picked = dataclasses.replace(from_dict(Settings, kept["settings"]), budget=f"{left:.3f}s")
     watch.note(kept["comparison"]["why"])
-    result, _ = _denoised(scans, picked, output, watch)
+    if kept["rival"]:
+        rival = from_dict(Settings, kept["rival"]).method
+        assert isinstance(rival, Filter)
+        result = denoise_volume(scans, picked, output, watch, rival)
+    else:
+        result, _ = _denoised(scans, picked, output, watch)
     result.metrics["comparison"] = kept["comparison"]
     return dataclasses.replace(result, notes=(*result.notes, kept["comparison"]["why"])), picked
 
@@ -358,10 +401,15 @@ def _write(result: Result, scan: Scan, settings: Settings, output: Output) -> No
         training = dataclasses.replace(training, steps=result.history[-1].n_steps)
     if isinstance(result.denoiser.architecture, Filter):
         method = as_method(result.denoiser.architecture)
+    reconstruction = settings.reconstruction
+    if "reconstruction" in result.metrics:  # with what held-out views chose of it
+        table = {"reconstruction": result.metrics["reconstruction"]["settings"]}
+        reconstruction = from_dict(Settings, table).reconstruction
     resolved = dataclasses.replace(
         settings,
         method=method,
         training=training,
+        reconstruction=reconstruction,
         symmetries=result.denoiser.symmetries,
         rotation_axis=result.metrics["scan"]["rotation_axis"],
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from quietray.commands.flags import Flag, Number, ScanFlags, Text
+from quietray.commands.flags import Count, Flag, Number, ScanFlags, Text
 from quietray.commands.runs import Denoise, Reconstruct
 from quietray.errors import ResourceError
 
@@ -53,6 +53,8 @@ class Evaluate:
     """Only voxels within this share of the slice's half-width are compared; 2 compares all."""
     data_range: Number = None
     """Range of PSNR and SSIM (default: max - min of the reference within the mask)."""
+    step: Count = None
+    """Which step or channel, of a series."""
     json: Flag = False
     """Print JSON on standard output."""
 
@@ -68,6 +70,7 @@ class Evaluate:
             rows=self.rows,
             radius=self.radius,
             data_range=self.data_range,
+            step=self.step,
         )
         show_table(console, f"{self.result} against {self.reference}", _rounded(figures))
         return figures

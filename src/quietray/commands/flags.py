@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from quietray.runs.settings import Settings
     from quietray.scan import Scan
 
-__all__ = ["Choice", "Count", "File", "Flag", "MethodFlags", "Number", "Paths", "RunFlags", "ScanFlags", "Text"]
+__all__ = [
+    "Choice",
+    "CleanFlags",
+    "Count",
+    "File",
+    "Flag",
+    "MethodFlags",
+    "Number",
+    "Paths",
+    "RunFlags",
+    "ScanFlags",
+    "Text",
+]
 
 # Options without a default of their own tell it in their text: most take it from --config or from the settings.
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -68,8 +80,8 @@ class MethodFlags:
 
     method: Text = None
     """auto; noise2inverse, or a filter (gaussian, median, bilateral, nlm, wavelet, tv), in the volume; noise2self,
-    noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2noise on repeated scans
-    or frames (default: auto)."""
+    noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2projection on few views;
+    noise2noise on repeated scans or frames; noise2clean with a clean volume (default: auto)."""
     network: Text = None
     """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
     whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None
@@ -83,6 +95,10 @@ class MethodFlags:
     """Angular subsets (default: 4, or 2 where a subset would have few views for the width of the detector)."""
     slices: Count = None
     """Adjacent slices that the network sees, odd; 1 is 2-D (default: 7)."""
+    times: Count = None
+    """Steps of a series that the network sees, odd: the one to be denoised and its neighbours in time (default: 3)."""
+    equivariance: Number = None
+    """Weight of turned objects in the loss of noise2projection (default: 0, none)."""
     seed: Count = None
     """Seed of everything random (default: 0)."""
 
@@ -96,8 +112,18 @@ class MethodFlags:
             "training.steps": self.steps,
             "method.parts": self.parts,
             "method.slices": self.slices,
+            "method.equivariance": self.equivariance,
+            "method.times": self.times,
             "seed": self.seed,
         }
+
+
+@dataclass(frozen=True)
+class CleanFlags:
+    """What noise2clean learns from."""
+
+    clean: File = None
+    """Clean volume on the grid of the scan, for noise2clean (default: the truth that a simulated scan holds)."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +136,14 @@ class RunFlags:
     """Detector rows, start:stop (default: all)."""
     region: Text = None
     """Part of the slices, y0:y1,x0:x1 in pixels (default: all)."""
+    algorithm: Annotated[Literal["fbp", "sirt", "cgls", "tv"] | None, Choice] = None
+    """Reconstruction: filtered backprojection; SIRT or CGLS, for few views; least total variation (default: fbp)."""
+    iterations: Count = None
+    """How long sirt, cgls and tv iterate (default: sirt and cgls until held-out views are told best, tv 200)."""
+    weight: Number = None
+    """Weight of the total variation (default: the one that tells held-out views best)."""
+    box: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="MIN MAX", help_behavior_hint="")] = None
+    """Least and largest attenuation, for sirt and tv (default: any)."""
     filter: Annotated[Literal["ram-lak", "shepp-logan", "hann"] | None, Choice] = None
     """Filter of the backprojection (default: ram-lak)."""
     air: Text = None
@@ -118,6 +152,8 @@ class RunFlags:
     """Ring removal (default: auto: only where stripes stand out of the noise)."""
     zingers: Number = None
     """Threshold of the zinger filter in noise sds; 0 switches it off (default: 6)."""
+    line_integrals: Flag = False
+    """The projections are line integrals already (XRD-CT, fluorescence, preprocessed data): no flat, no logarithm."""
     max_memory: Text = None
     """What the process may use, such as 8G (default: 60 % of the free memory)."""
     format: Annotated[Literal["zarr", "h5", "tiff"] | None, Choice] = None
@@ -138,10 +174,15 @@ class RunFlags:
             "region": self.region,
             "max_memory": self.max_memory,
             "format": self.format,
+            "reconstruction.name": self.algorithm,
             "reconstruction.filter": self.filter,
+            "reconstruction.iterations": self.iterations,
+            "reconstruction.weight": self.weight,
+            "reconstruction.box": self.box and list(self.box),
             "correction.air": self.air,
             "correction.rings": self.rings,
             "correction.zingers": self.zingers,
+            "correction.line_integrals": self.line_integrals or None,
             **more,
         }
         for place, value in places.items():
@@ -158,6 +199,10 @@ class RunFlags:
                         )
                 inner[name] = value
         method = table.get("method")
-        if isinstance(method, dict) and "name" not in method and method.keys() & {"parts", "slices"}:
+        if (
+            isinstance(method, dict)
+            and "name" not in method
+            and method.keys() & {"parts", "slices", "times", "channels"}
+        ):
             method["name"] = "noise2inverse"  # whose settings they are
         return from_dict(Settings, table)

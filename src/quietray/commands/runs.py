@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from quietray.commands.flags import Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
+from quietray.commands.flags import CleanFlags, Count, Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
 from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
 
 
 @dataclass(frozen=True)
-class Denoise(MethodFlags, RunFlags, ScanFlags):
+class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """Denoise a scan without clean data: volume, model, figures and report into one folder."""
 
     out: Path = Path("out")
@@ -32,6 +32,12 @@ class Denoise(MethodFlags, RunFlags, ScanFlags):
     """Give denoised radiographs the detector's own resolution again."""
     repeats: Paths = ()
     """Further scans of the same object, for noise2noise."""
+    series: Paths = ()
+    """The further steps of a series in time, in their order."""
+    channels: Paths = ()
+    """The further channels of a spectral series; every one keeps its own scale."""
+    views_per_step: Count = None
+    """Cuts one acquisition into steps of so many views, a series in time."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
     """Folder of a trained model to start from, instead of random weights."""
     trust: Number = None
@@ -46,11 +52,18 @@ class Denoise(MethodFlags, RunFlags, ScanFlags):
         from quietray.workflows import denoise
 
         frames = self.method == "noise2noise" and not self.repeats
+        if self.series and self.channels:
+            raise SettingsError("a series must be one of steps or of channels; give --series or --channels, not both")
+        steps = bool(self.series) or self.views_per_step is not None
+        neighbours = steps and not self.config and self.times is None and self.method in (None, "noise2inverse")
         settings = self.settings(
-            **self.places(),
+            **self.places() | ({"method.times": 3} if neighbours else {}),
+            **({"method.channels": 1 + len(self.channels)} if self.channels else {}),
+            views_per_step=self.views_per_step,
             rotation_axis=self.rotation_axis,
             reblur=self.reblur or None,
             start=None if self.from_ is None else str(self.from_),
+            clean=None if self.clean is None else str(self.clean),
             trust=self.trust,
         )
         result = denoise(
@@ -60,6 +73,7 @@ class Denoise(MethodFlags, RunFlags, ScanFlags):
             resume=self.resume,
             overwrite=self.overwrite,
             repeats=self.also(self.repeats),
+            series=self.also(self.series or self.channels),
             watch=TerminalWatch(console),
         )
         return _told(console, result, self.out, settings)
@@ -87,7 +101,7 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
 
 
 @dataclass(frozen=True)
-class Train(MethodFlags, RunFlags, ScanFlags):
+class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """Train one model on one or more scans, to be applied to others like them."""
 
     out: Path = Path("model")
@@ -106,6 +120,7 @@ class Train(MethodFlags, RunFlags, ScanFlags):
             **self.places(),
             rotation_axis=self.rotation_axis,
             start=None if self.from_ is None else str(self.from_),
+            clean=None if self.clean is None else str(self.clean),
         )
         scans = [self.read(), *self.also(self.more)]
         denoiser = train(scans, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
@@ -124,7 +139,7 @@ class _Model:
 
 
 @dataclass(frozen=True)
-class Apply(RunFlags, ScanFlags, _Model):
+class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
     """Denoise a scan with a trained model; warns where the scan is unlike those that the model was trained on."""
 
     out: Path = Path("out")
@@ -137,7 +152,9 @@ class Apply(RunFlags, ScanFlags, _Model):
         from quietray.console import TerminalWatch
         from quietray.workflows import apply
 
-        settings = self.settings(rotation_axis=self.rotation_axis)
+        settings = self.settings(
+            rotation_axis=self.rotation_axis, clean=None if self.clean is None else str(self.clean)
+        )
         result = apply(
             self.model,
             self.read(),
@@ -184,8 +201,6 @@ class Reconstruct(RunFlags, ScanFlags):
 
     out: Path = Path("volume.zarr")
     """The new volume."""
-    algorithm: Literal["fbp"] = "fbp"
-    """Reconstruction algorithm."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Reconstruct."""

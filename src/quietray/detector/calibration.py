@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -40,6 +40,9 @@ class Correction:
         sorting when stripes stand out of the noise.
     floor
         Smallest transmission before the log; 0 chooses one detected quantum or one dark sd, whichever is more.
+    line_integrals
+        The projections are line integrals already, of the attenuation or of anything else (XRD-CT, fluorescence): no
+        flat, no dark and no logarithm, and only the rings that are asked for are removed.
 
     Examples
     --------
@@ -52,6 +55,7 @@ class Correction:
     air: str = "auto"
     rings: Literal["auto", "none", "sorting", "large", "all"] = "auto"
     floor: float = 0.0
+    line_integrals: bool = False
 
     def __post_init__(self) -> None:
         if self.zingers != 0 and not 2 <= self.zingers < np.inf:
@@ -111,6 +115,21 @@ class Calibration:
     detectors: Int[np.ndarray, " view"] | None = None
     parts: Mapping[int, Calibration] = field(default_factory=dict)
 
+    def of_views(self, scan: Scan, views: slice) -> Calibration:
+        """Return what is known about some of the views, which `scan` holds alone, with the stripes as in all of them.
+
+        Raises
+        ------
+        SettingsError
+            Several detectors took turns.
+        """
+        if self.detectors is not None:
+            raise SettingsError(
+                f"views to be told apart in time must be from one detector, got {len(self.parts)}; split the file"
+            )
+        order, reach = _order(scan)
+        return replace(self, air_factors=self.air_factors[views], order=order, reach=reach)
+
     def of_view(self, view: int) -> Calibration:
         """Return what is known about the detector that took a view."""
         return self if self.detectors is None else self.parts[int(self.detectors[view])]
@@ -138,6 +157,8 @@ def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:
     >>> bool(np.allclose(sinograms, np.log(2))), changed.total
     (True, 1200)
     """
+    if settings.line_integrals:
+        return _of_line_integrals(scan, settings)
     if scan.detectors is not None:
         parts = {number: calibrate(part, settings) for number, part in scan.by_detector().items()}
         return _together(scan, scan.detectors, parts, settings)
@@ -167,6 +188,20 @@ def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:
     return Calibration(
         flat, dark, bad, factors, columns, rings, floor, quantum, read_noise, order, reach, settings, (*notes, note)
     )
+
+
+def _of_line_integrals(scan: Scan, settings: Correction) -> Calibration:
+    """Return the calibration of projections that need none."""
+    if scan.flats is not None:
+        raise SettingsError(
+            f"a scan of line integrals must have no flats, got {scan.flats.shape[0]} frames; leave --line-integrals out"
+        )
+    survey_views(scan)  # refuses what is not finite
+    ones = np.ones((scan.n_rows, scan.n_cols), np.float32)
+    rings = "none" if settings.rings == "auto" else settings.rings
+    note = f"The projections were taken as line integrals: no logarithm, ring removal '{rings}'."
+    beam = np.ones(scan.n_views, np.float32)
+    return Calibration(ones, 0 * ones, ones < 0, beam, (), rings, 0.0, 0.0, 0.0, *_order(scan), settings, (note,))
 
 
 def _together(

@@ -119,6 +119,8 @@ def _by_detector(
 
 def _correct_row(counts: Sinogram, calibration: Calibration, row: int) -> tuple[Sinogram, RowCounts]:
     """Correct the sinogram of one row; nothing but this row and the calibration enters."""
+    if calibration.settings.line_integrals:
+        return _without_stripes(counts, calibration.remove_rings), RowCounts(total=counts.size)
     flat, bad = calibration.flat[row], calibration.bad[row]
     seen = (counts - calibration.dark[row]) / (flat * calibration.air_factors[:, None])
     seen = _interpolated(seen, bad)

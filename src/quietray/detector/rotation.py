@@ -13,6 +13,7 @@ from quietray.detector.correct import Calibration, correct_rows
 from quietray.detector.frames import robust_sd
 from quietray.detector.mirror import axis_of_opposite_views
 from quietray.errors import GeometryError
+from quietray.geometry import require_parallel
 from quietray.scan import Scan
 from quietray.types import Sinograms
 
@@ -86,7 +87,8 @@ def find_rotation_axis(scan: Scan, calibration: Calibration) -> RotationAxis:
     >>> round(find_rotation_axis(scan, calibrate(scan, Correction(rings="none"))).column, 1)
     37.3
     """
-    turns = scan.geometry.turns
+    beam = require_parallel(scan.geometry, "finding the rotation axis")
+    turns = beam.turns
     if scan.n_views < _FEWEST_VIEWS:
         return _middle(scan, f"there are only {scan.n_views} views")
     if turns < 1:
@@ -155,13 +157,15 @@ def _rows_with_object(scan: Scan, calibration: Calibration) -> slice | None:
     for view in views:
         counts = scan.read(slice(0, scan.n_rows), slice(int(view), int(view) + 1))[0]
         own = calibration.of_view(int(view))
-        seen = (counts - own.dark) / (own.flat * calibration.air_factors[view])
-        seen = -np.log(np.maximum(np.where(calibration.bad, 1, seen), calibration.floor))
+        seen = counts
+        if not calibration.settings.line_integrals:
+            seen = (counts - own.dark) / (own.flat * calibration.air_factors[view])
+            seen = -np.log(np.maximum(np.where(calibration.bad, 1, seen), calibration.floor))
         noise += 1.05 * np.median(np.abs(np.diff(seen, axis=1)), axis=1) / np.sqrt(size) / len(views)
         seen = ndimage.median_filter(seen, size=(1, 5), mode="nearest")
         strength += ndimage.uniform_filter1d(seen, size, axis=1, mode="nearest").std(axis=1) / len(views)
     strength[calibration.bad.all(axis=1) | (strength < 3 * noise)] = 0
-    if strength.max() < 1e-4:
+    if strength.max() < 1e-4 and not (calibration.settings.line_integrals and strength.max() > 0):
         return None
     band = _longest_run(np.flatnonzero(strength > 0.5 * strength.max()))
     at_most = max(1, min(_ROWS, _SAMPLES // (scan.n_views * scan.n_cols)))

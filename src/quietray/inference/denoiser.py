@@ -99,6 +99,8 @@ class Denoiser:
         Edge of a tile in pixels; slices up to this size are done in one piece.
     facts
         Where the model comes from: scan, noise level, history, versions.
+    scales
+        Of each channel of a spectral series, whose middle one has `scale`; else empty.
     """
 
     network: nn.Module
@@ -109,6 +111,7 @@ class Denoiser:
     arithmetic: str = "32-true"
     tile: int = 1024
     facts: Mapping[str, Any] = field(default_factory=dict)
+    scales: tuple[Scale, ...] = ()
 
     def __post_init__(self) -> None:
         if self.symmetries not in _SYMMETRIES:
@@ -147,14 +150,20 @@ class Denoiser:
         ndarray
             Attenuation ``(output, y, x)``; one output but for spectral series.
         """
-        found = self._infer(neighbours(parts, z, self.split.window, n_series))
-        if self.split.n_outputs == self.split.window.slices:
+        window = self.split.window
+        found = self._infer(neighbours(parts, z, window, n_series))
+        if window.channels == 1 and self.split.n_outputs == window.slices:
             middle = found.shape[0] // 2
             return found[middle : middle + 1]
         return found
 
     def slab(
-        self, parts: Parts, first: int, last: int, advance: Callable[[int], None] = lambda slices: None
+        self,
+        parts: Parts,
+        first: int,
+        last: int,
+        advance: Callable[[int], None] = lambda slices: None,
+        n_series: int = 1,
     ) -> Float[np.ndarray, "slab y x"]:
         """Denoise the slices ``first:last`` of ``(part, z, y, x)``; a network of three dimensions does many at once.
 
@@ -163,11 +172,32 @@ class Denoiser:
         parts
             With :attr:`reach` slices around those wanted, where there are any.
         first, last
-            Slices of `parts`.
+            Slices of `parts`, or of each step or channel of a series.
         advance
             Told the slices done.
+        n_series
+            Steps or channels of a series, one after the other along z, in `parts` and in what is returned.
         """
-        clean = np.empty((last - first, *parts.shape[2:]), np.float32)
+        rows, wanted, window = parts.shape[1] // n_series, last - first, self.split.window
+        clean = np.empty((n_series * wanted, *parts.shape[2:]), np.float32)
+        if window.channels > 1:
+            for z in range(first, last):
+                clean[z - first :: wanted] = self.slice(parts, z, n_series)
+                advance(n_series)
+        elif window.times > 1:
+            for place, z in enumerate(step * rows + z for step in range(n_series) for z in range(first, last)):
+                clean[place] = self.slice(parts, z, n_series)[0]
+                advance(1)
+        else:
+            for step in range(n_series):
+                own = parts[:, step * rows : (step + 1) * rows]
+                self._neighbours(own, first, last, clean[step * wanted : (step + 1) * wanted], advance)
+        return clean
+
+    def _neighbours(
+        self, parts: Parts, first: int, last: int, clean: Float[np.ndarray, "slab y x"], advance: Callable[[int], None]
+    ) -> None:
+        """Denoise the slices ``first:last`` into `clean` with no other neighbours than those in space."""
         depth = self.architecture.depth
         at_once = max(1, 2 * depth) if self.split.n_outputs == self.split.window.slices > 1 else 1
         for z in range(first, last, at_once):
@@ -178,12 +208,18 @@ class Denoiser:
                 low, high = max(0, z - depth), min(parts.shape[1], end + depth)
                 clean[z - first : end - first] = self._infer(parts[:, low:high])[z - low : end - low]
             advance(end - z)
-        return clean
 
     @torch.no_grad()
     def _infer(self, window: Float[np.ndarray, "part slice y x"]) -> Float[np.ndarray, "output y x"]:
-        samples = torch.from_numpy(self.scale.apply(np.array(window)))[None].to(self.device)
-        return self.scale.undo(self.split.infer(self.evaluate, samples)[0].cpu().numpy())
+        scaled = np.array(window)
+        scales = self.scales or (self.scale,)
+        for channel, scale in zip(np.split(scaled, len(scales), axis=1), scales, strict=True):
+            scale.apply(channel)
+        samples = torch.from_numpy(scaled)[None].to(self.device)
+        clean = self.split.infer(self.evaluate, samples)[0].cpu().numpy()
+        for channel, scale in zip(np.split(clean, len(scales)), scales, strict=True):
+            scale.undo(channel)
+        return clean
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:
@@ -212,6 +248,7 @@ class Denoiser:
                 "architecture": called(type(self.architecture)),
                 "network": to_dict(self.architecture),
                 "scale": dataclasses.asdict(self.scale),
+                "scales": [dataclasses.asdict(scale) for scale in self.scales],
                 "symmetries": self.symmetries,
                 "arithmetic": self.arithmetic,
                 "tile": self.tile,
@@ -247,6 +284,7 @@ class Denoiser:
                 _available(record["arithmetic"]),
                 record["tile"],
                 record["facts"],
+                tuple(Scale(**scale) for scale in record.get("scales", ())),
             )
         except (KeyError, TypeError, RuntimeError) as error:
             raise FormatError(f"{folder} must hold a model of this version of quietray, got: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,17 +12,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from quietray.inference.denoiser import Denoiser
+from quietray.inference.halves import moved
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import neighbour_correlation, residual_correlation, streaks
 from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import judge_held_out
+from quietray.training.loop import TrainingData, judge_held_out
 from quietray.training.state import NOT_WHITE
 
 __all__ = ["Evidence", "warnings_of"]
 
 _FEW_STEPS = 200
 _PIXELS = 2**21  # to judge the finished denoiser by
+_COARSER = 1.25  # resolution after denoising over that before, to be warned of
 
 
 @dataclass(frozen=True)
@@ -51,32 +53,34 @@ class Evidence:
     @classmethod
     def measure(cls, denoiser: Denoiser, data: TrainingVolume) -> Evidence:
         """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference."""
-        span = (denoiser.scale.high - denoiser.scale.low) ** 2
-        device = denoiser.device
-        few, many = (
-            judge_held_out(denoiser.split, denoiser.evaluate, data, device, pixels) for pixels in (2**17, _PIXELS)
-        )
-        low, high = many.interval()
-        window, total, weights = denoiser.split.window, 0.0, 0.0
-        seen = window.times // 2 * window.slices + window.slices // 2
+        judged, device = cls.judged(denoiser, data), denoiser.device
+        (seen, shown), total, weights = data.judged, 0.0, 0.0
         for samples, weight in data.held_out():
             clean = denoiser.split.infer(denoiser.evaluate, samples.to(device)).cpu()
-            shown = window.slices // 2 if clean.shape[1] == window.slices else 0
             pixels = float(weight.sum())
             total += _correlation(samples[:, :, seen] - clean[:, shown : shown + 1], weight) * pixels
             weights += pixels
-        correlation = total / max(weights, 1e-12)
+        found = replace(judged, correlation=total / max(weights, 1e-12))
+        if not isinstance(denoiser.split, Noise2Inverse):
+            return found
+        # what subsets differ by beyond noise was taken for noise
+        missed = streaks(data.parts, data.weight) * (denoiser.scale.high - denoiser.scale.low) ** 2
+        low, high = found.interval
+        return replace(
+            found, error=found.error + missed, interval=(low + missed, high + missed), offset=found.offset - missed
+        )
+
+    @classmethod
+    def judged(cls, denoiser: Denoiser, data: TrainingData) -> Evidence:
+        """Judge a denoiser on held-out samples, by its method alone."""
+        span = (denoiser.scale.high - denoiser.scale.low) ** 2
+        few, many = (
+            judge_held_out(denoiser.split, denoiser.evaluate, data, denoiser.device, pixels)
+            for pixels in (2**17, _PIXELS)
+        )
+        low, high = many.interval()
         offset = (few.error - many.error) * span
-        if isinstance(denoiser.split, Noise2Inverse):  # what subsets differ by beyond noise was taken for noise
-            missed = streaks(data.parts, data.weight)
-            return cls(
-                (many.error + missed) * span,
-                many.noise * span,
-                ((low + missed) * span, (high + missed) * span),
-                correlation,
-                offset - missed * span,
-            )
-        return cls(many.error * span, many.noise * span, (low * span, high * span), correlation, offset)
+        return cls(many.error * span, many.noise * span, (low * span, high * span), 0.0, offset)
 
     @property
     def gain(self) -> float:
@@ -125,7 +129,13 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found = []
-    if metrics["method"]["parameters"] and steps < _FEW_STEPS:
+    if metrics["method"]["name"] == "noise2inverse" and not metrics.get("reconstruction", {}).get("linear", True):
+        found.append(
+            "Noise2Inverse was run on a reconstruction that is not linear, where the noise of an angular subset is no "
+            "longer independent of what the subset shows: streaks and lost detail are learned as if they were the "
+            "object. Denoise the radiographs (noise2self) or use noise2projection instead."
+        )
+    if metrics["method"]["parameters"] and 0 < steps < _FEW_STEPS:
         found.append(
             f"The network was trained for only {steps} steps, too few to learn more than a blur; "
             "give a longer --budget."
@@ -140,7 +150,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result."
         )
-    if abs(change) > 0.02:
+    taught = metrics["method"]["name"] == "noise2clean"  # by what has no such bias: grey values may change
+    if abs(change) > 0.02 and not taught:
         found.append(
             f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "
             "well. Give a longer --budget before measuring anything."
@@ -175,10 +186,32 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"{floored:.2%} of the samples had fewer counts than one quantum or the dark's noise and were raised to "
             "that floor before the logarithm: attenuation is underestimated along those rays."
         )
-    if bias is not None and bias["mean"] > 0.01 * bias["mean_line_integral"] > 0:
+    if not taught and bias is not None and bias["mean"] > 0.01 * bias["mean_line_integral"] > 0:
         share = bias["mean"] / bias["mean_line_integral"]
         found.append(
             f"The logarithm of so few counts overestimates the line integrals by {bias['mean']:.3g} on average "
             f"({share:.1%}), at worst {bias['worst']:.3g}; no self-supervised method removes this bias."
         )
-    return tuple(found)
+    return (*found, *_of_halves(metrics.get("evidence") or {}, bool(metrics["method"]["parameters"])))
+
+
+def _of_halves(evidence: Mapping[str, Any], trained: bool) -> list[str]:
+    """Return what the resolution, and the means of regions, warn of."""
+    found = []
+    longer = "Give a longer --budget" if trained else "Take a weaker filter"
+    for region in moved(evidence.get("regions") or []):
+        before, after, error = (region[name] for name in ("before", "after", "error"))
+        found.append(
+            f"Denoising moved the mean of the {region['region']} region from {before:.4g} to {after:.4g}, which is "
+            f"{abs(after - before) / max(error, 1e-12):.0f} standard errors: attenuation measured there is off by "
+            f"that. {longer}, or measure in the volume before denoising."
+        )
+    resolution = evidence.get("resolution") or {}
+    before, after = (resolution.get(f"{when}_half_bit_px") for when in ("before", "after"))
+    if before is not None and (after is None or after > _COARSER * before):
+        agreed = "nothing" if after is None else f"details down to {after:.1f} pixels"
+        found.append(
+            f"Denoised one by one, two halves of the data agree on {agreed}; as measured they agreed on details down "
+            f"to {before:.1f} pixels: detail was lost. {longer}."
+        )
+    return found

@@ -114,7 +114,7 @@ def learn(
 
     def inference(per_step: float) -> float:
         """Return the seconds that one pass over the images takes: a training step costs about three passes."""
-        passes = split.n_parts * images[0] * images[1] * images[2] / (training.batch * size**2)
+        passes = (split.n_parts - split.n_clean) * images[0] * images[1] * images[2] / (training.batch * size**2)
         return passes * per_step / 3
 
     def symmetries(per_step: float) -> Literal[1, 2, 4, 8]:

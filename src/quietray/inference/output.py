@@ -18,7 +18,7 @@ from quietray.checkpoint import replace_file, write_json
 from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.inference.slabs import Ledger, SlabRecord
-from quietray.io import open_volume_writer, read, read_volume, write_scan
+from quietray.io import SeriesAxis, open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
 from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
@@ -87,6 +87,7 @@ class Output:
         self.format = format
         self._records: dict[int, SlabRecord] = {}
         self._volume: Volume | None = None
+        self._series: SeriesAxis | None = None
         self._writer: Any = None
         self._trust: Volume | None = None
         self._trust_writer: Any = None
@@ -130,15 +131,33 @@ class Output:
                 ledger.note(name, found)
         return found
 
-    def open_volume(self, grid: VolumeGrid, facts: Mapping[str, Any], trust: bool = False) -> None:
-        """Make room for the volume, and for the map of trust in it, or take them up again."""
+    def open_volume(
+        self, grid: VolumeGrid, facts: Mapping[str, Any], trust: bool = False, series: SeriesAxis | None = None
+    ) -> None:
+        """Make room for the volume, and for the map of trust in it, or take them up again.
+
+        Parameters
+        ----------
+        grid
+            Of the volume, or of every entry of `series`; slices are counted on from one entry to the next.
+        facts
+            To keep with it.
+        trust
+            Whether there will be a map of trust.
+        series
+            The first axis of four.
+        """
+        self._series = series
         if self.folder is None or self.volume_path is None or self.work is None:
-            self._volume = np.empty(grid.shape, np.float32)
+            size = 1 if series is None else series.size
+            self._volume = np.empty((size * grid.shape[0], *grid.shape[1:]), np.float32)
             self._trust = np.empty(grid.shape, np.float32) if trust else None
         else:
             self._remove_replaced()
             begun = Ledger(self.work).noted("volume") is not None  # else a kill may have left half a file
-            self._writer = open_volume_writer(self.volume_path, grid, format=self.format, resume=begun, extra=facts)
+            self._writer = open_volume_writer(
+                self.volume_path, grid, format=self.format, resume=begun, extra=facts, series=series
+            )
             if trust:
                 place, told = self.folder / _TRUST[self.format], {"is": "standard deviation of the error", **facts}
                 self._trust_writer = open_volume_writer(place, grid, format=self.format, resume=begun, extra=told)
@@ -184,7 +203,9 @@ class Output:
     def finish_volume(self) -> Any:
         """Give the volume its name; return it, lazily where it is on disk."""
         if self.volume_path is None:
-            return self._volume
+            if self._series is None or self._volume is None:
+                return self._volume
+            return self._volume.reshape(self._series.size, -1, *self._volume.shape[1:])
         self._writer.finish()
         return read_volume(self.volume_path)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from quietray.errors import ResourceError
 from quietray.geometry import VolumeGrid
+from quietray.networks import Architecture, UNet
 from quietray.reconstruct.analytic import padded_width
 from quietray.scan import Scan
 
@@ -16,7 +17,8 @@ __all__ = ["Plan", "available_memory", "plan_run", "resident_memory"]
 
 _FIXED = 350 * 2**20  # what libraries, threads and one training step take beyond the process as it starts
 _WINDOW = 16  # rows of a training window that may be targets, when not all rows fit
-_TILE_BYTES = 1200  # activations per pixel of a tile, measured for the default network
+_HEADROOM = 1200 / 512  # what the process takes for what a network holds, measured for the default one
+_HALO = 64  # pixels around a tile that are counted in any case
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
 
 
@@ -96,7 +98,15 @@ def resident_memory() -> int:
 
 
 def plan_run(
-    scan: Scan, rows: range, grid: VolumeGrid, *, parts: int, n_slices: int, memory: int | None = None, base: int = 0
+    scan: Scan,
+    rows: range,
+    grid: VolumeGrid,
+    *,
+    parts: int,
+    n_slices: int,
+    memory: int | None = None,
+    base: int = 0,
+    network: Architecture | None = None,
 ) -> Plan:
     """Plan a run of reconstruct, split and denoise.
 
@@ -116,6 +126,9 @@ def plan_run(
         Bytes that the whole process may use; 60 % of the free memory by default.
     base
         Bytes that the process uses already.
+    network
+        What is trained and applied, the default one where None; not counted where one part and one slice are a plain
+        reconstruction.
 
     Returns
     -------
@@ -135,18 +148,25 @@ def plan_run(
     True
     """
     limit = memory if memory is not None else int(0.6 * available_memory())
-    halo = n_slices // 2
+    network = network or UNet()
+    halo = max(n_slices // 2, network.depth)
     itemsize = np.dtype(scan.projections.dtype).itemsize
     counts = scan.n_views * scan.n_cols * (4 + (itemsize if itemsize != 4 else 0))
     volume = grid.n_pixels * 4 * parts
     row = counts + volume
     working = 6 * scan.n_views * padded_width(scan.n_cols) * 4 + 8 * scan.n_rows * scan.n_cols * 4 + 4 * volume
-    tile = _LARGEST_TILE
-    while tile > _SMALLEST_TILE and tile * tile * _TILE_BYTES > 0.3 * limit:
+    tile, around = _LARGEST_TILE, max(_HALO, -(-network.radius // network.stride) * network.stride)
+    at_once = min(max(1, 4 * network.depth), len(rows))  # in three dimensions: slices, and those around them
+    per_pixel = int(_HEADROOM * network.bytes_per_pixel) * at_once
+    while (
+        tile > _SMALLEST_TILE
+        and (tile + 2 * (around - _HALO)) ** 2 * per_pixel > 0.3 * limit
+        and (around == _HALO or tile // 2 + 2 * around < max(grid.shape[1:]))  # else all is around it all the same
+    ):
         tile //= 2
-    edge = min(tile + 128, max(grid.shape[1:]))
-    network = edge * edge * (_TILE_BYTES + 4 * n_slices * parts) if n_slices > 1 or parts > 1 else 0
-    fixed = base + _FIXED + working + network
+    edge = min(tile + 2 * around, max(grid.shape[1:]))
+    applied = edge * edge * (per_pixel + 4 * n_slices * parts) if n_slices > 1 or parts > 1 else 0
+    fixed = base + _FIXED + working + applied
     room = (limit - fixed) // row
     smallest = 2 * halo + 1
     if room < min(smallest, len(rows)):
@@ -155,6 +175,7 @@ def plan_run(
             f"the smallest slab ({min(smallest, len(rows))} rows) must fit into memory and needs "
             f"{needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give --max-memory more, "
             "reconstruct a smaller --region, or use fewer slices"
+            + (" or another --network" if applied > 0.5 * limit else "")
         )
     if room >= len(rows):
         whole = ((rows.start, rows.stop),)

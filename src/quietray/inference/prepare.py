@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,16 +12,54 @@ from quietray.detector.correct import Calibration, Correction, RowCounts, calibr
 from quietray.detector.photon_transfer import log_bias
 from quietray.detector.rotation import find_rotation_axis
 from quietray.errors import GeometryError, SettingsError
-from quietray.geometry import VolumeGrid
+from quietray.geometry import VolumeGrid, require_parallel
 from quietray.inference.denoiser import field_of_view
 from quietray.inference.output import Output, Watch
 from quietray.inference.plan import Plan, plan_run, resident_memory
-from quietray.inference.slabs import PartReconstruction, RepeatedReconstruction
-from quietray.reconstruct.analytic import FBP
+from quietray.inference.slabs import PartReconstruction, Reconstruction
+from quietray.networks import Architecture
+from quietray.operators.astra import ParallelProjector
+from quietray.operators.linear import LinearOperator
+from quietray.operators.sparse import many_slices
+from quietray.reconstruct import FBP, TV, Algorithm
+from quietray.reconstruct.choose import chosen as chosen_on_held_out
 from quietray.scan import Scan
+from quietray.settings import called
 from quietray.types import Parts, Slice
 
-__all__ = ["Prepared", "chosen_region", "chosen_rows", "prepare", "reconstruct_windows"]
+__all__ = [
+    "Calibrated",
+    "Prepared",
+    "calibrated",
+    "chosen_region",
+    "chosen_rows",
+    "prepare",
+    "reconstruct_windows",
+    "with_choices",
+]
+
+_FBP = FBP()
+_CHOOSING = 8  # rows that tell how long to iterate
+_ITERATING = 2**30 + 2**28  # bytes for the matrix of the views and what is iterated on
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A scan of which everything global was measured.
+
+    Parameters
+    ----------
+    scan
+        With its rotation axis.
+    calibration
+        Flat, dark, bad pixels, beam.
+    notes
+        What was found on the way.
+    """
+
+    scan: Scan
+    calibration: Calibration
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +78,8 @@ class Prepared:
         Of the volume.
     plan
         How the work fits into memory.
+    algorithm
+        What reconstructs; nothing of it is left to be chosen.
     notes
         What was found on the way.
     """
@@ -48,6 +89,7 @@ class Prepared:
     rows: range
     grid: VolumeGrid
     plan: Plan
+    algorithm: Algorithm
     notes: tuple[str, ...]
 
     @property
@@ -61,9 +103,9 @@ class Prepared:
         """The plan's slabs as ranges of slices of the volume."""
         return tuple((first - self.rows.start, last - self.rows.start) for first, last in self.plan.slabs)
 
-    def source(self, algorithm: FBP, n_parts: int = 1) -> PartReconstruction:
+    def source(self, n_parts: int = 1) -> PartReconstruction:
         """Return what reconstructs bands of rows."""
-        return PartReconstruction(self.scan, self.calibration, algorithm, self.grid, n_parts)
+        return PartReconstruction(self.scan, self.calibration, self.algorithm, self.grid, n_parts)
 
     def log_bias(self) -> dict[str, float] | None:
         """Return the bias of the logarithm in the middle row, and the mean line integral that it adds to."""
@@ -122,8 +164,23 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
     return y0, y1, x0, x1
 
 
+def calibrated(scan: Scan, correction: Correction, rotation_axis: float | None, watch: Watch) -> Calibrated:
+    """Calibrate a scan and find its rotation axis; the parameters are those of :func:`prepare`."""
+    with watch.stage("calibrating"):
+        calibration = calibrate(scan, correction)
+        if rotation_axis is not None:
+            scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
+        elif scan.geometry.rotation_axis is not None:
+            said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
+        else:
+            found = find_rotation_axis(scan, calibration)
+            scan = scan.with_axis(found.column)
+            said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
+    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, said))
+
+
 def prepare(
-    scan: Scan,
+    scan: Scan | Calibrated,
     *,
     correction: Correction,
     rows: str | None,
@@ -132,6 +189,8 @@ def prepare(
     memory: int | None,
     n_parts: int,
     n_slices: int,
+    network: Architecture | None = None,
+    algorithm: Algorithm = _FBP,
     output: Output,
     watch: Watch,
 ) -> Prepared:
@@ -140,7 +199,7 @@ def prepare(
     Parameters
     ----------
     scan
-        As read.
+        As read, or calibrated before.
     correction
         How radiographs are corrected.
     rows, region
@@ -151,6 +210,11 @@ def prepare(
         Bytes that the process may use.
     n_parts, n_slices
         Subsets per slice, and slices that the network sees.
+    network
+        To be applied, the default one where None; its memory is planned.
+    algorithm
+        What reconstructs, filtered backprojection by default; how long it iterates, or its weight, may be left to views
+        that are held out.
     output
         Keeps the plan, so that a resumed run has the same one.
     watch
@@ -161,39 +225,66 @@ def prepare(
     QuietrayError
         The scan, the choice or the memory does not allow it.
     """
-    chosen = chosen_rows(rows, scan.n_rows)
-    with watch.stage("calibrating"):
-        calibration = calibrate(scan, correction)
-        notes = (*scan.notes, *calibration.notes)
-        if rotation_axis is not None:
-            scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
-        elif scan.geometry.rotation_axis is not None:
-            said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
-        else:
-            found = find_rotation_axis(scan, calibration)
-            scan = scan.with_axis(found.column)
-            said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
+    chosen = chosen_rows(rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
+    known = scan if isinstance(scan, Calibrated) else calibrated(scan, correction, rotation_axis, watch)
+    scan = known.scan
     grid = scan.geometry.rows(len(chosen)).grid(chosen_region(region))
     kept = output.decide(
         "plan",
         lambda: asdict(
-            plan_run(scan, chosen, grid, parts=n_parts, n_slices=n_slices, memory=memory, base=resident_memory())
+            plan_run(
+                scan,
+                chosen,
+                grid,
+                parts=n_parts,
+                n_slices=n_slices,
+                memory=memory,
+                base=resident_memory() + (0 if isinstance(algorithm, FBP) else _ITERATING),
+                network=network,
+            )
         ),
     )
     ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
     plan = Plan(**{**kept, **ranges})
-    for note in (*notes, said, f"Plan: {plan.describe()}."):
+    for note in (*known.notes, f"Plan: {plan.describe()}."):
         watch.note(note)
-    prepared = Prepared(scan, calibration, chosen, grid, plan, (*notes, said))
+    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, known.notes)
+    prepared = with_choices(prepared, output, watch)
     if not prepared.weight.any():
         raise GeometryError("the region must hold voxels that all views see, got one outside the field of view")
     return prepared
 
 
-def reconstruct_windows(
-    prepared: Prepared, source: PartReconstruction | RepeatedReconstruction, watch: Watch
-) -> tuple[Parts, RowCounts]:
-    """Return the reconstructions ``(part, z, y, x)`` of the training windows, one after the other.
+def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "measured") -> Prepared:
+    """Choose, on the middle rows, what the algorithm leaves to be chosen; `what` tells apart what was chosen for."""
+    algorithm, rows = prepared.algorithm, prepared.rows
+    left = "weight" if isinstance(algorithm, TV) else "iterations"
+    if isinstance(algorithm, FBP) or getattr(algorithm, left) is not None:
+        return prepared
+    n = min(_CHOOSING, len(rows))
+    first = rows.start + (len(rows) - n) // 2
+    band = slice(first, first + n)
+
+    def choose() -> dict[str, Any]:
+        with watch.stage(f"choosing the {left}"):
+            sinograms, _ = correct_rows(prepared.scan.read(band), prepared.calibration, band)
+            found = chosen_on_held_out(algorithm, project, sinograms)
+        return {left: getattr(found, left)}
+
+    def project(views: np.ndarray) -> LinearOperator:
+        beam = require_parallel(prepared.scan.geometry, "choosing by held-out views")
+        geometry = beam[views].rows(n)
+        return many_slices(ParallelProjector(geometry, prepared.grid.with_slices(n)))
+
+    found = output.decide(f"reconstruction-{what}", choose)
+    said = f"{called(type(algorithm))}, {left} {found[left]:.4g}"
+    note = f"The {what} views are reconstructed by {said}: that told one view in eight best."
+    watch.note(note)
+    return replace(prepared, algorithm=replace(algorithm, **found), notes=(*prepared.notes, note))
+
+
+def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch) -> tuple[Parts, RowCounts]:
+    """Return the reconstructions ``(part, z, y, x)`` of the training windows, one after the other, step after step.
 
     Parameters
     ----------
@@ -210,11 +301,12 @@ def reconstruct_windows(
         The reconstructions, and what correcting changed.
     """
     windows = prepared.plan.windows
-    total = sum(stop - start for start, stop in windows)
+    total = len(source.steps) * sum(stop - start for start, stop in windows)
     parts = np.empty((source.n_parts, total, *prepared.grid.shape[1:]), np.float32)
     done, changed = 0, RowCounts()
     with watch.stage("reconstructing", total) as advance:
-        for start, stop in windows:
-            changed += source.into(parts[:, done : done + stop - start], slice(start, stop), advance)
-            done += stop - start
+        for step in source.steps:
+            for start, stop in windows:
+                changed += step.into(parts[:, done : done + stop - start], slice(start, stop), advance)
+                done += stop - start
     return parts, changed

@@ -5,6 +5,6 @@ from __future__ import annotations
 from quietray.io.dxchange import write_scan
 from quietray.io.read import read
 from quietray.io.stored import StoredVolume, read_volume
-from quietray.io.volume import VolumeWriter, open_volume_writer
+from quietray.io.volume import SeriesAxis, VolumeWriter, open_volume_writer
 
-__all__ = ["StoredVolume", "VolumeWriter", "open_volume_writer", "read", "read_volume", "write_scan"]
+__all__ = ["SeriesAxis", "StoredVolume", "VolumeWriter", "open_volume_writer", "read", "read_volume", "write_scan"]

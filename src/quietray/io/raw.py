@@ -136,7 +136,7 @@ class RawScan:
 
 
 def check_stack(frames: Frames, what: str, place: str) -> None:
-    """Check that an array can be radiographs: three axes of real numbers, none of them empty.
+    """Check that an array can be radiographs: three axes of real numbers, none of them empty; a volume may have four.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def check_stack(frames: Frames, what: str, place: str) -> None:
             f"{what} must be real numbers (integers or floats), got type {dtype} in {place}; "
             "convert them, or name another dataset"
         )
-    if len(shape) != 3:
+    if len(shape) != 3 and not (what == "volume" and len(shape) == 4):
         raise FormatError(
             f"{what} must be a stack (frame, row, col), got shape {shape} in {place}; name a dataset with three axes"
         )

@@ -12,7 +12,7 @@ from quietray.io.hdf5 import is_hdf5, open_hdf5
 from quietray.io.layouts import is_exchange, read_exchange, read_plain, unknown_layout
 from quietray.io.nexus import find_entries, read_nxtomo
 from quietray.io.raw import Flags, RawScan
-from quietray.io.tiff import is_tiff, read_tiff, tiff_files
+from quietray.io.tiff import is_tiff, read_tiff, series_folders, tiff_files
 from quietray.io.zarr import is_zarr, open_zarr
 from quietray.scan import Scan
 
@@ -126,7 +126,7 @@ def open_container(path: Path) -> Container | None:
 def _open_folder(path: Path) -> Container | None:
     if is_zarr(path):
         return open_zarr(path)
-    if tiff_files(path):
+    if tiff_files(path) or series_folders(path):
         return None
     inside = sorted(entry.name for entry in path.iterdir())
     advice = "give one of the files in it" if inside else "the folder is empty"

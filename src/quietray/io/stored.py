@@ -16,14 +16,15 @@ from quietray.io.containers import Container, as_text, open_frames
 from quietray.io.frames import LazyFrames
 from quietray.io.raw import check_stack
 from quietray.io.read import open_container
-from quietray.io.tiff import TiffFolder, TiffPages, tiff_files
+from quietray.io.tiff import TiffFolder, TiffPages, series_folders, tiff_files
+from quietray.types import Frames
 
 __all__ = ["StoredVolume", "read_volume"]
 
 
 @dataclass(frozen=True, eq=False)
 class StoredVolume:
-    """A volume ``(z, y, x)`` on disk; index it to read slices.
+    """A volume ``(z, y, x)``, or a series ``(step, z, y, x)``, on disk; index it to read a part.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class StoredVolume:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_z, n_y, n_x)``."""
+        """``(n_z, n_y, n_x)``, with the steps or channels of a series first."""
         return self.frames.shape
 
     @property
@@ -77,13 +78,13 @@ def read_volume(path: str | os.PathLike[str]) -> StoredVolume:
     Parameters
     ----------
     path
-        What :func:`quietray.io.open_volume_writer` wrote, an OME-Zarr image, a Zarr array, an HDF5 file with
-        ``/exchange/data``, a TIFF stack or a folder of TIFF slices, or a scan with ``/truth/volume``.
+        What :func:`quietray.io.open_volume_writer` wrote, series included, an OME-Zarr image, a Zarr array, an HDF5
+        file with ``/exchange/data``, a TIFF stack or a folder of TIFF slices, or a scan with ``/truth/volume``.
 
     Returns
     -------
     StoredVolume
-        ``(z, y, x)``.
+        ``(z, y, x)``, or ``(step, z, y, x)`` of a series.
 
     Raises
     ------
@@ -151,8 +152,11 @@ def _ome_size(container: Container) -> float | None:
     """Return the voxel edge in mm that OME-NGFF metadata states for isotropic voxels."""
     multiscale = _multiscale(container) or {}
     per_mm = {"millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6, "meter": 1e3}
-    factors = {per_mm.get(str(axis.get("unit"))) for axis in multiscale.get("axes", [])}
+    axes = multiscale.get("axes", [])
+    space = [axis.get("type", "space") == "space" for axis in axes]
+    factors = {per_mm.get(str(axis.get("unit"))) for axis, one in zip(axes, space, strict=True) if one}
     steps = multiscale.get("datasets", [{}])[0].get("coordinateTransformations", [{}])[0].get("scale", [])
+    steps = [step for step, one in zip(steps, space, strict=False) if one]
     if len(factors) == 1 and None not in factors and len(set(steps)) == 1:
         return float(steps[0]) * float(factors.pop() or 1.0)
     return None
@@ -161,9 +165,12 @@ def _ome_size(container: Container) -> float | None:
 def _from_tiff(path: Path) -> StoredVolume:
     import tifffile
 
-    files = tiff_files(path) if path.is_dir() else [path]
-    stack = TiffFolder(files) if path.is_dir() else TiffPages(files[0])
+    folders = series_folders(path)
+    files = tiff_files(folders[0] if folders else path) if path.is_dir() else [path]
+    stack: Frames = TiffFolder(files) if path.is_dir() else TiffPages(files[0])
     check_stack(stack, "a volume", str(path))
+    if folders:
+        stack = _TiffSeries([TiffFolder(tiff_files(folder)) for folder in folders])
     told: Mapping[str, Any] = {}
     with tifffile.TiffFile(files[0]) as file:
         try:
@@ -173,3 +180,33 @@ def _from_tiff(path: Path) -> StoredVolume:
     told = told if isinstance(told, dict) else {}
     unit, size = told.get("unit"), told.get("voxel_size")
     return StoredVolume(LazyFrames(stack, place=str(path)), path, unit, float(size) if size else None, told)
+
+
+class _TiffSeries:
+    """A series ``(step, z, y, x)`` of folders of slices."""
+
+    def __init__(self, steps: list[TiffFolder]) -> None:
+        if len({step.shape for step in steps}) > 1:
+            raise FormatError(
+                f"the steps of a series must have one shape, got {sorted({step.shape for step in steps})}; "
+                "copy all slices again"
+            )
+        self._steps = steps
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_steps, n_z, n_y, n_x)``."""
+        return (len(self._steps), *self._steps[0].shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of one voxel."""
+        return self._steps[0].dtype
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        inner = tuple(rest) or (slice(None),)
+        if isinstance(first, int):
+            return self._steps[first][inner]
+        numbers = range(*first.indices(len(self._steps)))
+        return np.stack([self._steps[number][inner] for number in numbers])

@@ -17,7 +17,16 @@ from quietray.io.angles import AngleList, angle_range, read_angle_file
 from quietray.io.frames import LazyFrames
 from quietray.io.raw import Flags, RawScan, check_stack
 
-__all__ = ["TiffFolder", "TiffPages", "frames_on_disk", "is_tiff", "natural_key", "read_tiff", "tiff_files"]
+__all__ = [
+    "TiffFolder",
+    "TiffPages",
+    "frames_on_disk",
+    "is_tiff",
+    "natural_key",
+    "read_tiff",
+    "series_folders",
+    "tiff_files",
+]
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -52,6 +61,14 @@ def tiff_files(folder: Path, pattern: str = "*") -> list[Path]:
             by_suffix.setdefault(path.suffix.lower(), []).append(path)
     chosen = [path for paths in by_suffix.values() if is_tiff(min(paths, key=natural_key)) for path in paths]
     return sorted(chosen, key=natural_key)
+
+
+def series_folders(path: Path) -> list[Path]:
+    """Return the folders of the steps or channels of a series, each with its slices; none where it is no series."""
+    if not path.is_dir() or tiff_files(path):
+        return []
+    found = [folder for kind in ("step", "channel") for folder in path.glob(f"{kind}_[0-9]*") if tiff_files(folder)]
+    return sorted(found, key=natural_key)
 
 
 def read_tiff(path: Path, flags: Flags) -> RawScan:

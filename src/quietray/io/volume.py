@@ -15,10 +15,10 @@ import numpy as np
 from quietray.errors import SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.io.disk import allocate, generator_name, remove, sync_path, write_at
-from quietray.io.writer import VolumeWriter
+from quietray.io.writer import SeriesAxis, VolumeWriter
 from quietray.types import Volume
 
-__all__ = ["VolumeFormat", "VolumeWriter", "open_volume_writer"]
+__all__ = ["SeriesAxis", "VolumeFormat", "VolumeWriter", "open_volume_writer"]
 
 VolumeFormat = Literal["zarr", "h5", "tiff"]
 _LARGEST_TILE = 1024
@@ -31,6 +31,7 @@ def open_volume_writer(
     format: VolumeFormat,
     resume: bool = False,
     extra: Mapping[str, Any] | None = None,
+    series: SeriesAxis | None = None,
 ) -> VolumeWriter:
     """Start, or take up again, a volume on disk.
 
@@ -47,6 +48,9 @@ def open_volume_writer(
         Keep slabs of an unfinished (or finished) volume of that name; otherwise start anew.
     extra
         Facts to store with the volume; must be JSON.
+    series
+        Of a volume ``(t or c, z, y, x)``, whose entries each have that grid; its slices are counted on from one entry
+        to the next.  In TIFF, each entry has a folder.
 
     Raises
     ------
@@ -68,7 +72,7 @@ def open_volume_writer(
     """
     if format not in _WRITERS:
         raise SettingsError(f"the format of a volume must be one of {', '.join(_WRITERS)}, got '{format}'")
-    return _WRITERS[format](Path(path), grid, resume=resume, extra=dict(extra or {}))
+    return _WRITERS[format](Path(path), grid, resume=resume, extra=dict(extra or {}), series=series)
 
 
 class Hdf5VolumeWriter(VolumeWriter):
@@ -83,11 +87,11 @@ class Hdf5VolumeWriter(VolumeWriter):
             for key, value in self._extra.items():
                 file.attrs[key] = value if isinstance(value, (str, int, float)) else json.dumps(value)
             group = file.create_group("exchange")
-            dataset, self._offset = allocate(group, "data", self.grid.shape, np.dtype("<f4"))
+            dataset, self._offset = allocate(group, "data", self.shape, np.dtype("<f4"))
             dataset.attrs["units"] = dataset.attrs["unit"] = self.grid.unit
-            dataset.attrs["axes"] = "z:y:x"
+            dataset.attrs["axes"] = ":".join(self.axes)
             dataset.attrs["voxel_size"] = self.grid.voxel_size or 0.0
-        os.truncate(self.partial, max(self.partial.stat().st_size, self._offset + 4 * int(np.prod(self.grid.shape))))
+        os.truncate(self.partial, max(self.partial.stat().st_size, self._offset + 4 * int(np.prod(self.shape))))
         sync_path(self.partial)
         sync_path(self.partial.parent)
 
@@ -117,17 +121,19 @@ class Hdf5VolumeWriter(VolumeWriter):
 
 
 class TiffVolumeWriter(VolumeWriter):
-    """A folder with ``slice_00000.tif`` and so on; each says its unit and voxel size."""
+    """A folder with ``slice_00000.tif`` and so on, in folders of their own for a series; each says its unit."""
 
     def _create(self) -> None:
         self.partial.mkdir()
+        for number in range(0 if self.series is None else self.series.size):
+            self._folder(number).mkdir()
         sync_path(self.partial.parent)
 
     def _reopen(self) -> None:
         import tifffile
 
         try:
-            for path in sorted(self.place.glob("slice_*.tif"))[:1]:
+            for path in sorted(self._folder(0).glob("slice_*.tif"))[:1]:
                 with tifffile.TiffFile(path) as file:
                     page = file.pages.first
                     self._check_found(tuple(json.loads(page.description)["volume_shape"]), page.dtype)
@@ -140,10 +146,12 @@ class TiffVolumeWriter(VolumeWriter):
     def _store(self, z0: int, block: Volume) -> None:
         import tifffile
 
-        size = self.grid.voxel_size
-        for z, frame in enumerate(block, z0):
+        size, n_z = self.grid.voxel_size, self.grid.shape[0]
+        for place, frame in enumerate(block, z0):
+            number, z = divmod(place, n_z)
             # Not "shape": tifffile would take that for the shape of this one file.
-            told = {"unit": self.grid.unit, "voxel_size": size, "volume_shape": self.grid.shape, "z": z}
+            told = {"unit": self.grid.unit, "voxel_size": size, "volume_shape": self.shape, "z": z}
+            told |= {} if self.series is None else {self.series.name: number}
             told |= {"generator": generator_name()} | (self._extra if z == 0 else {})
             encoded = BytesIO()
             tifffile.imwrite(
@@ -155,12 +163,16 @@ class TiffVolumeWriter(VolumeWriter):
                 resolution=(10 / size, 10 / size) if size else None,
                 resolutionunit="CENTIMETER" if size else None,
             )
-            self._replace(f"slice_{z:05d}.tif", encoded.getbuffer())
-        sync_path(self.place)
+            self._replace(self._folder(number) / f"slice_{z:05d}.tif", encoded.getbuffer())
+        for number in range(z0 // n_z, (z0 + len(block) - 1) // n_z + 1):
+            sync_path(self._folder(number))
 
-    def _replace(self, name: str, content: memoryview) -> None:
+    def _folder(self, number: int) -> Path:
+        return self.place if self.series is None else self.place / self.series.folder(number)
+
+    def _replace(self, path: Path, content: memoryview) -> None:
         """Write a file whole or not at all; tifffile itself passes over a disk that takes only a part."""
-        unfinished = self.place / f".{name}.partial"
+        unfinished = path.with_name(f".{path.name}.partial")
         try:
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             try:
@@ -168,7 +180,7 @@ class TiffVolumeWriter(VolumeWriter):
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            os.replace(unfinished, self.place / name)
+            os.replace(unfinished, path)
         finally:
             remove(unfinished)
 
@@ -189,15 +201,15 @@ class ZarrVolumeWriter(VolumeWriter):
         import zarr
         from zarr.codecs import BloscCodec
 
-        n_z, n_y, n_x = self.grid.shape
+        *outer, n_y, n_x = self.shape
         group = zarr.create_group(store=str(self.partial), zarr_format=3, attributes=self._attributes())
         self._array = group.create_array(
             "0",
-            shape=(n_z, n_y, n_x),
+            shape=self.shape,
             dtype="float32",
-            chunks=(1, min(n_y, _LARGEST_TILE), min(n_x, _LARGEST_TILE)),
+            chunks=(*[1] * len(outer), min(n_y, _LARGEST_TILE), min(n_x, _LARGEST_TILE)),
             compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
-            dimension_names=("z", "y", "x"),
+            dimension_names=tuple(self.axes),
             fill_value=0.0,
         )
         for name in ("zarr.json", "0/zarr.json", "0", "."):
@@ -218,15 +230,22 @@ class ZarrVolumeWriter(VolumeWriter):
             self._reopen()
 
     def _store(self, z0: int, block: Volume) -> None:
-        self._array[z0 : z0 + len(block)] = block
-        chunks = self.place / "0" / "c"
-        for z in range(z0, z0 + len(block)):
-            for folder, _, files in os.walk(chunks / str(z)):
-                for name in files:
-                    sync_path(Path(folder) / name)
-                sync_path(Path(folder))
-        if chunks.exists():
-            sync_path(chunks)
+        chunks, n_z, done = self.place / "0" / "c", self.grid.shape[0], 0
+        while done < len(block):
+            number, first = divmod(z0 + done, n_z)
+            some = block[done : done + n_z - first]
+            entry = () if self.series is None else (number,)
+            self._array[(*entry, slice(first, first + len(some)))] = some
+            above = chunks.joinpath(*map(str, entry))
+            for z in range(first, first + len(some)):
+                for folder, _, files in os.walk(above / str(z)):
+                    for name in files:
+                        sync_path(Path(folder) / name)
+                    sync_path(Path(folder))
+            for outer in {above, chunks}:
+                if outer.exists():
+                    sync_path(outer)
+            done += len(some)
 
     def close(self) -> None:
         """Forget the array; its folder may be renamed now."""
@@ -235,10 +254,11 @@ class ZarrVolumeWriter(VolumeWriter):
     def _attributes(self) -> dict[str, Any]:
         size = self.grid.voxel_size
         axis = {"type": "space", "unit": "millimeter"} if size else {"type": "space"}
-        scale = {"type": "scale", "scale": [size or 1.0] * 3}
+        first = {"t": [{"name": "t", "type": "time"}], "c": [{"name": "c", "type": "channel"}]}.get(self.axes[0], [])
+        scale = {"type": "scale", "scale": [1.0] * len(first) + [size or 1.0] * 3}
         multiscale = {
             "name": self.path.name.removesuffix(".zarr"),
-            "axes": [{"name": name, **axis} for name in "zyx"],
+            "axes": [*first, *({"name": name, **axis} for name in "zyx")],
             "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
         }
         told = {"unit": self.grid.unit, "voxel_size": size, "generator": generator_name(), **self._extra}

@@ -6,9 +6,10 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,7 +18,37 @@ from quietray.geometry import VolumeGrid
 from quietray.io.disk import check_space, disk_errors, remove, sync_path
 from quietray.types import Volume
 
-__all__ = ["VolumeWriter"]
+__all__ = ["SeriesAxis", "VolumeWriter"]
+
+
+@dataclass(frozen=True)
+class SeriesAxis:
+    """The first axis of a volume of four dimensions.
+
+    Parameters
+    ----------
+    name
+        ``t`` for steps in time, ``c`` for channels.
+    size
+        How many there are.
+
+    Examples
+    --------
+    >>> SeriesAxis("t", 3).folder(2)
+    'step_002'
+    """
+
+    name: Literal["t", "c"]
+    size: int
+
+    @property
+    def kind(self) -> str:
+        """What one entry is called."""
+        return "step" if self.name == "t" else "channel"
+
+    def folder(self, number: int) -> str:
+        """Return the name of the folder of one entry, where each has a folder."""
+        return f"{self.kind}_{number:03d}"
 
 
 class VolumeWriter(ABC):
@@ -36,14 +67,26 @@ class VolumeWriter(ABC):
         Keep what is there.
     extra
         Facts to store with the volume.
+    series
+        Where every entry of this axis has a volume of that grid: the whole has the shape ``(t or c, z, y, x)``, and its
+        slices are counted on from one entry to the next.
     """
 
     share_of_size: ClassVar[float] = 1.0
     """Part of the volume's size that must be free on the disk at the start."""
 
-    def __init__(self, path: Path, grid: VolumeGrid, *, resume: bool, extra: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        grid: VolumeGrid,
+        *,
+        resume: bool,
+        extra: Mapping[str, Any],
+        series: SeriesAxis | None = None,
+    ) -> None:
         self.path = path
         self.grid = grid
+        self.series = series
         self.partial = path.parent / f".{path.name}.partial"
         self._extra = dict(extra)
         self._finished = False
@@ -57,8 +100,18 @@ class VolumeWriter(ABC):
                 self._reopen()
             else:
                 remove(self.partial)
-                check_space(path, int(self.share_of_size * 4 * np.prod(grid.shape, dtype=np.int64)))
+                check_space(path, int(self.share_of_size * 4 * np.prod(self.shape, dtype=np.int64)))
                 self._create()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(z, y, x)``, or ``(t or c, z, y, x)``."""
+        return self.grid.shape if self.series is None else (self.series.size, *self.grid.shape)
+
+    @property
+    def axes(self) -> str:
+        """Their names, a letter each."""
+        return "zyx" if self.series is None else f"{self.series.name}zyx"
 
     @property
     def place(self) -> Path:
@@ -82,10 +135,10 @@ class VolumeWriter(ABC):
         ResourceError
             The disk is full or not writable; what was written before is kept.
         """
-        n_z, *plane = self.grid.shape
-        if list(block.shape[1:]) != plane or not 0 <= z0 <= z0 + len(block) <= n_z:
+        *n_z, n_y, n_x = self.shape
+        if block.shape[1:] != (n_y, n_x) or not 0 <= z0 <= z0 + len(block) <= np.prod(n_z):
             raise FormatError(
-                f"a slab must fit into the volume {self.grid.shape}, got shape {block.shape} at z = {z0}; "
+                f"a slab must fit into the volume {self.shape}, got shape {block.shape} at z = {z0}; "
                 "use the grid that the writer was opened with"
             )
         with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
@@ -132,9 +185,9 @@ class VolumeWriter(ABC):
             self._finished = False
 
     def _check_found(self, shape: tuple[int, ...], dtype: Any) -> None:
-        if tuple(shape) != self.grid.shape or np.dtype(dtype) != np.dtype("<f4"):
+        if tuple(shape) != self.shape or np.dtype(dtype) != np.dtype("<f4"):
             raise FormatError(
-                f"the unfinished volume {self.place} must have shape {self.grid.shape} in float32 to be resumed, "
+                f"the unfinished volume {self.place} must have shape {self.shape} in float32 to be resumed, "
                 f"got {tuple(shape)} in {np.dtype(dtype)}; remove it and start anew"
             )
 

@@ -14,7 +14,15 @@ from torch.nn import functional
 
 from quietray.types import Parts, Slice
 
-__all__ = ["Judgement", "blocks_of", "judge_left_out", "neighbour_correlation", "residual_correlation", "streaks"]
+__all__ = [
+    "Judgement",
+    "averaged",
+    "blocks_of",
+    "judge_left_out",
+    "neighbour_correlation",
+    "residual_correlation",
+    "streaks",
+]
 
 _VOXELS = 2**22  # enough to tell the power of streaks
 _BLOCK = 32  # pixels; the noise of a reconstruction is correlated over a few
@@ -77,6 +85,30 @@ class Judgement:
         means = errors[drawn].sum(axis=1) / np.maximum(weights[drawn].sum(axis=1), 1e-12)
         low, high = np.quantile(means, ((1 - share) / 2, (1 + share) / 2))
         return float(low), float(high)
+
+
+def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 0.0) -> Judgement:
+    """Return the judgement of maps of estimated squared errors.
+
+    Parameters
+    ----------
+    error, noise
+        Of the result, and of the data without denoising, ``(batch, 1, y, x)``; finite, also where they do not count.
+    weight
+        Of each pixel, broadcastable.
+    correlation
+        Of neighbouring residuals.
+
+    Examples
+    --------
+    >>> error = torch.tensor([1.0, 9.0]).reshape(1, 1, 1, 2)
+    >>> averaged(error, error + 1, torch.tensor([3.0, 1.0])).error
+    3.0
+    """
+    weight = weight.expand_as(error).double()
+    total = float(weight.sum())
+    means = [float((weight * x.double()).sum()) / max(total, 1e-12) for x in (error, noise)]
+    return Judgement(means[0], means[1], total, blocks_of(error.double(), noise.double(), weight), correlation)
 
 
 def judge_left_out(

@@ -123,19 +123,7 @@ def fourier_ring_correlation(
 ) -> ShellCorrelation:
     """Correlate the slices of two volumes in rings of spatial frequency, summed over the slices.
 
-    Parameters
-    ----------
-    one, other
-        ``(z, y, x)``: the same slices, from data that share no noise.
-    pixel_size, taper
-        As in :func:`fourier_shell_correlation`.
-
-    Raises
-    ------
-    GeometryError
-        The shapes differ or are too small.
-    SettingsError
-        The taper is not between 0 and 0.5.
+    The rest is as in :func:`fourier_shell_correlation`, but that the slices may be few and need not be square.
 
     Examples
     --------

@@ -113,12 +113,15 @@ class RegionBias:
         Mean of denoised minus noisy, and its standard error.
     share
         Of the judged voxels that this is measured in.
+    spread
+        Standard deviation of the denoised volume there.
     """
 
     level: float
     bias: float
     error: float
     share: float
+    spread: float
 
 
 def region_bias(
@@ -196,8 +199,8 @@ def region_bias(
         total = float(counts.sum())
         bias = float(sums.sum()) / total
         spread = float(((sums - bias * counts) ** 2).sum()) * len(counts) / (len(counts) - 1)
-        level = float(denoised[inside].mean(dtype=np.float64))
-        found.append(RegionBias(level, bias, float(np.sqrt(spread)) / total, total / float(use.sum())))
+        level, sd = (float(of(denoised[inside], dtype=np.float64)) for of in (np.mean, np.std))
+        found.append(RegionBias(level, bias, float(np.sqrt(spread)) / total, total / float(use.sum()), sd))
     return tuple(found)
 
 

@@ -50,6 +50,14 @@ class Architecture(ABC):
         """Whether slices are channels (2), or a third axis to convolve along (3)."""
         return 2
 
+    @property
+    @abstractmethod
+    def bytes_per_pixel(self) -> int:
+        """Bytes that the network holds at most for a pixel of each slice while it is applied, in float32, measured.
+
+        In two dimensions a slice is what comes out; the channels that go in are few and not counted.
+        """
+
     @abstractmethod
     def build(self, n_channels: int, n_outputs: int = 1) -> nn.Module:
         """Return a freshly initialised network; the weights come from torch's global generator, so seed it first.

@@ -58,6 +58,11 @@ class DnCNN(Architecture):
         """Furthest input pixel that an output pixel depends on: one for each layer."""
         return self.layers
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Maps before and after a layer, and the input."""
+        return 4 * (2 * self.maps + 8)
+
     def build(self, n_channels: int, n_outputs: int = 1) -> DnCNNModule:
         """Return a freshly initialised network that corrects the middle `n_outputs` of `n_channels` slices.
 

@@ -61,6 +61,11 @@ class LehtinenUNet(Architecture):
         """Furthest input pixel that an output pixel depends on, exact."""
         return furthest(self._reach, self.stride)
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """At the finest level: enlarged maps, the same beside the input, and what follows from them."""
+        return 4 * 7 * self.maps
+
     def _reach(self, pixel: int) -> tuple[int, int]:
         """Return the first and last input pixel that the output at `pixel` depends on, by going back layer by layer."""
         skips = []

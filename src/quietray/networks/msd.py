@@ -71,6 +71,11 @@ class MSD(Architecture):
         """Furthest slice that a slice of the output depends on."""
         return sum(self.thickness(layer) // 2 for layer in range(self.layers)) * min(self.dilations)
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """All maps, and those of a block of layers mixed for each tap."""
+        return 4 * self.width * (self.layers + 150)
+
     def dilation(self, layer: int) -> int:
         """Return the dilation of a layer."""
         return self.dilations[layer % len(self.dilations)]

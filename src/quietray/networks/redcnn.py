@@ -57,6 +57,11 @@ class REDCNN(Architecture):
         """Furthest input pixel that an output pixel depends on: two for each of the ten layers."""
         return 2 * 2 * _PAIRS
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Maps before and after a layer, and those that are skipped."""
+        return 4 * 4 * self.maps
+
     def build(self, n_channels: int, n_outputs: int = 1) -> REDCNNModule:
         """Return a freshly initialised network that corrects the middle `n_outputs` of `n_channels` slices.
 

@@ -60,6 +60,12 @@ class UNet(Architecture):
         """Furthest slice that a slice of the output depends on: one per level, in three dimensions."""
         return len(self.widths) if self.dimensions == 3 else 0
 
+    @property
+    def bytes_per_pixel(self) -> int:
+        """At the finest level: maps skipped, maps enlarged from below, both side by side, and what follows."""
+        fine, coarse = (*self.widths, 0)[:2]
+        return 4 * (2 * fine + 3 * coarse)
+
     def _reach(self, pixel: int) -> tuple[int, int]:
         """Return the first and last input pixel that the output at `pixel` depends on, by going back layer by layer."""
         skips = []

@@ -1,11 +1,13 @@
 """Projectors through the ASTRA toolbox (GPL-3, imported at run time).
 
-Slices of a parallel-beam scan are independent and ASTRA releases the interpreter lock, so they run in a thread pool.
+Slices of a parallel or fan beam are independent and ASTRA releases the interpreter lock: they run in a thread pool.
 """
 
 from __future__ import annotations
 
+import copy
 import os
+from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -15,10 +17,18 @@ from typing import Any, Literal
 import numpy as np
 
 from quietray.errors import GeometryError, ResourceError
-from quietray.geometry import ParallelBeam, VolumeGrid
+from quietray.geometry import ConeBeam, FanBeam, ParallelBeam, VolumeGrid, require_parallel
 from quietray.operators.linear import LinearOperator
 
-__all__ = ["ParallelProjector", "n_threads", "require_gpu"]
+__all__ = [
+    "FanProjector",
+    "ParallelProjector",
+    "SliceProjector",
+    "gpu_usable",
+    "n_threads",
+    "require_gpu",
+    "voxel_edge",
+]
 
 
 def n_threads() -> int:
@@ -52,58 +62,60 @@ def require_gpu(what: str) -> None:
     --------
     >>> require_gpu("cone-beam projection")  # doctest: +SKIP
     """
-    if not _astra().use_cuda():
+    if not gpu_usable():
         raise ResourceError(
             f"{what} through ASTRA must have a CUDA GPU, got a machine without one; use a parallel-beam geometry or "
             "run it where a GPU is"
         )
 
 
-class ParallelProjector(LinearOperator):
-    """Parallel-beam projection of a stack of slices: volume ``(z, y, x)`` to sinograms ``(row, view, col)``.
+def gpu_usable() -> bool:
+    """Return whether ASTRA can use a GPU.
 
-    The unit of the line integrals is the unit of the volume times the voxel size (pixels, when it is unknown).
+    Examples
+    --------
+    >>> gpu_usable() in (False, True)
+    True
+    """
+    return bool(_astra().use_cuda())
+
+
+class SliceProjector(LinearOperator):
+    """Projection of independent slices: volume ``(z, y, x)`` to sinograms ``(row, view, col)``.
 
     Parameters
     ----------
     geometry
         Beam; ``geometry.n_rows`` is the number of slices.
     grid
-        Voxels; defaults to slices as large as the detector is wide, around the rotation axis.
-    interpolation
-        ASTRA's CPU projector: ``strip`` (area of the ray within a voxel), ``linear`` (Joseph) or ``line`` (Siddon).
-        The adjoint of ``linear`` is twice as fast, but backprojects a texture of about 0.5 %, different in every subset
-        of the views, which is no noise and which Noise2Inverse would have to learn; that of ``strip`` does not.
+        Voxels.
     threads
-        Slices worked on at once; all processors by default.
+        Slices worked on at once.
 
     Raises
     ------
     GeometryError
         The grid does not have one slice per detector row.
-
-    Examples
-    --------
-    >>> A = ParallelProjector(ParallelBeam(np.linspace(0, np.pi, 4, endpoint=False), n_rows=1, n_cols=8))
-    >>> A.domain_shape, A.range_shape
-    ((1, 8, 8), (1, 4, 8))
     """
 
-    def __init__(
-        self,
-        geometry: ParallelBeam,
-        grid: VolumeGrid | None = None,
-        interpolation: Literal["strip", "linear", "line"] = "strip",
-        threads: int | None = None,
-    ) -> None:
-        self.geometry = geometry
-        self.grid = grid or geometry.grid()
-        self.interpolation = interpolation
-        self.threads = threads or n_threads()
-        if self.grid.shape[0] != geometry.n_rows:
+    def __init__(self, geometry: ParallelBeam | FanBeam, grid: VolumeGrid, threads: int) -> None:
+        self.grid = grid
+        self.threads = threads
+        self._n_rays = (geometry.n_views, geometry.n_cols)
+        if grid.shape[0] != geometry.n_rows:
             raise GeometryError(
-                f"the grid must have one slice per detector row ({geometry.n_rows}), got {self.grid.shape[0]}"
+                f"the grid must have one slice per detector row ({geometry.n_rows}), got {grid.shape[0]}"
             )
+
+    @property
+    @abstractmethod
+    def _kind(self) -> str:
+        """ASTRA's name of the CPU projector."""
+
+    @property
+    @abstractmethod
+    def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """ASTRA's projection and volume geometry of one slice, in voxels."""
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
@@ -113,7 +125,12 @@ class ParallelProjector(LinearOperator):
     @property
     def range_shape(self) -> tuple[int, ...]:
         """``(row, view, col)``."""
-        return (self.geometry.n_rows, self.geometry.n_views, self.geometry.n_cols)
+        return (self.grid.shape[0], *self._n_rays)
+
+    @property
+    def slicewise(self) -> bool:
+        """Every detector row sees one slice."""
+        return True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Project every slice."""
@@ -123,6 +140,12 @@ class ParallelProjector(LinearOperator):
         """Backproject every sinogram."""
         return self._each_slice(y, np.empty(self.domain_shape, np.float32), self._backproject)
 
+    def with_slices(self, n: int) -> SliceProjector:
+        """Return the same for `n` slices."""
+        other = copy.copy(self)
+        other.grid = self.grid.with_slices(n)
+        return other
+
     def matrix(self) -> Any:
         """Return one slice's projection as a scipy sparse matrix ``(view * col, y * x)``, without the voxel size."""
         astra = _astra()
@@ -131,19 +154,6 @@ class ParallelProjector(LinearOperator):
             matrix = astra.matrix.get(handle)
             astra.matrix.delete(handle)
         return matrix
-
-    @cached_property
-    def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """ASTRA's projection and volume geometry of one slice, in pixels."""
-        astra = _astra()
-        angles, n_cols = self.geometry.angles, self.geometry.n_cols
-        middle = (n_cols - 1) / 2 - self.geometry.axis
-        cos, sin = np.cos(angles), np.sin(angles)
-        vectors = np.stack([sin, -cos, middle * cos, middle * sin, cos, sin], axis=1)
-        _, n_y, n_x = self.grid.shape
-        y, x = self.grid.centre
-        volume = astra.create_vol_geom(n_y, n_x, x - n_x / 2, x + n_x / 2, y - n_y / 2, y + n_y / 2)
-        return astra.create_proj_geom("parallel_vec", n_cols, vectors), volume
 
     def _each_slice(
         self, source: np.ndarray, out: np.ndarray, work: Callable[[np.ndarray, np.ndarray], None]
@@ -180,14 +190,148 @@ class ParallelProjector(LinearOperator):
                 astra.data2d.delete([volume_id, sinogram_id])
 
 
+class ParallelProjector(SliceProjector):
+    """Parallel-beam projection of a stack of slices: volume ``(z, y, x)`` to sinograms ``(row, view, col)``.
+
+    The unit of the line integrals is the unit of the volume times the voxel size (pixels, when it is unknown).
+
+    Parameters
+    ----------
+    geometry
+        Beam; ``geometry.n_rows`` is the number of slices.
+    grid
+        Voxels; defaults to slices as large as the detector is wide, around the rotation axis.
+    interpolation
+        ASTRA's CPU projector: ``strip`` (area of the ray within a voxel), ``linear`` (Joseph) or ``line`` (Siddon).
+        The adjoint of ``linear`` is twice as fast, but backprojects a texture of about 0.5 %, different in every subset
+        of the views, which is no noise and which Noise2Inverse would have to learn; that of ``strip`` does not.
+    threads
+        Slices worked on at once; all processors by default.
+
+    Raises
+    ------
+    GeometryError
+        The grid does not have one slice per detector row.
+
+    Examples
+    --------
+    >>> A = ParallelProjector(ParallelBeam(np.linspace(0, np.pi, 4, endpoint=False), n_rows=1, n_cols=8))
+    >>> A.domain_shape, A.range_shape
+    ((1, 8, 8), (1, 4, 8))
+    """
+
+    def __init__(
+        self,
+        geometry: ParallelBeam,
+        grid: VolumeGrid | None = None,
+        interpolation: Literal["strip", "linear", "line"] = "strip",
+        threads: int | None = None,
+    ) -> None:
+        self.geometry = require_parallel(geometry, "projection by ParallelProjector")
+        self.interpolation = interpolation
+        super().__init__(geometry, grid or geometry.grid(), threads or n_threads())
+
+    @property
+    def _kind(self) -> str:
+        return self.interpolation
+
+    @cached_property
+    def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        astra = _astra()
+        angles, n_cols = self.geometry.angles, self.geometry.n_cols
+        middle = (n_cols - 1) / 2 - self.geometry.axis
+        cos, sin = np.cos(angles), np.sin(angles)
+        vectors = np.stack([sin, -cos, middle * cos, middle * sin, cos, sin], axis=1)
+        return astra.create_proj_geom("parallel_vec", n_cols, vectors), _slice(self.grid)
+
+
+class FanProjector(SliceProjector):
+    """Fan-beam projection of a stack of slices: volume ``(z, y, x)`` to sinograms ``(row, view, col)``.
+
+    A ray is a line through the middle of a pixel; its integral adds the lengths within the voxels (Siddon 1985,
+    doi:10.1118/1.595715).  The unit of the line integrals is the unit of the volume times the voxel size.
+
+    Parameters
+    ----------
+    geometry
+        Beam; ``geometry.n_rows`` is the number of slices.
+    grid
+        Voxels; defaults to slices as wide as the detector is at the object, around the rotation axis.
+    threads
+        Slices worked on at once; all processors by default.
+
+    Raises
+    ------
+    GeometryError
+        The grid does not have one slice per detector row, or has sizes in mm where the beam has none, or the source
+        stands within it.
+
+    Examples
+    --------
+    >>> A = FanProjector(FanBeam(np.linspace(0, 6, 4), 1, 8, source_axis=20.0, source_detector=30.0))
+    >>> A.domain_shape, A.range_shape
+    ((1, 8, 8), (1, 4, 8))
+    """
+
+    def __init__(self, geometry: FanBeam, grid: VolumeGrid | None = None, threads: int | None = None) -> None:
+        self.geometry = geometry
+        grid = grid or geometry.grid()
+        self.edge = voxel_edge(geometry, grid)
+        far = max(abs(grid.centre[0]) + grid.shape[1] / 2, abs(grid.centre[1]) + grid.shape[2] / 2) * self.edge
+        if far >= geometry.source_axis:
+            raise GeometryError(
+                f"the source must stand outside the grid, got a grid that reaches {far:g} from the axis and the source "
+                f"at {geometry.source_axis:g}; mend the distances, or choose a region"
+            )
+        super().__init__(geometry, grid, threads or n_threads())
+
+    @property
+    def _kind(self) -> str:
+        return "line_fanflat"
+
+    @cached_property
+    def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        vectors = self.geometry.vectors / self.edge
+        return _astra().create_proj_geom("fanflat_vec", self.geometry.n_cols, vectors), _slice(self.grid)
+
+
+def voxel_edge(geometry: FanBeam | ConeBeam, grid: VolumeGrid) -> float:
+    """Return the edge of a voxel in the beam's unit of length.
+
+    Raises
+    ------
+    GeometryError
+        The grid has a size in mm and the beam none.
+
+    Examples
+    --------
+    >>> voxel_edge(FanBeam(np.zeros(1), 1, 8, 20.0, 40.0), VolumeGrid((1, 8, 8)))
+    0.5
+    """
+    if grid.voxel_size and geometry.pixel_size is None:
+        raise GeometryError(
+            f"the grid must have no voxel size where the beam has no pixel size, got {grid.voxel_size} mm; "
+            "give the pixel size"
+        )
+    return grid.voxel_size or geometry.voxel
+
+
+def _slice(grid: VolumeGrid) -> dict[str, Any]:
+    """Return ASTRA's geometry of one slice, in voxels."""
+    _, n_y, n_x = grid.shape
+    y, x = grid.centre
+    geometry: dict[str, Any] = _astra().create_vol_geom(n_y, n_x, x - n_x / 2, x + n_x / 2, y - n_y / 2, y + n_y / 2)
+    return geometry
+
+
 class _Projector:
     """ASTRA's handle of a CPU projector, deleted on the way out."""
 
-    def __init__(self, operator: ParallelProjector) -> None:
+    def __init__(self, operator: SliceProjector) -> None:
         self._operator = operator
 
     def __enter__(self) -> int:
-        self._id = int(_astra().create_projector(self._operator.interpolation, *self._operator._geometries))
+        self._id = int(_astra().create_projector(self._operator._kind, *self._operator._geometries))
         return self._id
 
     def __exit__(self, *exception: object) -> None:

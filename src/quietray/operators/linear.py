@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ class LinearOperator(ABC):
     def range_shape(self) -> tuple[int, ...]:
         """Shape of what ``A`` returns."""
 
+    @property
+    def slicewise(self) -> bool:
+        """Whether the first axes of domain and range correspond: no ray meets two slices."""
+        return False
+
     @abstractmethod
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Apply the operator to a float32 array of `domain_shape`."""
@@ -38,6 +44,14 @@ class LinearOperator(ABC):
     @abstractmethod
     def adjoint(self, y: np.ndarray) -> np.ndarray:
         """Apply the adjoint to a float32 array of `range_shape`."""
+
+    def forward_tensor(self, x: Tensor) -> Tensor:
+        """Apply the operator to a tensor, without gradients; its type and device stay."""
+        return _through_numpy(self.forward, x)
+
+    def adjoint_tensor(self, y: Tensor) -> Tensor:
+        """Apply the adjoint to a tensor, without gradients; its type and device stay."""
+        return _through_numpy(self.adjoint, y)
 
     @property
     def T(self) -> LinearOperator:
@@ -75,6 +89,11 @@ class Adjoint(LinearOperator):
         """Domain of the operator."""
         return self._operator.domain_shape
 
+    @property
+    def slicewise(self) -> bool:
+        """As the operator."""
+        return self._operator.slicewise
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Apply the operator's adjoint."""
         return self._operator.adjoint(x)
@@ -83,10 +102,23 @@ class Adjoint(LinearOperator):
         """Apply the operator itself."""
         return self._operator.forward(y)
 
+    def forward_tensor(self, x: Tensor) -> Tensor:
+        """Apply the operator's adjoint."""
+        return self._operator.adjoint_tensor(x)
+
+    def adjoint_tensor(self, y: Tensor) -> Tensor:
+        """Apply the operator itself."""
+        return self._operator.forward_tensor(y)
+
     @property
     def T(self) -> LinearOperator:
         """The operator itself."""
         return self._operator
+
+
+def _through_numpy(apply: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tensor:
+    out = apply(np.ascontiguousarray(x.detach().cpu().float().numpy()))
+    return torch.from_numpy(out).to(device=x.device, dtype=x.dtype)
 
 
 class _Apply(torch.autograd.Function):
@@ -95,8 +127,7 @@ class _Apply(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, operator: LinearOperator) -> Tensor:
         ctx.operator = operator
-        out = operator.forward(np.ascontiguousarray(x.detach().cpu().float().numpy()))
-        return torch.from_numpy(out).to(device=x.device, dtype=x.dtype)
+        return operator.forward_tensor(x.detach())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

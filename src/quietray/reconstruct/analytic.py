@@ -49,6 +49,11 @@ class FBP:
         if self.filter not in ("ram-lak", "shepp-logan", "hann"):
             raise SettingsError(f"filter must be ram-lak, shepp-logan or hann, got '{self.filter}'")
 
+    @property
+    def linear(self) -> bool:
+        """Whether the result depends linearly on the data, as Noise2Inverse needs."""
+        return True
+
     def __call__(self, A: ParallelProjector, y: Sinograms) -> Volume:
         """Reconstruct.
 

@@ -125,6 +125,8 @@ class ReportData:
         The same slice by each method of ``metrics["comparison"]``.
     trust
         ``(y, x)`` standard deviation of the error in the first cut, where there is a map of it.
+    evidence
+        The table ``evidence`` of ``metrics.json``: resolution, noise power and regions, before and after.
 
     Examples
     --------
@@ -147,3 +149,4 @@ class ReportData:
     kind: str = "denoising report"
     pictures: Mapping[str, Slice] = field(default_factory=dict)
     trust: Slice | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)

@@ -15,28 +15,7 @@ __all__ = ["write_comparison"]
 
 
 def write_comparison(path: Path, comparison: Comparison, scan: Scan, settings_toml: str) -> Path:
-    """Write one self-contained HTML file about a comparison; an older one is replaced in one step.
-
-    Parameters
-    ----------
-    path
-        Where the file goes; its folder must exist.
-    comparison
-        What to show.
-    scan
-        That the methods were compared on.
-    settings_toml
-        Text of the settings to go on with.
-
-    Returns
-    -------
-    Path
-        `path`.
-
-    Raises
-    ------
-    ResourceError
-        The file cannot be written.
+    """Write the page of a comparison, as :func:`quietray.report.write_report` does; `settings_toml` goes on with it.
 
     Examples
     --------

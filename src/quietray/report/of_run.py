@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from quietray.inference.halves import MEASUREMENTS
 from quietray.inference.result import Result
 from quietray.metrics.image import psnr
 from quietray.report.data import Cut, Histogram, ReportData
@@ -14,6 +15,7 @@ from quietray.scan import Scan
 
 __all__ = ["gain_text", "report_of"]
 
+_FEWEST_VIEWS = 0.3  # in a half, per detector column
 _AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
 
 
@@ -31,8 +33,11 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
     """
     metrics, gathered = result.metrics, result.gathered
     assert gathered is not None, "a run that was finished before has its report"
-    n_z, n_y, n_x = result.volume.shape
-    middle = {"axial": f"z = {n_z // 2}", "coronal": f"y = {n_y // 2}", "sagittal": f"x = {n_x // 2}"}
+    n_z, n_y, n_x = result.volume.shape[-3:]
+    series = metrics.get("series")
+    where = f" of {series['of']} {series['shown']}" if series else ""
+    places = {"axial": f"z = {n_z // 2}", "coronal": f"y = {n_y // 2}", "sagittal": f"x = {n_x // 2}"}
+    middle = {name: place + where for name, place in places.items()}
     data_range = metrics["estimate"]["data_range"]
     span = result.denoiser.scale.high - result.denoiser.scale.low
     history = tuple(
@@ -44,7 +49,7 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
         }
         for progress in result.history
     )
-    shown = {name: part for name, part in metrics.items() if name not in ("versions", "training")}
+    shown = {name: part for name, part in metrics.items() if name not in ("versions", "training", "evidence")}
     shown["training"] = {
         name: value for name, value in metrics["training"].items() if name not in ("history", "offset_of_judgements")
     }
@@ -66,6 +71,7 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
         notes=result.notes,
         settings_toml=settings_toml,
         provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": metrics["versions"]},
+        evidence=_evidence(metrics),
         trust=None if result.trust is None else np.asarray(result.trust[n_z // 2]),
     )
 
@@ -84,6 +90,18 @@ def gain_text(estimate: Any) -> str:
     if gain is None or most is None:
         return f"at least {least:+.1f} dB"
     return f"{gain:+.1f} dB ({least:.1f} to {most:.1f})"
+
+
+def _evidence(metrics: Any) -> dict[str, Any]:
+    """Return the table of evidence, with what few views do to halves of the views where there are few."""
+    evidence, scan = dict(metrics.get("evidence", {})), metrics["scan"]
+    views = scan["views"] // 2
+    if evidence and evidence["halves"] != MEASUREMENTS and views < _FEWEST_VIEWS * scan["columns"]:
+        evidence["sparse"] = (
+            f"A half has only {views} views for {scan['columns']} columns: streaks of its own count as noise, and hide "
+            "detail."
+        )
+    return evidence
 
 
 def _decibel(mse: float, data_range: float) -> float | None:

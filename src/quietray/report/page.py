@@ -14,6 +14,7 @@ from markupsafe import Markup
 from quietray.errors import ResourceError
 from quietray.report.comparison import board_of, gallery_of
 from quietray.report.data import Cut, ReportData
+from quietray.report.evidence import resolution_and_noise
 from quietray.report.images import (
     LONGEST,
     Region,
@@ -131,6 +132,7 @@ def _render(data: ReportData) -> str:
         window=f"{interval(window.low, window.high)} {data.unit}",
         voxel=length(data.voxel_size) if data.voxel_size else None,
         profile=Markup(profile_figure(data.cuts[0], data.unit, data.voxel_size) if data.cuts else ""),
+        detail=resolution_and_noise(data.evidence, data.unit),
         profile_row=data.cuts[0].before.shape[0] // 2 if data.cuts else 0,
         histogram=Markup(histogram_figure(data.histogram, data.unit, window) if data.histogram else ""),
         training=Markup(training_figure(data.history)),

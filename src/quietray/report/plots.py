@@ -17,7 +17,9 @@ from quietray.report.data import Cut, Histogram
 from quietray.report.images import Window
 from quietray.report.words import number
 
-__all__ = ["histogram_figure", "profile_figure", "ranking_figure", "training_figure"]
+__all__ = [
+    "agreement_figure", "histogram_figure", "noise_figure", "profile_figure", "ranking_figure", "training_figure",
+]  # fmt: skip
 
 # Stand-ins that become CSS variables: matplotlib knows no variables, browsers know them everywhere.
 INK, SOFT, BEFORE, AFTER, MARK = "#010203", "#010204", "#010205", "#010206", "#010207"
@@ -138,6 +140,39 @@ def ranking_figure(methods: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xlabel("estimated PSNR (dB)")
         _legend(axes)
         return _svg(figure, "ranking-", "Estimated PSNR of each method with its interval")
+
+
+def agreement_figure(curve: Mapping[str, Sequence[float]]) -> str:
+    """Return the Fourier ring correlation of two halves before and after, with the curves that it must stay above."""
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(4.9, 2.7)
+        _before_and_after(axes, curve)
+        axes.plot(curve["cycles_per_pixel"], curve["half_bit"], color=INK, linewidth=0.9, linestyle="--")
+        axes.axhline(1 / 7, color=INK, linewidth=0.9, linestyle=":")
+        axes.set_ylim(min(-0.1, *curve["before"], *curve["after"]) - 0.03, 1.05)
+        axes.set_ylabel("correlation of halves")
+        _legend(axes)
+        return _svg(figure, "agreement-", "Fourier ring correlation of two halves, before and after")
+
+
+def noise_figure(curve: Mapping[str, Sequence[float]]) -> str:
+    """Return the power of the noise by frequency before and after, on a logarithmic axis."""
+    with matplotlib.rc_context(_STYLE):
+        figure, (axes,) = _figure(4.9, 2.7)
+        _before_and_after(axes, curve)
+        if max(max(curve[when]) for when in ("before", "after")) > 0:
+            _logarithmic(axes)
+        axes.set_ylabel("noise power")
+        _legend(axes)
+        return _svg(figure, "noise-", "Power of the noise by frequency, before and after")
+
+
+def _before_and_after(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
+    """Draw two curves over frequency."""
+    axes.plot(curve["cycles_per_pixel"], curve["before"], color=BEFORE, linewidth=1.1, label="before")
+    axes.plot(curve["cycles_per_pixel"], curve["after"], color=AFTER, linewidth=1.5, label="after")
+    axes.set_xlim(0, 0.5)
+    axes.set_xlabel("frequency (cycles per pixel)")
 
 
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.evidence import warnings_of
 from quietray.inference.learn import Recipe
 from quietray.inference.output import Output, Watch
-from quietray.inference.prepare import Prepared, prepare
+from quietray.inference.prepare import Calibrated, Prepared, prepare
 from quietray.inference.result import Gathered, Result, peak_memory, versions
 from quietray.metrics.noreference import neighbour_correlation
+from quietray.networks import UNet
 from quietray.runs.settings import Settings, of_radiographs
 from quietray.scan import Scan
 from quietray.settings import called, parse_bytes, parse_seconds, to_dict
@@ -23,10 +25,21 @@ from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, judge_held_out
 
-__all__ = ["circumstances", "facts_of", "method_facts", "noise_level", "prepared_for", "recipe_of", "result_of"]
+__all__ = [
+    "circumstances",
+    "facts_of",
+    "method_facts",
+    "noise_level",
+    "prepared_for",
+    "recipe_of",
+    "reconstruction_facts",
+    "result_of",
+]
 
 
-def prepared_for(scan: Scan, settings: Settings, n_parts: int, n_slices: int, output: Output, watch: Watch) -> Prepared:
+def prepared_for(
+    scan: Scan | Calibrated, settings: Settings, n_parts: int, n_slices: int, output: Output, watch: Watch
+) -> Prepared:
     """Return a scan calibrated, its axis known and its memory planned, after the settings of a run."""
     return prepare(
         scan,
@@ -37,6 +50,8 @@ def prepared_for(scan: Scan, settings: Settings, n_parts: int, n_slices: int, ou
         memory=parse_bytes(settings.max_memory) if settings.max_memory else None,
         n_parts=n_parts,
         n_slices=n_slices,
+        network=UNet() if isinstance(settings.method, Filter) else settings.network,  # no filter takes as much
+        algorithm=settings.reconstruction,
         output=output,
         watch=watch,
     )
@@ -109,9 +124,17 @@ def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
             "voxel_size_mm": prepared.grid.voxel_size,
         },
         "method": method_facts(denoiser),
+        **reconstruction_facts(prepared),
         "memory": {"limit": plan.memory, "planned_peak": plan.peak, "peak": peak_memory(), "slabs": len(plan.slabs)},
         "versions": versions(),
     }
+
+
+def reconstruction_facts(prepared: Prepared) -> dict[str, Any]:
+    """Return what reconstructed, for the figures."""
+    algorithm = prepared.algorithm
+    settings = {"name": called(type(algorithm)), **to_dict(algorithm)}
+    return {"reconstruction": {"linear": algorithm.linear, "settings": settings}}
 
 
 def method_facts(denoiser: Denoiser) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from quietray.detector.rotation import find_rotation_axis
 from quietray.diagnose import Diagnosis, diagnose
 from quietray.errors import NoiseError, QuietrayError
 from quietray.filters import FILTERS, Filter, GaussianFilter
+from quietray.geometry import require_parallel
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import chosen_rows
 from quietray.inference.result import Result
@@ -25,7 +26,7 @@ from quietray.runs.radiographs import denoise_radiographs
 from quietray.runs.settings import Method, Settings, as_method, of_radiographs
 from quietray.runs.volume import denoise_volume
 from quietray.scan import Scan
-from quietray.settings import parse_seconds, to_dict
+from quietray.settings import called, parse_seconds, to_dict
 from quietray.splits import Noise2Inverse, Noise2Self
 from quietray.types import Slice, Volume
 
@@ -53,8 +54,8 @@ class Standing:
         90 % interval of how much larger the error is than the winner's.
     seconds
         What it took.
-    picture
-        Its middle slice.
+    volume
+        ``(z, y, x)`` of the rows that were compared on, made without the held-out views.
     """
 
     name: str
@@ -63,7 +64,17 @@ class Standing:
     interval: tuple[float, float]
     behind: tuple[float, float]
     seconds: float
-    picture: Slice
+    volume: Volume
+
+    @property
+    def picture(self) -> Slice:
+        """The middle slice."""
+        return np.asarray(self.volume[len(self.volume) // 2])
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is a network."""
+        return not isinstance(self.settings.method, Filter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +106,23 @@ class Comparison:
     domain: str
     picked: Settings
     why: str
+
+    def to_learn(self) -> tuple[Settings, Settings | None]:
+        """Return settings to go on with when there is more time; a network's come with those of the best filter.
+
+        A comparison gives networks seconds, so that one that is behind is not ruled out: it is trained on, and the
+        filter takes its place if that is still ahead then.  That can be judged in the volume only; a network of
+        radiographs that is clearly behind a filter is not trained.
+        """
+        networks = [standing for standing in self.standings if standing.learned]
+        filters = [standing for standing in self.standings if not standing.learned]
+        if not (networks and filters):
+            return self.picked, None
+        network, rival = networks[0], filters[0]
+        in_volume = not of_radiographs(network.settings.method)
+        chosen = network if in_volume or rival.error >= network.interval[0] else rival
+        known = [dataclasses.replace(self.picked, method=each.settings.method) for each in (chosen, rival)]
+        return known[0], known[1] if in_volume else None
 
     def record(self) -> dict[str, Any]:
         """Return the figures, for JSON."""
@@ -175,7 +203,13 @@ def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
 
 
 def recommended_method(scan: Scan, settings: Settings) -> tuple[Method, str]:
-    """Return the method that the diagnosis alone recommends, where a comparison would take too long, and why."""
+    """Return the method that the diagnosis and the reconstruction recommend without a comparison, and why."""
+    algorithm = settings.reconstruction
+    if not algorithm.linear:
+        return Noise2Self(), (
+            f"Noise2Self was taken, which denoises the radiographs: Noise2Inverse must have a linear reconstruction, "
+            f"and {called(type(algorithm))} as set is none."
+        )
     said = "A comparison of methods would take more than its share of the budget (quietray compare makes it)"
     try:
         found = diagnose(scan, calibration=calibrate(scan, settings.correction))
@@ -197,15 +231,16 @@ class _Held:
     @classmethod
     def out_of(cls, scan: Scan) -> _Held:
         """Hold every fifth view out; where they are too sparse to do without, the variance of the noise is measured."""
+        beam = require_parallel(scan.geometry, "comparing methods")
         calibration = calibrate(scan, Correction(rings="none"))
         middle = scan.n_rows // 2
         some, _ = correct_rows(scan.read(slice(middle, middle + 1)), calibration, slice(middle, middle + 1))
-        dense = adjacent_views_suffice(some, scan.geometry)
-        rest, held = held_out_views(scan.geometry, _SHARE)
+        dense = adjacent_views_suffice(some, beam)
+        rest, held = held_out_views(beam, _SHARE)
         rows = slice(0, scan.n_rows)
         sinograms, _ = correct_rows(scan.read(rows), calibration, rows)
         variance = None if dense else log_variance(sinograms, calibration, rows)[:, held]
-        return cls(scan[rest], HeldOut(sinograms, scan.geometry, held, variance))
+        return cls(scan[rest], HeldOut(sinograms, beam, held, variance))
 
 
 def _part(scan: Scan, settings: Settings, n_rows: int, watch: Watch) -> tuple[Scan, Diagnosis]:
@@ -259,7 +294,9 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
         ("noise2self", Noise2Self(), ("noise2self", "noise2self after decorrelation")),
     ):
         judged = [found.verdict(verdict) for verdict in verdicts]
-        if any(verdict.answer != "not valid" for verdict in judged):
+        if isinstance(method, Noise2Inverse) and not settings.reconstruction.linear:
+            left_out.append((name, "The reconstruction is not linear, so that its subsets share more than the object."))
+        elif any(verdict.answer != "not valid" for verdict in judged):
             allowed.append((name, dataclasses.replace(common, method=method)))
         else:
             left_out.append((name, judged[-1].reason))
@@ -271,7 +308,7 @@ def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
     output, watch = Output(None, settings, {}, settings.format), Watch()
     if settings.method == GaussianFilter(0.0):  # nothing to tune
         prepared = prepared_for(scan, settings, 1, 1, output, watch)
-        parts, _ = prepared.source(settings.reconstruction)(slice(0, scan.n_rows))
+        parts, _ = prepared.source()(slice(0, scan.n_rows))
         return parts[0] * prepared.weight, settings
     with output:
         run = denoise_radiographs if of_radiographs(settings.method) else _in_volume
@@ -306,7 +343,7 @@ def _ranked(
             found.interval(name),
             found.difference(name, best)[1:],
             took[name],
-            np.asarray(volumes[name][len(volumes[name]) // 2]),
+            volumes[name],
         )
         for name, error in found.errors.items()
     )

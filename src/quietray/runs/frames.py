@@ -11,6 +11,7 @@ from quietray.detector.correct import RowCounts
 from quietray.geometry import VolumeGrid
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.evidence import Evidence
+from quietray.inference.halves import Halves
 from quietray.inference.learn import learn
 from quietray.inference.output import Output, Watch
 from quietray.inference.plan import available_memory
@@ -54,7 +55,7 @@ def denoise_frames(scan: Scan, settings: Settings, output: Output, watch: Watch)
     facts = {"source": str(scan.source), "unit": unit, "voxel_size_mm": scan.geometry.pixel_size}
     images = (1, scan.n_rows, scan.n_cols)
     denoiser, fitted = learn(data, scale, split, recipe_of(settings), images, _TILE, facts, output, watch)
-    evidence = Evidence.measure(denoiser, data)
+    evidence, halves = Evidence.measure(denoiser, data), Halves.of_parts(denoiser, data)
 
     grid = VolumeGrid((1, scan.n_rows, scan.n_cols), voxel_size=scan.geometry.pixel_size)
     output.open_volume(grid, {"source": scan.source, "method": called(type(split))})
@@ -66,6 +67,7 @@ def denoise_frames(scan: Scan, settings: Settings, output: Output, watch: Watch)
             output.write(clean, SlabRecord.of(0, 0, parts.mean(axis=0), clean, weight, edges, RowCounts()))
     gathered = gather(output.records(((0, 1),)), edges)
     metrics = figures(evidence, gathered, fitted) | _circumstances(scan, denoiser, unit)
+    metrics["evidence"] = halves.figures(scan.geometry.pixel_size)
     return result_of(output, denoiser, metrics, scan.notes, gathered, fitted)
 
 

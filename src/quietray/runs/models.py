@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from quietray.errors import SettingsError
@@ -11,12 +12,14 @@ from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Output, Watch
 from quietray.inference.result import Result
-from quietray.runs.common import facts_of, noise_level
+from quietray.runs.clean import applied_with_clean, clean_split, learned_from_clean, paired
+from quietray.runs.common import facts_of
+from quietray.runs.projected import applied_to_views, learned_from_views, projected
 from quietray.runs.radiographs import applied_to_radiographs, learned_from, measured
-from quietray.runs.settings import Auto, Settings, of_radiographs
+from quietray.runs.settings import Auto, Network, Settings, of_radiographs
 from quietray.runs.volume import applied, learned, reconstructed, volume_split
 from quietray.scan import Scan
-from quietray.splits import Noise2Inverse
+from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Projection
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingSet
 from quietray.training.loop import Fitted, Progress
@@ -38,7 +41,17 @@ def train_model(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tupl
     if isinstance(method, Filter):
         raise SettingsError(f"the method to train must be a network's, got the filter {method}; use noise2inverse")
     settings, output = dataclasses.replace(settings, method=method), Output(None, settings, {}, settings.format)
-    if of_radiographs(method):
+    if isinstance(method, Noise2Projection):
+        if len(scans) > 1:
+            raise SettingsError(
+                f"a model of noise2projection must be trained on one scan, got {len(scans)}; leave --more"
+            )
+        start = projected(scans[0], method, settings, output, watch)
+        denoiser, fitted = learned_from_views(start, settings, output, watch)
+        facts = [start.facts]
+    elif isinstance(method, Noise2Clean):
+        denoiser, fitted, facts = _learned_from_clean(scans, settings, output, watch)
+    elif of_radiographs(method):
         starts = [measured(scan, method, settings, output, watch) for scan in scans]
         _must_agree([start.split for start in starts])
         data = TrainingSet(tuple(start.data for start in starts))
@@ -54,6 +67,21 @@ def train_model(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tupl
     return dataclasses.replace(denoiser, facts={**denoiser.facts, "trained_on": facts}), fitted
 
 
+def _learned_from_clean(
+    scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch
+) -> tuple[Denoiser, Fitted, list[dict[str, Any]]]:
+    """Train on scans that each hold their truth, or on one with the clean volume that was given."""
+    if settings.clean and len(scans) > 1:
+        raise SettingsError(
+            f"a clean volume must go with one scan, got {len(scans)}; leave --clean out, if each scan holds its truth"
+        )
+    splits = [clean_split(scan, settings) for scan in scans]
+    _must_agree(splits)
+    pairs = [paired(scan, splits[0], settings, output, watch) for scan in scans]
+    data = TrainingSet(tuple(pair.data for pair in pairs if pair.data is not None))
+    return *learned_from_clean(pairs[0], data, settings, output, watch), [pair.facts for pair in pairs]
+
+
 def apply_model(
     denoiser: Denoiser, scan: Scan, settings: Settings, output: Output, watch: Watch, strict: bool
 ) -> Result:
@@ -65,25 +93,38 @@ def apply_model(
         With `strict`: the scan is unlike those that the model was trained on.
     """
     split = denoiser.split
-    if of_radiographs(split):
+    if isinstance(denoiser.architecture, Network):
+        settings = dataclasses.replace(settings, network=denoiser.architecture)  # whose memory is planned
+    finish: Callable[[Denoiser, Fitted], Result]
+    changes: dict[str, Any] = {}
+    if isinstance(split, Noise2Projection):
+        views = projected(scan, split, settings, output, watch)
+        prepared, facts = views.prepared, views.facts
+        changes = {"split": views.split, "scale": views.scale}
+        finish = partial(applied_to_views, views, settings=settings, output=output, watch=watch)
+    elif isinstance(split, Noise2Clean):
+        pair = paired(scan, split, settings, output, watch, needed=False)
+        prepared, facts = pair.start.prepared, pair.facts
+        changes = {"scale": pair.start.scale}
+        finish = partial(applied_with_clean, pair, output=output, watch=watch)
+    elif of_radiographs(split):
         start = measured(scan, split, settings, output, watch)
-        data, prepared = start.data, start.prepared
+        prepared, facts = start.prepared, facts_of(start.prepared, start.data, split)
+        finish = partial(applied_to_radiographs, start, settings=settings, output=output, watch=watch)
     else:
         volume = reconstructed([scan], split, settings, output, watch)
-        denoiser = dataclasses.replace(denoiser, scale=volume.scale)
-        data, prepared = volume.data, volume.prepared
-    differences = unlike(denoiser.facts, facts_of(prepared, data, split))
+        prepared, facts = volume.prepared, facts_of(volume.prepared, volume.data, split)
+        changes = {"scale": volume.scale}
+        finish = partial(applied, volume, output=output, watch=watch)
+    denoiser = dataclasses.replace(denoiser, tile=prepared.plan.tile, **changes)
+    differences = unlike(denoiser.facts, facts)
     if differences and strict:
         raise SettingsError(
             f"the scan must be like those that the model was trained on, got {'; '.join(differences)}; "
             "train on a scan like it, fine-tune with --from, or leave --strict out"
         )
-    judged = Progress(0, 0, 0.0, 0.0, 0.0, noise_level(data, split) ** 2)
-    fitted = Fitted(denoiser.network, (), judged, "a trained model was applied", 0.0)
-    if of_radiographs(split):
-        result = applied_to_radiographs(start, denoiser, fitted, settings, output, watch)
-    else:
-        result = applied(volume, denoiser, fitted, output, watch)
+    judged = Progress(0, 0, 0.0, 0.0, 0.0, facts["noise_level"] ** 2)
+    result = finish(denoiser, Fitted(denoiser.network, (), judged, "a trained model was applied", 0.0))
     told = tuple(f"The model was trained on other scans: {difference}." for difference in differences)
     return dataclasses.replace(result, warnings=(*told, *result.warnings))
 

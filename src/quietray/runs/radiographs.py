@@ -15,13 +15,15 @@ from quietray.diagnose import diagnose
 from quietray.errors import NoiseError
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.evidence import Evidence
+from quietray.inference.halves import Halves
 from quietray.inference.learn import learn
+from quietray.inference.open_beam import with_dependency
 from quietray.inference.output import Output, Watch
-from quietray.inference.prepare import Prepared
+from quietray.inference.prepare import Prepared, with_choices
 from quietray.inference.radiographs import DenoisedRadiographs, as_scan, finished_correction, log_radiographs
 from quietray.inference.result import Result, figures, gather, histogram_edges
 from quietray.inference.slabs import SlabRecord
-from quietray.runs.common import circumstances, facts_of, prepared_for, recipe_of, result_of
+from quietray.runs.common import circumstances, facts_of, prepared_for, recipe_of, reconstruction_facts, result_of
 from quietray.runs.settings import Settings
 from quietray.scan import Scan
 from quietray.settings import called
@@ -104,9 +106,14 @@ def applied_to_radiographs(
         clean = output.keep_scan("radiographs.h5", as_scan(prepared, frames, response, settings.reblur))
 
     after = dataclasses.replace(
-        prepared, scan=clean, calibration=calibrate(clean, finished_correction(settings.correction))
+        prepared,
+        scan=clean,
+        calibration=calibrate(clean, finished_correction(settings.correction)),
+        rows=range(len(prepared.rows)),
+        algorithm=settings.reconstruction,
     )
-    sources = prepared.source(settings.reconstruction), after.source(settings.reconstruction)
+    after = with_choices(after, output, watch, "denoised")  # with less noise there is more to be had from them
+    sources = prepared.source(), after.source()
     output.open_volume(prepared.grid, {"source": scan.source, "method": called(type(split))})
     edges = None
     with watch.stage("reconstructing", len(prepared.rows)) as advance:
@@ -124,6 +131,9 @@ def applied_to_radiographs(
     some = noisy[0, :: max(1, scan.n_views // 16)]
     span = float(np.subtract(*np.nanpercentile(some, (99.5, 0.5))))
     metrics = figures(evidence, gathered, fitted, span) | circumstances(prepared, denoiser)
+    metrics |= reconstruction_facts(after)
+    halves = Halves.of_views(prepared, after)
+    metrics["evidence"] = with_dependency(halves.figures(prepared.grid.voxel_size), prepared, response, denoiser)
     return result_of(output, denoiser, metrics, (*prepared.notes, why), gathered, fitted)
 
 

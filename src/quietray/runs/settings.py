@@ -17,9 +17,18 @@ from quietray.filters import (
     Wavelet,
 )
 from quietray.networks import MSD, REDCNN, DnCNN, LehtinenUNet, UNet
-from quietray.reconstruct.analytic import FBP
+from quietray.reconstruct import FBP, Algorithm
 from quietray.settings import called, parse_bytes, parse_seconds
-from quietray.splits import APBSN, Noise2Inverse, Noise2Noise, Noise2Self, Noise2Void, Noisier2Noise
+from quietray.splits import (
+    APBSN,
+    Noise2Clean,
+    Noise2Inverse,
+    Noise2Noise,
+    Noise2Projection,
+    Noise2Self,
+    Noise2Void,
+    Noisier2Noise,
+)
 from quietray.splits.base import Split
 from quietray.training.loop import Training
 
@@ -56,6 +65,8 @@ Method = (
     | Noise2Void
     | Noisier2Noise
     | APBSN
+    | Noise2Projection
+    | Noise2Clean
     | GaussianFilter
     | MedianFilter
     | BilateralFilter
@@ -98,8 +109,8 @@ class Settings:
     Parameters
     ----------
     method
-        Noise2Inverse and the filters denoise the reconstructed volume, Noise2Self and its kin the radiographs before
-        they are reconstructed; :class:`Auto` decides.
+        Noise2Inverse, Noise2Projection, Noise2Clean and the filters denoise the reconstructed volume, Noise2Self and
+        its kin the radiographs before they are reconstructed; :class:`Auto` decides.
     seed
         Seed of everything random.
     budget
@@ -123,9 +134,13 @@ class Settings:
         Give denoised radiographs the detector's own resolution again.
     start
         Folder of a trained model to start from, instead of random weights.
+    clean
+        Volume that Noise2Clean learns from, on the grid of the scan; None is the truth that the scan itself holds.
     trust
         Part of the budget for two more networks, trained on disjoint halves, whose disagreement becomes a map of the
         error that remains; 0 makes none.
+    views_per_step
+        Cuts one acquisition into steps of so many views, a series in time; 0 does not.
     network
         What is trained; filters need none.
     correction, reconstruction, training
@@ -144,9 +159,11 @@ class Settings:
     whiten: Literal["auto", "always", "never"] = "auto"
     reblur: bool = False
     start: str | None = None
+    clean: str | None = None
     trust: float = 0.0
+    views_per_step: int = 0
     correction: Correction = field(default_factory=Correction)
-    reconstruction: FBP = field(default_factory=FBP)
+    reconstruction: Algorithm = field(default_factory=FBP)
     network: Network = field(default_factory=UNet)
     training: Training = field(default_factory=Training)
 
@@ -154,5 +171,7 @@ class Settings:
         parse_seconds(self.budget)
         if self.max_memory is not None:
             parse_bytes(self.max_memory)
+        if self.views_per_step < 0:
+            raise SettingsError(f"views_per_step must be positive, or 0 for a single scan, got {self.views_per_step}")
         if not 0 <= self.trust < 1:
             raise SettingsError(f"trust must be at least 0 and below 1, got {self.trust}")

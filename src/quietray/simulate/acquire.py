@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Int
 
 from quietray.errors import SettingsError
-from quietray.geometry import ParallelBeam
+from quietray.geometry import Geometry
 from quietray.scan import Scan, interleaved
+from quietray.simulate.ellipsoids import Ellipsoids
 from quietray.simulate.noise import NoiseModel, Scintillator
 from quietray.simulate.phantom import Foam
 from quietray.types import Frames, Radiographs
@@ -58,8 +59,8 @@ def attenuation_for(absorption: float, lengths: Radiographs) -> float:
 
 
 def acquire(
-    foam: Foam,
-    geometry: ParallelBeam,
+    foam: Foam | Ellipsoids,
+    geometry: Geometry,
     *,
     photons: float,
     absorption: float = 0.5,
@@ -76,7 +77,7 @@ def acquire(
     foam
         The object.
     geometry
-        Parallel beam; its pixel size sets the unit of the truth.
+        Any beam; its pixel size sets the unit of the truth.
     photons
         Expected photons per pixel and view without the object.
     absorption
@@ -103,7 +104,7 @@ def acquire(
     mu = attenuation_for(absorption, probe)
     size = (geometry.n_rows, geometry.n_cols)
 
-    def line_integrals(beam: ParallelBeam) -> Radiographs:
+    def line_integrals(beam: Geometry) -> Radiographs:
         return np.float32(mu) * foam.project(beam, supersampling=supersampling)
 
     def frames(kind: str, number: int, count: int) -> _Drawn:
@@ -124,8 +125,7 @@ def acquire(
         parts = {n: frames(kind, n, int(np.count_nonzero(numbers == n))) for n in range(len(models))}
         return interleaved(parts, numbers), numbers
 
-    voxel = geometry.pixel_size or 1.0
-    scale = np.float32(mu / voxel)
+    scale = np.float32(mu / (geometry.grid().voxel_size or 1.0))
     truth = foam.volume(geometry.grid(), supersampling=supersampling, n_cols=geometry.n_cols)
     truth *= scale
     projections, detectors = stack("projections", geometry.n_views)
@@ -142,7 +142,7 @@ def acquire(
             "photons": photons,
             "absorption": absorption,
             "attenuation": float(scale),
-            "spheres": len(foam.spheres),
+            "spheres": len(foam.spheres) if isinstance(foam, Foam) else len(foam.table),
             "seed": seed,
             "detector": "; ".join(map(repr, models)),
         },

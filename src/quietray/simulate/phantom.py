@@ -11,7 +11,8 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from quietray.errors import SettingsError
-from quietray.geometry import ParallelBeam, VolumeGrid
+from quietray.geometry import Geometry, ParallelBeam, VolumeGrid
+from quietray.simulate.bodies import Bodies
 from quietray.types import Radiographs, Volume
 
 __all__ = ["Foam"]
@@ -86,13 +87,13 @@ class Foam:
             found = np.concatenate([found, fresh])
         return cls(found[:n_spheres], radius)
 
-    def project(self, geometry: ParallelBeam, *, supersampling: int = 2, rows: slice = slice(None)) -> Radiographs:
-        """Return the line integrals ``(view, row, col)`` in detector pixels, each averaged over sub-rays.
+    def project(self, geometry: Geometry, *, supersampling: int = 2, rows: slice = slice(None)) -> Radiographs:
+        """Return the line integrals ``(view, row, col)`` in voxels (pixels at the object), averaged over sub-rays.
 
         Parameters
         ----------
         geometry
-            Beam; the middle row is at z = 0 and the axis at ``geometry.axis``.
+            Beam; in a parallel and a fan beam the middle row is at z = 0 and the axis at ``geometry.axis``.
         supersampling
             Rays per pixel in each direction.
         rows
@@ -101,6 +102,9 @@ class Foam:
         chosen = range(geometry.n_rows)[rows]
         if chosen.step != 1:
             raise SettingsError(f"rows must be neighbours, got a step of {chosen.step}")
+        if not isinstance(geometry, ParallelBeam):
+            bodies = Bodies.cylinder(self.radius) + Bodies.balls(self.spheres, -1.0)
+            return bodies.project(geometry, geometry.n_cols / 2, supersampling=supersampling, rows=rows)
         out = np.empty((geometry.n_views, len(chosen), geometry.n_cols), np.float32)
         _project(
             self.spheres,
@@ -120,14 +124,15 @@ class Foam:
         Parameters
         ----------
         grid
-            Voxels; the middle slice is at z = 0.
+            Voxels.
         supersampling
             Points per voxel in each direction.
         n_cols
             Width of the detector that sets the scale; the grid's width by default.
         """
         out = np.zeros(grid.shape, np.float32)
-        _voxelise(self.spheres, self.radius, (n_cols or grid.shape[2]) / 2, grid.centre, supersampling, out)
+        scale = (n_cols or grid.shape[2]) / 2
+        _voxelise(self.spheres, self.radius, scale, (*grid.centre, grid.z), supersampling, out)
         return out
 
 
@@ -217,7 +222,7 @@ def _voxelise(
     spheres: np.ndarray,
     radius: float,
     scale: float,
-    centre: tuple[float, float],
+    centre: tuple[float, float, float],
     supersampling: int,
     out: np.ndarray,
 ) -> None:
@@ -227,7 +232,7 @@ def _voxelise(
     weight = 1.0 / n_sub**3
     for z in numba.prange(n_z):
         for k in range(n_sub):
-            height = (n_z - 1) / 2 - (z + (k + 0.5) / n_sub - 0.5)
+            height = centre[2] + (n_z - 1) / 2 - (z + (k + 0.5) / n_sub - 0.5)
             for row in range(n_y):
                 for i in range(n_sub):
                     y = centre[0] + (n_y - 1) / 2 - (row + (i + 0.5) / n_sub - 0.5)

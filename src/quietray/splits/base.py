@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from quietray.metrics.noreference import Judgement, blocks_of
+from quietray.metrics.noreference import Judgement
 from quietray.types import Channels, Samples, Slice
 
-__all__ = ["Network", "Pair", "Split", "Window", "averaged"]
+__all__ = ["Network", "Pair", "Split", "Window"]
 
 Network = Callable[[Tensor], Tensor]
 
@@ -99,12 +99,15 @@ class Window:
     def indices(self, z: int, n_slices: int, n_series: int = 1) -> list[int]:
         """Return the slices of the sample around slice `z`, mirrored at the ends of space and time.
 
+        A step beyond the first or last one is mirrored about the middle one, so that this one, whose neighbours are
+        seen with all that was measured of them, is never among its own neighbours.
+
         Parameters
         ----------
         z
             Index into a stack in which the steps or channels of a series stand one after the other.
         n_slices, n_series
-            Slices of the whole stack, and the steps or channels in it.
+            Slices of the whole stack, and the steps or channels in it; at least as many steps as the window has.
 
         Examples
         --------
@@ -118,7 +121,7 @@ class Window:
         if self.channels > 1:
             return [channel * n_rows + k for channel in range(self.channels) for k in rows]
         reach = self.times // 2
-        steps = [mirrored(k, n_series) for k in range(step - reach, step + reach + 1)]
+        steps = [k if 0 <= k < n_series else 2 * step - k for k in range(step - reach, step + reach + 1)]
         return [near * n_rows + k for near in steps for k in rows]
 
 
@@ -194,27 +197,3 @@ class Split(ABC):
     @abstractmethod
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised slices, ``(batch, output, y, x)``: what the method averages, averaged."""
-
-
-def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 0.0) -> Judgement:
-    """Return the judgement of maps of estimated squared errors.
-
-    Parameters
-    ----------
-    error, noise
-        Of the result, and of the data without denoising, ``(batch, 1, y, x)``; finite, also where they do not count.
-    weight
-        Of each pixel, broadcastable.
-    correlation
-        Of neighbouring residuals.
-
-    Examples
-    --------
-    >>> error = torch.tensor([1.0, 9.0]).reshape(1, 1, 1, 2)
-    >>> averaged(error, error + 1, torch.tensor([3.0, 1.0])).error
-    3.0
-    """
-    weight = weight.expand_as(error).double()
-    total = float(weight.sum())
-    means = [float((weight * x.double()).sum()) / max(total, 1e-12) for x in (error, noise)]
-    return Judgement(means[0], means[1], total, blocks_of(error.double(), noise.double(), weight), correlation)

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from quietray.errors import SettingsError
-from quietray.metrics.noreference import Judgement, neighbour_correlation
-from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation
+from quietray.splits.base import Network, Pair, Split
 from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples, Slice
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from quietray.errors import SettingsError
-from quietray.metrics.noreference import Judgement, neighbour_correlation
-from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation
+from quietray.splits.base import Network, Pair, Split
 from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from quietray.errors import SettingsError
-from quietray.metrics.noreference import Judgement, judge_left_out
-from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.metrics.noreference import Judgement, averaged, judge_left_out
+from quietray.splits.base import Network, Pair, Split
 from quietray.types import Channels, Samples
 
 __all__ = ["Noise2Clean", "Noise2Noise"]

@@ -15,16 +15,16 @@ from torch import Tensor
 
 from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ParallelBeam
-from quietray.metrics.noreference import Judgement
+from quietray.metrics.noreference import Judgement, averaged
 from quietray.operators.astra import ParallelProjector
 from quietray.operators.linear import LinearOperator
 from quietray.reconstruct.analytic import FBP, angular_weights
-from quietray.splits.base import Network, Pair, Split, averaged
+from quietray.splits.base import Network, Pair, Split
 from quietray.splits.equivariant import EquivariantPair
 from quietray.splits.filling import mean_variance
-from quietray.types import Channels, Samples, Sinograms
+from quietray.types import Channels
 
-__all__ = ["Noise2Projection", "TrainingSinograms"]
+__all__ = ["Noise2Projection"]
 
 Measured = Float[Tensor, "batch part slice view col"]
 Views = Int[np.ndarray, " some"]
@@ -40,7 +40,8 @@ class Noise2Projection(Split):
     object as well as the one that was measured (`equivariance`) tells it more.
 
     Samples are sinograms of one scan, ``(batch, 1, 1, view, col)``; :meth:`on` says of which.  Scale them by a factor
-    that brings the attenuation to about [0, 1], without an offset.
+    that brings the attenuation to about [0, 1], without an offset.  There is no part of a slice to train on: a view
+    needs the whole of it.
 
     Parameters
     ----------
@@ -132,7 +133,8 @@ class Noise2Projection(Split):
         def measured_again(image: Tensor) -> Tensor:
             return self._reconstruct(self._project(image, seen), seen)
 
-        return EquivariantPair(*pair, self.equivariance, angles, measured_again)
+        strength = self.equivariance * (self._beam.pixel_size or 1.0) ** 2  # as if integrals were over pixels
+        return EquivariantPair(*pair, strength, angles, measured_again)
 
     def choices(self, samples: Measured) -> Iterator[tuple[Tensor, Views]]:
         """Yield the K inputs of the network, ``(batch, 1, y, x)``, each with the views that it is not made of."""
@@ -153,7 +155,7 @@ class Noise2Projection(Split):
         return out
 
     def judge(self, network: Network, samples: Measured, weight: Tensor) -> Judgement:
-        """Estimate the error of predicted views, in the projection domain: squared line integrals over pixels.
+        """Estimate the error of predicted views, in the projection domain: squared line integrals.
 
         ``E |predicted - measured|^2`` is the error plus the variance of the measured view, which the output did not
         see.  The noise of the judgement is the error of views predicted by filtered backprojection alone.  The mean of
@@ -230,55 +232,3 @@ def _white_variance(sinograms: Tensor) -> float:
     """
     differences = sinograms.diff(n=4, dim=-1) / 70**0.5
     return mean_variance(differences.flatten(), sinograms.unfold(-1, 5, 1).mean(dim=-1).flatten())
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingSinograms:
-    """Whole sinograms to train on, rows held out.
-
-    Parameters
-    ----------
-    sinograms
-        ``(row, view, col)``, scaled.
-    training_rows, held_out_rows
-        Rows to train on, and to judge by.
-    """
-
-    sinograms: Sinograms
-    training_rows: tuple[int, ...]
-    held_out_rows: tuple[int, ...]
-
-    @classmethod
-    def with_held_out(cls, sinograms: Sinograms, share: float = 0.06) -> TrainingSinograms:
-        """Hold out about `share` of the rows, evenly spread, and at least one.
-
-        Raises
-        ------
-        GeometryError
-            There is only one row.
-
-        Examples
-        --------
-        >>> TrainingSinograms.with_held_out(np.zeros((4, 3, 2), np.float32), share=0.25).held_out_rows
-        (2,)
-        """
-        n = len(sinograms)
-        if n < 2:
-            raise GeometryError(f"the scan must have at least 2 rows, one of them to be held out, got {n}")
-        n_held = max(1, round(share * n))
-        held = tuple(int((k + 0.5) * n / n_held) for k in range(n_held))
-        return cls(sinograms, tuple(row for row in range(n) if row not in held), held)
-
-    def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
-        """Return `batch` random rows and the weight of their targets; a view needs its whole slice, not a patch."""
-        rows = torch.randint(len(self.training_rows), (batch,), generator=generator)
-        return self._samples([self.training_rows[row] for row in rows]), torch.ones(1, 1, 1, 1)
-
-    def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
-        """Yield the held-out rows, of at most about `most_pixels` in all, with their weights."""
-        most_rows = max(1, most_pixels // self.sinograms[0].size)
-        for row in self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]:
-            yield self._samples([row]), torch.ones(1, 1, 1, 1)
-
-    def _samples(self, rows: list[int]) -> Samples:
-        return torch.from_numpy(self.sinograms[rows])[:, None, None]

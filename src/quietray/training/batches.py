@@ -40,6 +40,8 @@ class TrainingVolume:
         Steps or channels along z.
     all_slices
         Whether every slice of a sample is a target, not only the middle one.
+    channel
+        The one that is judged, of a spectral series; None judges all.
 
     Notes
     -----
@@ -57,6 +59,7 @@ class TrainingVolume:
     align: int = 1
     n_series: int = 1
     all_slices: bool = False
+    channel: int | None = None
 
     @classmethod
     def with_held_out(
@@ -92,7 +95,7 @@ class TrainingVolume:
         """
         n_rows = parts.shape[1] // n_series
         rows = tuple(range(n_rows)) if targets is None else targets
-        steps = range(0, parts.shape[1], n_rows) if split.window.times > 1 else (0,)
+        steps = (0,) if split.window.channels > 1 else range(0, parts.shape[1], n_rows)
         all_slices = split.n_outputs == split.window.slices > 1
 
         def everywhere(some: tuple[int, ...]) -> tuple[int, ...]:
@@ -180,9 +183,28 @@ class TrainingVolume:
             weight[:above] = 0
             weight[weight.shape[0] - below :] = 0
             outputs = np.ones(1, np.float32)
-            if self.all_slices:
+            if self.channel is not None:
+                outputs = (np.arange(self.window.channels) == self.channel).astype(np.float32)
+            elif self.all_slices:
                 outputs = (np.arange(self.window.slices) == self.window.slices // 2).astype(np.float32)
             yield self.samples(z, y, x)[None], torch.from_numpy(outputs[:, None, None] * weight)[None]
+
+    @property
+    def judged(self) -> tuple[int, int]:
+        """Where the slice stands that is judged, in a held-out sample and in what is returned for it."""
+        slices, channels = self.window.slices, self.window.channels
+        middle = slices // 2
+        if channels > 1:
+            shown = channels // 2 if self.channel is None else self.channel
+            return shown * slices + middle, shown
+        return self.window.times // 2 * slices + middle, middle if self.all_slices else 0
+
+    def of_step(self, step: int) -> TrainingVolume:
+        """Return the same data, of which only one step or channel of the series is judged."""
+        if self.window.channels > 1:
+            return replace(self, channel=step)
+        n_rows = self.parts.shape[1] // self.n_series
+        return replace(self, held_out_rows=tuple(z for z in self.held_out_rows if z // n_rows == step))
 
     def to_tune_on(self, n_slices: int = 4) -> TrainingVolume:
         """Return the same data with other slices held out, or another band: what is tuned on them is judged fairly."""

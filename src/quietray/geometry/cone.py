@@ -1,0 +1,295 @@
+"""The cone beam: a flat detector anywhere before a point source anywhere, described view by view."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.errors import GeometryError
+from quietray.geometry.grid import (
+    VolumeGrid,
+    checked_angles,
+    checked_detector,
+    checked_distances,
+    coverage,
+    detector_grid,
+    ends_where_it_began,
+)
+
+__all__ = ["ConeBeam"]
+
+_VECTORS = ("sources", "centres", "us", "vs")
+Vectors = Float[np.ndarray, "view 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class ConeBeam:
+    """A cone-beam scan: for every view the source, the middle of the detector and its two directions, ``(x, y, z)``.
+
+    Parameters
+    ----------
+    angles
+        ``(n_views,)`` in radians, as the scanner says; where the rays go, the vectors tell.
+    n_rows, n_cols
+        Detector size in pixels.
+    sources, centres
+        ``(n_views, 3)`` the source and the middle of the detector; the rotation axis is the z axis.
+    us, vs
+        ``(n_views, 3)`` the steps from a column to the next and from a row to the next (downwards).
+    unit
+        Of the vectors: ``mm``, or ``pixel`` (of the detector) where sizes are unknown.
+
+    Examples
+    --------
+    >>> angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    >>> beam = ConeBeam.circular(angles, 4, 16, source_axis=100.0, source_detector=150.0, pixel_size=0.3)
+    >>> beam[1::4].n_views, round(beam.axis, 6), round(beam.grid().voxel_size, 3)
+    (2, 7.5, 0.2)
+
+    Three fixed cameras around a column, as one geometry of 30 views:
+
+    >>> cameras = [ConeBeam.circular(np.full(10, one), 4, 16, 100.0, 150.0) for one in np.deg2rad([0.0, 120.0, 240.0])]
+    >>> ConeBeam.joined(cameras).n_views
+    30
+    """
+
+    angles: Float[np.ndarray, " view"]
+    n_rows: int
+    n_cols: int
+    sources: Vectors
+    centres: Vectors
+    us: Vectors
+    vs: Vectors
+    unit: Literal["mm", "pixel"] = "mm"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "angles", checked_angles(self.angles))
+        checked_detector(self.n_rows, self.n_cols, None, None)
+        for name in _VECTORS:
+            vectors = np.array(getattr(self, name), dtype=np.float64)
+            if vectors.shape != (self.n_views, 3) or not np.isfinite(vectors).all():
+                raise GeometryError(
+                    f"{name} must be {self.n_views} vectors (x, y, z) of finite numbers, one for each view, got shape "
+                    f"{vectors.shape}; mend the list"
+                )
+            vectors.setflags(write=False)
+            object.__setattr__(self, name, vectors)
+        if self.unit not in ("mm", "pixel"):
+            raise GeometryError(f"the unit of the vectors must be mm or pixel, got '{self.unit}'")
+        normals = np.cross(self.us, self.vs)
+        reach = np.abs(np.einsum("vi,vi->v", normals, self.centres - self.sources))
+        if not (reach > 1e-9 * np.linalg.norm(normals, axis=1)).all():
+            raise GeometryError(
+                "the detector must be a plane that the source does not lie in, got one that it does lie in, or u and v "
+                "along one line; mend the vectors"
+            )
+
+    @classmethod
+    def circular(
+        cls,
+        angles: Float[np.ndarray, " view"],
+        n_rows: int,
+        n_cols: int,
+        source_axis: float,
+        source_detector: float,
+        pixel_size: float | None = None,
+        rotation_axis: float | None = None,
+        source_row: float | None = None,
+    ) -> ConeBeam:
+        """Return the beam of a source that turns around the object, or of an object that turns.
+
+        Parameters
+        ----------
+        angles
+            ``(n_views,)`` in radians.
+        n_rows, n_cols
+            Detector size in pixels.
+        source_axis, source_detector
+            Distances from the source to the rotation axis and to the detector, in mm; in pixels when their size is
+            unknown.
+        pixel_size
+            Edge of a detector pixel in mm, at the detector.
+        rotation_axis, source_row
+            Column that the rotation axis projects to, and row as high as the source; the middle by default.
+
+        Raises
+        ------
+        GeometryError
+            The distances are not possible.
+        """
+        angles = checked_angles(angles)
+        checked_detector(n_rows, n_cols, pixel_size, rotation_axis)
+        checked_distances(source_axis, source_detector)
+        pixel = pixel_size or 1.0
+        aside = 0.0 if rotation_axis is None else ((n_cols - 1) / 2 - rotation_axis) * pixel
+        below = 0.0 if source_row is None else ((n_rows - 1) / 2 - source_row) * pixel
+        cos, sin, none = np.cos(angles), np.sin(angles), np.zeros(len(angles))
+        away, across = np.stack([-sin, cos, none], axis=1), np.stack([cos, sin, none], axis=1)
+        down = np.tile([0.0, 0.0, -1.0], (len(angles), 1))
+        return cls(
+            angles,
+            n_rows,
+            n_cols,
+            -source_axis * away,
+            (source_detector - source_axis) * away + aside * across + below * down,
+            pixel * across,
+            pixel * down,
+            "pixel" if pixel_size is None else "mm",
+        )
+
+    @classmethod
+    def joined(cls, beams: Sequence[ConeBeam]) -> ConeBeam:
+        """Return the views of several source-detector pairs as one geometry, pair after pair.
+
+        Raises
+        ------
+        GeometryError
+            The detectors differ in size, or the units of the vectors.
+        """
+        kinds = {(beam.n_rows, beam.n_cols, beam.unit) for beam in beams}
+        if len(kinds) != 1:
+            raise GeometryError(
+                f"the detectors of joined beams must have one size and unit (rows, columns, unit), got {sorted(kinds)}"
+            )
+        parts: dict[str, Any] = {
+            name: np.concatenate([getattr(beam, name) for beam in beams]) for name in ("angles", *_VECTORS)
+        }
+        return dataclasses.replace(beams[0], **parts)
+
+    def __getitem__(self, views: slice | np.ndarray) -> ConeBeam:
+        return dataclasses.replace(self, **{name: getattr(self, name)[views] for name in ("angles", *_VECTORS)})
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ConeBeam)
+            and (self.n_rows, self.n_cols, self.unit) == (other.n_rows, other.n_cols, other.unit)
+            and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("angles", *_VECTORS))
+        )
+
+    @property
+    def n_views(self) -> int:
+        """Number of views."""
+        return int(self.angles.size)
+
+    @property
+    def coverage(self) -> float:
+        """Angle swept, in radians, each view standing for one step of its own."""
+        return coverage(self.angles)
+
+    @property
+    def repeated_last_view(self) -> bool:
+        """Whether the last view repeats the first one, a full turn later."""
+        return ends_where_it_began(self.angles, "full") and bool(
+            np.allclose(
+                self.sources[0], self.sources[-1], atol=0.25 * np.linalg.norm(self.sources[1] - self.sources[0])
+            )
+        )
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Distance of two columns at the detector, in mm; None when unknown."""
+        return float(np.linalg.norm(self.us, axis=1).mean()) if self.unit == "mm" else None
+
+    @property
+    def axis(self) -> float:
+        """Column that the origin projects to, on average."""
+        return float(self.shadow(np.zeros(3))[:, 1].mean())
+
+    @property
+    def rotation_axis(self) -> float | None:
+        """The same: the vectors say where it is."""
+        return self.axis
+
+    @property
+    def reach(self) -> Float[np.ndarray, "view 2"]:
+        """Distances from the source to the origin and to the detector, along the detector's normal."""
+        normals = np.cross(self.us, self.vs)
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        to_detector = np.einsum("vi,vi->v", normals, self.centres - self.sources)
+        to_origin = -np.einsum("vi,vi->v", normals, self.sources)
+        return np.stack([np.sign(to_detector) * to_origin, np.abs(to_detector)], axis=1)
+
+    @property
+    def magnification(self) -> float:
+        """How much larger than an object at the origin its shadow is, on average."""
+        return float((self.reach[:, 1] / self.reach[:, 0]).mean())
+
+    @property
+    def voxel(self) -> float:
+        """Edge of a detector pixel at the origin, in the unit of the vectors, on average."""
+        return float((np.linalg.norm(self.us, axis=1) * self.reach[:, 0] / self.reach[:, 1]).mean())
+
+    @property
+    def matrices(self) -> Float[np.ndarray, "view 3 4"]:
+        """What takes ``(x, y, z, 1)`` to ``depth * (column, row, 1)``, the depth along the detector's normal.
+
+        Hartley & Zisserman, Multiple View Geometry in Computer Vision, 2004, chapter 6.
+        """
+        corner = self.centres - (self.n_cols - 1) / 2 * self.us - (self.n_rows - 1) / 2 * self.vs
+        inverse = np.linalg.inv(np.stack([self.us, self.vs, corner - self.sources], axis=2))
+        moved = -np.einsum("vij,vj->vi", inverse, self.sources)
+        return np.asarray(np.concatenate([inverse, moved[:, :, None]], axis=2) * self.reach[:, 1, None, None])
+
+    def shadow(self, point: Float[np.ndarray, " xyz"]) -> Float[np.ndarray, "view 2"]:
+        """Return the row and the column that a point ``(x, y, z)`` projects to in each view."""
+        cast = self.matrices @ np.append(point, 1.0)
+        return np.asarray(cast[:, 1::-1] / cast[:, 2:])
+
+    def rows(self, n_rows: int, first: int | None = None) -> ConeBeam:
+        """Return the same beam on `n_rows` detector rows from row `first` on; around the middle by default."""
+        start = (self.n_rows - n_rows) / 2 if first is None else first
+        return dataclasses.replace(
+            self, n_rows=n_rows, centres=self.centres + (start + (n_rows - self.n_rows) / 2) * self.vs
+        )
+
+    def with_axis(self, rotation_axis: float) -> ConeBeam:
+        """Return the same beam, its detector moved along its rows until the origin projects to this column."""
+        column = self.shadow(np.zeros(3))[:, 1:]
+        return dataclasses.replace(self, centres=self.centres + (column - float(rotation_axis)) * self.us)
+
+    def tilted(self, roll: float = 0.0, pitch: float = 0.0, yaw: float = 0.0) -> ConeBeam:
+        """Return the same beam, its detector turned around the point that the origin projects to.
+
+        Parameters
+        ----------
+        roll
+            Turn in the plane of the detector, in radians: the columns' direction towards the rows'.
+        pitch, yaw
+            Turn of the result around its row and around its column direction, in radians.
+        """
+        rows_and_columns = self.shadow(np.zeros(3)) - [(self.n_rows - 1) / 2, (self.n_cols - 1) / 2]
+        us, vs = self.us, self.vs
+        pivots = self.centres + rows_and_columns[:, 1:] * us + rows_and_columns[:, :1] * vs
+        us, vs = _turned(us, np.cross(us, vs), roll), _turned(vs, np.cross(us, vs), roll)
+        vs = _turned(vs, us, pitch)
+        us = _turned(us, vs, yaw)
+        centres = pivots - rows_and_columns[:, 1:] * us - rows_and_columns[:, :1] * vs
+        return dataclasses.replace(self, centres=centres, us=us, vs=vs)
+
+    def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
+        """Return a grid of the detector's rows and columns, of voxels as large as a pixel at the origin.
+
+        Parameters
+        ----------
+        region
+            ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+
+        Raises
+        ------
+        GeometryError
+            The region is empty or leaves the slice.
+        """
+        return detector_grid(self.n_rows, self.n_cols, region, self.voxel if self.unit == "mm" else None)
+
+
+def _turned(vectors: Vectors, axes: Vectors, angle: float) -> Vectors:
+    """Return vectors turned around axes (Rodrigues' formula)."""
+    k = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    along = np.einsum("vi,vi->v", k, vectors)[:, None] * k
+    return np.asarray(math.cos(angle) * (vectors - along) + math.sin(angle) * np.cross(k, vectors) + along)

@@ -1,0 +1,135 @@
+"""The fan beam: a line of pixels before a point source, one slice per detector row."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.geometry.grid import (
+    VolumeGrid,
+    checked_angles,
+    checked_detector,
+    checked_distances,
+    coverage,
+    detector_grid,
+    ends_where_it_began,
+)
+
+__all__ = ["FanBeam"]
+
+
+@dataclass(frozen=True, eq=False)
+class FanBeam:
+    """A fan-beam scan with a flat line detector; every detector row is a slice of its own.
+
+    Parameters
+    ----------
+    angles
+        ``(n_views,)`` in radians.
+    n_rows, n_cols
+        Detector size in pixels.
+    source_axis, source_detector
+        Distances from the source to the rotation axis and to the detector, in mm; in detector pixels when the pixel
+        size is unknown.
+    rotation_axis
+        Column (0-based, pixel centres at integers) that the rotation axis projects to: where the line from the source
+        through the axis meets the detector, at a right angle.  None until it is known, then the middle is assumed.
+    pixel_size
+        Edge of a detector pixel in mm, at the detector; None when unknown.
+
+    Examples
+    --------
+    >>> beam = FanBeam(np.linspace(0, 2 * np.pi, 8, endpoint=False), 2, 16, 100.0, 150.0, pixel_size=0.3)
+    >>> beam[1::4].n_views, beam.magnification, round(beam.grid().voxel_size, 3)
+    (2, 1.5, 0.2)
+    """
+
+    angles: Float[np.ndarray, " view"]
+    n_rows: int
+    n_cols: int
+    source_axis: float
+    source_detector: float
+    rotation_axis: float | None = None
+    pixel_size: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "angles", checked_angles(self.angles))
+        checked_detector(self.n_rows, self.n_cols, self.pixel_size, self.rotation_axis)
+        checked_distances(self.source_axis, self.source_detector)
+
+    def __getitem__(self, views: slice | np.ndarray) -> FanBeam:
+        return dataclasses.replace(self, angles=self.angles[views])
+
+    def __eq__(self, other: object) -> bool:
+        names = ("n_rows", "n_cols", "source_axis", "source_detector", "rotation_axis", "pixel_size")
+        return (
+            isinstance(other, FanBeam)
+            and np.array_equal(self.angles, other.angles)
+            and all(getattr(self, name) == getattr(other, name) for name in names)
+        )
+
+    @property
+    def n_views(self) -> int:
+        """Number of views."""
+        return int(self.angles.size)
+
+    @property
+    def axis(self) -> float:
+        """Column of the rotation axis; the middle of the detector while it is unknown."""
+        return (self.n_cols - 1) / 2 if self.rotation_axis is None else self.rotation_axis
+
+    @property
+    def coverage(self) -> float:
+        """Angle swept, in radians, each view standing for one step of its own."""
+        return coverage(self.angles)
+
+    @property
+    def repeated_last_view(self) -> bool:
+        """Whether the last view repeats the first one, a full turn later."""
+        return ends_where_it_began(self.angles, "full")
+
+    @property
+    def magnification(self) -> float:
+        """How much larger than the object its shadow is."""
+        return self.source_detector / self.source_axis
+
+    @property
+    def voxel(self) -> float:
+        """Edge of a detector pixel at the object, in mm, or in detector pixels when their size is unknown."""
+        return (self.pixel_size or 1.0) / self.magnification
+
+    @property
+    def vectors(self) -> Float[np.ndarray, "view 6"]:
+        """Source, middle of the detector, and the step from pixel to pixel, ``(x, y)`` each, for every view."""
+        cos, sin, pixel = np.cos(self.angles), np.sin(self.angles), self.pixel_size or 1.0
+        behind = self.source_detector - self.source_axis
+        aside = ((self.n_cols - 1) / 2 - self.axis) * pixel
+        source = (self.source_axis * sin, -self.source_axis * cos)
+        middle = (-behind * sin + aside * cos, behind * cos + aside * sin)
+        return np.stack([*source, *middle, pixel * cos, pixel * sin], axis=1)
+
+    def rows(self, n_rows: int) -> FanBeam:
+        """Return the same beam on a band of `n_rows` detector rows."""
+        return dataclasses.replace(self, n_rows=n_rows)
+
+    def with_axis(self, rotation_axis: float) -> FanBeam:
+        """Return the same beam with its rotation axis at column `rotation_axis`."""
+        return dataclasses.replace(self, rotation_axis=float(rotation_axis))
+
+    def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
+        """Return the grid of slices as wide as the detector, of voxels as large as a pixel at the object.
+
+        Parameters
+        ----------
+        region
+            ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+
+        Raises
+        ------
+        GeometryError
+            The region is empty or leaves the slice.
+        """
+        return detector_grid(self.n_rows, self.n_cols, region, self.voxel if self.pixel_size else None)

@@ -1,0 +1,190 @@
+"""Voxels, and what all beams check alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.errors import GeometryError
+
+__all__ = [
+    "VolumeGrid",
+    "checked_angles",
+    "checked_detector",
+    "checked_distances",
+    "coverage",
+    "detector_grid",
+    "ends_where_it_began",
+]
+
+
+@dataclass(frozen=True)
+class VolumeGrid:
+    """A grid of voxels ``(z, y, x)``; row 0 of a slice is its largest y, slice 0 the largest z.
+
+    Parameters
+    ----------
+    shape
+        ``(n_z, n_y, n_x)`` in voxels.
+    centre
+        ``(y, x)`` position of the middle of a slice relative to the rotation axis, in voxels; y points up.
+    voxel_size
+        Edge of a voxel in mm, or None when the pixel size is unknown.
+    z
+        Height of the middle of the grid over the plane of the source, in voxels; only a cone beam looks at it.
+
+    Examples
+    --------
+    >>> VolumeGrid((2, 64, 64)).n_pixels
+    4096
+    """
+
+    shape: tuple[int, int, int]
+    centre: tuple[float, float] = (0.0, 0.0)
+    voxel_size: float | None = None
+    z: float = 0.0
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise GeometryError(f"the volume grid must have three positive sizes (z, y, x), got {self.shape}")
+
+    @property
+    def n_pixels(self) -> int:
+        """Pixels in one slice."""
+        return self.shape[1] * self.shape[2]
+
+    @property
+    def unit(self) -> str:
+        """Unit of the attenuation on this grid."""
+        return "1/mm" if self.voxel_size else "1/pixel"
+
+    @property
+    def first(self) -> tuple[float, float, float]:
+        """Position ``(z, y, x)`` of the middle of voxel ``[0, 0, 0]``, in voxels; z and y point up, x to the right."""
+        n_z, n_y, n_x = self.shape
+        return self.z + (n_z - 1) / 2, self.centre[0] + (n_y - 1) / 2, self.centre[1] - (n_x - 1) / 2
+
+    def with_slices(self, n_z: int) -> VolumeGrid:
+        """Return the same grid with `n_z` slices."""
+        return dataclasses.replace(self, shape=(n_z, *self.shape[1:]))
+
+    def slab(self, first: int, last: int) -> VolumeGrid:
+        """Return slices ``first:last`` of this grid, where they are.
+
+        Examples
+        --------
+        >>> VolumeGrid((4, 8, 8)).slab(0, 2).z
+        1.0
+        """
+        if not 0 <= first < last <= self.shape[0]:
+            raise GeometryError(f"a slab must lie within 0:{self.shape[0]} and not be empty, got {first}:{last}")
+        return dataclasses.replace(self.with_slices(last - first), z=self.z + (self.shape[0] - first - last) / 2)
+
+
+def checked_angles(angles: np.ndarray) -> Float[np.ndarray, " view"]:
+    """Return a copy of the angles that cannot be written to.
+
+    Raises
+    ------
+    GeometryError
+        They are not one finite number for each view.
+    """
+    angles = np.array(angles, dtype=np.float64)
+    if angles.ndim != 1 or angles.size == 0:
+        raise GeometryError(f"angles must be a list with one entry per view, got shape {angles.shape}")
+    if not np.isfinite(angles).all():
+        raise GeometryError("angles must be finite numbers, got NaN or infinity; mend the angle list")
+    angles.setflags(write=False)
+    return angles
+
+
+def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotation_axis: float | None) -> None:
+    """Raise unless there are pixels, of a positive size, and the axis projects onto them.
+
+    Raises
+    ------
+    GeometryError
+        It does not.
+    """
+    if min(n_rows, n_cols) < 1:
+        raise GeometryError(f"the detector must have rows and columns, got {n_rows} x {n_cols}")
+    if pixel_size is not None and not pixel_size > 0:
+        raise GeometryError(f"pixel_size must be positive (mm), got {pixel_size}")
+    if rotation_axis is not None and not 0 <= rotation_axis <= n_cols - 1:
+        raise GeometryError(f"rotation_axis must lie on the detector (0 to {n_cols - 1}), got {rotation_axis}")
+
+
+def checked_distances(source_axis: float, source_detector: float) -> None:
+    """Raise unless the object is between source and detector.
+
+    Raises
+    ------
+    GeometryError
+        It is not.
+    """
+    if not 0 < source_axis <= source_detector < math.inf:
+        raise GeometryError(
+            "the distances must be positive, and the detector behind the rotation axis, got "
+            f"{source_axis} from source to axis and {source_detector} from source to detector"
+        )
+
+
+def coverage(angles: Float[np.ndarray, " view"]) -> float:
+    """Return the angle swept, in radians, each view standing for one step of its own.
+
+    Examples
+    --------
+    >>> coverage(np.array([0.0, 1.0, 2.0]))
+    3.0
+    """
+    ordered = np.sort(angles)
+    if ordered.size == 1:
+        return 0.0
+    return float((ordered[-1] - ordered[0]) * ordered.size / (ordered.size - 1))
+
+
+def ends_where_it_began(angles: Float[np.ndarray, " view"], period: Literal["half", "full"]) -> bool:
+    """Return whether the last view is a full turn (or half a turn, where views mirror each other) after the first one.
+
+    Examples
+    --------
+    >>> ends_where_it_began(np.linspace(0, 2 * np.pi, 9), "full")
+    True
+    """
+    if angles.size < 4:
+        return False
+    step = float(np.median(np.abs(np.diff(angles))))
+    swept = abs(float(angles[-1] - angles[0]))
+    turns = (math.pi, 2 * math.pi) if period == "half" else (2 * math.pi,)
+    return any(abs(swept - whole) < 0.25 * step for whole in turns)
+
+
+def detector_grid(
+    n_rows: int, n_cols: int, region: tuple[int, int, int, int] | None, voxel_size: float | None
+) -> VolumeGrid:
+    """Return the grid of slices as large as the detector is wide, or of a region of them.
+
+    Parameters
+    ----------
+    n_rows, n_cols
+        Of the detector.
+    region
+        ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+    voxel_size
+        In mm, if known.
+
+    Raises
+    ------
+    GeometryError
+        The region is empty or leaves the slice.
+    """
+    n = n_cols
+    y0, y1, x0, x1 = region if region is not None else (0, n, 0, n)
+    if not (0 <= y0 < y1 <= n and 0 <= x0 < x1 <= n):
+        raise GeometryError(f"the region must lie within 0:{n} and not be empty, got {y0}:{y1},{x0}:{x1}")
+    return VolumeGrid((n_rows, y1 - y0, x1 - x0), ((n - y0 - y1) / 2, (x0 + x1 - n) / 2), voxel_size)

@@ -1,0 +1,116 @@
+"""The parallel beam of a synchrotron or a neutron source."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.geometry.grid import (
+    VolumeGrid,
+    checked_angles,
+    checked_detector,
+    coverage,
+    detector_grid,
+    ends_where_it_began,
+)
+
+__all__ = ["ParallelBeam"]
+
+
+@dataclass(frozen=True, eq=False)
+class ParallelBeam:
+    """A parallel-beam scan around a vertical axis.
+
+    Parameters
+    ----------
+    angles
+        ``(n_views,)`` in radians.
+    n_rows, n_cols
+        Detector size in pixels.
+    rotation_axis
+        Column (0-based, pixel centres at integers) that the rotation axis projects to; None until it is known, then
+        the middle of the detector is assumed.
+    pixel_size
+        Edge of a detector pixel in mm, at the object; None when unknown.
+
+    Examples
+    --------
+    >>> beam = ParallelBeam(np.linspace(0, np.pi, 8, endpoint=False), n_rows=2, n_cols=16)
+    >>> len(beam[1::4].angles), beam.axis
+    (2, 7.5)
+    """
+
+    angles: Float[np.ndarray, " view"]
+    n_rows: int
+    n_cols: int
+    rotation_axis: float | None = None
+    pixel_size: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "angles", checked_angles(self.angles))
+        checked_detector(self.n_rows, self.n_cols, self.pixel_size, self.rotation_axis)
+
+    def __getitem__(self, views: slice | np.ndarray) -> ParallelBeam:
+        return dataclasses.replace(self, angles=self.angles[views])
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, ParallelBeam)
+            and np.array_equal(self.angles, other.angles)
+            and all(
+                getattr(self, name) == getattr(other, name)
+                for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size")
+            )
+        )
+
+    @property
+    def n_views(self) -> int:
+        """Number of views."""
+        return int(self.angles.size)
+
+    @property
+    def axis(self) -> float:
+        """Column of the rotation axis; the middle of the detector while it is unknown."""
+        return (self.n_cols - 1) / 2 if self.rotation_axis is None else self.rotation_axis
+
+    @property
+    def coverage(self) -> float:
+        """Angle swept, in radians, each view standing for one step of its own."""
+        return coverage(self.angles)
+
+    @property
+    def turns(self) -> int:
+        """1 for a 180 degree scan, 2 for a full turn (0 when the scan covers less than about 170 degrees)."""
+        return math.floor(self.coverage / math.pi + 0.06)
+
+    @property
+    def repeated_last_view(self) -> bool:
+        """Whether the last view repeats the first one (a full turn later) or mirrors it (half a turn later)."""
+        return ends_where_it_began(self.angles, "half")
+
+    def rows(self, n_rows: int) -> ParallelBeam:
+        """Return the same beam on a band of `n_rows` detector rows."""
+        return dataclasses.replace(self, n_rows=n_rows)
+
+    def with_axis(self, rotation_axis: float) -> ParallelBeam:
+        """Return the same beam with its rotation axis at column `rotation_axis`."""
+        return dataclasses.replace(self, rotation_axis=float(rotation_axis))
+
+    def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
+        """Return the grid of detector-sized slices, or of a region of them.
+
+        Parameters
+        ----------
+        region
+            ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+
+        Raises
+        ------
+        GeometryError
+            The region is empty or leaves the slice.
+        """
+        return detector_grid(self.n_rows, self.n_cols, region, self.pixel_size)

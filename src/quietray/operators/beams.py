@@ -1,0 +1,51 @@
+"""The projector of any beam."""
+
+from __future__ import annotations
+
+from quietray.errors import MissingExtra
+from quietray.geometry import FanBeam, Geometry, ParallelBeam, VolumeGrid
+from quietray.operators.astra import FanProjector, ParallelProjector, gpu_usable
+from quietray.operators.linear import LinearOperator
+
+__all__ = ["projector"]
+
+
+def projector(geometry: Geometry, grid: VolumeGrid | None = None) -> LinearOperator:
+    """Return what projects volumes ``(z, y, x)`` to sinograms ``(row, view, col)`` in this geometry, here.
+
+    Parallel and fan beams on the CPU; cone beams on the GPU where there is one, else on the CPU through RTK.
+
+    Parameters
+    ----------
+    geometry
+        Of the views.
+    grid
+        Voxels; those of ``geometry.grid()`` by default.
+
+    Raises
+    ------
+    GeometryError
+        The grid does not fit.
+    MissingExtra
+        A cone beam without a GPU and without RTK.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> projector(FanBeam(np.linspace(0, 6, 4), 1, 8, source_axis=20.0, source_detector=30.0)).range_shape
+    (1, 4, 8)
+    """
+    if isinstance(geometry, ParallelBeam):
+        return ParallelProjector(geometry, grid)
+    if isinstance(geometry, FanBeam):
+        return FanProjector(geometry, grid)
+    if gpu_usable():
+        from quietray.operators.cuda import CudaConeProjector
+
+        return CudaConeProjector(geometry, grid)
+    from quietray.operators.cone import ConeProjector
+
+    try:
+        return ConeProjector(geometry, grid)
+    except MissingExtra as error:
+        raise MissingExtra(f"{error}, or run this where a CUDA GPU is") from error

@@ -1,0 +1,111 @@
+"""Projection of many slices at once, through the sparse matrix of one of them."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from quietray.operators.astra import SliceProjector, n_threads
+from quietray.operators.linear import LinearOperator
+
+__all__ = ["SparseProjector", "many_slices"]
+
+_MOST_BYTES = 2**30  # of a matrix and its transpose
+_FEWEST_SLICES = 4
+_BYTES = 16  # of one entry, in both
+_AT_ONCE = 32  # slices in one product, at most
+
+
+class SparseProjector(LinearOperator):
+    """The same map as a projector of independent slices, as one matrix that is computed once.
+
+    Where the views are few the matrix fits in memory, and going through it once for many slices costs less than
+    finding every ray again in each of them.
+
+    Parameters
+    ----------
+    projector
+        Of the slices.
+    threads
+        Products worked on at once; all processors by default.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> from quietray.operators.astra import ParallelProjector
+    >>> beam = ParallelBeam(np.linspace(0, np.pi, 4, endpoint=False), n_rows=2, n_cols=8)
+    >>> A, x = ParallelProjector(beam), np.random.default_rng(0).random((2, 8, 8), dtype=np.float32)
+    >>> bool(np.allclose(SparseProjector(A)(x), A(x), atol=1e-5))
+    True
+    """
+
+    def __init__(self, projector: SliceProjector, threads: int | None = None) -> None:
+        self.projector = projector
+        self.threads = threads or n_threads()
+        self._matrix = projector.matrix().tocsr().astype(np.float32)
+        self._transposed = self._matrix.T.tocsr()
+        self._unit = np.float32(projector.grid.voxel_size or 1.0)
+
+    def with_slices(self, n: int) -> SparseProjector:
+        """Return the same for `n` slices; the matrix is shared."""
+        projector, other = self.projector, copy.copy(self)
+        other.projector = projector.with_slices(n)
+        return other
+
+    @property
+    def domain_shape(self) -> tuple[int, ...]:
+        """``(z, y, x)``."""
+        return self.projector.domain_shape
+
+    @property
+    def range_shape(self) -> tuple[int, ...]:
+        """``(row, view, col)``."""
+        return self.projector.range_shape
+
+    @property
+    def slicewise(self) -> bool:
+        """Every detector row sees one slice."""
+        return True
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Project every slice."""
+        return self._product(self._matrix, x, self.range_shape)
+
+    def adjoint(self, y: np.ndarray) -> np.ndarray:
+        """Backproject every sinogram."""
+        return self._product(self._transposed, y, self.domain_shape)
+
+    def _product(self, matrix: Any, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        out = np.empty(shape, np.float32)
+        at_once = min(_AT_ONCE, -(-shape[0] // self.threads))
+
+        def work(first: int) -> None:
+            some = np.ascontiguousarray(source[first : first + at_once].reshape(-1, matrix.shape[1]).T)
+            out[first : first + at_once] = (matrix @ some * self._unit).T.reshape(-1, *shape[1:])
+
+        starts = range(0, shape[0], at_once)
+        if len(starts) == 1:
+            work(0)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(work, starts))
+        return out
+
+
+def many_slices(projector: SliceProjector) -> SliceProjector | SparseProjector:
+    """Return what projects this many slices fastest: through a matrix where it is small, else ray by ray.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> from quietray.operators.astra import ParallelProjector
+    >>> type(many_slices(ParallelProjector(ParallelBeam(np.zeros(3), n_rows=8, n_cols=16)))).__name__
+    'SparseProjector'
+    """
+    rows, views, cols = projector.range_shape
+    _, n_y, n_x = projector.domain_shape
+    entries = 3 * views * cols * max(n_y, n_x)  # a ray as wide as a voxel meets about three in every line
+    return SparseProjector(projector) if rows >= _FEWEST_SLICES and entries * _BYTES <= _MOST_BYTES else projector

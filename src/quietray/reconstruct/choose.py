@@ -1,0 +1,132 @@
+"""How long to iterate and how much to regularise, told by views that the reconstruction has not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from quietray.errors import GeometryError
+from quietray.operators.linear import LinearOperator
+from quietray.reconstruct.iterative import CGLS, SIRT, Array
+from quietray.reconstruct.variational import TV
+from quietray.types import Sinograms
+
+__all__ = ["chosen", "held_out_every"]
+
+Iterative = SIRT | CGLS | TV
+Project = Callable[[np.ndarray], LinearOperator]  # the projector of some of the views
+
+_EVERY = 8  # view is held out
+_MOST = {SIRT: 1000, CGLS: 100}  # iterations
+_PATIENCE = 1.3  # times as many iterations without a better prediction
+_FACTORS = (4.0, 2.0, 2.0**0.5)  # from one weight to the next
+_TRIALS = 12  # of weights in one direction
+_ITERATIONS = 50  # with a weight on trial; the next one goes on from there
+
+
+def held_out_every(n_views: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the views to work with and those held out: one in eight, and at least one.
+
+    Raises
+    ------
+    GeometryError
+        There are fewer than three views.
+
+    Examples
+    --------
+    >>> held_out_every(10)[1].tolist()
+    [4]
+    """
+    if n_views < 3:
+        raise GeometryError(
+            f"there must be at least 3 views to hold one out, got {n_views}; give the iterations or the weight"
+        )
+    held = np.arange(min(_EVERY, n_views) // 2, n_views, _EVERY)
+    return np.setdiff1d(np.arange(n_views), held), held
+
+
+def chosen(algorithm: Iterative, project: Project, y: Sinograms) -> Iterative:
+    """Return the algorithm with the number of iterations, or the weight, that predicts held-out views best.
+
+    Those views are only held out here; reconstruct with all of them afterwards.
+
+    Parameters
+    ----------
+    algorithm
+        Returned as it is where nothing is left to be chosen.
+    project
+        Gives the projector of some of the views.
+    y
+        Line integrals ``(row, view, col)`` of some rows.
+
+    Raises
+    ------
+    GeometryError
+        There are too few views.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> from quietray.operators.astra import ParallelProjector
+    >>> beam = ParallelBeam(np.linspace(0, np.pi, 24, endpoint=False), n_rows=1, n_cols=24)
+    >>> x = np.zeros((1, 24, 24), np.float32); x[0, 8:14, 9:18] = 0.1
+    >>> y = ParallelProjector(beam)(x) + np.random.default_rng(0).normal(0, 0.1, (1, 24, 24)).astype(np.float32)
+    >>> 5 < chosen(SIRT(), lambda views: ParallelProjector(beam[views]), y).iterations < 200
+    True
+    """
+    if not isinstance(algorithm, TV) and algorithm.iterations is not None:
+        return algorithm
+    if isinstance(algorithm, TV) and algorithm.weight is not None:
+        return algorithm
+    seen, held = held_out_every(y.shape[1])
+    A, B = project(seen), project(held)
+    data, wanted = (np.ascontiguousarray(y[:, views]) for views in (seen, held))
+
+    def missed(x: Array) -> float:
+        return float(np.square(B(np.asarray(x)) - wanted).mean(dtype=np.float64))
+
+    if isinstance(algorithm, TV):
+        return dataclasses.replace(algorithm, weight=_best_weight(algorithm, A, data, missed))
+    return dataclasses.replace(algorithm, iterations=_best_iterations(algorithm, A, data, missed))
+
+
+def _best_iterations(algorithm: SIRT | CGLS, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> int:
+    """Iterate until the prediction gets worse; SIRT is looked at ever more seldom."""
+    found = {0: missed(np.zeros(A.domain_shape, np.float32))}
+
+    def look(done: int, x: Array) -> bool:
+        step = max(1, done // 10)
+        if done % step == 0:
+            found[done] = missed(x)
+        best = min(found, key=lambda k: found[k])
+        return done > max(best + 5, _PATIENCE * best)
+
+    dataclasses.replace(algorithm, iterations=_MOST[type(algorithm)])(A, y, callback=look)
+    return max(1, min(found, key=lambda k: found[k]))
+
+
+def _best_weight(algorithm: TV, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> float:
+    """Go downhill in ever smaller factors; every weight starts from the volume of the best one so far."""
+    volumes: dict[float, Array] = {}
+
+    def error(weight: float, start: Array | None) -> float:
+        trial = dataclasses.replace(algorithm, weight=weight, iterations=min(_ITERATIONS, algorithm.iterations))
+        volumes[weight] = trial(A, y, start=start)
+        return missed(volumes[weight])
+
+    best = 0.01 * float(np.abs(A.T(y)).max())
+    least = error(best, None)
+    for factor in _FACTORS:
+        for direction in (factor, 1 / factor):
+            moved = False
+            for _ in range(_TRIALS):
+                weight = best * direction
+                found = error(weight, volumes[best])
+                if found >= least:
+                    break
+                best, least, moved = weight, found, True
+            if moved:
+                break
+    return best

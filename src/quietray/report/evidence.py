@@ -1,0 +1,153 @@
+"""Resolution, noise and regions of a run, before and after: the rows of one table, two figures, and their limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from quietray.inference.halves import moved
+from quietray.report.plots import agreement_figure, noise_figure
+from quietray.report.words import MINUS, NOT_KNOWN, length, number
+
+__all__ = ["Measurement", "ResolutionAndNoise", "resolution_and_noise"]
+
+_NAMES = {"resolution": "Resolution and noise power", "regions": "Means of regions", "dependency": "Noise let through"}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A row of the table.
+
+    Parameters
+    ----------
+    name, before, after, change
+        As text.
+    alarming
+        Whether the change is one to be warned of.
+    """
+
+    name: str
+    before: str
+    after: str
+    change: str = ""
+    alarming: bool = False
+
+
+@dataclass(frozen=True)
+class ResolutionAndNoise:
+    """What the template shows.
+
+    Parameters
+    ----------
+    rows
+        Of the table.
+    agreement, noise
+        Figures, or empty strings.
+    halves
+        What was compared, in words.
+    held_out
+        Whether nothing of it was a training target.
+    let_through
+        Whether a row tells how much of the neighbours' noise is let through.
+    sparse
+        What few views do to the halves, in words; may be empty.
+    left_out
+        What could not be measured, and why.
+    """
+
+    rows: tuple[Measurement, ...]
+    agreement: Markup
+    noise: Markup
+    halves: str
+    held_out: bool
+    let_through: bool
+    sparse: str
+    left_out: tuple[str, ...]
+
+
+def resolution_and_noise(evidence: Mapping[str, Any], unit: str) -> ResolutionAndNoise | None:
+    """Return the contents of the section, or None where there is nothing to show.
+
+    Parameters
+    ----------
+    evidence
+        The table ``evidence`` of the run's figures.
+    unit
+        Of the grey values.
+
+    Examples
+    --------
+    >>> region = {"region": "darkest", "before": 1.0, "after": 0.9, "error": 0.01, "share": 0.5}
+    >>> evidence = {"halves": "every other view", "held_out": True, "slices": 1, "pixels": [9, 9], "regions": [region]}
+    >>> resolution_and_noise(evidence, "1/mm").rows[0].change == "\u221210 % (\u00b11 %)"
+    True
+    """
+    if not evidence:
+        return None
+    resolution, noise, through = (evidence.get(name) for name in ("resolution", "noise_power", "dependency"))
+    height, width = evidence["pixels"]
+    n = evidence["slices"]
+    rows = [*_resolution(resolution or {}), *_noise(noise, unit), *_regions(evidence.get("regions", []), unit)]
+    if through:
+        before, after = (
+            f"{number(through[when], 2)} \u00b1 {number(through[f'{when}_error'], 1)}" for when in ("before", "after")
+        )
+        rows.append(Measurement("Noise let through by the neighbours", before, after))
+    return ResolutionAndNoise(
+        tuple(rows),
+        Markup(agreement_figure(resolution["curve"]) if resolution else ""),
+        Markup(noise_figure(noise["curve"]) if noise else ""),
+        f"{evidence['halves']}, in {n} slice{'s' if n > 1 else ''} of {width} \u00d7 {height} pixels",
+        evidence["held_out"],
+        bool(through),
+        evidence.get("sparse", ""),
+        tuple(f"{_NAMES[name]}: {why}." for name, why in evidence.get("left_out", {}).items()),
+    )
+
+
+def _resolution(found: Mapping[str, Any]) -> list[Measurement]:
+    """Return the rows of the resolution by either criterion, in pixels and, where they are known, in mm."""
+
+    def text(name: str, bound: str = "") -> str:
+        pixels, mm = found[f"{name}_px"], found[f"{name}_mm"]
+        if pixels is None:
+            return NOT_KNOWN
+        return f"{bound}{number(pixels, 3)} px" + (f" ({length(float(f'{mm:.3g}'))})" if mm else "")
+
+    named = (("half_bit", "half bit"), ("one_seventh", "1/7"))
+    return [
+        Measurement(f"Resolution, {words}", text(f"before_{name}"), text(f"after_{name}", "at best "))
+        for name, words in named
+        if found
+    ]
+
+
+def _noise(found: Mapping[str, Any] | None, unit: str) -> list[Measurement]:
+    """Return the row of the noise that differs between the halves."""
+    if not found:
+        return []
+    before, after = found["before_sd"], found["after_sd"]
+    change = f"\u00f7 {number(before / after, 2)}" if after > 0 else ""
+    return [Measurement("Noise (sd)", f"{number(before, 2)} {unit}", f"{number(after, 2)} {unit}", change)]
+
+
+def _regions(regions: list[Mapping[str, Any]], unit: str) -> list[Measurement]:
+    """Return the rows of the regions' means."""
+    alarming = moved(regions)
+    faint = 0.1 * max((abs(region["before"]) for region in regions), default=0.0)
+    rows = []
+    for region in regions:
+        before, after, error = (region[name] for name in ("before", "after", "error"))
+        decimals = 4 if error <= 0 else max(0, 1 - math.floor(math.log10(error)))
+        if abs(before) > faint:
+            change = f"{100 * (after - before) / before:+.2g} % (\u00b1{100 * error / abs(before):.1g} %)"
+        else:
+            change = f"{after - before:+.{decimals}f} (\u00b1{error:.{decimals}f})"
+        texts = [f"{mean:.{decimals}f}".replace("-", MINUS) + f" {unit}" for mean in (before, after)]
+        name = f"Mean, {region['region']} region ({region['share']:.0%})"
+        rows.append(Measurement(name, texts[0], texts[1], change.replace("-", MINUS), region in alarming))
+    return rows

@@ -1,0 +1,67 @@
+"""Whole sinograms to train on, for losses in the projection domain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quietray.errors import GeometryError
+from quietray.types import Samples, Sinograms
+
+__all__ = ["TrainingSinograms"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSinograms:
+    """Whole sinograms to train on, rows held out.
+
+    Parameters
+    ----------
+    sinograms
+        ``(row, view, col)``, scaled.
+    training_rows, held_out_rows
+        Rows to train on, and to judge by.
+    """
+
+    sinograms: Sinograms
+    training_rows: tuple[int, ...]
+    held_out_rows: tuple[int, ...]
+
+    @classmethod
+    def with_held_out(cls, sinograms: Sinograms, share: float = 0.06) -> TrainingSinograms:
+        """Hold out about `share` of the rows, evenly spread, and at least one.
+
+        Raises
+        ------
+        GeometryError
+            There is only one row.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> TrainingSinograms.with_held_out(np.zeros((4, 3, 2), np.float32), share=0.25).held_out_rows
+        (2,)
+        """
+        n = len(sinograms)
+        if n < 2:
+            raise GeometryError(f"the scan must have at least 2 rows, one of them to be held out, got {n}")
+        n_held = max(1, round(share * n))
+        held = tuple(int((k + 0.5) * n / n_held) for k in range(n_held))
+        return cls(sinograms, tuple(row for row in range(n) if row not in held), held)
+
+    def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
+        """Return `batch` random rows and the weight of their targets; a view needs its whole slice, not a patch."""
+        rows = torch.randint(len(self.training_rows), (batch,), generator=generator)
+        return self._samples([self.training_rows[row] for row in rows]), torch.ones(1, 1, 1, 1)
+
+    def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield the held-out rows, of at most about `most_pixels` in all, with their weights."""
+        most_rows = max(1, most_pixels // self.sinograms[0].size)
+        for row in self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]:
+            yield self._samples([row]), torch.ones(1, 1, 1, 1)
+
+    def _samples(self, rows: list[int]) -> Samples:
+        return torch.from_numpy(self.sinograms[rows])[:, None, None]
