@@ -137,7 +137,7 @@ def check_no_leak(case: Case, seed: int = 0, size: int = 9, batch: int = 6, draw
         samples = _samples(case, seed + draw, size, batch).requires_grad_()
         pair = case.split.draw(samples, _generator(draw))
         assert pair.target.requires_grad, "the target must be made of the samples, got one that does not depend on them"
-        in_target = _behind(pair.target * (pair.weight > 0), samples, seed)
+        in_target = _behind(pair.target * (pair.weight > 0), samples, seed, case.split.window.times)
         assert in_target.flatten(1).any(dim=1).all(), "every target must be made of some measurement"
         gradient = torch.autograd.grad(
             (pair.input * torch.randn(pair.input.shape, generator=_generator(seed))).sum(), samples, allow_unused=True
@@ -183,7 +183,7 @@ def check_coverage(case: Case, seed: int = 0, size: int = 5, draws: int = 300) -
 
     def network(x: Tensor) -> Tensor:
         image = (x * weights[:, None, None]).sum(dim=1, keepdim=True)
-        return image + torch.nn.functional.avg_pool2d(image, 3, 1, 1)
+        return (image + torch.nn.functional.avg_pool2d(image, 3, 1, 1)).expand(-1, split.n_outputs, -1, -1)
 
     out = split.infer(network, samples)
     (gradient,) = torch.autograd.grad(out.sum(), samples)
@@ -201,7 +201,7 @@ def check_infer_as_trained(case: Case, seed: int = 0, size: int = 12, draws: int
 
     def network(x: Tensor) -> Tensor:
         seen.append(x)
-        return x[:, :1]
+        return x[:, :1].expand(-1, case.split.n_outputs, -1, -1)
 
     inference = case.inference or case.split
     inference.infer(network, samples[:, : inference.n_parts - inference.n_clean])
@@ -262,7 +262,8 @@ def check_unbiased_loss(case: Case, seed: int = 0) -> None:
 
             def network(x: Tensor, strength: float = strength) -> Tensor:
                 image = x.mean(dim=1, keepdim=True)
-                return strength * (image + torch.nn.functional.avg_pool2d(image, 3, 1, 1)) / 2 + 0.1
+                image = strength * (image + torch.nn.functional.avg_pool2d(image, 3, 1, 1)) / 2 + 0.1
+                return image.expand(-1, split.n_outputs, -1, -1)
 
             row.append(float(pair.loss(network, one) - clean_pair.loss(network, one) - own))
         excess.append(row)
@@ -282,7 +283,7 @@ def check_judge(case: Case, seed: int = 0) -> None:
     if case.size is not None:
         draws, batch, size = 100, 1, case.size
     clean, truth = _scene(case, seed, size)
-    noisy, middle = split.n_parts - split.n_clean, split.n_slices // 2
+    noisy, wanted = split.n_parts - split.n_clean, _wanted(split)
     generator = _generator(seed)
     weight = (torch.rand((batch, 1, size, size), generator=generator) > 0.3).float()
     reserved = split.reserved((size, size))
@@ -292,23 +293,24 @@ def check_judge(case: Case, seed: int = 0) -> None:
 
     def network(x: Tensor) -> Tensor:
         """Denoise badly and not linearly, so that the outputs for different inputs differ."""
-        middle = x[:, x.shape[1] // 2][:, None]
+        middle = x[:, wanted] if x.shape[1] == split.n_slices else x[:, x.shape[1] // 2][:, None]
         smooth = torch.nn.functional.avg_pool2d(middle, 3, 1, 1, count_include_pad=False)
         return 0.5 * middle + 0.3 * torch.tanh(2 * smooth) + 0.1 * x.mean(dim=1, keepdim=True)
 
     def plain(samples: Tensor) -> Tensor:
         if case.judged is not None:
             return case.judged(lambda x: x, samples)
-        return samples[:, :, middle].mean(dim=1, keepdim=True)
+        return samples[:, :, wanted].mean(dim=1)
 
     def mse(x: Tensor) -> float:
-        return float((weight * (x - truth).double().square()).sum() / weight.sum())
+        return float((weight * (x - truth).double().square()).sum() / weight.sum() / split.n_outputs)
 
     rows = []
     for _ in range(draws):
         samples = clean + _noise(case, (batch, *clean.shape), generator)
         judged = split.judge(network, samples, weight)
-        assert abs(judged.weight - float(weight.sum())) < 1e-3, "a judgement must carry the sum of its weights"
+        total = split.n_outputs * float(weight.sum())
+        assert abs(judged.weight - total) < 1e-3, "a judgement must carry the sum of its weights"
         given = samples[:, :noisy]
         rows.append((judged.error, mse(judged_result(network, given)), judged.noise, mse(plain(given))))
     error, true_error, noise, true_noise = np.array(rows).T
@@ -475,22 +477,36 @@ def _samples(case: Case, seed: int, size: int, batch: int) -> Tensor:
 
 
 def _scene(case: Case, seed: int, size: int) -> tuple[Tensor, Tensor]:
-    """Return smooth clean parts ``(part, slice, y, x)``, all alike, and their middle slice ``(1, 1, y, x)``."""
+    """Return smooth parts ``(part, slice, y, x)``, all alike, and those wanted of them ``(1, output, y, x)``."""
     split, size = case.split, case.size or size
     wave = torch.arange(size) / size + torch.rand((2, split.n_slices, 1), generator=_generator(seed))
     y, x = 0.25 * torch.cos(2 * torch.pi * wave)
     scene = 0.5 + y[:, :, None] + x[:, None, :]
-    return scene.expand(split.n_parts, -1, -1, -1), scene[split.n_slices // 2][None, None]
+    return scene.expand(split.n_parts, -1, -1, -1), scene[_wanted(split)][None]
+
+
+def _wanted(split: Split) -> list[int]:
+    """Return the slices of a sample that are denoised: the middle one, of every channel; all of a volume."""
+    window = split.window
+    if split.n_outputs == split.n_slices:
+        return list(range(split.n_slices))
+    if window.channels > 1:
+        return [channel * window.slices + window.slices // 2 for channel in range(window.channels)]
+    return [split.n_slices // 2]
 
 
 def _noise(case: Case, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Return noise in every part that is not clean; unless white, shared by neighbours, as in reconstructions."""
+    """Return noise in every part that is not clean; unless white, shared by neighbours, as in reconstructions.
+
+    Steps of a series were measured one after the other and share none.
+    """
     noise = SD * torch.randn(shape, generator=generator)
     noise[:, case.split.n_parts - case.split.n_clean :] = 0
     if case.white:
         return noise
     noise = noise + 0.6 * noise.roll(1, -1) + 0.4 * noise.roll(1, -2)
-    return noise + 0.3 * noise.roll(1, -3) if noise.shape[-3] > 1 else noise
+    stacks = noise.unflatten(-3, (case.split.window.times, -1))
+    return (stacks + 0.3 * stacks.roll(1, -3) if stacks.shape[-3] > 1 else stacks).flatten(-4, -3)
 
 
 def _among(image: Tensor, images: list[Tensor]) -> bool:
@@ -499,15 +515,16 @@ def _among(image: Tensor, images: list[Tensor]) -> bool:
     return bool(alike) and float((torch.stack(alike) - image).abs().flatten(1).amax(dim=1).min()) < 1e-5
 
 
-def _behind(x: Tensor, samples: Tensor, seed: int) -> Tensor:
+def _behind(x: Tensor, samples: Tensor, seed: int, times: int = 1) -> Tensor:
     """Return what of the samples the image `x` is made of, whole parts if there are several, in the samples' shape.
 
-    The weights are random, so that nothing cancels.
+    A part of a series holds a measurement of each of its `times`.  The weights are random, so that nothing cancels.
     """
     weights = torch.rand(x.shape, generator=_generator(seed)) + 0.5
     gradient = torch.autograd.grad((x * weights).sum(), samples, retain_graph=True)[0].abs()
     if samples.shape[1] > 1:
-        gradient = gradient.amax(dim=(2, 3, 4), keepdim=True).expand_as(samples)
+        steps = gradient.unflatten(2, (times, -1))
+        gradient = steps.amax(dim=(3, 4, 5), keepdim=True).expand_as(steps).flatten(2, 3)
     return gradient > 1e-6
 
 

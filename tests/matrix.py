@@ -63,6 +63,11 @@ def _splits() -> dict[str, Case]:
         for direction in ("X:1", "1:X")
         for parts, slices in ((2, 1), (3, 3), (4, 1), (5, 1))
     } | {
+        "noise2inverse-times": Case(Noise2Inverse(3, slices=1, times=3)),
+        "noise2inverse-times-slices": Case(Noise2Inverse(2, "1:X", slices=3, times=3)),
+        "noise2inverse-channels": Case(Noise2Inverse(3, slices=1, channels=2)),
+        "noise2inverse-channels-slices": Case(Noise2Inverse(2, slices=3, channels=2)),
+        "noise2inverse-volume": Case(Noise2Inverse(2, slices=4, volume=True)),
         "noise2noise-2": Case(Noise2Noise()),
         "noise2noise-4-3": Case(Noise2Noise(4, slices=3)),
         "noise2clean-1": Case(Noise2Clean()),

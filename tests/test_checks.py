@@ -360,6 +360,7 @@ def projected(split: Noise2Projection, variance: float | None = None) -> checks.
 @pytest.mark.parametrize(
     ("law", "saboteur", "words"),
     [
+        (checks.check_no_leak, SharedMean(3, slices=1, times=3), "got a gradient"),
         (checks.check_no_leak, SharedMean(4, slices=3), "got a gradient"),
         (checks.check_no_leak, SameNumbers(4, slices=1), "got a gradient"),
         (checks.check_no_leak, HiddenLeak(3, slices=1), "got a change"),
@@ -388,6 +389,8 @@ def projected(split: Noise2Projection, variance: float | None = None) -> checks.
         (checks.check_infer_as_trained, AddsNothing(gaussian=1.0), "the same distance"),
         (checks.check_judge, NoSpread(3, slices=1), "judged error"),
         (checks.check_judge, NoSpread(4, "1:X", 1), "judged error"),
+        (checks.check_judge, NoSpread(3, slices=1, channels=2), "judged error"),
+        (checks.check_judge, NoSpread(2, slices=2, volume=True), "judged error"),
         (checks.check_judge, NoVariance(3, slices=3), "judged error"),
         (checks.check_judge, NoiseOfOnePart(2, slices=1), "judged noise"),
         (checks.check_judge, Unweighted(2, slices=1), "sum of its weights"),
