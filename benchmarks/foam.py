@@ -26,15 +26,16 @@ class Foam:
     cols: int = 128
     photons: float = 100.0
     detector: NoiseModel | None = None
+    seed: int = 0
 
     @cached_property
     def scan(self) -> quietray.Scan:
         """The noisy scan, which knows the noise-free projections."""
         height = max(0.35, 1.2 * self.rows / self.cols)
-        foam = quietray.Foam.packed(300, height, np.random.default_rng(0), largest=0.08)
+        foam = quietray.Foam.packed(300, height, np.random.default_rng(self.seed), largest=0.08)
         angles = np.linspace(0, np.pi, self.views, endpoint=False)
         beam = quietray.ParallelBeam(angles, self.rows, self.cols, rotation_axis=(self.cols - 1) / 2)
-        return quietray.acquire(foam, beam, photons=self.photons, n_flats=400, detector=self.detector)
+        return quietray.acquire(foam, beam, photons=self.photons, n_flats=400, detector=self.detector, seed=self.seed)
 
     @cached_property
     def sinograms(self) -> Sinograms:
