@@ -12,6 +12,7 @@ from quietray.detector.prf import PointResponse
 from quietray.errors import NoiseError, SettingsError
 from quietray.inference.prepare import Prepared
 from quietray.runs import radiographs
+from quietray.simulate.noise import Scintillator
 from quietray.splits import Noise2Inverse, Noise2Self, Noise2Void
 from quietray.splits.base import Window
 from quietray.training.batches import TrainingSet, TrainingVolume
@@ -122,7 +123,7 @@ def diagnosed(plain: str, whitened: str, response: object = None) -> SimpleNames
 
 
 def test_noise_that_cannot_be_made_white_is_hidden_with_the_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared, undone = Prepared.__new__(Prepared), PointResponse.__new__(PointResponse)
+    prepared, undone = Prepared.__new__(Prepared), PointResponse(Scintillator(response_width=0.4).response)
     for name in ("scan", "calibration"):
         object.__setattr__(prepared, name, None)
     choose = radiographs._against_correlation
@@ -139,6 +140,10 @@ def test_noise_that_cannot_be_made_white_is_hidden_with_the_pixel(monkeypatch: p
     with pytest.raises(NoiseError, match="can be undone"):
         choose(prepared, "always", Noise2Self())
     found("not valid", "valid", undone)
-    assert choose(prepared, "auto", Noise2Self())[0] is undone
+    response, split, said = choose(prepared, "auto", Noise2Self())
+    assert response is undone
+    assert split == Noise2Self(watched=4), "the half-width of the response"
+    assert "raises the variance" in said, "stated before anything is whitened"
+    assert choose(prepared, "auto", Noise2Void(watched=2))[1].watched == 2, "what was asked for stays"
     found("valid", "valid")
     assert choose(prepared, "auto", Noise2Self())[:2] == (None, Noise2Self())

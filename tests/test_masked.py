@@ -139,6 +139,21 @@ def test_the_judge_of_a_wide_blind_spot_knows_noise_that_neighbours_share() -> N
     assert noise_variance(noise) < 0.02
 
 
+def test_residuals_are_watched_at_all_lags_of_the_point_response() -> None:
+    """A network that takes away what pixels three apart share leaves residuals that direct neighbours do not show."""
+    noise = torch.randn(1, 1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+
+    def fitting(x: Tensor) -> Tensor:
+        return 0.3 * x.roll(3, 3)
+
+    for method in (Noise2Self(), Noise2Void()):
+        ones = torch.ones(1, 1, 1, 1)
+        assert abs(method.judge(fitting, noise, ones).correlation) < 0.02
+        watching = dataclasses.replace(method, watched=6)
+        assert watching.judge(fitting, noise, ones).correlation == pytest.approx(-0.3 / 1.09, abs=0.03)
+        assert abs(watching.judge(torch.zeros_like, noise, ones).correlation) < 0.03
+
+
 def test_noise_variance_is_that_of_all_brightnesses_together() -> None:
     """Half of the image ten times as noisy as the other half, as behind a dense object."""
     noise = torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
@@ -163,6 +178,7 @@ def test_noise_variance_is_not_moved_by_edges() -> None:
         (lambda: Noise2Self(grid=4, footprint=2), "smaller than the grid"),
         (lambda: Noise2Void(share=0.9), "at most 0.25"),
         (lambda: Noise2Void(reach=0), "at least 1"),
+        (lambda: Noise2Self(watched=0), "at least 1"),
     ],
 )
 def test_settings_are_checked(make: object, words: str) -> None:
@@ -180,7 +196,9 @@ def test_radiographs_are_denoised_and_reconstructed(tmp_path, method: str) -> No
     settings = Settings(method=SPLITS[method](), whiten="always", symmetries=1)  # type: ignore[arg-type]
     settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=120))
     result = quietray.denoise(scan, tmp_path / "out", settings)
-    assert any("whitened" in note for note in result.notes)
+    assert any("raises the variance" in note for note in result.notes)
+    assert result.metrics["method"]["settings"]["watched"] == 6, "the half-width of the point response"
+    assert 0 < result.metrics["correction"]["floored"] < 1e-3
 
     clean = np.asarray(scan.clean[:])
     white = quietray.read(tmp_path / "out" / "radiographs.h5")

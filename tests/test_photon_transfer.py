@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from quietray.detector.correlation import measure_correlation
+from quietray.detector.exposures import exposures_of
 from quietray.detector.photon_transfer import photon_transfer
 from quietray.detector.static import NoiseSource, survey_frames
-from quietray.errors import NoiseError
+from quietray.diagnose import diagnose
+from quietray.errors import NoiseError, SettingsError
 from quietray.simulate.noise import Scintillator
 from test_correlation import frames_of
+from test_diagnose import SHAPE, simulated
 
 
 def level(frames, **source):
@@ -88,3 +91,49 @@ def test_frames_without_light_are_refused():
     frames = np.random.default_rng(0).normal(-5, 1, (10, 32, 32)).astype(np.float32)
     with pytest.raises(NoiseError, match="hold light"):
         photon_transfer(*level(frames, levelled=False))
+
+
+def test_exposures_are_told_apart_by_their_brightness():
+    detector = Scintillator(gain=3.0, dark=100.0, read_noise=5.0, response_width=0.4, flicker=0.02)
+    levels = (100.0, 200.0, 400.0, 800.0)
+    frames = np.concatenate([frames_of(detector, 12, photons=photons, seed=int(photons)) for photons in levels])
+    mixed = frames[np.random.default_rng(0).permutation(len(frames))]
+    for stack, in_turn in ((frames, True), (mixed, False)):
+        series = exposures_of(NoiseSource("static frames", stack, np.full(stack.shape[1:], 100, np.float32)))
+        means = [float(np.mean(one.frames[:])) - 100 for one in series]
+        assert means == pytest.approx([3 * photons for photons in reversed(levels)], rel=0.03)
+        assert [one.n_frames for one in series] == [12] * 4
+        assert [one.consecutive for one in series] == [in_turn] * 4
+
+
+@pytest.mark.parametrize(
+    "settings", [{"flicker": 0.05}, {"drift": 20.0}, {"zingers": 1e-3}, {"dead": 0.01, "hot": 0.01}]
+)
+def test_one_exposure_is_not_taken_apart(settings):
+    source = NoiseSource("flats", frames_of(Scintillator(response_width=0.4, **settings)))
+    assert exposures_of(source) == (source,)
+
+
+def test_a_series_is_diagnosed_as_one():
+    """Without its exposures told apart no frame is like another; with them, they give the gain."""
+    model = Scintillator(gain=10.0, dark=100.0, read_noise=2.0, response_width=0.5)
+    frames = np.concatenate([frames_of(model, 20, SHAPE, photons, seed=5) for photons in (100.0, 200.0, 400.0, 800.0)])
+    found = diagnose(simulated(model), frames)
+    assert found.figures["gain"] == pytest.approx(10, rel=0.05)
+    assert abs(found.figures["nonlinearity"]) < 0.15
+    exposures = found.figures["exposures"]
+    assert [one["mean"] for one in exposures] == pytest.approx([8000, 4000, 2000, 1000], rel=0.01)
+    assert [one["variance"] / one["mean"] for one in exposures] == pytest.approx([10 / 4.868] * 4, rel=0.05)
+    assert [one["summed"] for one in exposures] == pytest.approx([3.868] * 4, abs=0.6), "it hangs on no signal"
+    assert abs(found.after.summed) < 0.3
+
+
+def test_darks_and_signal_are_among_the_figures():
+    rows = Scintillator(gain=5.0, dark=100.0, read_noise=3.0, row_noise=4.0, response_width=0.5)
+    figures = diagnose(simulated(rows), counts_per_photon=2.5).figures
+    assert figures["darks"]["row_share"] == pytest.approx(16 / 25, rel=0.1)
+    assert abs(figures["darks"]["summed"]) < 4 * figures["darks"]["summed_error"]
+    assert figures["excess"] == pytest.approx(2, rel=0.05)
+    assert len(figures["signal"]["mean"]) == len(figures["signal"]["summed"]) == 16
+    with pytest.raises(SettingsError, match="positive"):
+        diagnose(simulated(rows), counts_per_photon=0.0)

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from quietray.detector.correlation import Correlation
-from quietray.detector.findings import shared_noise
+from quietray.detector.findings import amplification, shared_noise
 from quietray.diagnose import Diagnosis
 from quietray.inference.output import Watch
 
@@ -122,10 +122,18 @@ def _noise_rows(found: Diagnosis) -> dict[str, str]:
     }
     if found.after is not None:
         rows["whitened"] = _summed(found.after)
+    if found.response is not None and found.after is not None:
+        rows["whitening"] = amplification(found.response)
     if found.transfer is not None:
         rows["gain"] = (
             f"{found.transfer.gain:.4g} counts per quantum, read noise {found.transfer.read_noise:.3g} counts"
         )
+        if found.transfer.excess is not None:
+            rows["gain"] += f", excess factor {found.transfer.excess:.3g}"
+    if len(exposures := found.figures["exposures"]) > 1:
+        rows["exposures"] = ", ".join(f"{one['mean']:.4g} counts: {one['summed']:.2f}" for one in exposures)
+    if (darks := found.figures["darks"]) is not None:
+        rows["darks"] = f"summed correlation {darks['summed']:.3f} +- {darks['summed_error']:.3f}"
     return rows | shared_noise(found.figures)
 
 

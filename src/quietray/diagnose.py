@@ -11,7 +11,8 @@ import numpy as np
 
 from quietray.detector.correct import Calibration, Correction, calibrate
 from quietray.detector.correlation import Correlation, measure_correlation, tiles_of
-from quietray.detector.findings import arrays_of, figures_of, findings_of, warnings_of
+from quietray.detector.exposures import exposures_of
+from quietray.detector.findings import arrays_of, figures_beside, figures_of, findings_of, warnings_of
 from quietray.detector.lags import infill_correlation
 from quietray.detector.memory import memory_of_views
 from quietray.detector.photon_transfer import PhotonTransfer, photon_transfer
@@ -115,7 +116,8 @@ def diagnose(
         As measured, not whitened.
     static
         ``(frame, row, col)`` repeated frames of one static scene, if there are any; may be lazy.  Those of each
-        detector by its number, where several took the scan.
+        detector by its number, where several took the scan.  Frames of several exposures, five or more of each, are
+        told apart by their brightness: the gain then is the slope over all of them.
     calibration
         Of the scan, when it is known already.
     method
@@ -126,7 +128,8 @@ def diagnose(
     Raises
     ------
     SettingsError
-        The static frames do not say of which detector they are, or of one that there is not.
+        The static frames do not say of which detector they are, or of one that there is not; or the counts per photon
+        are not positive.
     NoiseError
         There is nowhere to read the noise from, or the frames are saturated, constant or hold NaN.
 
@@ -142,6 +145,8 @@ def diagnose(
     >>> abs(found.figures["gain"] - 1) < 0.05
     True
     """
+    if counts_per_photon is not None and not counts_per_photon > 0:
+        raise SettingsError(f"the counts per photon must be positive, got {counts_per_photon}; leave them out")
     known = calibration or calibrate(scan, Correction(rings="none"))
     if scan.detectors is None:
         if isinstance(static, Mapping):
@@ -177,13 +182,16 @@ def _diagnosed(
             "a scan must have two or more flats, or nine or more views, for its noise to be read, "
             f"got {scan.n_views} views; give repeated frames of a static scene"
         )
+    exposures = exposures_of(sources[0]) if sources[0].name in ("static frames", "flats") else sources[:1]
+    sources = (exposures[0], *sources[1:])
     surveyed = survey_frames(sources[0])
     before = measure_correlation(surveyed, method, tiles=tiles_of(surveyed.good.shape))
+    series = tuple(level for one in exposures[1:] if (level := _measured(one, method)) is not None)
     second = _measured(sources[1], method) if len(sources) > 1 else None
     darks = _darks(scan, known)
     transfer = None
     if float(np.median(surveyed.brightness[surveyed.good])) > 0:
-        transfer = photon_transfer(surveyed, before, darks, counts_per_photon=counts_per_photon)
+        transfer = photon_transfer(surveyed, before, darks, series=series, counts_per_photon=counts_per_photon)
     memory = memory_of_views(scan, known, sources, before.lags)
     rings = measure_rings(scan, known, before.lags, memory)
     found = findings_of(scan, before, second, memory, rings, static is not None)
@@ -191,7 +199,7 @@ def _diagnosed(
     found = dataclasses.replace(found, refused=refused, n_views=n_views)
     after = None
     if response is not None and not refused and not found.white:
-        after = try_whitening(scan, static, response, known, sources[: 1 if second is None else 2], method)
+        after = try_whitening(scan, response, known, sources[: 1 if second is None else 2], method)
         found = dataclasses.replace(
             found,
             after_summed=after.summed,
@@ -207,7 +215,8 @@ def _diagnosed(
         _label(found),
         sources[0].name,
         sources[0].why,
-        figures_of(found, surveyed, before, second, transfer, response, after, sources),
+        figures_of(found, surveyed, before, second, transfer, response, after, sources)
+        | figures_beside(transfer, darks, ((surveyed, before), *series)),
         verdicts,
         _recommended(verdicts),
         warnings_of(found, before, second, response, sources, transfer, darks),

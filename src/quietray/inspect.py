@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from quietray.checkpoint import replace_file, write_json
 from quietray.detector.decorrelate import decorrelate, reblur
+from quietray.detector.findings import amplification
 from quietray.diagnose import Diagnosis, diagnose
 from quietray.errors import FormatError, GeometryError, NoiseError, ResourceError, SettingsError
 from quietray.geometry import ParallelBeam, require_parallel
@@ -84,7 +86,9 @@ def _step(degrees: np.ndarray) -> str:
     return f"{typical:.4g}" if even else f"{typical:.4g} (uneven)"
 
 
-def diagnosed(scan: Scan, static: Path | None = None, out: Path | None = None) -> Diagnosis:
+def diagnosed(
+    scan: Scan, static: Path | None = None, out: Path | None = None, *, counts_per_photon: float | None = None
+) -> Diagnosis:
     """Diagnose a scan; with a folder, write ``diagnosis.json`` and ``noise.png``.
 
     Parameters
@@ -95,13 +99,16 @@ def diagnosed(scan: Scan, static: Path | None = None, out: Path | None = None) -
         Repeated frames of one static scene.
     out
         Folder for figures and picture.
+    counts_per_photon
+        Counts that one photon gives on average, where that is known.
 
     Raises
     ------
     QuietrayError
         There is no noise to read, or a file cannot be read or written.
     """
-    found = diagnose(scan, None if static is None else _frames(static, scan))
+    frames = None if static is None else _frames(static, scan)
+    found = diagnose(scan, frames, counts_per_photon=counts_per_photon)
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -137,7 +144,13 @@ def _frames(path: Path, scan: Scan) -> Frames | dict[int, Frames]:
 
 
 def write_white(
-    scan: Scan, static: Path | None, out: Path, *, back: bool = False, overwrite: bool = False
+    scan: Scan,
+    static: Path | None,
+    out: Path,
+    *,
+    back: bool = False,
+    overwrite: bool = False,
+    told: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Write a whitened scan, or with `back` a whitened scan at the detector's own resolution again.
 
@@ -153,6 +166,8 @@ def write_white(
         Blur instead.
     overwrite
         Replace a file of that name.
+    told
+        Told, before anything is written, what whitening does to the noise, and whether it is good enough.
 
     Returns
     -------
@@ -172,6 +187,11 @@ def write_white(
     if found.response is None:
         raise NoiseError(f"the scan must have a point response that can be undone: {verdict.reason}")
     white = decorrelate(scan, found.response)
+    one = found.detectors or {0: found}
+    for each in one.values():
+        assert each.response is not None
+        told(f"whitening {amplification(each.response)}")
+    told(f"noise2self after decorrelation is {verdict.answer}: {verdict.reason}")
     write_scan(out, white, overwrite=overwrite)
     note = " ".join(white.notes[len(scan.notes) :])
     return {"scan": str(out), "note": note, "response": found.response.record(), "verdict": verdict.answer}

@@ -14,7 +14,7 @@ from quietray.errors import FormatError, GeometryError
 from quietray.geometry import Geometry
 from quietray.types import Frames
 
-__all__ = ["Scan", "interleaved"]
+__all__ = ["Scan", "chosen_frames", "interleaved"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +191,17 @@ def interleaved(parts: Mapping[int, Frames], numbers: Int[np.ndarray, " frame"])
     [1.0, 1.0, 0.0]
     """
     return _Interleaved(dict(parts), numbers)
+
+
+def chosen_frames(frames: Frames, chosen: Int[np.ndarray, " frame"]) -> Frames:
+    """Return some of the frames of a stack, still on disk.
+
+    Examples
+    --------
+    >>> chosen_frames(np.arange(4.0)[:, None, None], np.array([3, 0]))[:, 0, 0].tolist()
+    [3.0, 0.0]
+    """
+    return _Chosen(frames, chosen)
 
 
 def _check_numbers(

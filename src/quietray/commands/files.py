@@ -112,20 +112,32 @@ class Simulate:
     """Counts without beam."""
     read_noise: float = 2.0
     """Standard deviation of the readout, in counts."""
+    read_noise_spread: float = 0.0
+    """Relative spread of the read noise from pixel to pixel."""
     response_width: float = 0.0
     """Decay length of the scintillator's Laplace point response in pixels; 0.5 gives about 390 % correlation."""
+    response_shape: Literal["laplace", "gaussian"] = "laplace"
+    """Shape of the point response; the width of the Gaussian one is its standard deviation."""
     excess: float = 1.0
     """Excess (Swank) factor of the light per photon."""
     flicker: float = 0.0
     """Relative sd of the beam from frame to frame."""
+    drift: float = 0.0
+    """Relative change of the beam over 1000 frames."""
     row_noise: float = 0.0
     """Sd in counts of an offset common to a row."""
+    gain_spread: float = 0.0
+    """Relative spread of the gain from pixel to pixel."""
     afterglow: float = 0.0
     """Share of the previous frame's light that is seen again."""
     dead: float = 0.0
     """Share of dead pixels."""
     hot: float = 0.0
     """Share of hot pixels."""
+    stuck: float = 0.0
+    """Share of pixels that read one and the same number of counts."""
+    unstable: float = 0.0
+    """Share of pixels that flicker by themselves."""
     zingers: float = 0.0
     """Share of samples hit by a zinger."""
     seed: int = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quietray.commands.flags import File, Flag, ScanFlags
+from quietray.commands.flags import File, Flag, Number, ScanFlags
 from quietray.errors import ResourceError
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ class Diagnose(ScanFlags):
     """Measure the noise of a scan: gain, correlation, point response, and which methods it allows."""
 
     static: File = None
-    """Repeated frames of one static scene, in any format that a scan can have; else flats, air or views are used."""
+    """Repeated frames of one static scene, at one exposure or several, in any format that a scan can have; else flats,
+    air or views are used."""
+    counts_per_photon: Number = None
+    """Counts that one photon gives on average, where that is known: the excess (Swank) factor then is, too."""
     out: File = None
     """Folder for the picture and the figures (default: only shown)."""
     json: Flag = False
@@ -32,7 +35,7 @@ class Diagnose(ScanFlags):
         from quietray.inspect import diagnosed
 
         with console.status("measuring the noise"):
-            found = diagnosed(self.read(), self.static, self.out)
+            found = diagnosed(self.read(), self.static, self.out, counts_per_photon=self.counts_per_photon)
         show_diagnosis(console, found)
         if self.out is not None:
             console.print(f"picture and figures: {self.out}", highlight=False)
@@ -60,7 +63,13 @@ class Decorrelate(ScanFlags):
 
         if self.out.exists() and not self.overwrite:
             raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
+
+        def told(text: str) -> None:
+            console.print(text, highlight=False)
+
         with console.status("whitening"):
-            facts = write_white(self.read(), self.static, self.out, back=self.reblur, overwrite=self.overwrite)
+            facts = write_white(
+                self.read(), self.static, self.out, back=self.reblur, overwrite=self.overwrite, told=told
+            )
         console.print(f"{self.out}: {facts['note']}", highlight=False)
         return facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +21,7 @@ from quietray.detector.static import NoiseSource, StaticFrames
 from quietray.detector.verdicts import Findings
 from quietray.scan import Scan
 
-__all__ = ["arrays_of", "figures_of", "findings_of", "shared_noise", "warnings_of"]
+__all__ = ["amplification", "arrays_of", "figures_beside", "figures_of", "findings_of", "shared_noise", "warnings_of"]
 
 _MISMATCH = 0.3  # summed correlation by which two sources may differ
 
@@ -107,6 +107,59 @@ def figures_of(
         out |= {"uneven_sd": unevenness(before)[0], "kernel_middle": float(response.kernel.max())}
         out["roots_differ"] = _roots_differ(response)
     return out
+
+
+def figures_beside(
+    transfer: PhotonTransfer | None,
+    darks: tuple[StaticFrames, Correlation] | None,
+    exposures: Sequence[tuple[StaticFrames, Correlation]],
+) -> dict[str, Any]:
+    """Return how the noise hangs on the signal, pixel by pixel and exposure by exposure, and what it is without any.
+
+    Parameters
+    ----------
+    transfer
+        Mean and variance.
+    darks
+        Frames without light, and their correlation: that of the readout.
+    exposures
+        Frames with light, of one exposure or of several.
+    """
+    names = ("mean", "variance", "summed", "pixels")
+    dark = None
+    if darks is not None:
+        frames, seen = darks
+        dark = _level(frames, seen) | {"row_share": seen.row_share, "column_share": seen.column_share}
+    return {
+        "darks": dark,
+        "exposures": [_level(frames, seen) for frames, seen in exposures],
+        "signal": None if transfer is None else dict(zip(names, transfer.curve.tolist(), strict=True)),
+    }
+
+
+def _level(frames: StaticFrames, seen: Correlation) -> dict[str, Any]:
+    """Return mean, variance and correlation of frames of one brightness."""
+    return {
+        "frames": seen.n_frames,
+        "mean": float(frames.brightness[frames.good].mean()),
+        "variance": float(frames.variance[frames.good].mean()),
+        "summed": seen.summed,
+        "summed_error": seen.summed_error,
+    }
+
+
+def amplification(response: PointResponse) -> str:
+    """Return what undoing a response does to the noise, in words.
+
+    Examples
+    --------
+    >>> amplification(PointResponse(np.ones((1, 1))))
+    'raises the variance 1.00-fold (of white readout noise 1.00-fold), the finest details 1.0-fold'
+    """
+    return (
+        f"raises the variance {response.variance_gain:.2f}-fold (of white readout noise {response.white_gain:.2f}-fold)"
+        f", the finest details {response.condition:.1f}-fold"
+    )
 
 
 def _memory(memory: Memory) -> dict[str, Any]:

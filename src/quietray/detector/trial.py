@@ -43,22 +43,20 @@ def _sentence(error: Exception) -> str:
 
 def try_whitening(
     scan: Scan,
-    static: Frames | None,
     response: PointResponse,
     known: Calibration,
     sources: tuple[NoiseSource, ...],
     method: Literal["differences", "mean"],
 ) -> Correlation:
     """Whiten frames that the response does not come from, if there are any, and measure their correlation again."""
-    after = _whitened(scan, static, response, known, sources[-1], method)
+    after = _whitened(scan, response, known, sources[-1], method)
     if len(sources) > 1 and after.summed_error > SUMMED:  # too narrow a strip of air to tell
-        after = _whitened(scan, static, response, known, sources[0], method)
+        after = _whitened(scan, response, known, sources[0], method)
     return after
 
 
 def _whitened(
     scan: Scan,
-    static: Frames | None,
     response: PointResponse,
     known: Calibration,
     source: NoiseSource,
@@ -68,11 +66,9 @@ def _whitened(
     white = decorrelate(scan, response, known)
     most = max(16, _CHECK_SAMPLES // (scan.n_rows * scan.n_cols))
     frames: Frames
-    if source.name == "static frames" and static is not None:
-        dark = known.dark if scan.darks is not None else None
-        frames = WhitenedFrames(static, response, dark, known.bad, 6.0, (known.quantum or 1.0, known.read_noise**2))
-    elif source.name == "flats" and white.flats is not None:
-        frames = white.flats
+    if source.name in ("static frames", "flats"):
+        noise = known.quantum or 1.0, known.read_noise**2
+        frames = WhitenedFrames(source.frames, response, source.offset, known.bad, 6.0, noise, reach=1)
     elif source.name == "air columns":
         frames = white.projections
     else:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from quietray.detector.correct import Correction, calibrate, correct_rows
+from quietray.detector.correct import Correction, RowCounts, calibrate, correct_rows
 from quietray.detector.decorrelate import decorrelate
 from quietray.detector.decorrelate import reblur as undone
 from quietray.detector.prf import PointResponse
@@ -31,8 +31,11 @@ _BYTES_AT_ONCE = 2**28
 
 def log_radiographs(
     prepared: Prepared, response: PointResponse | None, place: Path | None, watch: Watch
-) -> Float[np.ndarray, "1 view row col"]:
-    """Return the line integrals of the chosen rows, whitened first; NaN where a pixel is bad.
+) -> tuple[Float[np.ndarray, "1 view row col"], float]:
+    """Return the line integrals of the chosen rows, whitened first, and the share of samples that were floored.
+
+    Whitened counts may be negative: they are raised to a floor before the logarithm, like others without light.  NaN
+    marks a bad pixel.
 
     Parameters
     ----------
@@ -55,14 +58,16 @@ def log_radiographs(
     rows, shape = prepared.rows, (1, scan.n_views, len(prepared.rows), scan.n_cols)
     out: Any = np.empty(shape, np.float32) if place is None else _on_disk(place, shape)
     step = max(1, _BYTES_AT_ONCE // (scan.n_views * scan.n_cols * 12))
+    changed = RowCounts()
     with watch.stage("whitening" if response is not None else "correcting", len(rows)) as advance:
         for first in range(rows.start, rows.stop, step):
             band = slice(first, min(first + step, rows.stop))
-            sinograms, _ = correct_rows(scan.read(band), calibration, band)
+            sinograms, some = correct_rows(scan.read(band), calibration, band)
+            changed += some
             sinograms[np.broadcast_to(known.bad[band][:, None], sinograms.shape)] = np.nan
             out[0, :, first - rows.start : band.stop - rows.start] = np.swapaxes(sinograms, 0, 1)
             advance(band.stop - first)
-    return np.asarray(out) if place is None else out
+    return np.asarray(out) if place is None else out, changed.floored / max(1, changed.total)
 
 
 def _on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -22,6 +22,7 @@ __all__ = [
     "neighbour_correlation",
     "residual_correlation",
     "streaks",
+    "strongest_correlation",
 ]
 
 _VOXELS = 2**22  # enough to tell the power of streaks
@@ -226,6 +227,44 @@ def neighbour_correlation(residuals: Tensor, weight: Tensor) -> float:
         product = (centred.narrow(axis, 0, n) * centred.narrow(axis, 1, n)).sum()
         found.append(float(product / pairs.clamp_min(1)) / max(variance, 1e-300))
     return sum(found) / 2
+
+
+def strongest_correlation(residuals: Tensor, weight: Tensor, reach: int) -> float:
+    """Return the correlation between the residuals of pixels up to `reach` apart that is furthest from zero.
+
+    Parameters
+    ----------
+    residuals
+        ``(batch, 1, y, x)``: the measured image minus the denoised one; NaN where nothing was measured.
+    weight
+        ``(batch, y, x)``.
+    reach
+        Largest lag along rows and columns, such as the half-width of a point response.
+
+    Examples
+    --------
+    >>> noise = torch.randn(1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+    >>> shared = noise - 0.5 * noise.roll((3, 1), (2, 3))
+    >>> round(strongest_correlation(shared, torch.ones(1, 200, 200), 3), 1)
+    -0.4
+    """
+    image = residuals[:, 0].double()
+    use = torch.isfinite(image) & (weight > 0)
+    if int(use.sum()) < 4:
+        return 0.0
+    centred = torch.where(use, image - image[use].mean(), torch.zeros_like(image))
+    variance = float(centred.square().sum() / use.sum())
+    height, width = image.shape[1:]
+    found = [0.0]
+    for dy in range(min(reach, height - 1) + 1):
+        for dx in range(-min(reach, width - 1), min(reach, width - 1) + 1):
+            if (dy, dx) <= (0, 0):
+                continue
+            one = (slice(None), slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
+            other = (slice(None), slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
+            pairs = int((use[one] & use[other]).sum())
+            found.append(float((centred[one] * centred[other]).sum()) / max(pairs, 1) / max(variance, 1e-300))
+    return max(found, key=abs)
 
 
 def streaks(parts: Parts, weight: Slice) -> float:

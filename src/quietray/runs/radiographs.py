@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 
 from quietray.detector.correct import calibrate
+from quietray.detector.findings import amplification
 from quietray.detector.prf import PointResponse
 from quietray.diagnose import diagnose
 from quietray.errors import NoiseError
@@ -27,7 +28,7 @@ from quietray.runs.common import circumstances, facts_of, prepared_for, recipe_o
 from quietray.runs.settings import Settings
 from quietray.scan import Scan
 from quietray.settings import called
-from quietray.splits import Noise2Self, Noisier2Noise
+from quietray.splits import Noise2Self, Noise2Void, Noisier2Noise
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, TrainingData
@@ -53,6 +54,8 @@ class Measured:
         `noisy`, with pixels held out.
     why
         What was done about the correlation, in a sentence.
+    floored
+        Share of the samples that were raised to a floor before the logarithm.
     """
 
     prepared: Prepared
@@ -61,6 +64,7 @@ class Measured:
     noisy: Float[np.ndarray, "1 view row col"]
     data: TrainingVolume
     why: str
+    floored: float
 
 
 def denoise_radiographs(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
@@ -76,12 +80,12 @@ def measured(scan: Scan, split: Split, settings: Settings, output: Output, watch
     prepared = prepared_for(scan, settings, 1, 1, output, watch)
     response, split, why = _against_correlation(prepared, settings.whiten, split)
     watch.note(why)
-    noisy = log_radiographs(prepared, response, output.work and output.work / "radiographs.npy", watch)
+    noisy, floored = log_radiographs(prepared, response, output.work and output.work / "radiographs.npy", watch)
     if isinstance(split, Noisier2Noise):
         some = np.array(noisy[0, :: max(1, scan.n_views // 8), None])
         split = split.measured(torch.from_numpy(some))
     data = TrainingVolume.with_held_out(noisy, split, np.isfinite(noisy[0, 0]).astype(np.float32))
-    return Measured(prepared, response, split, noisy, data, why)
+    return Measured(prepared, response, split, noisy, data, why, floored)
 
 
 def learned_from(
@@ -132,6 +136,7 @@ def applied_to_radiographs(
     span = float(np.subtract(*np.nanpercentile(some, (99.5, 0.5))))
     metrics = figures(evidence, gathered, fitted, span) | circumstances(prepared, denoiser)
     metrics |= reconstruction_facts(after)
+    metrics["correction"] |= {"floored": start.floored}  # of what was learned from: whitened counts may be negative
     halves = Halves.of_views(prepared, after)
     metrics["evidence"] = with_dependency(halves.figures(prepared.grid.voxel_size), prepared, response, denoiser)
     return result_of(output, denoiser, metrics, (*prepared.notes, why), gathered, fitted)
@@ -150,7 +155,8 @@ def _against_correlation(prepared: Prepared, whiten: str, split: Split) -> tuple
         return None, split, f"The radiographs were not whitened: {plain.reason}"
     verdict = found.verdict("noise2self after decorrelation")
     if found.response is not None and verdict.answer != "not valid":
-        return found.response, split, f"The radiographs were whitened: {verdict.reason}"
+        said = f"The radiographs were whitened ({amplification(found.response)}): {verdict.reason}"
+        return found.response, _watching(split, found.response), said
     if whiten == "always":
         raise NoiseError(f"the radiographs must have a point response that can be undone: {verdict.reason}")
     reach = correlated_reach(found.before.lags)
@@ -162,6 +168,13 @@ def _against_correlation(prepared: Prepared, whiten: str, split: Split) -> tuple
         )
         return None, wider, said
     return None, split, f"The radiographs were not whitened, and should not be: {verdict.reason} {verdict.advice}"
+
+
+def _watching(split: Split, response: PointResponse) -> Split:
+    """Return the split that watches its residuals at all lags of the response: there, correlation may be left."""
+    if not isinstance(split, Noise2Self | Noise2Void) or split.watched > 1:
+        return split
+    return dataclasses.replace(split, watched=max(1, max(max(kernel.shape) // 2 for kernel in response.kernels)))
 
 
 _LITTLE = 0.02  # correlation that a blind spot may leave visible

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quietray.errors import SettingsError
-from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation
+from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation, strongest_correlation
 from quietray.splits.base import Network, Pair, Split
 from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples, Slice
@@ -34,9 +34,13 @@ class _BlindSpot(Split):
     inference
         ``single`` shows the network the whole image once; ``masked`` averages over blind spots, pixel by pixel what it
         could not see.
+    watched
+        How many pixels apart the correlation of residuals is watched, of which training stops: 1 for direct neighbours,
+        the half-width of the point response where one was undone.
     """
 
     inference: Literal["single", "masked"] = "single"
+    watched: int = field(default=1, kw_only=True)
 
     @property
     def n_parts(self) -> int:
@@ -81,7 +85,10 @@ class _BlindSpot(Split):
         residuals = network(given).double() - image.double()
         error = torch.where(use, residuals.square() - noise, 0.0)
         apart = residuals[..., :: self.noise_reach + 1, :: self.noise_reach + 1]
-        return averaged(error, noise, use, neighbour_correlation(apart, torch.ones_like(apart[:, 0])))
+        ones = torch.ones_like(apart[:, 0])
+        if self.watched > 1:
+            return averaged(error, noise, use, strongest_correlation(apart, ones, self.watched))
+        return averaged(error, noise, use, neighbour_correlation(apart, ones))
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised image."""
@@ -110,7 +117,7 @@ class Noise2Self(_BlindSpot):
     footprint
         Half-width of what is hidden around a target (a structured blind spot): how many pixels away noise is still
         shared.  0 for white noise; twice the half-width of the point response, where there is one.
-    inference
+    inference, watched
         See above.
 
     Notes
@@ -136,7 +143,7 @@ class Noise2Self(_BlindSpot):
                 f"the blind spot (2 * footprint + 1 = {2 * self.footprint + 1}) must be smaller than the grid "
                 f"({self.grid}), so that something stays visible; use a larger grid"
             )
-        _check_inference(self.inference)
+        _check(self)
 
     @classmethod
     def hiding(cls, reach: int, inference: Literal["single", "masked"] = "single") -> Noise2Self:
@@ -154,7 +161,7 @@ class Noise2Self(_BlindSpot):
         Examples
         --------
         >>> Noise2Self.hiding(2)
-        Noise2Self(inference='single', grid=9, footprint=2)
+        Noise2Self(inference='single', watched=1, grid=9, footprint=2)
         """
         return cls(inference, max(4, 3 * (reach + 1)), reach)
 
@@ -206,7 +213,7 @@ class Noise2Void(_BlindSpot):
         Pixels hidden at once: one in each square of ``1 / share`` pixels.
     reach
         How far the neighbour may lie.
-    inference
+    inference, watched
         See above.
 
     Notes
@@ -228,7 +235,7 @@ class Noise2Void(_BlindSpot):
             raise SettingsError(f"share must be above 0 and at most 0.25, got {self.share}")
         if self.reach < 1:
             raise SettingsError(f"reach must be at least 1 pixel, got {self.reach}")
-        _check_inference(self.inference)
+        _check(self)
 
     @property
     def side(self) -> int:
@@ -287,6 +294,8 @@ def _inside(index: Tensor, n: int) -> Tensor:
     return torch.minimum(index, 2 * (n - 1) - index)
 
 
-def _check_inference(inference: str) -> None:
-    if inference not in ("single", "masked"):
-        raise SettingsError(f"inference must be 'single' or 'masked', got '{inference}'")
+def _check(split: _BlindSpot) -> None:
+    if split.inference not in ("single", "masked"):
+        raise SettingsError(f"inference must be 'single' or 'masked', got '{split.inference}'")
+    if split.watched < 1:
+        raise SettingsError(f"watched must be at least 1 pixel, got {split.watched}")
