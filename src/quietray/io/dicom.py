@@ -106,13 +106,13 @@ def _headers(files: Sequence[Path]) -> tuple[dict[Path, Any], list[str]]:
     for file in files:
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-            known = bool(len(header))
+            known = "SOPClassUID" in header or "Modality" in header
         except Exception as error:  # pydicom raises many kinds
             raise FormatError(
                 f"{file} must be a DICOM file, got: {type(error).__name__}: {error}; copy it again"
             ) from error
         if not known:
-            raise FormatError(f"{file} must be a DICOM file, got one without any element; copy it again")
+            raise FormatError(f"{file} must be a DICOM file, got one that names no kind of image; copy it again")
         if "Rows" in header and "BitsAllocated" in header:
             headers[file] = header
         else:

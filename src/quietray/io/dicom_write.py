@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,9 +83,15 @@ def decoded(path: Path) -> np.ndarray:
 def quiet_pydicom() -> Iterator[None]:
     """Keep pydicom's remarks on headers to itself: what matters is an error of ours."""
     register()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    logger = logging.getLogger("pydicom")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def padding_of(stored: np.ndarray, header: Any) -> np.ndarray:
