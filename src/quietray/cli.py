@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from quietray.commands.files import Demo, Evaluate, Info, Simulate
+from quietray.commands.images import Filter
 from quietray.commands.noise import Decorrelate, Diagnose
 from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
 from quietray.errors import QuietrayError
@@ -33,6 +34,7 @@ _Command = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Denoise, tyro.conf.subcommand("denoise")]
+    | Annotated[Filter, tyro.conf.subcommand("filter")]
     | Annotated[Decorrelate, tyro.conf.subcommand("decorrelate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]

@@ -17,13 +17,14 @@ from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import chosen_rows
 from quietray.inference.result import Result, versions
-from quietray.io import open_volume_writer
+from quietray.io import ImageSeries, open_volume_writer, read_images, read_volume
 from quietray.io.disk import disk_errors, remove
 from quietray.report import report_of, write_comparison, write_report
 from quietray.runs.clean import denoise_with_clean
 from quietray.runs.common import prepared_for, reconstruction_facts
 from quietray.runs.compare import FEWEST_ROWS, Comparison, affordable_rows, compared, recommended_method
 from quietray.runs.frames import denoise_frames
+from quietray.runs.images import denoise_images as run_on_images
 from quietray.runs.models import apply_model, train_model
 from quietray.runs.projected import denoise_projected
 from quietray.runs.radiographs import denoise_radiographs
@@ -34,7 +35,7 @@ from quietray.scan import Scan
 from quietray.settings import called, from_dict, parse_seconds, to_dict, write_toml
 from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Noise, Noise2Projection
 
-__all__ = ["Settings", "apply", "compare", "denoise", "reconstruct", "train"]
+__all__ = ["Settings", "apply", "compare", "denoise", "denoise_images", "reconstruct", "train"]
 
 
 def denoise(
@@ -95,7 +96,7 @@ def denoise(
     with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
         if output.complete and output.folder is not None and output.volume_path is not None:
             watch.note(f"The run in {output.folder} is complete: there is nothing left to do.")
-            return Result.load(output.folder, output.volume_path)
+            return Result.load(output.folder, read_volume(output.volume_path))
         if series or settings.views_per_step:
             if repeats:
                 raise SettingsError("repeats and a series must not be given together; denoise the series alone")
@@ -106,6 +107,61 @@ def denoise(
             result, settings = _denoised([scan, *repeats], settings, output, watch)
         result.metrics["seconds"] = time.monotonic() - started
         _write(result, scan, settings, output)
+        return result
+
+
+def denoise_images(
+    series: ImageSeries,
+    out: str | Path | None = None,
+    settings: Settings = Settings(),
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    repeats: Sequence[ImageSeries] = (),
+    watch: Watch | None = None,
+) -> Result:
+    """Denoise images that nothing is reconstructed from, such as CT slices, without clean data.
+
+    Parameters
+    ----------
+    series
+        From :func:`quietray.read_images`.
+    out
+        Output folder, with the images in the format that they were read in, in ``series``; None keeps them in memory.
+    settings
+        Of the run.  ``method``, ``network``, ``training``, ``budget``, ``seed``, ``symmetries`` and ``start`` are used.
+    resume, overwrite
+        As in :func:`denoise`.
+    repeats
+        Further measurements of the same images, for Noise2Noise.
+    watch
+        Told how the run proceeds.
+
+    Returns
+    -------
+    Result
+        The images ``(image, row, col)`` as its volume, the denoiser, and what was measured.
+
+    Raises
+    ------
+    QuietrayError
+        The images, the settings or the disk do not allow the run.
+
+    Examples
+    --------
+    >>> import quietray
+    >>> series = quietray.read_images("slices/")  # doctest: +SKIP
+    >>> result = quietray.denoise_images(series, "out/slices")  # doctest: +SKIP
+    """
+    watch, started = watch or Watch(), time.monotonic()
+    identity = {"images": [_identity_of_images(one) for one in (series, *repeats)]}
+    with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
+        if output.complete and output.folder is not None:
+            watch.note(f"The run in {output.folder} is complete: there is nothing left to do.")
+            return Result.load(output.folder, read_images(output.folder / "series").images)
+        result = run_on_images([series, *repeats], settings, output, watch)
+        result.metrics["seconds"] = time.monotonic() - started
+        _write(result, series, settings, output)
         return result
 
 
@@ -392,7 +448,12 @@ def _identity(scan: Scan) -> dict[str, Any]:
     return {"scan": {"source": str(Path(scan.source).absolute()), **shapes, **geometry}}
 
 
-def _write(result: Result, scan: Scan, settings: Settings, output: Output) -> None:
+def _identity_of_images(series: ImageSeries) -> dict[str, Any]:
+    total = float(series.images.sum(dtype=np.float64))
+    return {"source": str(Path(series.source).absolute()), "shape": list(series.images.shape), "sum": total}
+
+
+def _write(result: Result, scan: Scan | ImageSeries, settings: Settings, output: Output) -> None:
     """Write model, report, figures and the settings with the number of steps that the budget bought."""
     if output.folder is None:
         return

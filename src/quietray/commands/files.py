@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from quietray.commands.flags import Count, Flag, Number, ScanFlags, Text
 from quietray.commands.runs import Denoise, Reconstruct
-from quietray.errors import ResourceError
+from quietray.errors import ResourceError, SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,9 +32,16 @@ class Info(ScanFlags):
         from quietray.console import show_table
         from quietray.inspect import describe
 
-        facts = describe(self.read(), self.max_memory)
+        facts = self._images() or describe(self.read(), self.max_memory)
         show_table(console, str(self.scan), facts)
         return facts
+
+    def _images(self) -> dict[str, Any]:
+        """Return what is in a series of images; nothing of a scan."""
+        from quietray.io import image_format, read_images
+
+        alone = image_format(self.scan) not in (None, "tiff")  # TIFF may be views
+        return read_images(self.scan).describe() if alone else {}
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,18 @@ class Evaluate:
     """Compare a volume with a reference: PSNR, SSIM, RMSE, with range, mask and reference stated."""
 
     result: tyro.conf.Positional[Path]
-    """The volume: Zarr, HDF5 or TIFF."""
+    """The volume: Zarr, HDF5 or TIFF; or images: DICOM, PNG, TIFF or NPY, or the folder of a run on images."""
     reference: tyro.conf.Positional[Path]
-    """Another volume, or a simulated scan that holds the truth."""
+    """Another volume, or a simulated scan that holds the truth; or images."""
     against: Literal["clean-fbp", "phantom"] = "clean-fbp"
     """In a simulated scan: the reconstruction of its noise-free projections, or the phantom itself."""
     rows: Text = None
     """Slices of the reference that the result holds, start:stop (default: all)."""
-    radius: float = 0.97
-    """Only voxels within this share of the slice's half-width are compared; 2 compares all."""
+    radius: Number = None
+    """Only voxels within this share of the slice's half-width are compared; 2 compares all (default: 0.97; of images
+    all that was measured)."""
+    window: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH", help_behavior_hint="")] = None
+    """Of images: grey values outside it, such as -160 240 HU, are clipped, and the range is its own (default: none)."""
     data_range: Number = None
     """Range of PSNR and SSIM (default: max - min of the reference within the mask)."""
     step: Count = None
@@ -61,19 +71,36 @@ class Evaluate:
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
         from quietray.console import show_table
+
+        figures = self._of_images() or self._of_volumes()
+        show_table(console, f"{self.result} against {self.reference}", _rounded(figures))
+        return figures
+
+    def _of_images(self) -> dict[str, Any]:
+        """Compare images; nothing where either is not a series of them."""
+        from quietray.runs.against import evaluate_images, images_of
+
+        result, reference = images_of(self.result), images_of(self.reference)
+        if result is None or reference is None:
+            if self.window is not None:
+                raise SettingsError("--window must go with images, got volumes; leave it out, or give --data-range")
+            return {}
+        if self.rows is not None or self.step is not None:
+            raise SettingsError("--rows and --step must be left out for images; give the same images")
+        return evaluate_images(result, reference, window=self.window, data_range=self.data_range, radius=self.radius)
+
+    def _of_volumes(self) -> dict[str, Any]:
         from quietray.inspect import evaluate
 
-        figures = evaluate(
+        return evaluate(
             self.result,
             self.reference,
             against=self.against,
             rows=self.rows,
-            radius=self.radius,
+            radius=0.97 if self.radius is None else self.radius,
             data_range=self.data_range,
             step=self.step,
         )
-        show_table(console, f"{self.result} against {self.reference}", _rounded(figures))
-        return figures
 
 
 @dataclass(frozen=True)

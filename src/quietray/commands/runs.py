@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from quietray.commands.flags import CleanFlags, Count, Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
+from quietray.commands.images import are_images, denoise_series
 from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
 
 @dataclass(frozen=True)
 class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
-    """Denoise a scan without clean data: volume, model, figures and report into one folder."""
+    """Denoise a scan or a series of images without clean data: result, model, figures, report into one folder."""
 
     out: Path = Path("out")
     """Output folder."""
     reblur: Flag = False
     """Give denoised radiographs the detector's own resolution again."""
     repeats: Paths = ()
-    """Further scans of the same object, for noise2noise."""
+    """Further scans of the same object, or series of the same images, for noise2noise."""
     series: Paths = ()
     """The further steps of a series in time, in their order."""
     channels: Paths = ()
@@ -47,6 +48,8 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Denoise."""
+        if are_images(self):
+            return denoise_series(self, console)
         from quietray.console import TerminalWatch
         from quietray.inspect import read_frames
         from quietray.workflows import denoise

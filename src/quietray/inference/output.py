@@ -29,7 +29,7 @@ __all__ = ["Output", "Watch"]
 _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
 _TRUST = {"zarr": "trust.zarr", "h5": "trust.h5", "tiff": "trust"}
 _PLACES = (*_VOLUMES.values(), *_TRUST.values())
-_OURS = ("run.toml", "radiographs.h5", "model", "metrics.json", "report.html", ".work", *_PLACES)
+_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", ".work", *_PLACES)
 _CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
@@ -199,6 +199,19 @@ class Output:
             write_scan(unfinished, scan, overwrite=True)
             os.replace(unfinished, place)
         return read(place).with_axis(scan.geometry.axis)
+
+    def keep_folder(self, name: str, write: Callable[[Path], None]) -> None:
+        """Have a folder of files written, whole or not at all; nothing is done in memory."""
+        if self.folder is None:
+            return
+        with disk_errors(self.folder):
+            self._remove_replaced()
+            unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
+            remove(unfinished)
+            unfinished.mkdir()
+            write(unfinished)
+            remove(self.folder / name)
+            os.replace(unfinished, self.folder / name)
 
     def finish_volume(self) -> Any:
         """Give the volume its name; return it, lazily where it is on disk."""

@@ -65,8 +65,8 @@ class Result:
     trust: Any = None
 
     @classmethod
-    def load(cls, folder: Path, volume: Path) -> Result:
-        """Return the result of a finished run from its folder and the volume in it.
+    def load(cls, folder: Path, volume: Any) -> Result:
+        """Return the result of a finished run from its folder and the volume in it, as read.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Result:
         denoiser = Denoiser.load(folder / "model")
         maps = [read_volume(place) for name in ("trust.zarr", "trust.h5", "trust") if (place := folder / name).exists()]
         trust = maps[0] if maps else None
-        return cls(read_volume(volume), denoiser, metrics, warnings, notes, None, history, folder, trust)
+        return cls(volume, denoiser, metrics, warnings, notes, None, history, folder, trust)
 
 
 @dataclass(frozen=True, eq=False)

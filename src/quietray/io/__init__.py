@@ -1,10 +1,23 @@
-"""Scans and volumes, in and out: :func:`read`, :func:`write_scan`, :func:`read_volume`, :func:`open_volume_writer`."""
+"""Scans, volumes and series of images, in and out: :func:`read`, :func:`read_volume`, :func:`read_images`."""
 
 from __future__ import annotations
 
 from quietray.io.dxchange import write_scan
+from quietray.io.images import ImageSeries
 from quietray.io.read import read
+from quietray.io.series import image_format, read_images
 from quietray.io.stored import StoredVolume, read_volume
 from quietray.io.volume import SeriesAxis, VolumeWriter, open_volume_writer
 
-__all__ = ["SeriesAxis", "StoredVolume", "VolumeWriter", "open_volume_writer", "read", "read_volume", "write_scan"]
+__all__ = [
+    "ImageSeries",
+    "SeriesAxis",
+    "StoredVolume",
+    "VolumeWriter",
+    "image_format",
+    "open_volume_writer",
+    "read",
+    "read_images",
+    "read_volume",
+    "write_scan",
+]

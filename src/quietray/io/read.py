@@ -115,6 +115,7 @@ def open_container(path: Path) -> Container | None:
         raise FormatError(f"{path} must be readable by you, got: {error.strerror}; ask its owner") from error
     if is_tiff(path):
         return None
+    _refuse_images(path)
     with path.open("rb") as stream:
         start = stream.read(8)
     raise FormatError(
@@ -128,10 +129,23 @@ def _open_folder(path: Path) -> Container | None:
         return open_zarr(path)
     if tiff_files(path) or series_folders(path):
         return None
+    _refuse_images(path)
     inside = sorted(entry.name for entry in path.iterdir())
     advice = "give one of the files in it" if inside else "the folder is empty"
     some = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "")
     raise FormatError(f"the folder {path} must hold TIFF images or Zarr, got: {some or 'nothing'}; {advice}")
+
+
+def _refuse_images(path: Path) -> None:
+    """Raise where the path holds images that are no views of a scan."""
+    from quietray.io.series import image_format
+
+    kind = image_format(path)
+    if kind is not None:
+        raise FormatError(
+            f"{path} must hold a scan, got a series of images ({kind.upper()}), from which nothing can be "
+            "reconstructed; denoise them with quietray denoise or quietray filter"
+        )
 
 
 def _read_container(container: Container, flags: Flags) -> RawScan:

@@ -127,6 +127,8 @@ class ReportData:
         ``(y, x)`` standard deviation of the error in the first cut, where there is a map of it.
     evidence
         The table ``evidence`` of ``metrics.json``: resolution, noise power and regions, before and after.
+    window
+        Grey values to show black and white; None takes them from the denoised images.
 
     Examples
     --------
@@ -150,3 +152,4 @@ class ReportData:
     pictures: Mapping[str, Slice] = field(default_factory=dict)
     trust: Slice | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    window: tuple[float, float] | None = None

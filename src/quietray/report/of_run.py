@@ -9,6 +9,7 @@ import numpy as np
 
 from quietray.inference.halves import MEASUREMENTS
 from quietray.inference.result import Result
+from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
 from quietray.report.data import Cut, Histogram, ReportData
 from quietray.scan import Scan
@@ -16,10 +17,11 @@ from quietray.scan import Scan
 __all__ = ["gain_text", "report_of"]
 
 _FEWEST_VIEWS = 0.3  # in a half, per detector column
+_SOFT_TISSUE = (-160.0, 240.0)  # HU: level 40, width 400
 _AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
 
 
-def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
+def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> ReportData:
     """Return the report's contents.
 
     Parameters
@@ -36,7 +38,8 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
     n_z, n_y, n_x = result.volume.shape[-3:]
     series = metrics.get("series")
     where = f" of {series['of']} {series['shown']}" if series else ""
-    places = {"axial": f"z = {n_z // 2}", "coronal": f"y = {n_y // 2}", "sagittal": f"x = {n_x // 2}"}
+    shown_image = f"z = {n_z // 2}" if isinstance(scan, Scan) or scan.step is not None else f"image {n_z // 2 + 1}"
+    places = {"axial": shown_image, "coronal": f"y = {n_y // 2}", "sagittal": f"x = {n_x // 2}"}
     middle = {name: place + where for name, place in places.items()}
     data_range = metrics["estimate"]["data_range"]
     span = result.denoiser.scale.high - result.denoiser.scale.low
@@ -60,7 +63,7 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
         unit=metrics["scan"]["unit"],
         voxel_size=metrics["scan"]["voxel_size_mm"],
         cuts=tuple(
-            Cut(f"{name}, {middle[name]}", before, after, _AXES[name])
+            Cut(f"{name}, {middle[name]}" if len(gathered.cuts) > 1 else middle[name], before, after, _AXES[name])
             for name, (before, after) in gathered.cuts.items()
         ),
         histogram=Histogram(gathered.edges, gathered.counts_before, gathered.counts_after),
@@ -73,7 +76,23 @@ def report_of(result: Result, scan: Scan, settings_toml: str) -> ReportData:
         provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": metrics["versions"]},
         evidence=_evidence(metrics),
         trust=None if result.trust is None else np.asarray(result.trust[n_z // 2]),
+        window=None if isinstance(scan, Scan) else shown_window(scan),
     )
+
+
+def shown_window(series: ImageSeries) -> tuple[float, float] | None:
+    """Return the grey values to show: the window in the files, else one for the soft tissue in a CT image.
+
+    Examples
+    --------
+    >>> shown_window(ImageSeries(np.array([[[-1000.0, 40.0]]], np.float32), None, "here", unit="HU"))
+    (-160.0, 240.0)
+    >>> shown_window(ImageSeries(np.array([[[0.0, 40.0]]], np.float32), None, "here")) is None
+    True
+    """
+    if series.window is None and series.unit == "HU":
+        return _SOFT_TISSUE
+    return series.window
 
 
 def gain_text(estimate: Any) -> str:

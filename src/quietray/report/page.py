@@ -77,7 +77,7 @@ class _Panel:
 def write_report(path: Path, data: ReportData) -> Path:
     """Write one self-contained HTML file; an older one is replaced in one step.
 
-    All cuts share one grey window, taken from the denoised images.
+    All cuts share one grey window, taken from the denoised images where none is given.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def write_report(path: Path, data: ReportData) -> Path:
 
 def _render(data: ReportData) -> str:
     """Return the page as text; every string is escaped by the template, the figures by matplotlib."""
-    window = grey_window([cut.after for cut in data.cuts])
+    window = grey_window([cut.after for cut in data.cuts]) if data.window is None else Window(*data.window)
     compared = data.metrics.get("comparison")
     board = board_of(compared, data.unit) if compared else None
     templates = Environment(

@@ -28,6 +28,7 @@ from quietray.splits import (
     Noise2Self,
     Noise2Void,
     Noisier2Noise,
+    Recorrupted,
 )
 from quietray.splits.base import Split
 from quietray.training.loop import Training
@@ -65,6 +66,7 @@ Method = (
     | Noise2Void
     | Noisier2Noise
     | APBSN
+    | Recorrupted
     | Noise2Projection
     | Noise2Clean
     | GaussianFilter

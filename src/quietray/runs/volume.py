@@ -27,6 +27,7 @@ from quietray.scan import Scan
 from quietray.settings import called, parse_seconds
 from quietray.splits import Noise2Inverse, Noise2Noise
 from quietray.splits.base import Split
+from quietray.splits.recorrupted import Recorrupted
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, TrainingData
 from quietray.types import Parts
@@ -132,11 +133,13 @@ def volume_split(scans: Sequence[Scan], settings: Settings) -> Split:
     GeometryError
         There are too few views.
     SettingsError
-        Repeated scans are missing, or given to a method for one scan.
+        Repeated scans are missing, or given to a method for one scan; or the method is one for images.
     """
     scan, method = scans[0], settings.method
     assert not isinstance(method, Auto)
     assert not of_radiographs(method)
+    if isinstance(method, Recorrupted):
+        raise SettingsError("recorrupted must be given images, got a scan; use noise2inverse or noise2self")
     n_rows = len(chosen_rows(settings.rows, scan.n_rows))
     if isinstance(method, Noise2Noise) or (isinstance(method, Filter) and len(scans) > 1):
         if len(scans) < 2:

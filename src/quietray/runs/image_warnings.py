@@ -1,0 +1,60 @@
+"""What may be wrong with denoised images, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["image_warnings"]
+
+_FEW_STEPS = 200
+_WHITE = 0.05
+_MOVED = 0.01  # of the range
+_BLIND = ("noise2self", "noise2void", "apbsn")
+
+
+def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what may be wrong with denoised images, each with what to do.
+
+    Parameters
+    ----------
+    metrics
+        The figures of the run, as in ``metrics.json``.
+    """
+    estimate, method, noise = metrics["estimate"], metrics["method"], metrics["noise"]
+    steps, gain = metrics["training"]["steps"], estimate["psnr_gain_db_at_least"]
+    longer = "give a longer --budget" if method["parameters"] else "try another filter"
+    found = []
+    if method["parameters"] and 0 < steps < _FEW_STEPS:
+        found.append(f"The network was trained for only {steps} steps, too few to learn more than a blur; {longer}.")
+    shared = noise is not None and abs(noise["neighbour_correlation"]) > _WHITE
+    if shared and method["name"] in _BLIND:
+        found.append(
+            f"The noise of neighbouring pixels correlates by {noise['neighbour_correlation']:+.2f}, as it does in "
+            f"every CT image: {method['name']} guesses the noise of a hidden pixel from its neighbours and keeps a "
+            "part of it, and its estimated error counts that part as signal. Use recorrupted or a filter, which know "
+            "of the correlation; better, a second measurement with --repeats, or denoise the projections."
+        )
+    if shared and method["name"] == "noisier2noise":
+        found.append(
+            "Noisier2Noise adds white noise, and the noise of these images is not white: what is shared by neighbours "
+            "stays in the result. Use recorrupted instead."
+        )
+    if noise is None and method["measurements"] == 1:
+        found.append(
+            "The images have too few calm parts to tell whether their noise is white; if it is not, a part of it stays "
+            "in the result and the estimated gain is wrong."
+        )
+    if gain is None or gain < 0.5:
+        found.append(
+            "What was held out sees no clear gain from denoising: look at the pictures before using the result, and "
+            f"{longer}."
+        )
+    volume = metrics["volume"]
+    moved = volume["mean"] - volume["mean_noisy"]
+    if abs(moved) > _MOVED * estimate["data_range"]:
+        found.append(
+            f"Denoising changed the mean of the images by {moved:+.3g} {metrics['scan']['unit']}: {longer} before "
+            "measuring anything."
+        )
+    return tuple(found)

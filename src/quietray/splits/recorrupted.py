@@ -1,0 +1,134 @@
+"""Recorrupted-to-Recorrupted: for one image whose noise is shared by neighbours, but of known auto-covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from quietray.errors import SettingsError
+from quietray.metrics.noreference import Judgement, averaged
+from quietray.splits.base import Network, Pair, Split
+from quietray.splits.noisier import seed_of
+from quietray.types import Channels, Samples
+
+__all__ = ["Recorrupted"]
+
+_STEP = 0.1  # sds of the noise, over which a derivative is taken
+_PROBES = 2
+
+
+@dataclass(frozen=True)
+class Recorrupted(Split):
+    """Recorrupted-to-Recorrupted: noise of the measured kind is added to the input and taken from the target.
+
+    From ``y = x + n`` and ``n'``, which has the covariance of ``n``, come ``z = y + a n'`` and ``w = y - n' / a``.  The
+    noise of ``z`` and ``w`` is uncorrelated, for ``cov(n + a n', n - n' / a) = C - C = 0``, and if it is Gaussian it is
+    independent: a network that maps ``z`` to ``w`` learns the mean of ``x``, whether neighbours share noise or not.
+
+    Judged by Stein's estimate for correlated noise, ``E |f(y) - x|^2 = E |f(y) - y|^2 - tr C + 2 tr(C df/dy)``, with
+    the last trace from the change of the output along random noise of covariance ``C``.
+
+    The noise must be close to Gaussian and alike everywhere.  An error of its variance by a share is an error of the
+    estimate by that share of the noise; which of two results is better hardly depends on it.
+
+    Parameters
+    ----------
+    covariance
+        Auto-covariance of the noise ``(dy, dx)``, lag zero in the middle, in the scale of the images; none until it is
+        measured, see :meth:`measured`.
+    strength
+        Standard deviation of the added noise, in those of the measured: a above.
+
+    Notes
+    -----
+    Pang, Zheng, Quan & Ji (2021), doi:10.1109/CVPR46437.2021.00208.  Stein (1981), doi:10.1214/aos/1176345632; by
+    random probes: Ramani, Blu & Unser (2008), doi:10.1109/TIP.2008.2001404.
+
+    Examples
+    --------
+    >>> split = Recorrupted(((0.04,),))
+    >>> pair = split.draw(torch.zeros(1, 1, 1, 64, 64), torch.Generator().manual_seed(0))
+    >>> round(float(pair.input.std()), 1), round(float(pair.target.std()), 1)
+    (0.1, 0.4)
+    """
+
+    covariance: tuple[tuple[float, ...], ...] = ()
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.strength > 0:
+            raise SettingsError(f"strength must be positive, got {self.strength}")
+        sizes = {len(row) for row in self.covariance}
+        if self.covariance and (len(self.covariance) % 2 == 0 or sizes != {len(self.covariance)}):
+            raise SettingsError(
+                f"the covariance must be a square of odd size, lag zero in its middle, got {len(self.covariance)} rows "
+                f"of {', '.join(map(str, sorted(sizes)))}"
+            )
+
+    def measured(self, covariance: Float[np.ndarray, "dy dx"]) -> Recorrupted:
+        """Return the same method with the noise's auto-covariance, unless it is known already."""
+        if self.covariance:
+            return self
+        return replace(self, covariance=tuple(tuple(float(value) for value in row) for row in covariance))
+
+    @property
+    def n_parts(self) -> int:
+        """One measurement is enough."""
+        return 1
+
+    @property
+    def n_slices(self) -> int:
+        """Images are seen one at a time."""
+        return 1
+
+    def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
+        """Draw the noise to add and to take."""
+        image = samples[:, 0]
+        noise = self.noise(image, generator)
+        return Pair(image + self.strength * noise, image - noise / self.strength, torch.ones(1, 1, 1, 1))
+
+    def infer(self, network: Network, samples: Samples) -> Channels:
+        """Return what the network makes of the image as it was measured."""
+        return network(samples[:, 0]).float()
+
+    def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
+        """Estimate the error of :meth:`infer` by Stein's identity; the same image always gets the same probes."""
+        image = samples[:, 0]
+        output = network(image).double()
+        generator = torch.Generator().manual_seed(seed_of(image))
+        along = torch.zeros_like(output)
+        for _ in range(_PROBES):
+            probe = self.noise(image, generator)
+            along += probe * (network(image + _STEP * probe).double() - output) / (_STEP * _PROBES)
+        noise = torch.full_like(output, self._middle)
+        return averaged((output - image).square() - noise + 2 * along, noise, weight)
+
+    def noise(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Return noise of the known covariance in the shape of `image`.
+
+        Raises
+        ------
+        SettingsError
+            The covariance is not known.
+        """
+        if not self.covariance:
+            raise SettingsError("the covariance of the noise must be known, got none; call measured() first")
+        lags = torch.tensor(self.covariance, dtype=torch.float64)
+        reach, (height, width) = len(lags) // 2, image.shape[-2:]
+        # larger than the image, so that what wraps around is cut off
+        field = torch.zeros(height + 2 * reach, width + 2 * reach, dtype=torch.float64)
+        field[: len(lags), : len(lags)] = lags
+        power = torch.fft.fft2(field.roll((-reach, -reach), (0, 1))).real.clamp_min(0)
+        power *= lags[reach, reach] / power.mean().clamp_min(1e-30)  # measured lags may ask for less than none
+        white = torch.randn((*image.shape[:-2], *field.shape), generator=generator, dtype=torch.float64)
+        coloured = torch.fft.ifft2(torch.fft.fft2(white) * power.sqrt()).real
+        cut: Tensor = coloured[..., :height, :width].to(image)
+        return cut
+
+    @property
+    def _middle(self) -> float:
+        return self.covariance[len(self.covariance) // 2][len(self.covariance) // 2]
