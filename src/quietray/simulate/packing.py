@@ -61,7 +61,7 @@ class _SizeClass:
     """Spheres of one size within a factor of two, in cells as wide as what can touch them is far."""
 
     edge: float
-    corner: Float[np.ndarray, "3"]
+    corner: Float[np.ndarray, " axis"]
     first: Int[np.ndarray, "x y z"] = field(repr=False)
 
     @classmethod
@@ -71,21 +71,21 @@ class _SizeClass:
         edge = max(size * (1 + 1.01 / _LEAST), narrowest)
         return cls(edge, corner, np.full(tuple(int(n) + 1 for n in -2 * corner / edge), -1, np.int64))
 
-    def add(self, index: int, found: Spheres, following: Int[np.ndarray, " sphere"]) -> None:
+    def add(self, index: int, found: np.ndarray, following: np.ndarray) -> None:
         cell = tuple(((found[index, :3] - self.corner) / self.edge).astype(int))
         following[index], self.first[cell] = self.first[cell], index
 
 
 def _fitting(
-    found: Spheres,
+    found: np.ndarray,
     classes: list[_SizeClass],
-    following: Int[np.ndarray, " sphere"],
+    following: np.ndarray,
     ceiling: float,
     smallest: float,
     height: float,
     radius: float,
     rng: np.random.Generator,
-) -> Spheres:
+) -> np.ndarray:
     """Return random spheres that fit between those `found` and between each other, none larger than `ceiling`."""
     polar = rng.uniform(0, 2 * np.pi, _TRIES)
     distance = radius * np.sqrt(rng.uniform(0, 1, _TRIES))
@@ -99,7 +99,7 @@ def _fitting(
     return _without_conflicts(np.column_stack([centres[fits], room[fits]]))
 
 
-def _without_conflicts(spheres: Spheres) -> Spheres:
+def _without_conflicts(spheres: np.ndarray) -> np.ndarray:
     """Keep the spheres that touch no earlier one."""
     if len(spheres) < 2:
         return spheres
