@@ -45,7 +45,7 @@ from hendriksen_scans import (
 from tables import Notebook
 
 import quietray
-from quietray import FBP, Correction, Foam, Noise2Inverse, Noise2Self, ParallelProjector, Scan
+from quietray import FBP, Correction, Foam, Noise2Inverse, Noise2Self, ParallelBeam, ParallelProjector, Scan
 from quietray.filters import FILTERS, TotalVariation
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.learn import tuned
@@ -57,7 +57,7 @@ from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Training, fit, precision
-from quietray.types import Parts, Sinograms, Volume
+from quietray.types import Parts, Radiographs, Sinograms, Volume
 from quietray.workflows import Settings
 
 
@@ -72,7 +72,7 @@ def settings_of(size: Size, method: Any, network: Any = None, rate: float = 2e-3
     )
 
 
-def tv(sinograms: Sinograms, beam: quietray.ParallelBeam) -> tuple[Volume, float]:
+def tv(sinograms: Sinograms, beam: ParallelBeam) -> tuple[Volume, float]:
     """Return the reconstruction of least total variation, and its weight, chosen on held-out views."""
     beam = beam.rows(len(sinograms))
     best = chosen(TV(), lambda views: many_slices(ParallelProjector(beam[views])), sinograms)
@@ -207,7 +207,7 @@ def diffraction(size: Size, note: Notebook) -> None:
         noisy = [(rng.poisson(time * counts * c) / (time * counts)).astype(np.float32) for c in lines]
         scans = [Scan(channel, beam, source=f"channel {k}") for k, channel in enumerate(noisy)]
         note.row(f"{time:.0%}: FBP", lambda n=noisy: row([FBP()(ParallelProjector(beam), sinograms_of(c)) for c in n]))
-        note.row(f"{time:.0%}: TV", lambda n=noisy: row([tv(sinograms_of(c), beam)[0] for c in n]))
+        note.row(f"{time:.0%}: TV", lambda n=noisy: row(tv_of_channels(n, beam, shown)))
         for name, method in (
             ("each channel alone", Noise2Inverse(slices=1)),
             ("all channels", Noise2Inverse(slices=1, channels=N_CHANNELS)),
@@ -217,6 +217,14 @@ def diffraction(size: Size, note: Notebook) -> None:
                 f"{time:.0%}: Noise2Inverse, {name}",
                 lambda s=scans, t=told: row(list(quietray.denoise(s[0], None, t, series=s[1:]).volume)),
             )
+
+
+def tv_of_channels(channels: list[Radiographs], beam: ParallelBeam, best: int) -> list[Volume]:
+    """Return every channel's reconstruction of least total variation, all with the weight chosen for channel `best`."""
+    _, weight = tv(sinograms_of(channels[best]), beam)
+    stacked = np.concatenate([sinograms_of(channel) for channel in channels])
+    volumes = TV(weight)(many_slices(ParallelProjector(beam.rows(len(stacked)))), stacked)
+    return np.split(np.asarray(volumes), len(channels))
 
 
 def dose(size: Size, note: Notebook) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hendriksen_scans import N_CHANNELS, TIMES, Size
+from hendriksen_scans import FRACTION, N_CHANNELS, TIMES, Size
 from tables import Notebook, picture, table
 
 Rows = dict[str, dict[str, Any]]
@@ -39,7 +39,7 @@ _A = """
 
 {cols} columns, {rows} rows, {views} views, {photons:g} photons, 50 % absorption; a U-Net of {widths} maps, {steps}
 steps of {batch} patch(es) of {patch} pixels; MS-D of {layers} layers (the paper: 100) at a rate of 0.001, else
-0.002.  Filters are tuned, and the weight of TV is chosen, without the truth.
+0.002.  Filters are tuned, and the weight of TV is chosen, without the truth; TV is of the middle {tv_rows} rows.
 """
 
 _B = """
@@ -55,8 +55,8 @@ _C = """
 ## c. XRD-CT
 
 3 slices, {channels} channels, {spectral_views} views of {cols} columns; a matrix and three kinds of grains, each
-with two peaks. The noise is that of counting, in line integrals that no logarithm has touched.  PSNR is the mean
-over the channels.
+with two peaks.  The noise is that of counting, in line integrals that no logarithm has touched.  TV has one weight
+for all channels.  PSNR is the mean over the channels.
 """
 
 _D = """
@@ -267,7 +267,7 @@ def _section_b(docs: Path, notes: Mapping[str, Notebook], size: Size) -> str:
     names = {"noise-free views, FBP": "noise-free", "FBP": "FBP", "FBP of 3 steps together": "3 steps together",
              "TV, the middle step": "TV", "Noise2Inverse, 1 steps": "Noise2Inverse, 1 step",
              "Noise2Inverse, 3 steps": "3 steps", "Noise2Inverse, 5 steps": "5 steps"}  # fmt: skip
-    text = _B.format(**vars(size), turn=size.views_per_step - 0.08)
+    text = _B.format(**vars(size), turn=size.views_per_step - 1 + FRACTION)
     text += _figures(rows, ("psnr", "psnr_middle"), ("PSNR, mean of the steps", "PSNR, the middle step"))
     return text + _shown(docs, notes["b"], "b", _titles(rows, names), "middle step")
 

@@ -17,7 +17,7 @@ from quietray.simulate.acquire import attenuation_for
 from quietray.types import Radiographs, Sinograms, Volume
 
 N_CHANNELS = 11
-TIMES = (0.1, 0.3, 0.7)  # of the full acquisition time of XRD-CT; the talk shows about 0.7
+TIMES = (0.1, 0.7)  # of the full acquisition time of XRD-CT; the talk shows about 0.7
 FRACTION = 0.92  # of a view, that half a turn of the dynamic scan has beyond whole ones: 299.92 in the talk
 
 
@@ -56,7 +56,7 @@ class Size:
     unet: UNet = field(default_factory=UNet)
     msd: MSD = field(default_factory=MSD)
     photons: float = 100.0
-    tv_rows: int = 12
+    tv_rows: int = 4
     own: Own = field(default_factory=Own)
 
 
@@ -64,7 +64,7 @@ SIZES = {
     "toy": Size(24, 8, 32, 12, 0.3, 4, 1, 16, 3, 8, 16, UNet((4, 8)), MSD(layers=3),
                 own=Own(8, 200, 32, 64, 1000.0, 4, 1, 16, 1, 3, UNet((4, 8)))),
     "small": Size(64, 12, 128, 100, 0.16, 400, 1, 48, 6, 32, 96, UNet((16, 32, 64)), MSD(layers=20)),
-    "full": Size(512, 64, 1024, 3000, 0.1, 100_000, 8, 128, 60, 300, 512, tv_rows=4,
+    "full": Size(512, 64, 1024, 3000, 0.1, 100_000, 8, 128, 60, 300, 512,
                  own=Own(rows=64, steps=100_000, batch=8, patch=128, symmetries=8, iterations=200)),
 }  # fmt: skip
 
