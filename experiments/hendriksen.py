@@ -60,6 +60,16 @@ from quietray.training.loop import Training, fit, precision
 from quietray.types import Parts, Radiographs, Sinograms, Volume
 from quietray.workflows import Settings
 
+RECIPES = {
+    "Noise2Inverse K=4 X:1": Noise2Inverse(slices=1),
+    "Noise2Inverse K=4 1:X": Noise2Inverse(slices=1, input="1:X"),
+    "Noise2Inverse K=2": Noise2Inverse(2, slices=1),
+    "Noise2Inverse K=8 X:1": Noise2Inverse(8, slices=1),
+    "Noise2Inverse K=4 X:1, 2.5-D": Noise2Inverse(),
+    "Noise2Self on radiographs, then FBP": Noise2Self(),
+    "Noise2Clean": Noise2Clean(slices=1),
+}
+
 
 def settings_of(size: Size, method: Any, network: Any = None, rate: float = 2e-3, line: bool = False) -> Settings:
     """Return the settings of a run: so many steps, no average over symmetries."""
@@ -105,49 +115,42 @@ def trained(
 
 def static(size: Size, note: Notebook) -> None:
     """Piece a."""
-    beam, foam = beam_of(size, half_turn(size.views)), foam_of(size)
-    here = Measured.of(foam, beam, size.photons)
+    foam = foam_of(size)
+    here = Measured.of(foam, beam_of(size, half_turn(size.views)), size.photons)
 
-    def add(name: str, method: Any, network: Any = None, rate: float = 2e-3, told: Size = size) -> None:
+    def add(name: str, told: Settings) -> None:
         def work() -> tuple[dict[str, Any], np.ndarray]:
-            result = quietray.denoise(here.scan, None, settings_of(told, method, network, rate))
-            estimate = result.metrics["estimate"]
-            return here.row(
-                np.asarray(result.volume), estimated=estimate["psnr_db"], parts=result.denoiser.split.n_parts
-            )
+            result = quietray.denoise(here.scan, None, told)
+            return here.row(np.asarray(result.volume), estimated=result.metrics["estimate"]["psnr_db"])
 
         note.row(name, work)
 
     note.row("noise-free views, FBP", lambda: ({}, here.clean[size.rows // 2]))
     note.row("FBP", lambda: here.row(here.fbp()))
     for name, kind in FILTERS.items():
-        add(f"filter: {name}", kind())
+        add(f"filter: {name}", settings_of(size, kind()))
     note.row("TV", lambda: tv_row(here, size.tv_rows))
-    add("Noise2Inverse K=4 X:1", Noise2Inverse(slices=1))
-    add("Noise2Inverse K=4 1:X", Noise2Inverse(slices=1, input="1:X"))
-    add("Noise2Inverse K=2", Noise2Inverse(2, slices=1))
-    add("Noise2Inverse K=8 X:1", Noise2Inverse(8, slices=1))
-    add("Noise2Inverse K=4 X:1, MS-D", Noise2Inverse(slices=1), size.msd, 1e-3)
-    add("Noise2Inverse K=4 X:1, 2.5-D", Noise2Inverse(slices=7))
-    add("Noise2Self on radiographs, then FBP", Noise2Self())
+    for name, method in RECIPES.items():
+        add(name, settings_of(size, method))
+    add("Noise2Inverse K=4 X:1, MS-D", settings_of(size, Noise2Inverse(slices=1), size.msd, 1e-3))
+    training = settings_of(size, Noise2Self()).training
     note.row(
-        "FBP, then Noise2Self on slices",
-        lambda: here.row(trained(here.fbp()[None], Noise2Self(), size.unet, settings_of(size, Noise2Self()).training)),
+        "FBP, then Noise2Self on slices", lambda: here.row(trained(here.fbp()[None], Noise2Self(), size.unet, training))
     )
-    add("Noise2Clean", Noise2Clean(slices=1))
     for name, factor in (("a quarter of the steps", 0.25), ("four times the steps", 4)):
-        told = dataclasses.replace(size, steps=max(1, int(factor * size.steps)))
-        add(f"Noise2Inverse K=4 X:1, {name}", Noise2Inverse(slices=1), told=told)
+        other = dataclasses.replace(size, steps=max(1, int(factor * size.steps)))
+        add(f"Noise2Inverse K=4 X:1, {name}", settings_of(other, Noise2Inverse(slices=1)))
     for photons, absorption in ((10.0, 0.5), (1000.0, 0.5), (size.photons, 0.1), (size.photons, 0.9)):
         level(size, note, foam, photons, absorption)
 
 
 def level(size: Size, note: Notebook, foam: Foam, photons: float, absorption: float) -> None:
-    """Add FBP, TV and Noise2Inverse at another exposure or absorption."""
+    """Add FBP, TV and Noise2Inverse at another exposure or absorption; TV only at another exposure."""
     here = Measured.of(foam, beam_of(size, half_turn(size.views)), photons, absorption)
     about = f"{photons:g} photons, {absorption:.0%}"
     note.row(f"{about}: FBP", lambda: here.row(here.fbp()))
-    note.row(f"{about}: TV", lambda: tv_row(here, size.tv_rows))
+    if photons != size.photons:
+        note.row(f"{about}: TV", lambda: tv_row(here, size.tv_rows))
     told = settings_of(size, Noise2Inverse(slices=1))
     note.row(f"{about}: Noise2Inverse", lambda: here.row(np.asarray(quietray.denoise(here.scan, None, told).volume)))
 
@@ -323,11 +326,11 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := set(chosen_pieces) - set(PIECES):
         flags.error(f"pieces must be some of {', '.join(PIECES)}, got {', '.join(sorted(unknown))}")
     size = SIZES[asked.scale]
-    for piece in chosen_pieces:
-        PIECES[piece](size, Notebook(asked.out, piece, asked.scale))
     docs = asked.docs or (Path("docs") if asked.scale == "small" else asked.out)
     notes = {piece: Notebook(asked.out, piece, asked.scale) for piece in PIECES}
-    print(f"wrote {write_page(docs, notes, asked.scale, size)}")
+    for piece in chosen_pieces:
+        PIECES[piece](size, notes[piece])
+        print(f"wrote {write_page(docs, notes, asked.scale, size)}", flush=True)
 
 
 if __name__ == "__main__":

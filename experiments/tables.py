@@ -85,14 +85,14 @@ def picture(path: Path, images: Sequence[Sequence[np.ndarray]], titles: Sequence
         len(images), len(titles), figsize=(size * len(titles), (size + 0.2) * len(images)), squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    for line, row, name in zip(axes, images, names, strict=True):
+    for number, (line, row, name) in enumerate(zip(axes, images, names, strict=True)):
         low, high = np.percentile(row[0], (0.5, 99.5))
         margin = 0.1 * (high - low)
         for ax, image, title in zip(line, row, titles, strict=True):
             ax.imshow(image, cmap="gray", vmin=low - margin, vmax=high + margin, interpolation="nearest")
             ax.set_xticks([])
             ax.set_yticks([])
-            if line is axes[0]:
+            if number == 0:
                 ax.set_title(title, fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)

