@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from matrix import beam
 from quietray.errors import SettingsError
@@ -45,6 +46,14 @@ def test_voids_never_overlap_and_lie_in_the_cylinder(seed: int, n_spheres: int, 
     gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2) - radii[:, None] - radii[None]
     gaps[np.diag_indices(n_spheres)] = 0
     assert gaps.min() >= -1e-12
+
+
+def test_thousands_of_voids_of_every_size_never_overlap() -> None:
+    spheres = Foam.packed(3000, 0.5, np.random.default_rng(3), largest=0.15, smallest=0.01).spheres
+    pairs = cKDTree(spheres[:, :3]).query_pairs(2 * spheres[:, 3].max(), output_type="ndarray")
+    gaps = np.linalg.norm(spheres[pairs[:, 0], :3] - spheres[pairs[:, 1], :3], axis=1)
+    assert (gaps >= spheres[pairs[:, 0], 3] + spheres[pairs[:, 1], 3] - 1e-12).all()
+    assert spheres[:, 3].max() > 4 * spheres[:, 3].min(), "of more than one size class"
 
 
 def test_the_seed_makes_the_foam() -> None:

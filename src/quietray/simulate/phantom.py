@@ -8,11 +8,11 @@ from typing import no_type_check
 import numba
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 
 from quietray.errors import SettingsError
 from quietray.geometry import Geometry, ParallelBeam, VolumeGrid
 from quietray.simulate.bodies import Bodies
+from quietray.simulate.packing import pack
 from quietray.types import Radiographs, Volume
 
 __all__ = ["Foam"]
@@ -73,19 +73,13 @@ class Foam:
                 f"a foam must have at least one sphere and 0 < smallest <= largest < radius, got {n_spheres} spheres, "
                 f"{smallest}, {largest}, {radius}"
             )
-        found = np.empty((0, 4))
-        ceiling = largest
-        while len(found) < n_spheres:
-            fresh = _fitting(found, ceiling, smallest, height, radius, rng)
-            if len(fresh) < 8:
-                ceiling *= 0.85
-            if ceiling < smallest:
-                raise SettingsError(
-                    f"{n_spheres} spheres must fit into the cylinder, got room for {len(found)}; ask for fewer or "
-                    "for smaller ones"
-                )
-            found = np.concatenate([found, fresh])
-        return cls(found[:n_spheres], radius)
+        found = pack(n_spheres, height, rng, largest, smallest, radius)
+        if len(found) < n_spheres:
+            raise SettingsError(
+                f"{n_spheres} spheres must fit into the cylinder, got room for {len(found)}; ask for fewer or for "
+                "smaller ones"
+            )
+        return cls(found, radius)
 
     def project(self, geometry: Geometry, *, supersampling: int = 2, rows: slice = slice(None)) -> Radiographs:
         """Return the line integrals ``(view, row, col)`` in voxels (pixels at the object), averaged over sub-rays.
@@ -134,47 +128,6 @@ class Foam:
         scale = (n_cols or grid.shape[2]) / 2
         _voxelise(self.spheres, self.radius, scale, (*grid.centre, grid.z), supersampling, out)
         return out
-
-
-def _fitting(
-    found: np.ndarray, ceiling: float, smallest: float, height: float, radius: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Return random spheres that fit between those `found` and between each other, none larger than `ceiling`."""
-    tries = 4096
-    polar = rng.uniform(0, 2 * np.pi, tries)
-    distance = radius * np.sqrt(rng.uniform(0, 1, tries))
-    centres = np.stack(
-        [distance * np.cos(polar), distance * np.sin(polar), rng.uniform(-height, height, tries)], axis=1
-    )
-    room = np.minimum(radius - distance, ceiling)
-    if len(found):
-        near, index = cKDTree(found[:, :3]).query(centres, k=min(16, len(found)))
-        near, index = np.atleast_2d(near.T).T, np.atleast_2d(index.T).T
-        room = np.minimum(room, (near - found[index, 3]).min(axis=1))
-        largest = found[:, 3].max()
-        hidden = near[:, -1] < room + largest  # a big sphere may lie beyond the neighbours that were looked at
-        if len(found) > 16 and hidden.any():
-            big = found[found[:, 3] > 0.5 * ceiling]
-            if len(big):
-                gaps = np.linalg.norm(centres[hidden, None] - big[None, :, :3], axis=2) - big[:, 3]
-                room[hidden] = np.minimum(room[hidden], gaps.min(axis=1))
-    fits = room >= max(smallest, 0.75 * ceiling)
-    spheres = np.column_stack([centres[fits], room[fits]])
-    return _without_conflicts(spheres)
-
-
-def _without_conflicts(spheres: np.ndarray) -> np.ndarray:
-    """Keep the spheres that touch no earlier one."""
-    if len(spheres) < 2:
-        return spheres
-    keep = np.ones(len(spheres), bool)
-    pairs = cKDTree(spheres[:, :3]).query_pairs(2 * spheres[:, 3].max(), output_type="ndarray")
-    gap = np.linalg.norm(spheres[pairs[:, 0], :3] - spheres[pairs[:, 1], :3], axis=1)
-    touching = pairs[gap < spheres[pairs[:, 0], 3] + spheres[pairs[:, 1], 3]]
-    for first, second in touching[np.lexsort((touching[:, 1], touching[:, 0]))]:
-        if keep[first]:
-            keep[second] = False
-    return spheres[keep]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
