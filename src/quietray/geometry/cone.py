@@ -24,6 +24,7 @@ from quietray.geometry.grid import (
 
 __all__ = ["ConeBeam"]
 
+_CAMERAS = 4  # directions, at most, of pairs that stand still
 _VECTORS = ("sources", "centres", "us", "vs")
 Vectors = Float[np.ndarray, "view 3"]
 
@@ -224,6 +225,25 @@ class ConeBeam:
     def voxel(self) -> float:
         """Edge of a detector pixel at the origin, in the unit of the vectors, on average."""
         return float((np.linalg.norm(self.us, axis=1) * self.reach[:, 0] / self.reach[:, 1]).mean())
+
+    @property
+    def seen_radius(self) -> float:
+        """Distance from the z axis up to which all views see the middle of the volume, in voxels.
+
+        That is the distance of the first and the last column's outer rays, at the height of the origin.
+        """
+        row = self.shadow(np.zeros(3))[:, 0] - (self.n_rows - 1) / 2
+        nearest = np.inf
+        for end in (-self.n_cols / 2, self.n_cols / 2):
+            rays = self.centres + end * self.us + row[:, None] * self.vs - self.sources
+            across = np.abs(self.sources[:, 0] * rays[:, 1] - self.sources[:, 1] * rays[:, 0])
+            nearest = min(nearest, float((across / np.hypot(rays[:, 0], rays[:, 1])).min()))
+        return nearest / self.voxel
+
+    @property
+    def turning(self) -> bool:
+        """Whether the views look from more directions than there would be fixed cameras."""
+        return len(np.unique(np.mod(self.angles, 2 * np.pi).round(6))) > _CAMERAS
 
     @property
     def matrices(self) -> Float[np.ndarray, "view 3 4"]:

@@ -198,7 +198,7 @@ class Output:
             unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
             write_scan(unfinished, scan, overwrite=True)
             os.replace(unfinished, place)
-        return read(place).with_axis(scan.geometry.axis)
+        return dataclasses.replace(read(place), geometry=scan.geometry)
 
     def finish_volume(self) -> Any:
         """Give the volume its name; return it, lazily where it is on disk."""
