@@ -292,6 +292,27 @@ class ConeBeam:
         centres = pivots - rows_and_columns[:, 1:] * us - rows_and_columns[:, :1] * vs
         return dataclasses.replace(self, centres=centres, us=us, vs=vs)
 
+    def tall_grid(self, grid: VolumeGrid) -> VolumeGrid:
+        """Return a grid of the same slices with as many more above and below as the rays cross within its width.
+
+        Where an object goes on beyond what the detector is as high as, what iterates must have it all to explain.
+
+        Examples
+        --------
+        >>> beam = ConeBeam.circular(np.linspace(0, 6, 8), 20, 16, 100.0, 150.0)
+        >>> beam.tall_grid(beam.grid()).shape
+        (22, 16, 16)
+        """
+        edge = grid.voxel_size or self.voxel
+        radius = edge * max(abs(middle) + n / 2 for middle, n in zip(grid.centre, grid.shape[1:], strict=True))
+        highest = 0.0
+        for end in (-self.n_rows / 2, self.n_rows / 2):
+            rise = self.centres[:, 2] + end * self.vs[:, 2] - self.sources[:, 2]
+            for depth in (self.reach[:, 0] - radius, self.reach[:, 0] + radius):
+                highest = max(highest, float(np.abs(self.sources[:, 2] + rise * depth / self.reach[:, 1]).max()))
+        more = max(0, math.ceil(highest / edge - grid.shape[0] / 2 - 1e-6))
+        return grid.with_slices(grid.shape[0] + 2 * more)
+
     def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
         """Return a grid of the detector's rows and columns, of voxels as large as a pixel at the origin.
 

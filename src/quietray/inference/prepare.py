@@ -248,12 +248,13 @@ def prepare(
     chosen = chosen_rows(rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
     known = scan if isinstance(scan, Calibrated) else calibrated(scan, correction, rotation_axis, watch)
     scan = known.scan
-    algorithm, cone = suited(algorithm, scan.geometry), isinstance(scan.geometry, ConeBeam)
-    whole = scan.geometry.grid(chosen_region(region))
+    algorithm, geometry = suited(algorithm, scan.geometry), scan.geometry
+    whole = geometry.grid(chosen_region(region))
+    iterating, cone = not isinstance(algorithm, Analytic), isinstance(geometry, ConeBeam)
     grid = whole.slab(chosen.start, chosen.stop) if cone else whole.with_slices(len(chosen))
-    iterating = not isinstance(algorithm, Analytic)
-    if cone and iterating:
-        projector(scan.geometry, whole)  # what is missing for it is better said now than after hours
+    if isinstance(geometry, ConeBeam) and iterating:
+        whole = geometry.tall_grid(whole)
+        projector(geometry, whole)  # what is missing for it is better said now than after hours
     kept = output.decide(
         "plan",
         lambda: asdict(
@@ -292,6 +293,8 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
     first = 0 if cone else rows.start + (len(rows) - n) // 2
     band = slice(first, first + n)
     part = replace(grid.with_slices(n), z=0.0)
+    if isinstance(geometry, ConeBeam):
+        part = geometry.tall_grid(part)
 
     def choose() -> dict[str, Any]:
         with watch.stage(f"choosing the {left}"):

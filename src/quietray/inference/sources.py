@@ -117,17 +117,18 @@ class ConeReconstruction(PartReconstruction):
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct slices ``start:stop`` into `out`; `advance` is told the slices done."""
         whole = not isinstance(self.algorithm, Analytic)
-        grid = dataclasses.replace(self.grid, shape=(self.scan.n_rows, *self.grid.shape[1:]), z=0.0)
-        grid = grid if whole else grid.slab(rows.start, rows.stop)
         geometry = self.scan.geometry
         assert isinstance(geometry, ConeBeam)
+        grid = dataclasses.replace(self.grid, shape=(geometry.n_rows, *self.grid.shape[1:]), z=0.0)
+        grid = geometry.tall_grid(grid) if whole else grid.slab(rows.start, rows.stop)
+        above = (grid.shape[0] - geometry.n_rows) // 2
         seen = range(self.scan.n_rows) if whole else ConeRays(geometry, grid).seen
         sinograms, changed = self._sinograms(seen)
         for part in range(self.n_parts):
             subset = geometry[part :: self.n_parts]
             A: Any = projector(subset, grid) if whole else ConeRays(subset, grid, seen)
             volume = self.algorithm(A, np.ascontiguousarray(sinograms[:, part :: self.n_parts]))
-            out[part] = volume[rows] if whole else volume
+            out[part] = volume[above + rows.start : above + rows.stop] if whole else volume
         advance(rows.stop - rows.start)
         return changed
 
