@@ -249,7 +249,7 @@ def rows_of_slices(geometry: Geometry, grid: VolumeGrid) -> tuple[float, float]:
     --------
     >>> beam = ConeBeam.circular(np.linspace(0, 6, 8), 20, 16, 100.0, 150.0)
     >>> [round(number, 2) for number in rows_of_slices(beam, beam.grid())]
-    [1.05, 2.95]
+    [1.08, 1.92]
     """
     if not isinstance(geometry, ConeBeam):
         return 1.0, 0.0

@@ -39,7 +39,7 @@ class ConeRays:
     --------
     >>> beam = ConeBeam.circular(np.linspace(0, 6, 4), 6, 8, source_axis=20.0, source_detector=30.0)
     >>> ConeRays(beam, beam.grid().slab(0, 1)).seen
-    range(0, 3)
+    range(0, 2)
     """
 
     geometry: ConeBeam

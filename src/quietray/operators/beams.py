@@ -35,6 +35,7 @@ def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool 
     Examples
     --------
     >>> import numpy as np
+    >>> from quietray.geometry import FanBeam
     >>> projector(FanBeam(np.linspace(0, 6, 4), 1, 8, source_axis=20.0, source_detector=30.0)).range_shape
     (1, 4, 8)
     """
