@@ -27,6 +27,10 @@ def scanner(n: int, n_views: int, degrees: float = 360.0, **more: float) -> Cone
     return ConeBeam.circular(angles, n, n, 4.0 * n, 6.0 * n, 1.0, **more)
 
 
+def from_sources(sources: np.ndarray) -> ConeBeam:
+    return dataclasses.replace(scanner(16, 30), sources=sources)
+
+
 def measured(geometry: ConeBeam | FanBeam, supersampling: int = 2) -> np.ndarray:
     """Return the sinograms of the head in closed form; attenuation in 1/voxel."""
     return np.ascontiguousarray(HEAD.project(geometry, supersampling=supersampling).swapaxes(0, 1))
@@ -36,7 +40,7 @@ def error(volume: np.ndarray, geometry: ConeBeam | FanBeam, grid: VolumeGrid) ->
     """Return the root mean squared error over smooth regions that all views see, relative to the largest value."""
     truth = HEAD.volume(grid, n_cols=geometry.n_cols)
     smooth = ndimage.maximum_filter(truth, 7) - ndimage.minimum_filter(truth, 7) < 1e-3
-    z, y, x = (n // 2 - np.arange(n) for n in grid.shape)
+    y, x = (n // 2 - np.arange(n) for n in grid.shape[1:])
     smooth &= np.hypot(y[:, None], x[None, :]) < geometry.seen_radius - 1
     assert smooth.sum() > 0.2 * smooth.size
     assert (truth[smooth] > 0).sum() > 1000
@@ -138,11 +142,8 @@ def test_uneven_views_count_for_what_they_stand_for() -> None:
     [
         (scanner(16, 30, 170.0), "full turn, or half a turn and the angle of the fan"),
         (scanner(16, 30).tilted(roll=0.1), "tilted by 5.7 degrees; use sirt"),
-        (
-            dataclasses.replace(scanner(16, 30), sources=scanner(16, 30).sources * np.linspace(1, 1.1, 30)[:, None]),
-            "off",
-        ),
-        (dataclasses.replace(scanner(16, 30), sources=scanner(16, 30).sources + [0, 0, 5.0]), "off its circle"),
+        (from_sources(scanner(16, 30).sources * np.linspace(1, 1.1, 30)[:, None]), "off its circle"),
+        (from_sources(scanner(16, 30).sources + np.array([0, 0, 5.0])), "off its circle"),
     ],
     ids=["too short", "tilted", "spiral", "above"],
 )
