@@ -2,6 +2,7 @@
 PYTHON ?= python3
 OUT := out/demo
 WORKERS ?= 2
+EXTRAS ?= dev
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -63,5 +64,5 @@ $(USER_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing quietray and its test tools into .venv (some minutes the first time)"
-	@$(PIP) -e '.[dev]' | $(BRIEF)
+	@$(PIP) -e '.[$(EXTRAS)]' | $(BRIEF)
 	@touch $(USER_STAMP) $@

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from checks import SD, Case
-from quietray.geometry import ParallelBeam
+from quietray.geometry import ConeBeam, FanBeam, ParallelBeam
 from quietray.networks import MSD, REDCNN, Architecture, DnCNN, LehtinenUNet, UNet
-from quietray.operators.astra import ParallelProjector
+from quietray.operators.astra import FanProjector, ParallelProjector, SliceProjector
 from quietray.operators.linear import LinearOperator
 from quietray.simulate.noise import Gaussian, NoiseModel, Poisson, Scintillator
 from quietray.splits.inverse import Noise2Inverse
@@ -44,10 +44,40 @@ PROJECTORS: dict[str, ParallelProjector] = {
     "one-pixel": ParallelProjector(beam(3, n_cols=1)),
 }
 
-OPERATORS: dict[str, LinearOperator] = PROJECTORS | {
-    "adjoint": ParallelProjector(beam(n_rows=2, pixel_size=0.5)).T,
-    "adjoint-twice": ParallelProjector(beam()).T.T,
+
+def fan(n_views: int = 7, n_rows: int = 1, n_cols: int = 16, **kwargs: Any) -> FanBeam:
+    """Return a fan beam over a full turn."""
+    return FanBeam(np.linspace(0, 2 * math.pi, n_views, endpoint=False), n_rows, n_cols, 60.0, 90.0, **kwargs)
+
+
+def cone(n_views: int = 7, n_rows: int = 12, n_cols: int = 16, **kwargs: Any) -> ConeBeam:
+    """Return a circular cone beam over a full turn."""
+    angles = np.linspace(0, 2 * math.pi, n_views, endpoint=False)
+    return ConeBeam.circular(angles, n_rows, n_cols, source_axis=60.0, source_detector=90.0, **kwargs)
+
+
+FANS: dict[str, SliceProjector] = {
+    "fan": FanProjector(fan()),
+    "fan-three-rows": FanProjector(fan(n_rows=3), threads=2),
+    "fan-shifted-axis": FanProjector(fan(rotation_axis=5.3, pixel_size=0.8)),
+    "fan-region": FanProjector(fan(n_cols=20), fan(n_cols=20).grid((3, 14, 5, 19))),
 }
+
+CONES: dict[str, ConeBeam] = {  # their projector needs an extra
+    "cone": cone(),
+    "cone-shifted": cone(rotation_axis=5.3, source_row=3.7, pixel_size=0.8),
+    "cone-tilted": cone(pixel_size=0.8).tilted(0.1, 0.15, -0.2),
+    "cone-pairs": ConeBeam.joined([cone(3), ConeBeam.circular(np.array([1.0]), 12, 16, 50.0, 70.0)]),
+}
+
+OPERATORS: dict[str, LinearOperator] = (
+    PROJECTORS
+    | FANS
+    | {
+        "adjoint": ParallelProjector(beam(n_rows=2, pixel_size=0.5)).T,
+        "adjoint-twice": ParallelProjector(beam()).T.T,
+    }
+)
 
 
 def _splits() -> dict[str, Case]:

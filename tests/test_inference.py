@@ -21,7 +21,8 @@ from quietray.errors import FormatError, ResourceError, SettingsError
 from quietray.inference.denoiser import Denoiser, Scale, field_of_view
 from quietray.inference.evidence import Evidence, warnings_of
 from quietray.inference.plan import Plan, available_memory, plan_run
-from quietray.inference.slabs import Ledger, PartReconstruction, SlabRecord
+from quietray.inference.slabs import Ledger, SlabRecord
+from quietray.inference.sources import PartReconstruction
 from quietray.inference.tiling import tiled
 from quietray.networks.unet import UNet
 from quietray.reconstruct.analytic import FBP

@@ -9,13 +9,20 @@ import checks
 import matrix
 from quietray.inference.tiling import tiled
 from quietray.networks import MSD, REDCNN, Architecture, DnCNN, LehtinenUNet, UNet
+from quietray.operators.cuda import CudaConeProjector
 from quietray.operators.linear import LinearOperator
 from quietray.simulate.noise import NoiseModel
+from rtk import require_rtk
 
 
-@pytest.fixture(params=matrix.OPERATORS)
+@pytest.fixture(params=[*matrix.OPERATORS, *matrix.CONES])
 def operator(request: pytest.FixtureRequest) -> LinearOperator:
-    return matrix.OPERATORS[request.param]
+    if request.param not in matrix.CONES:
+        return matrix.OPERATORS[request.param]
+    require_rtk()
+    from quietray.operators.cone import ConeProjector
+
+    return ConeProjector(matrix.CONES[request.param])
 
 
 @pytest.fixture(params=matrix.SPLITS)
@@ -38,7 +45,12 @@ def test_operators_are_linear(operator: LinearOperator) -> None:
 
 
 def test_operators_have_their_adjoint(operator: LinearOperator) -> None:
+    assert operator.matched
     checks.check_adjoint(operator)
+
+
+def test_an_operator_without_its_adjoint_says_so() -> None:
+    assert not CudaConeProjector.matched
 
 
 def test_the_adjoint_is_the_gradient(operator: LinearOperator) -> None:

@@ -22,7 +22,7 @@ from quietray.checkpoint import replace_file
 from quietray.cli import main
 from quietray.errors import SettingsError
 from quietray.inference.output import Watch
-from quietray.inference.slabs import PartReconstruction
+from quietray.inference.sources import PartReconstruction
 from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
 from quietray.settings import write_toml
 from quietray.splits import SPLITS, Noise2Self

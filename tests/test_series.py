@@ -16,7 +16,7 @@ from quietray.errors import GeometryError, NoiseError, SettingsError
 from quietray.filters import GaussianFilter
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Watch
-from quietray.inference.slabs import PartReconstruction, SeriesReconstruction
+from quietray.inference.sources import PartReconstruction, SeriesReconstruction
 from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
 from quietray.metrics.image import disc
 from quietray.splits.base import Window

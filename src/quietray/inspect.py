@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,14 +14,15 @@ from quietray.detector.decorrelate import decorrelate, reblur
 from quietray.detector.findings import amplification
 from quietray.diagnose import Diagnosis, diagnose
 from quietray.errors import FormatError, GeometryError, NoiseError, ResourceError, SettingsError
-from quietray.geometry import ParallelBeam, require_parallel
+from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
 from quietray.inference.plan import plan_run
 from quietray.inference.prepare import chosen_rows
 from quietray.io import StoredVolume, read, read_volume, write_scan
 from quietray.io.disk import disk_errors
 from quietray.metrics.image import compare, disc
-from quietray.operators.astra import ParallelProjector
-from quietray.reconstruct.analytic import FBP
+from quietray.operators.backprojection import ConeRays
+from quietray.operators.beams import projector
+from quietray.reconstruct import FBP, FDK
 from quietray.report.noise import noise_figure
 from quietray.scan import Scan
 from quietray.settings import parse_bytes
@@ -64,6 +65,7 @@ def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
         "format": scan.provenance.get("format", "not known"),
         "projections": f"{scan.n_views} views of {scan.n_rows} x {scan.n_cols}, "
         f"{np.dtype(scan.projections.dtype)}, {scan.nbytes / 1e6:.1f} MB",
+        "beam": _beam(geometry),
         "angles": f"{degrees[0]:.3f} to {degrees[-1]:.3f} degrees, step {_step(degrees)}, "
         f"covering {np.rad2deg(geometry.coverage):.1f}",
         "flats": frames(scan.flats),
@@ -77,6 +79,21 @@ def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
         "memory plan": plan,
     }
     return facts | {f"note {index}": note for index, note in enumerate(scan.notes, 1)}
+
+
+def _beam(geometry: Geometry) -> str:
+    if isinstance(geometry, ParallelBeam):
+        return "parallel"
+    if isinstance(geometry, FanBeam):
+        kind, unit = "fan", "mm" if geometry.pixel_size else "pixels"
+        to_axis, to_detector = geometry.source_axis, geometry.source_detector
+    else:
+        kind, unit = "cone", "mm" if geometry.unit == "mm" else "pixels"
+        to_axis, to_detector = geometry.reach.mean(axis=0).tolist()
+    said = f"{kind}, from the source {to_axis:.6g} {unit} to the axis and {to_detector:.6g} to the detector, magnified "
+    said += f"{geometry.magnification:.4g} times"
+    still = isinstance(geometry, ConeBeam) and not geometry.turning
+    return f"{said}, from {len(np.unique(geometry.angles.round(6)))} fixed directions" if still else said
 
 
 def _step(degrees: np.ndarray) -> str:
@@ -282,9 +299,14 @@ def _reference(path: Path, against: str, rows: str | None, step: int | None = No
         return f"phantom in {path.name}", np.asarray(scan.truth[band], dtype=np.float32)
     if scan.clean is None:
         raise FormatError(f"{path} must hold noise-free projections, got a measured scan; give a volume")
+    said = f"of the noise-free projections in {path.name}"
+    if isinstance(scan.geometry, ConeBeam):
+        whole = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:], np.float32), 0, 1))
+        grid = scan.geometry.grid().slab(chosen.start, chosen.stop)
+        return f"FDK (ram-lak) {said}", FDK()(ConeRays(scan.geometry, grid), whole)
     sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:, band], np.float32), 0, 1))
-    A = ParallelProjector(require_parallel(scan.geometry, "this comparison").rows(len(chosen)))
-    return f"FBP (ram-lak) of the noise-free projections in {path.name}", FBP()(A, sinograms)
+    A: Any = projector(scan.geometry.rows(len(chosen)))
+    return f"FBP (ram-lak) {said}", FBP()(A, sinograms)
 
 
 def simulate_foam(
@@ -293,7 +315,11 @@ def simulate_foam(
     views: int,
     rows: int,
     cols: int,
-    degrees: float,
+    beam: Literal["parallel", "fan", "cone"],
+    source_axis: float | None,
+    source_detector: float | None,
+    pairs: int,
+    degrees: float | None,
     photons: float,
     absorption: float,
     spheres: int,
@@ -304,6 +330,7 @@ def simulate_foam(
     darks: int,
     gain: float | None,
     dark_level: float,
+    response_width: tuple[float, ...],
     seed: int,
     overwrite: bool,
     **detector: Any,
@@ -315,18 +342,31 @@ def simulate_foam(
     dict
         What was simulated; JSON.
     """
-    for name, count in (("views", views), ("rows", rows), ("cols", cols), ("photons", photons)):
+    for name, count in (("views", views), ("rows", rows), ("cols", cols), ("photons", photons), ("pairs", pairs)):
         if not count > 0:
             raise SettingsError(f"{name} must be positive, got {count}")
     height = max(0.35, 1.1 * rows / cols)
     foam = Foam.packed(spheres, height, np.random.default_rng(seed), largest=largest)
-    angles = np.deg2rad(np.linspace(0, degrees, views, endpoint=False))
+    if len(response_width) not in (1, pairs):
+        raise SettingsError(
+            f"response_width must be one number, or one for each of the {pairs} pairs, got {len(response_width)}"
+        )
+    turn = (180.0 if beam == "parallel" else 360.0) if degrees is None else degrees
+    pair = np.arange(views) % pairs
+    angles = np.deg2rad(turn * (np.arange(views) // pairs) / -(-views // pairs) + 360 * pair / pairs)
     axis = (cols - 1) / 2 if rotation_axis is None else rotation_axis
-    beam = ParallelBeam(angles, rows, cols, rotation_axis=axis, pixel_size=pixel_size)
+    distance = 4 * cols * (pixel_size or 1.0) if source_axis is None else source_axis
+    distances = (distance, 1.5 * distance if source_detector is None else source_detector)
+    geometry: Geometry = ParallelBeam(angles, rows, cols, axis, pixel_size)
+    if beam == "fan":
+        geometry = FanBeam(angles, rows, cols, *distances, axis, pixel_size)
+    elif beam == "cone":
+        geometry = ConeBeam.circular(angles, rows, cols, *distances, pixel_size, axis)
     scale = min(10.0, 40_000 / photons) if gain is None else gain
-    model = Scintillator(gain=scale, dark=dark_level, **detector)
+    widths = response_width * pairs if len(response_width) == 1 else response_width
+    models = [Scintillator(gain=scale, dark=dark_level, response_width=width, **detector) for width in widths]
     scan = acquire(
-        foam, beam, photons=photons, absorption=absorption, detector=model, n_flats=flats, n_darks=darks, seed=seed
+        foam, geometry, photons=photons, absorption=absorption, detector=models, n_flats=flats, n_darks=darks, seed=seed
     )
     write_scan(out, scan, overwrite=overwrite)
     return {"scan": str(out), **scan.provenance}

@@ -13,6 +13,7 @@ import numpy as np
 from quietray.checkpoint import replace_file, write_json
 from quietray.errors import NoiseError, ResourceError, SettingsError
 from quietray.filters import Filter
+from quietray.geometry import ParallelBeam
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import chosen_rows
@@ -369,7 +370,8 @@ def apply(
 def _denoised(scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch) -> tuple[Result, Settings]:
     """Run the method in its domain, decided upon first where that is left to the scan; return what was run, too."""
     method = settings.method
-    if isinstance(method, Auto) and settings.correction.line_integrals and len(scans) == 1:
+    parallel = isinstance(scans[0].geometry, ParallelBeam)
+    if isinstance(method, Auto) and settings.correction.line_integrals and len(scans) == 1 and parallel:
         watch.note("Noise2Inverse was taken: of line integrals no noise can be measured that would rule it out.")
         return _denoised(scans, dataclasses.replace(settings, method=Noise2Inverse()), output, watch)
     if isinstance(method, Auto):
@@ -406,7 +408,8 @@ def _decided(
         return _denoised(scans, dataclasses.replace(settings, method=Noise2Noise()), output, watch)
 
     rows = affordable_rows(scans[0], auto.rows, auto.share * budget)
-    if rows < FEWEST_ROWS or not settings.reconstruction.linear:
+    parallel = isinstance(scans[0].geometry, ParallelBeam)
+    if rows < FEWEST_ROWS or not settings.reconstruction.linear or not parallel:
         method, why = recommended_method(scans[0], settings)
         watch.note(why)
         picked = dataclasses.replace(settings, method=method)

@@ -105,7 +105,7 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Simulate:
-    """Simulate a scan of a foam, the truth included."""
+    """Simulate a scan of a foam in any beam, the truth included."""
 
     out: Path
     """The new scan, DXchange HDF5."""
@@ -115,8 +115,17 @@ class Simulate:
     """Detector rows."""
     cols: int = 128
     """Detector columns."""
-    degrees: float = 180.0
-    """Range of the views, half open."""
+    beam: Literal["parallel", "fan", "cone"] = "parallel"
+    """Parallel, as at a synchrotron; fan, a slice for each row; or cone, as in a laboratory."""
+    source_axis: Number = None
+    """Distance from the source to the rotation axis, in mm, without a pixel size in pixels (default: 4 widths of the
+    detector)."""
+    source_detector: Number = None
+    """Distance from the source to the detector (default: 1.5 times that to the axis)."""
+    pairs: int = 1
+    """Source-detector pairs around the object that take the views in turn, each with a detector of its own."""
+    degrees: Number = None
+    """Range of the views, half open; 0 where nothing turns (default: 180, of a fan or cone beam 360)."""
     photons: float = 100.0
     """Expected photons per pixel and view in the open beam."""
     absorption: float = 0.5
@@ -141,8 +150,9 @@ class Simulate:
     """Standard deviation of the readout, in counts."""
     read_noise_spread: float = 0.0
     """Relative spread of the read noise from pixel to pixel."""
-    response_width: float = 0.0
-    """Decay length of the scintillator's Laplace point response in pixels; 0.5 gives about 390 % correlation."""
+    response_width: tuple[float, ...] = (0.0,)
+    """Decay length of the scintillator's Laplace point response in pixels, one for all pairs or one for each; 0.5 gives
+    about 390 % correlation."""
     response_shape: Literal["laplace", "gaussian"] = "laplace"
     """Shape of the point response; the width of the Gaussian one is its standard deviation."""
     excess: float = 1.0

@@ -136,8 +136,9 @@ class RunFlags:
     """Detector rows, start:stop (default: all)."""
     region: Text = None
     """Part of the slices, y0:y1,x0:x1 in pixels (default: all)."""
-    algorithm: Annotated[Literal["fbp", "sirt", "cgls", "tv"] | None, Choice] = None
-    """Reconstruction: filtered backprojection; SIRT or CGLS, for few views; least total variation (default: fbp)."""
+    algorithm: Annotated[Literal["fbp", "fdk", "sirt", "cgls", "tv"] | None, Choice] = None
+    """Reconstruction: filtered backprojection, of a cone beam that of Feldkamp, Davis and Kress; SIRT or CGLS, for few
+    views; least total variation (default: fbp, of a cone beam fdk)."""
     iterations: Count = None
     """How long sirt, cgls and tv iterate (default: sirt and cgls until held-out views are told best, tv 200)."""
     weight: Number = None

@@ -24,6 +24,7 @@ from quietray.geometry.grid import (
 
 __all__ = ["ConeBeam"]
 
+_CAMERAS = 4  # directions, at most, of pairs that stand still
 _VECTORS = ("sources", "centres", "us", "vs")
 Vectors = Float[np.ndarray, "view 3"]
 
@@ -226,6 +227,25 @@ class ConeBeam:
         return float((np.linalg.norm(self.us, axis=1) * self.reach[:, 0] / self.reach[:, 1]).mean())
 
     @property
+    def seen_radius(self) -> float:
+        """Distance from the z axis up to which all views see the middle of the volume, in voxels.
+
+        That is the distance of the first and the last column's outer rays, at the height of the origin.
+        """
+        row = self.shadow(np.zeros(3))[:, 0] - (self.n_rows - 1) / 2
+        nearest = np.inf
+        for end in (-self.n_cols / 2, self.n_cols / 2):
+            rays = self.centres + end * self.us + row[:, None] * self.vs - self.sources
+            across = np.abs(self.sources[:, 0] * rays[:, 1] - self.sources[:, 1] * rays[:, 0])
+            nearest = min(nearest, float((across / np.hypot(rays[:, 0], rays[:, 1])).min()))
+        return nearest / self.voxel
+
+    @property
+    def turning(self) -> bool:
+        """Whether the views look from more directions than there would be fixed cameras."""
+        return len(np.unique(np.mod(self.angles, 2 * np.pi).round(6))) > _CAMERAS
+
+    @property
     def matrices(self) -> Float[np.ndarray, "view 3 4"]:
         """What takes ``(x, y, z, 1)`` to ``depth * (column, row, 1)``, the depth along the detector's normal.
 
@@ -271,6 +291,27 @@ class ConeBeam:
         us = _turned(us, vs, yaw)
         centres = pivots - rows_and_columns[:, 1:] * us - rows_and_columns[:, :1] * vs
         return dataclasses.replace(self, centres=centres, us=us, vs=vs)
+
+    def tall_grid(self, grid: VolumeGrid) -> VolumeGrid:
+        """Return a grid of the same slices with as many more above and below as the rays cross within its width.
+
+        Where an object goes on beyond what the detector is as high as, what iterates must have it all to explain.
+
+        Examples
+        --------
+        >>> beam = ConeBeam.circular(np.linspace(0, 6, 8), 20, 16, 100.0, 150.0)
+        >>> beam.tall_grid(beam.grid()).shape
+        (22, 16, 16)
+        """
+        edge = grid.voxel_size or self.voxel
+        radius = edge * max(abs(middle) + n / 2 for middle, n in zip(grid.centre, grid.shape[1:], strict=True))
+        highest = 0.0
+        for end in (-self.n_rows / 2, self.n_rows / 2):
+            rise = self.centres[:, 2] + end * self.vs[:, 2] - self.sources[:, 2]
+            for depth in (self.reach[:, 0] - radius, self.reach[:, 0] + radius):
+                highest = max(highest, float(np.abs(self.sources[:, 2] + rise * depth / self.reach[:, 1]).max()))
+        more = max(0, math.ceil(highest / edge - grid.shape[0] / 2 - 1e-6))
+        return grid.with_slices(grid.shape[0] + 2 * more)
 
     def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
         """Return a grid of the detector's rows and columns, of voxels as large as a pixel at the origin.

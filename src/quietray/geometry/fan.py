@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from quietray.geometry.cone import ConeBeam
 from quietray.geometry.grid import (
     VolumeGrid,
     checked_angles,
@@ -110,6 +112,17 @@ class FanBeam:
         source = (self.source_axis * sin, -self.source_axis * cos)
         middle = (-behind * sin + aside * cos, behind * cos + aside * sin)
         return np.stack([*source, *middle, pixel * cos, pixel * sin], axis=1)
+
+    @property
+    def seen_radius(self) -> float:
+        """Distance from the axis up to which all views see a slice, in voxels."""
+        aside = (min(self.axis, self.n_cols - 1 - self.axis) + 0.5) * (self.pixel_size or 1.0)
+        return self.source_axis * aside / math.hypot(aside, self.source_detector) / self.voxel
+
+    def as_cone(self) -> ConeBeam:
+        """Return one row as the cone beam that it is in its plane."""
+        distances = (self.source_axis, self.source_detector, self.pixel_size, self.axis)
+        return ConeBeam.circular(self.angles, 1, self.n_cols, *distances)
 
     def rows(self, n_rows: int) -> FanBeam:
         """Return the same beam on a band of `n_rows` detector rows."""

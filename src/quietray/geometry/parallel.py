@@ -92,6 +92,11 @@ class ParallelBeam:
         """Whether the last view repeats the first one (a full turn later) or mirrors it (half a turn later)."""
         return ends_where_it_began(self.angles, "half")
 
+    @property
+    def seen_radius(self) -> float:
+        """Distance from the axis up to which all views see a slice, in pixels."""
+        return min(self.axis, self.n_cols - 1 - self.axis) + 0.5
+
     def rows(self, n_rows: int) -> ParallelBeam:
         """Return the same beam on a band of `n_rows` detector rows."""
         return dataclasses.replace(self, n_rows=n_rows)

@@ -119,7 +119,7 @@ class Halves:
         n = min(n_z, max(1, _PIXELS // (n_y * n_x)))
         noisy, clean = (
             each.source(2)(slice(begin + (n_z - n) // 2, begin + (n_z - n) // 2 + n))[0]
-            for each, begin in ((before, before.rows.start), (after, 0))
+            for each, begin in ((before, before.rows.start), (after, after.rows.start))
         )
         took = time.monotonic() - started
         return cls(

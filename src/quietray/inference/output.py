@@ -198,7 +198,7 @@ class Output:
             unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
             write_scan(unfinished, scan, overwrite=True)
             os.replace(unfinished, place)
-        return read(place).with_axis(scan.geometry.axis)
+        return dataclasses.replace(read(place), geometry=scan.geometry)
 
     def keep_folder(self, name: str, write: Callable[[Path], None]) -> None:
         """Have a folder of files written, whole or not at all; nothing is done in memory."""

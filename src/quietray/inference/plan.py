@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from quietray.errors import ResourceError
-from quietray.geometry import VolumeGrid
+from quietray.geometry import ConeBeam, Geometry, VolumeGrid
 from quietray.networks import Architecture, UNet
-from quietray.reconstruct.analytic import padded_width
+from quietray.operators.backprojection import ConeRays
+from quietray.reconstruct.ramp import padded_width
 from quietray.scan import Scan
 
-__all__ = ["Plan", "available_memory", "plan_run", "resident_memory"]
+__all__ = ["Plan", "available_memory", "plan_run", "plan_whole", "resident_memory"]
 
 _FIXED = 350 * 2**20  # what libraries, threads and one training step take beyond the process as it starts
 _WINDOW = 16  # rows of a training window that may be targets, when not all rows fit
 _HEADROOM = 1200 / 512  # what the process takes for what a network holds, measured for the default one
 _HALO = 64  # pixels around a tile that are counted in any case
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
+_VOLUMES, _STACKS = 14, 9  # that an algorithm which iterates on a whole volume holds at its peak, TV the most
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def plan_run(
     rows
         Detector rows to work on.
     grid
-        Grid of the volume; only its slice matters.
+        Grid of the volume; its slices are those that the rows stand for.
     parts
         Reconstructions per slice.
     n_slices
@@ -151,10 +154,17 @@ def plan_run(
     network = network or UNet()
     halo = max(n_slices // 2, network.depth)
     itemsize = np.dtype(scan.projections.dtype).itemsize
-    counts = scan.n_views * scan.n_cols * (4 + (itemsize if itemsize != 4 else 0))
+    own = 4 if isinstance(scan.geometry, ConeBeam) else itemsize if itemsize != 4 else 0  # filtered, or as read
+    counts = scan.n_views * scan.n_cols * (4 + own)
     volume = grid.n_pixels * 4 * parts
-    row = counts + volume
-    working = 6 * scan.n_views * padded_width(scan.n_cols) * 4 + 8 * scan.n_rows * scan.n_cols * 4 + 4 * volume
+    stretch, spread = rows_of_slices(scan.geometry, grid)
+    row = int(stretch * counts) + volume
+    working = (
+        int(spread * counts)
+        + 6 * scan.n_views * padded_width(scan.n_cols) * 4
+        + 8 * scan.n_rows * scan.n_cols * 4
+        + 4 * volume
+    )
     tile, around = _LARGEST_TILE, max(_HALO, -(-network.radius // network.stride) * network.stride)
     at_once = min(max(1, 4 * network.depth), len(rows))  # in three dimensions: slices, and those around them
     per_pixel = int(_HEADROOM * network.bytes_per_pixel) * at_once
@@ -186,10 +196,69 @@ def plan_run(
         (rows.start + len(rows) * k // count, rows.start + len(rows) * (k + 1) // count) for k in range(count)
     )
     windows = _training_windows(rows, int(room), halo)
+    counts = row - volume
     tallest = max(stop - start for start, stop in slabs) + 2 * halo
     trained = sum(stop - start for start, stop in windows)
     peak = fixed + max(tallest * row, trained * volume + max(stop - start for start, stop in windows) * counts)
     return Plan(limit, peak, slabs, windows, tile)
+
+
+def plan_whole(scan: Scan, rows: range, grid: VolumeGrid, *, memory: int | None, base: int, **more: Any) -> Plan:
+    """Plan a run that iterates on the whole volume of a cone beam, whose slices share rays.
+
+    Parameters
+    ----------
+    scan, rows, memory, base, more
+        As in :func:`plan_run`.
+    grid
+        Of the whole volume.
+
+    Raises
+    ------
+    ResourceError
+        It does not fit.
+
+    Examples
+    --------
+    >>> beam = ConeBeam.circular(np.linspace(0, 6, 8), 20, 16, 100.0, 150.0)
+    >>> scan = Scan(np.ones((8, 20, 16), np.uint16), beam)
+    >>> plan_whole(scan, range(20), beam.grid(), memory=2**30, base=0, parts=1, n_slices=1).slabs
+    ((0, 20),)
+    """
+    limit = memory if memory is not None else int(0.6 * available_memory())
+    held = base + 4 * (_VOLUMES * grid.shape[0] * grid.n_pixels + _STACKS * scan.n_views * scan.n_rows * scan.n_cols)
+    try:
+        plan = plan_run(scan, rows, grid, memory=limit, base=held, **more)
+        if plan.in_one_piece:
+            return plan
+    except ResourceError:
+        pass  # the same is wrong, and said below
+    needed = plan_run(scan, rows, grid, memory=2**62, base=held, **more).peak
+    raise ResourceError(
+        f"the whole volume {grid.shape} and its {scan.n_views} views must fit into memory, for the slices of a cone "
+        f"beam share rays, and need {needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give "
+        "--max-memory more, choose a smaller --region that holds the object, or use fdk, which works in slabs"
+        + (", or denoise the radiographs (noise2self)" if more.get("parts", 1) > 1 else "")
+    )
+
+
+def rows_of_slices(geometry: Geometry, grid: VolumeGrid) -> tuple[float, float]:
+    """Return how many more detector rows each further slice needs, and how many the first one needs beyond that.
+
+    Examples
+    --------
+    >>> beam = ConeBeam.circular(np.linspace(0, 6, 8), 20, 16, 100.0, 150.0)
+    >>> [round(number, 2) for number in rows_of_slices(beam, beam.grid())]
+    [1.08, 1.92]
+    """
+    if not isinstance(geometry, ConeBeam):
+        return 1.0, 0.0
+    n_z = grid.shape[0]
+    ends = [len(ConeRays(geometry, grid.slab(z, z + 1)).seen) for z in (0, n_z // 2, n_z - 1)]
+    y, x = (abs(middle) + n / 2 for middle, n in zip(grid.centre, grid.shape[1:], strict=True))
+    nearest = np.clip(1 - np.hypot(y, x) * geometry.voxel / geometry.reach[:, 0].min(), 1 / geometry.n_rows, 1)
+    stretch = float(1 / nearest)
+    return stretch, max(0.0, max(ends) - stretch)
 
 
 def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int], ...]:

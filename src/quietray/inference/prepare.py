@@ -12,17 +12,17 @@ from quietray.detector.correct import Calibration, Correction, RowCounts, calibr
 from quietray.detector.photon_transfer import log_bias
 from quietray.detector.rotation import find_rotation_axis
 from quietray.errors import GeometryError, SettingsError
-from quietray.geometry import VolumeGrid, require_parallel
+from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid
 from quietray.inference.denoiser import field_of_view
 from quietray.inference.output import Output, Watch
-from quietray.inference.plan import Plan, plan_run, resident_memory
-from quietray.inference.slabs import PartReconstruction, Reconstruction
+from quietray.inference.plan import Plan, plan_run, plan_whole, resident_memory
+from quietray.inference.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.networks import Architecture
-from quietray.operators.astra import ParallelProjector
+from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
-from quietray.operators.sparse import many_slices
-from quietray.reconstruct import FBP, TV, Algorithm
+from quietray.reconstruct import FBP, TV, Algorithm, Analytic
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
+from quietray.reconstruct.choose import suited
 from quietray.scan import Scan
 from quietray.settings import called
 from quietray.types import Parts, Slice
@@ -35,6 +35,7 @@ __all__ = [
     "chosen_rows",
     "prepare",
     "reconstruct_windows",
+    "usable",
     "with_choices",
 ]
 
@@ -73,7 +74,7 @@ class Prepared:
     calibration
         Flat, dark, bad pixels, beam.
     rows
-        Detector rows to work on.
+        Detector rows to work on; in a cone beam slices of the volume, which has one for each row.
     grid
         Of the volume.
     plan
@@ -95,8 +96,12 @@ class Prepared:
     @property
     def weight(self) -> Slice:
         """1 inside the field of view of all views, else 0; ``(y, x)``."""
-        axis, n_cols = self.scan.geometry.axis, self.scan.n_cols
-        return field_of_view(*self.grid.shape[1:], min(axis, n_cols - 1 - axis) + 0.5, self.grid.centre)
+        return field_of_view(*self.grid.shape[1:], self.scan.geometry.seen_radius, self.grid.centre)
+
+    @property
+    def detector_rows(self) -> range:
+        """Detector rows that the volume needs: its own; all of a cone beam's, whose rays cross the slices."""
+        return range(self.scan.n_rows) if isinstance(self.scan.geometry, ConeBeam) else self.rows
 
     @property
     def slabs(self) -> tuple[tuple[int, int], ...]:
@@ -105,7 +110,7 @@ class Prepared:
 
     def source(self, n_parts: int = 1) -> PartReconstruction:
         """Return what reconstructs bands of rows."""
-        return PartReconstruction(self.scan, self.calibration, self.algorithm, self.grid, n_parts)
+        return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts)
 
     def log_bias(self) -> dict[str, float] | None:
         """Return the bias of the logarithm in the middle row, and the mean line integral that it adds to."""
@@ -166,17 +171,32 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
 
 def calibrated(scan: Scan, correction: Correction, rotation_axis: float | None, watch: Watch) -> Calibrated:
     """Calibrate a scan and find its rotation axis; the parameters are those of :func:`prepare`."""
+    correction, remarks = usable(correction, scan)
     with watch.stage("calibrating"):
         calibration = calibrate(scan, correction)
         if rotation_axis is not None:
             scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
         elif scan.geometry.rotation_axis is not None:
             said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
-        else:
+        elif isinstance(scan.geometry, ParallelBeam):
             found = find_rotation_axis(scan, calibration)
             scan = scan.with_axis(found.column)
             said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
-    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, said))
+        else:
+            scan = scan.with_axis(scan.geometry.axis)
+            said = (
+                f"The rotation axis was taken at the detector's middle ({scan.geometry.axis:g}): it is searched for in "
+                "parallel beams only; give it with --rotation-axis if it is known."
+            )
+    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
+
+
+def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, ...]]:
+    """Return how a scan can be corrected, and what is said of it: rings are told from the object by its turning."""
+    if not isinstance(scan.geometry, ConeBeam) or scan.geometry.turning or correction.rings != "auto":
+        return correction, ()
+    said = "Rings were not looked for: the views come from fixed directions, where the object stands still, too."
+    return replace(correction, rings="none"), (said,)
 
 
 def prepare(
@@ -228,18 +248,24 @@ def prepare(
     chosen = chosen_rows(rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
     known = scan if isinstance(scan, Calibrated) else calibrated(scan, correction, rotation_axis, watch)
     scan = known.scan
-    grid = scan.geometry.rows(len(chosen)).grid(chosen_region(region))
+    algorithm, geometry = suited(algorithm, scan.geometry), scan.geometry
+    whole = geometry.grid(chosen_region(region))
+    iterating, cone = not isinstance(algorithm, Analytic), isinstance(geometry, ConeBeam)
+    grid = whole.slab(chosen.start, chosen.stop) if cone else whole.with_slices(len(chosen))
+    if isinstance(geometry, ConeBeam) and iterating:
+        whole = geometry.tall_grid(whole)
+        projector(geometry, whole)  # what is missing for it is better said now than after hours
     kept = output.decide(
         "plan",
         lambda: asdict(
-            plan_run(
+            (plan_whole if cone and iterating else plan_run)(
                 scan,
                 chosen,
-                grid,
+                whole if cone and iterating else grid,
                 parts=n_parts,
                 n_slices=n_slices,
                 memory=memory,
-                base=resident_memory() + (0 if isinstance(algorithm, FBP) else _ITERATING),
+                base=resident_memory() + (_ITERATING if iterating and not cone else 0),
                 network=network,
             )
         ),
@@ -259,11 +285,16 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
     """Choose, on the middle rows, what the algorithm leaves to be chosen; `what` tells apart what was chosen for."""
     algorithm, rows = prepared.algorithm, prepared.rows
     left = "weight" if isinstance(algorithm, TV) else "iterations"
-    if isinstance(algorithm, FBP) or getattr(algorithm, left) is not None:
+    if isinstance(algorithm, Analytic) or getattr(algorithm, left) is not None:
         return prepared
-    n = min(_CHOOSING, len(rows))
-    first = rows.start + (len(rows) - n) // 2
+    geometry, grid = prepared.scan.geometry, prepared.grid
+    cone = isinstance(geometry, ConeBeam)  # whose slices cannot be told apart
+    n = prepared.scan.n_rows if cone else min(_CHOOSING, len(rows))
+    first = 0 if cone else rows.start + (len(rows) - n) // 2
     band = slice(first, first + n)
+    part = replace(grid.with_slices(n), z=0.0)
+    if isinstance(geometry, ConeBeam):
+        part = geometry.tall_grid(part)
 
     def choose() -> dict[str, Any]:
         with watch.stage(f"choosing the {left}"):
@@ -272,9 +303,7 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
         return {left: getattr(found, left)}
 
     def project(views: np.ndarray) -> LinearOperator:
-        beam = require_parallel(prepared.scan.geometry, "choosing by held-out views")
-        geometry = beam[views].rows(n)
-        return many_slices(ParallelProjector(geometry, prepared.grid.with_slices(n)))
+        return projector(geometry[views].rows(n), part, many=True)
 
     found = output.decide(f"reconstruction-{what}", choose)
     said = f"{called(type(algorithm))}, {left} {found[left]:.4g}"

@@ -55,7 +55,8 @@ def log_radiographs(
         scan = decorrelate(scan, response, known, zingers=settings.zingers and max(settings.zingers, 8.0))
         correction = dataclasses.replace(correction, zingers=0.0, bad_pixels=False)
     calibration = calibrate(scan, correction)
-    rows, shape = prepared.rows, (1, scan.n_views, len(prepared.rows), scan.n_cols)
+    rows = prepared.detector_rows
+    shape = (1, scan.n_views, len(rows), scan.n_cols)
     out: Any = np.empty(shape, np.float32) if place is None else _on_disk(place, shape)
     step = max(1, _BYTES_AT_ONCE // (scan.n_views * scan.n_cols * 12))
     changed = RowCounts()
@@ -134,7 +135,7 @@ def as_scan(prepared: Prepared, frames: DenoisedRadiographs, response: PointResp
     record = {} if response is None else {"point_response": response.record(), "reblurred": reblur}
     scan = Scan(
         frames,
-        prepared.scan.geometry.rows(len(prepared.rows)),
+        prepared.scan.geometry.rows(len(prepared.detector_rows)),
         exposure=prepared.scan.exposure,
         source=prepared.scan.source,
         provenance={**prepared.scan.provenance, **record, "denoised": called(type(frames.denoiser.split))},

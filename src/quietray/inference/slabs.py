@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -14,161 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quietray.checkpoint import replace_file, write_json
-from quietray.detector.correct import Calibration, RowCounts, correct_rows
+from quietray.detector.correct import RowCounts
 from quietray.errors import FormatError
-from quietray.geometry import VolumeGrid, require_parallel
-from quietray.operators.astra import ParallelProjector
-from quietray.operators.sparse import SparseProjector, many_slices
-from quietray.reconstruct import FBP, Algorithm
-from quietray.scan import Scan
-from quietray.types import Parts, Slice, Volume
+from quietray.types import Slice, Volume
 
-__all__ = [
-    "Ledger",
-    "PartReconstruction",
-    "Reconstruction",
-    "RepeatedReconstruction",
-    "SeriesReconstruction",
-    "SlabRecord",
-]
+__all__ = ["Ledger", "SlabRecord"]
 
-_ROWS_AT_ONCE = 4  # of filtered backprojection
-_ITERATING = 2**28  # bytes that iterating may take, at about ten numbers per voxel
 _Plane = Float[np.ndarray, "_ _"]  # through any two of the axes
-
-
-@dataclass(frozen=True, eq=False)
-class PartReconstruction:
-    """Reconstructs the angular subsets ``j::n_parts`` of any band of rows, straight from the file.
-
-    Parameters
-    ----------
-    scan, calibration
-        The scan, its axis known, and its calibration.
-    algorithm
-        Filtered backprojection, or one that iterates.
-    grid
-        Slices to reconstruct; the number of slices follows the rows.
-    n_parts
-        Subsets; 1 is a plain reconstruction.
-    """
-
-    scan: Scan
-    calibration: Calibration
-    algorithm: Algorithm
-    grid: VolumeGrid
-    n_parts: int = 1
-
-    @property
-    def steps(self) -> tuple[PartReconstruction | RepeatedReconstruction, ...]:
-        """What stands one after the other along z: only this."""
-        return (self,)
-
-    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
-        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and what correcting changed."""
-        out = np.empty((self.n_parts, rows.stop - rows.start, *self.grid.shape[1:]), np.float32)
-        return out, self.into(out, rows)
-
-    def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
-        """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is told the rows done."""
-        counts, at_once = self.scan.read(rows), _ROWS_AT_ONCE
-        if not isinstance(self.algorithm, FBP):
-            at_once = max(1, _ITERATING // (40 * self.grid.n_pixels))
-        changed = RowCounts()
-        for first in range(0, rows.stop - rows.start, at_once):
-            last = min(first + at_once, rows.stop - rows.start)
-            band = slice(rows.start + first, rows.start + last)
-            sinograms, some = correct_rows(counts[:, first:last], self.calibration, band)
-            changed += some
-            for part in range(self.n_parts):
-                views = np.ascontiguousarray(sinograms[:, part :: self.n_parts])
-                out[part, first:last] = self.algorithm(self._projector(part, last - first), views)
-            advance(last - first)
-        return changed
-
-    def _projector(self, part: int, n_rows: int) -> Any:
-        """Return the projector of a subset of the views; its matrix is kept for the next rows, if it has one."""
-        if part in self._matrices:
-            return self._matrices[part].with_slices(n_rows)
-        whole = require_parallel(self.scan.geometry, "reconstruction slice by slice")
-        beam = whole[part :: self.n_parts].rows(n_rows)
-        ray_by_ray = ParallelProjector(beam, self.grid.with_slices(n_rows))
-        if isinstance(self.algorithm, FBP):
-            return ray_by_ray
-        found = many_slices(ray_by_ray)
-        if isinstance(found, SparseProjector):
-            self._matrices[part] = found
-        return found
-
-    @cached_property
-    def _matrices(self) -> dict[int, SparseProjector]:
-        return {}
-
-
-@dataclass(frozen=True, eq=False)
-class RepeatedReconstruction:
-    """Reconstructs any band of rows of several scans of one object, each a part of its own.
-
-    Parameters
-    ----------
-    sources
-        One for each scan.
-    """
-
-    sources: tuple[PartReconstruction, ...]
-
-    @property
-    def n_parts(self) -> int:
-        """Scans."""
-        return len(self.sources)
-
-    @property
-    def steps(self) -> tuple[PartReconstruction | RepeatedReconstruction, ...]:
-        """What stands one after the other along z: only this."""
-        return (self,)
-
-    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
-        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and what correcting changed."""
-        out = np.empty((self.n_parts, rows.stop - rows.start, *self.sources[0].grid.shape[1:]), np.float32)
-        return out, self.into(out, rows)
-
-    def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
-        """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is told the rows done."""
-        changed = RowCounts()
-        for part, source in enumerate(self.sources):
-            changed += source.into(out[part : part + 1], rows, advance if part == 0 else lambda rows: None)
-        return changed
-
-
-@dataclass(frozen=True, eq=False)
-class SeriesReconstruction:
-    """Reconstructs any band of rows of every step or channel of a series, one after the other along z.
-
-    Parameters
-    ----------
-    steps
-        One for each scan of the series.
-    """
-
-    steps: tuple[PartReconstruction, ...]
-
-    @property
-    def n_parts(self) -> int:
-        """Subsets of each scan."""
-        return self.steps[0].n_parts
-
-    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
-        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop`` of every step, and what was changed."""
-        out = np.empty(
-            (self.n_parts, len(self.steps) * (rows.stop - rows.start), *self.steps[0].grid.shape[1:]), np.float32
-        )
-        changed = RowCounts()
-        for own, source in zip(np.split(out, len(self.steps), axis=1), self.steps, strict=True):
-            changed += source.into(own, rows)
-        return out, changed
-
-
-Reconstruction = PartReconstruction | RepeatedReconstruction | SeriesReconstruction
 
 
 @dataclass(frozen=True, eq=False)

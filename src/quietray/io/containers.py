@@ -13,7 +13,7 @@ from quietray.io.frames import LazyFrames
 from quietray.io.raw import check_stack
 from quietray.types import Frames
 
-__all__ = ["Container", "as_text", "length_mm", "number", "open_frames", "require_array"]
+__all__ = ["Container", "as_text", "length_factor", "length_mm", "number", "open_frames", "require_array"]
 
 _MM_PER = {"m": 1e3, "met": 1e3, "cm": 10.0, "cent": 10.0, "mm": 1.0, "mill": 1.0, "um": 1e-3, "micr": 1e-3, "nm": 1e-6}
 _SECONDS_PER = {"": 1.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "mill": 1e-3, "us": 1e-6, "micr": 1e-6, "min": 60.0}
@@ -123,6 +123,11 @@ def length_mm(container: Container, name: str) -> tuple[float | None, str | None
             "Pass --pixel-size in mm if the attenuation should be in 1/mm."
         )
     return value * factor, None
+
+
+def length_factor(container: Container, name: str) -> float | None:
+    """Return how many mm the unit of an array is, or None where it is not one of length."""
+    return _factor(container, name, _MM_PER)
 
 
 def _factor(container: Container, name: str, table: Mapping[str, float]) -> float | None:

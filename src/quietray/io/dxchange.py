@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 
 from quietray.errors import FormatError, ResourceError
+from quietray.geometry import ConeBeam
+from quietray.io.beams import write_beam
 from quietray.io.disk import allocate, check_space, disk_errors, generator_name, remove, sync_path, write_at
 from quietray.scan import Scan
 from quietray.types import Frames
@@ -28,7 +30,8 @@ def write_scan(path: str | os.PathLike[str], scan: Scan, *, overwrite: bool = Fa
     """Write a scan as DXchange HDF5, block by block, with angles in degrees and the type of the counts kept.
 
     A scan of several detectors says which one took each frame in ``/exchange/detector`` (views), ``detector_white`` and
-    ``detector_dark``: whole numbers from 0.
+    ``detector_dark``: whole numbers from 0.  A fan or cone beam is told in ``/exchange/geometry``; the whole layout is
+    described in docs/scan-file.md.
 
     The file appears under its name when it is complete; before that it is a hidden file in the same folder.  Arrays
     lie in one piece, so that a band of rows is read without its neighbours.
@@ -130,7 +133,8 @@ def _lay_out(path: Path, scan: Scan, stacks: Mapping[str, Frames]) -> dict[str, 
             if numbers is not None:
                 exchange[leaf] = numbers.astype(np.int32)
                 exchange[leaf].attrs["description"] = "number of the detector that took each frame"
-        if scan.geometry.rotation_axis is not None:
+        write_beam(file, scan.geometry)
+        if scan.geometry.rotation_axis is not None and not isinstance(scan.geometry, ConeBeam):
             exchange.attrs["rotation_axis"] = scan.geometry.rotation_axis
         detector = file.create_group("measurement/instrument/detector")
         _number(detector, "pixel_size_x", scan.geometry.pixel_size, "mm")
@@ -153,7 +157,7 @@ def _describe_truth(dataset: h5py.Dataset, scan: Scan) -> None:
     known = scan.provenance.get("truth")
     known = known if isinstance(known, Mapping) else {}
     unit = known.get("unit") or scan.geometry.grid().unit
-    voxel_size = known.get("voxel_size") or scan.geometry.pixel_size
+    voxel_size = known.get("voxel_size") or scan.geometry.grid().voxel_size
     dataset.attrs["unit"] = dataset.attrs["units"] = unit
     if voxel_size is not None:
         dataset.attrs["voxel_size"] = float(voxel_size)

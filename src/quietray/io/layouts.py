@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.io.angles import AngleList, angle_range, read_angle_file, unit_of
+from quietray.io.beams import read_beam
 from quietray.io.containers import Container, as_text, length_mm, open_frames, require_array, seconds
 from quietray.io.frames import LazyFrames
 from quietray.io.keys import split_by_key
@@ -33,7 +34,7 @@ def read_exchange(container: Container, flags: Flags) -> RawScan:
     """Read the DXchange layout: ``/exchange/data, data_white, data_dark, theta``.
 
     Where several detectors took the scan, ``/exchange/detector``, ``detector_white`` and ``detector_dark`` say which of
-    them took each view, flat and dark: whole numbers from 0.
+    them took each view, flat and dark: whole numbers from 0.  ``/exchange/geometry`` tells a fan or cone beam.
 
     Raises
     ------
@@ -64,6 +65,7 @@ def read_exchange(container: Container, flags: Flags) -> RawScan:
         flats=side_frames(container, flags.flats, "exchange/data_white", "flats"),
         darks=side_frames(container, flags.darks, "exchange/data_dark", "darks"),
         pixel_size=pixel_size,
+        beam=read_beam(container),
         exposure=seconds(container, f"{_DETECTOR}/exposure_time"),
         rotation_axis=rotation_axis,
         provenance={**recorded, **{key: fact for key, fact in facts.items() if fact}},

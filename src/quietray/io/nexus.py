@@ -6,15 +6,17 @@ import numpy as np
 
 from quietray.errors import FormatError, GeometryError
 from quietray.io.angles import AngleList
-from quietray.io.containers import Container, open_frames, seconds
+from quietray.io.containers import Container, length_factor, number, open_frames, seconds
 from quietray.io.frames import LazyFrames
 from quietray.io.keys import split_by_key
 from quietray.io.layouts import angles_from, first_length, side_frames, text_at
 from quietray.io.raw import Flags, RawScan
+from quietray.io.stated import Distances
 from quietray.types import Frames
 
 __all__ = ["find_entries", "read_nxtomo"]
 
+_PARALLEL = 1.0  # pixels that the rays at the detector's edge may move aside on their way through the object
 _KEYS = ("image_key_control", "image_key")  # the first also tells alignment frames from projections
 
 
@@ -87,6 +89,8 @@ def read_nxtomo(container: Container, entries: list[str], flags: Flags) -> RawSc
     detector = data_path.rpartition("/")[0]
     pixel_size, remark = _pixel_size(container, entry, detector)
     notes = [*frames.notes, *([remark] if remark else [])]
+    beam, at_detector, said = _beam(container, entry, detector, data.shape)
+    notes += said
     if len(entries) > 1:
         notes.append(f"The file holds {len(entries)} scans; {entry} was read. Pass --data {entries[1]} for the next.")
     facts = {
@@ -101,7 +105,9 @@ def read_nxtomo(container: Container, entries: list[str], flags: Flags) -> RawSc
         angles.radians(flags.angle_unit),
         flats=_chosen(container, flags.flats, "flats", data, frames.flats),
         darks=_chosen(container, flags.darks, "darks", data, frames.darks),
-        pixel_size=pixel_size,
+        pixel_size=at_detector if beam else pixel_size,
+        rotation_axis=_axis(container, detector, data.shape[2]) if beam else None,
+        beam=beam,
         exposure=_exposure(container, entry, detector),
         provenance={key: fact for key, fact in facts.items() if fact},
         notes=tuple(notes),
@@ -134,6 +140,58 @@ def _rotation_angles(container: Container, entry: str) -> list[str]:
 def _pixel_size(container: Container, entry: str, detector: str) -> tuple[float | None, str | None]:
     groups = [f"{entry}/sample", detector, f"{entry}/instrument/detector"]
     return first_length(container, [f"{group}/x_pixel_size" for group in groups])
+
+
+def _beam(
+    container: Container, entry: str, detector: str, shape: tuple[int, ...]
+) -> tuple[Distances | None, float | None, list[str]]:
+    """Return the diverging beam that the distances tell, with the pixel size at the detector; None for a parallel one.
+
+    NeXus gives the source before the sample a negative distance; some writers do not.  A source so far away that the
+    rays are parallel to within a pixel, as at a synchrotron, makes no diverging beam.
+    """
+    groups = (detector, f"{entry}/instrument/detector")
+    pixel, _ = first_length(container, [f"{group}/x_pixel_size" for group in groups])
+    before = _distance(container, [f"{entry}/instrument/source/distance", f"{entry}/source/distance"])
+    behind = _distance(container, [f"{group}/distance" for group in groups])
+    if pixel is None or before is None or behind is None:
+        return None, None, []
+    _, n_rows, n_cols = shape
+    if n_cols / 2 * pixel / (before + behind) * n_cols < _PARALLEL:
+        return None, None, []
+    notes = [
+        f"The source is {before:g} mm before and the detector {behind:g} mm behind the axis: a "
+        f"{'fan' if n_rows == 1 else 'cone'} beam."
+    ]
+    moved = [axis for axis in "xyz" if _moves(container, f"{entry}/sample/{axis}_translation", pixel)]
+    if moved:
+        notes.append(
+            f"The sample moved along {' and '.join(moved)} during the scan, which was not used, for beamlines differ "
+            "in what these directions are; write the vectors of every view instead (docs/scan-file.md)."
+        )
+    return Distances("fan" if n_rows == 1 else "cone", before, before + behind), pixel, notes
+
+
+def _distance(container: Container, names: list[str]) -> float | None:
+    for name in names:
+        value, factor = number(container, name), length_factor(container, name) or 1e3  # NeXus means metres
+        if value:
+            return abs(value) * factor
+    return None
+
+
+def _moves(container: Container, name: str, pixel: float) -> bool:
+    array = container.array(name)
+    if array is None or len(array.shape) != 1:
+        return False
+    values = np.asarray(array[()], np.float64) * (length_factor(container, name) or 1e3)
+    return bool(np.ptp(values) > 0.5 * pixel)
+
+
+def _axis(container: Container, detector: str, n_cols: int) -> float | None:
+    """Return the column of the rotation axis, where one is stated that can be; some writers count from the middle."""
+    value = number(container, f"{detector}/x_rotation_axis_pixel_position")
+    return value if value is not None and n_cols / 4 < value < 3 * n_cols / 4 else None
 
 
 def _exposure(container: Container, entry: str, detector: str) -> float | None:

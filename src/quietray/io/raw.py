@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from quietray.errors import FormatError, GeometryError
 from quietray.geometry import ParallelBeam
 from quietray.io.frames import LazyFrames
+from quietray.io.stated import FileBeam
 from quietray.scan import Scan
 from quietray.types import Frames
 
@@ -51,6 +52,8 @@ class RawScan:
         ``(n_views,)`` in radians.
     pixel_size, exposure, rotation_axis
         mm, seconds and column; None when the file does not say.
+    beam
+        How it diverges; None for a parallel beam.
     provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors
         As in :class:`quietray.scan.Scan`.
     """
@@ -62,6 +65,7 @@ class RawScan:
     pixel_size: float | None = None
     exposure: float | None = None
     rotation_axis: float | None = None
+    beam: FileBeam | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     truth: Frames | None = None
@@ -91,12 +95,12 @@ class RawScan:
                 f"a scan must have at least 2 views, got {n_views} in {self.projections.place}; "
                 "give the whole stack of radiographs"
             )
-        beam = ParallelBeam(
+        beam = (self.beam.beam if self.beam else ParallelBeam)(
             self.angles,
             n_rows,
             n_cols,
-            rotation_axis=self.rotation_axis if rotation_axis is None else rotation_axis,
-            pixel_size=self.pixel_size if pixel_size is None else pixel_size,
+            self.rotation_axis if rotation_axis is None else rotation_axis,
+            self.pixel_size if pixel_size is None else pixel_size,
         )
         scan = Scan(
             self.projections,

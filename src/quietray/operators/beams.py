@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from quietray.errors import MissingExtra
-from quietray.geometry import FanBeam, Geometry, ParallelBeam, VolumeGrid
+from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid
 from quietray.operators.astra import FanProjector, ParallelProjector, gpu_usable
 from quietray.operators.linear import LinearOperator
+from quietray.operators.sparse import many_slices
 
 __all__ = ["projector"]
 
 
-def projector(geometry: Geometry, grid: VolumeGrid | None = None) -> LinearOperator:
+def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool = False) -> LinearOperator:
     """Return what projects volumes ``(z, y, x)`` to sinograms ``(row, view, col)`` in this geometry, here.
 
     Parallel and fan beams on the CPU; cone beams on the GPU where there is one, else on the CPU through RTK.
@@ -21,6 +22,8 @@ def projector(geometry: Geometry, grid: VolumeGrid | None = None) -> LinearOpera
         Of the views.
     grid
         Voxels; those of ``geometry.grid()`` by default.
+    many
+        Whether it is used many times, so that a matrix is worth its making where it is small.
 
     Raises
     ------
@@ -32,13 +35,15 @@ def projector(geometry: Geometry, grid: VolumeGrid | None = None) -> LinearOpera
     Examples
     --------
     >>> import numpy as np
+    >>> from quietray.geometry import FanBeam
     >>> projector(FanBeam(np.linspace(0, 6, 4), 1, 8, source_axis=20.0, source_detector=30.0)).range_shape
     (1, 4, 8)
     """
-    if isinstance(geometry, ParallelBeam):
-        return ParallelProjector(geometry, grid)
-    if isinstance(geometry, FanBeam):
-        return FanProjector(geometry, grid)
+    if not isinstance(geometry, ConeBeam):
+        slices = (
+            ParallelProjector(geometry, grid) if isinstance(geometry, ParallelBeam) else FanProjector(geometry, grid)
+        )
+        return many_slices(slices) if many else slices
     if gpu_usable():
         from quietray.operators.cuda import CudaConeProjector
 

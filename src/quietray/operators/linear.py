@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ class LinearOperator(ABC):
     Numpy arrays go in and out as numpy arrays.  Torch tensors go in and out as tensors that carry gradients: the
     gradient of ``A(x)`` is ``A.T`` applied to the incoming gradient.
     """
+
+    matched: ClassVar[bool] = True
+    """Whether ``A.T`` is the adjoint of ``A`` to single precision, and not that of an operator near it."""
 
     @property
     @abstractmethod

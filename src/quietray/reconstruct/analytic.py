@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from quietray.errors import GeometryError, SettingsError
-from quietray.operators.astra import ParallelProjector
+from quietray.errors import GeometryError
+from quietray.geometry import FanBeam
+from quietray.operators.astra import FanProjector, ParallelProjector
+from quietray.reconstruct.diverging import fan_backprojection
+from quietray.reconstruct.ramp import Window, ramp_filtered, require_window
 from quietray.types import Sinograms, Volume
 
-__all__ = ["FBP", "angular_weights", "padded_width"]
-
-Window = Literal["ram-lak", "shepp-logan", "hann"]
+__all__ = ["FBP", "angular_weights"]
 
 
 @dataclass(frozen=True)
 class FBP:
-    """Parallel-beam filtered backprojection.
+    """Filtered backprojection of a parallel beam, or of a fan beam on a flat detector.
 
-    The ramp is built from its band-limited impulse response (Kak & Slaney 1988, eq. 3.29), so that the mean value is
-    right, and applied in Fourier space to sinograms zero-padded to at least twice their width.
+    A fan beam needs a full turn, or half a turn and the angle of the fan; what is then measured twice is shared by
+    Parker's weights.  A cone beam is reconstructed by :class:`~quietray.reconstruct.diverging.FDK`.
 
     Parameters
     ----------
@@ -46,21 +45,20 @@ class FBP:
     filter: Window = "ram-lak"
 
     def __post_init__(self) -> None:
-        if self.filter not in ("ram-lak", "shepp-logan", "hann"):
-            raise SettingsError(f"filter must be ram-lak, shepp-logan or hann, got '{self.filter}'")
+        require_window(self.filter)
 
     @property
     def linear(self) -> bool:
         """Whether the result depends linearly on the data, as Noise2Inverse needs."""
         return True
 
-    def __call__(self, A: ParallelProjector, y: Sinograms) -> Volume:
+    def __call__(self, A: ParallelProjector | FanProjector, y: Sinograms) -> Volume:
         """Reconstruct.
 
         Parameters
         ----------
         A
-            Projector of the views in `y`, all over at least half a turn.
+            Projector of the views in `y`, all over at least half a turn, of a fan beam over more.
         y
             Line integrals ``(row, view, col)``, dimensionless.
 
@@ -72,10 +70,17 @@ class FBP:
         Raises
         ------
         GeometryError
-            The sinograms do not fit the projector.
+            The sinograms do not fit the projector, or the beam is another one, or turns too little.
         """
+        if not isinstance(A, (ParallelProjector, FanProjector)):
+            raise GeometryError(
+                f"filtered backprojection must have a parallel or a fan beam, got {type(A).__name__}; use fdk for a "
+                "cone beam"
+            )
         if tuple(y.shape) != A.range_shape:
             raise GeometryError(f"sinograms must have shape {A.range_shape} (row, view, col), got {tuple(y.shape)}")
+        if isinstance(A.geometry, FanBeam):
+            return fan_backprojection(A.geometry, A.grid, y, self.filter)
         pixel = A.grid.voxel_size or 1.0
         filtered, weights = self.filtered(y), angular_weights(A.geometry.angles)
         if weights is not None:
@@ -85,15 +90,8 @@ class FBP:
         return volume
 
     def filtered(self, y: Sinograms) -> Sinograms:
-        """Return the sinograms convolved with the windowed ramp, in 1/pixel; one row at a time to spare memory."""
-        n_cols = y.shape[-1]
-        n_padded = padded_width(n_cols)
-        response = _response(self.filter, n_padded)
-        out = np.empty(y.shape, np.float32)
-        for row, sinogram in enumerate(y):
-            spectrum = np.fft.rfft(sinogram.astype(np.float32, copy=False), n_padded, axis=-1)
-            out[row] = np.fft.irfft(spectrum * response, n_padded, axis=-1)[:, :n_cols]
-        return out
+        """Return the sinograms convolved with the windowed ramp, in 1/pixel."""
+        return ramp_filtered(y, self.filter)
 
 
 def angular_weights(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"] | None:
@@ -120,25 +118,3 @@ def angular_weights(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " v
     weights[order] = (steps + np.roll(steps, 1)) / 2
     weights *= len(angles) / max(float(weights.sum()), 1e-12)
     return None if np.abs(weights - 1).max() < 0.1 else weights.astype(np.float32)
-
-
-def padded_width(n_cols: int) -> int:
-    """Return the next power of two that is at least twice the width, where a circular convolution is a linear one."""
-    return int(2 ** np.ceil(np.log2(2 * n_cols)))
-
-
-@lru_cache(maxsize=8)
-def _response(window: Window, n: int) -> np.ndarray:
-    """Return the transfer function of the windowed ramp on the `n` // 2 + 1 frequencies of rfft."""
-    offset = np.fft.fftfreq(n, 1 / n)
-    impulse = np.zeros(n)
-    impulse[0] = 0.25
-    odd = offset.astype(int) % 2 == 1
-    impulse[odd] = -1 / (np.pi * offset[odd]) ** 2
-    ramp = np.fft.rfft(impulse).real
-    frequency = np.fft.rfftfreq(n)
-    if window == "shepp-logan":
-        ramp *= np.sinc(frequency)
-    elif window == "hann":
-        ramp *= 0.5 + 0.5 * np.cos(2 * np.pi * frequency)
-    return ramp.astype(np.float32)

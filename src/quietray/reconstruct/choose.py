@@ -1,4 +1,4 @@
-"""How long to iterate and how much to regularise, told by views that the reconstruction has not seen."""
+"""Which algorithm suits a beam, and how long to iterate and how much to regularise, told by unseen views."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from collections.abc import Callable
 import numpy as np
 
 from quietray.errors import GeometryError
+from quietray.geometry import ConeBeam, Geometry, ParallelBeam
 from quietray.operators.linear import LinearOperator
+from quietray.reconstruct import Algorithm
+from quietray.reconstruct.analytic import FBP
+from quietray.reconstruct.diverging import FDK, require_turn
 from quietray.reconstruct.iterative import CGLS, SIRT, Array
 from quietray.reconstruct.variational import TV
 from quietray.types import Sinograms
 
-__all__ = ["chosen", "held_out_every"]
+__all__ = ["chosen", "held_out_every", "suited"]
 
 Iterative = SIRT | CGLS | TV
 Project = Callable[[np.ndarray], LinearOperator]  # the projector of some of the views
@@ -24,6 +28,29 @@ _PATIENCE = 1.3  # times as many iterations without a better prediction
 _FACTORS = (4.0, 2.0, 2.0**0.5)  # from one weight to the next
 _TRIALS = 12  # of weights in one direction
 _ITERATIONS = 50  # with a weight on trial; the next one goes on from there
+
+
+def suited(algorithm: Algorithm, geometry: Geometry) -> Algorithm:
+    """Return the algorithm for this beam: filtered backprojection of a cone beam is FDK.
+
+    Raises
+    ------
+    GeometryError
+        It is not for this beam, or the views do not turn far enough for it.
+
+    Examples
+    --------
+    >>> beam = ConeBeam.circular(np.linspace(0, 6.2, 90), 9, 33, source_axis=100.0, source_detector=150.0)
+    >>> suited(FBP("hann"), beam)
+    FDK(filter='hann')
+    """
+    if isinstance(algorithm, FDK) and not isinstance(geometry, ConeBeam):
+        raise GeometryError(f"FDK must have a cone beam, got {type(geometry).__name__}; use fbp")
+    if isinstance(algorithm, FBP) and isinstance(geometry, ConeBeam):
+        algorithm = FDK(algorithm.filter)
+    if isinstance(algorithm, (FBP, FDK)) and not isinstance(geometry, ParallelBeam):
+        require_turn(geometry)
+    return algorithm
 
 
 def held_out_every(n_views: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import Prepared, chosen_region, chosen_rows, reconstruct_windows
 from quietray.inference.result import Result
 from quietray.io import read_volume
-from quietray.reconstruct.analytic import FBP
+from quietray.reconstruct import Analytic
 from quietray.runs.common import facts_of, prepared_for, recipe_of
 from quietray.runs.settings import Settings
 from quietray.runs.volume import Reconstructed, applied, begun
@@ -144,7 +144,7 @@ def applied_with_clean(pair: Paired, denoiser: Denoiser, fitted: Fitted, output:
 
 def _whole(prepared: Prepared, halves: Reconstructed, watch: Watch) -> Volume:
     """Return the reconstruction of all views in the training windows, scaled: where it is linear, from the halves."""
-    if not isinstance(prepared.algorithm, FBP):
+    if not isinstance(prepared.algorithm, Analytic):
         return halves.scale.apply(reconstruct_windows(prepared, prepared.source(), watch)[0][0])
     sizes = [len(range(first, prepared.scan.n_views, 2)) for first in range(2)]
     together = np.average(halves.parts, axis=0, weights=np.array(sizes, np.float32))

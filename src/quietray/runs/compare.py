@@ -15,7 +15,7 @@ from quietray.detector.rotation import find_rotation_axis
 from quietray.diagnose import Diagnosis, diagnose
 from quietray.errors import NoiseError, QuietrayError
 from quietray.filters import FILTERS, Filter, GaussianFilter
-from quietray.geometry import require_parallel
+from quietray.geometry import ParallelBeam, require_parallel
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import chosen_rows
 from quietray.inference.result import Result
@@ -176,6 +176,7 @@ def compared(scan: Scan, settings: Settings, rows: int, seconds: float, watch: W
     QuietrayError
         The scan has too few views to hold some out, or no method could be run.
     """
+    require_parallel(scan.geometry, "comparing methods")
     part, allowed = _part(scan, settings, rows, watch)
     held = _Held.out_of(part)
     candidates, left_out = _candidates(settings, allowed)
@@ -205,6 +206,11 @@ def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
 def recommended_method(scan: Scan, settings: Settings) -> tuple[Method, str]:
     """Return the method that the diagnosis and the reconstruction recommend without a comparison, and why."""
     algorithm = settings.reconstruction
+    if not isinstance(scan.geometry, ParallelBeam):
+        return Noise2Self(), (
+            "Noise2Self was taken, which denoises the radiographs whatever the beam: methods are compared, and the "
+            "noise of a volume is judged, for parallel beams only. Ask for another method by its name."
+        )
     if not algorithm.linear:
         return Noise2Self(), (
             f"Noise2Self was taken, which denoises the radiographs: Noise2Inverse must have a linear reconstruction, "

@@ -20,10 +20,11 @@ from quietray.inference.halves import Halves
 from quietray.inference.learn import learn
 from quietray.inference.open_beam import with_dependency
 from quietray.inference.output import Output, Watch
-from quietray.inference.prepare import Prepared, with_choices
+from quietray.inference.prepare import Prepared, usable, with_choices
 from quietray.inference.radiographs import DenoisedRadiographs, as_scan, finished_correction, log_radiographs
 from quietray.inference.result import Result, figures, gather, histogram_edges
 from quietray.inference.slabs import SlabRecord
+from quietray.reconstruct.choose import suited
 from quietray.runs.common import circumstances, facts_of, prepared_for, recipe_of, reconstruction_facts, result_of
 from quietray.runs.settings import Settings
 from quietray.scan import Scan
@@ -112,9 +113,9 @@ def applied_to_radiographs(
     after = dataclasses.replace(
         prepared,
         scan=clean,
-        calibration=calibrate(clean, finished_correction(settings.correction)),
-        rows=range(len(prepared.rows)),
-        algorithm=settings.reconstruction,
+        calibration=calibrate(clean, usable(finished_correction(settings.correction), clean)[0]),
+        rows=prepared.rows if len(prepared.detector_rows) == scan.n_rows else range(len(prepared.rows)),
+        algorithm=suited(settings.reconstruction, clean.geometry),
     )
     after = with_choices(after, output, watch, "denoised")  # with less noise there is more to be had from them
     sources = prepared.source(), after.source()
@@ -126,7 +127,7 @@ def applied_to_radiographs(
             if edges is None:
                 edges = histogram_edges(Scale.of(before[0], prepared.weight))
             if not output.done(z0, z1):
-                slab = sources[1](slice(z0, z1))[0][0]
+                slab = sources[1](slice(after.rows.start + z0, after.rows.start + z1))[0][0]
                 middle, weight = len(prepared.rows) // 2, prepared.weight
                 output.write(slab, SlabRecord.of(z0, middle, before[0], slab, weight, edges, changed))
             advance(last - first)

@@ -13,7 +13,7 @@ from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import Calibrated, calibrated
 from quietray.inference.result import Result, gather, histogram_edges, percentile
-from quietray.inference.slabs import PartReconstruction, SeriesReconstruction
+from quietray.inference.sources import SeriesReconstruction, reconstruction_of
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import streaks
 from quietray.runs.common import prepared_for
@@ -209,7 +209,7 @@ def _reconstructed(
         each[n_series // 2], settings, n_series * (split.parts + 1), split.window.slices, output, watch
     )
     sources = tuple(
-        PartReconstruction(one.scan, one.calibration, prepared.algorithm, prepared.grid, split.parts) for one in each
+        reconstruction_of(one.scan, one.calibration, prepared.algorithm, prepared.grid, split.parts) for one in each
     )
     return begun(prepared, SeriesReconstruction(sources), split, watch)
 

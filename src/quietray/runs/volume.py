@@ -18,7 +18,8 @@ from quietray.inference.learn import learn, tuned
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import Prepared, chosen_rows, reconstruct_windows
 from quietray.inference.result import Result, figures, gather, histogram_edges
-from quietray.inference.slabs import Reconstruction, RepeatedReconstruction, SlabRecord
+from quietray.inference.slabs import SlabRecord
+from quietray.inference.sources import Reconstruction, RepeatedReconstruction
 from quietray.inference.trust import Trust, shares, steps_of_each, trusted
 from quietray.io import SeriesAxis
 from quietray.runs.common import circumstances, facts_of, prepared_for, recipe_of, result_of

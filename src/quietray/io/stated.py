@@ -1,0 +1,104 @@
+"""Diverging beams as a file states them; with the angles and the detector they become a geometry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.errors import GeometryError
+from quietray.geometry import ConeBeam, FanBeam, Geometry
+
+__all__ = ["Distances", "FileBeam", "Vectors"]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """A source and a detector that go round in a circle, as a file tells them.
+
+    Parameters
+    ----------
+    kind
+        ``fan`` or ``cone``.
+    source_axis, source_detector
+        In mm, or in detector pixels where their size is unknown.
+    source_row
+        Row as high as the source; None is the middle.
+
+    Examples
+    --------
+    >>> Distances("fan", 100.0, 150.0).beam(np.zeros(1), 2, 8, None, 0.3).magnification
+    1.5
+    """
+
+    kind: Literal["fan", "cone"]
+    source_axis: float
+    source_detector: float
+    source_row: float | None = None
+
+    def beam(
+        self,
+        angles: Float[np.ndarray, " view"],
+        n_rows: int,
+        n_cols: int,
+        rotation_axis: float | None,
+        pixel_size: float | None,
+    ) -> Geometry:
+        """Return the geometry of the views.
+
+        Raises
+        ------
+        GeometryError
+            The distances are not possible.
+        """
+        lengths = (self.source_axis, self.source_detector)
+        if self.kind == "fan":
+            return FanBeam(angles, n_rows, n_cols, *lengths, rotation_axis, pixel_size)
+        return ConeBeam.circular(angles, n_rows, n_cols, *lengths, pixel_size, rotation_axis, self.source_row)
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Source and detector of every view, as a file tells them.
+
+    Parameters
+    ----------
+    sources, centres, us, vs
+        As in :class:`~quietray.geometry.ConeBeam`.
+    unit
+        ``mm`` or ``pixel``.
+    """
+
+    sources: Float[np.ndarray, "view 3"]
+    centres: Float[np.ndarray, "view 3"]
+    us: Float[np.ndarray, "view 3"]
+    vs: Float[np.ndarray, "view 3"]
+    unit: Literal["mm", "pixel"]
+
+    def beam(
+        self,
+        angles: Float[np.ndarray, " view"],
+        n_rows: int,
+        n_cols: int,
+        rotation_axis: float | None,
+        pixel_size: float | None,
+    ) -> Geometry:
+        """Return the geometry of the views; the vectors say how large a pixel is.
+
+        Raises
+        ------
+        GeometryError
+            The vectors do not make a detector, or are not one for each view.
+        """
+        beam = ConeBeam(angles, n_rows, n_cols, self.sources, self.centres, self.us, self.vs, self.unit)
+        if pixel_size is not None and beam.pixel_size is not None and abs(pixel_size / beam.pixel_size - 1) > 1e-3:
+            raise GeometryError(
+                f"the pixel size must be that of the vectors in the file, {beam.pixel_size:g} mm, got {pixel_size:g}; "
+                "leave it out, or mend the vectors"
+            )
+        return beam if rotation_axis is None else beam.with_axis(rotation_axis)
+
+
+FileBeam = Distances | Vectors

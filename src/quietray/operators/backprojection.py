@@ -1,0 +1,153 @@
+"""Backprojection of filtered views of a diverging beam, voxel by voxel, on the CPU.
+
+No library does this for a fan beam without a GPU, and the one for cone beams is an extra: hence a kernel of our own.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float
+
+from quietray.errors import GeometryError
+from quietray.geometry import ConeBeam, VolumeGrid
+from quietray.operators.astra import n_threads, voxel_edge
+from quietray.types import Sinograms, Volume
+
+__all__ = ["ConeRays"]
+
+
+@dataclass(frozen=True, eq=False)
+class ConeRays:
+    """Where the rays of some detector rows go, and the voxels that they meet: all that FDK needs of a projector.
+
+    Parameters
+    ----------
+    geometry
+        Of the whole detector.
+    grid
+        Voxels.
+    rows
+        Detector rows at hand, neighbours; all where None.  Those in :attr:`seen` are enough.
+
+    Examples
+    --------
+    >>> beam = ConeBeam.circular(np.linspace(0, 6, 4), 6, 8, source_axis=20.0, source_detector=30.0)
+    >>> ConeRays(beam, beam.grid().slab(0, 1)).seen
+    range(0, 2)
+    """
+
+    geometry: ConeBeam
+    grid: VolumeGrid
+    rows: range | None = None
+
+    @property
+    def band(self) -> range:
+        """Detector rows at hand."""
+        return range(self.geometry.n_rows) if self.rows is None else self.rows
+
+    @property
+    def range_shape(self) -> tuple[int, ...]:
+        """``(row, view, col)``."""
+        return (len(self.band), self.geometry.n_views, self.geometry.n_cols)
+
+    @property
+    def edge(self) -> float:
+        """Of a voxel, in the beam's unit of length."""
+        return voxel_edge(self.geometry, self.grid)
+
+    @cached_property
+    def seen(self) -> range:
+        """Detector rows that the voxels project to, with those that are interpolated between."""
+        n_rows = self.geometry.n_rows
+        depth, row = self._corners()
+        if depth.min() <= 0:  # the grid reaches beyond the source: anything may be needed
+            return range(n_rows)
+        first, last = int(np.floor(row.min())), int(np.ceil(row.max())) + 1
+        return range(min(max(first, 0), n_rows - 1), max(min(last, n_rows), 1))
+
+    def _corners(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the depth and the row of the corners of the grid, ``(view, corner)``."""
+        steps = np.array(np.meshgrid(*((0, n - 1) for n in self.grid.shape), indexing="ij")).reshape(3, -1)
+        z, y, x = (start - sign * step for start, sign, step in zip(self.grid.first, (1, 1, -1), steps, strict=True))
+        cast = self.geometry.matrices @ np.stack([*(self.edge * np.stack([x, y, z])), np.ones_like(x)])
+        return cast[:, 2], cast[:, 1] / np.where(cast[:, 2] > 0, cast[:, 2], np.inf)
+
+    def backproject(self, filtered: Sinograms, factors: Float[np.ndarray, " view"]) -> Volume:
+        """Return the sum over the views of ``factors / depth ** 2`` times what the shadow of each voxel holds.
+
+        The depth is that of a voxel before the source, along the detector's normal, in the beam's unit of length.
+        What lies off the detector counts for nothing.
+
+        Parameters
+        ----------
+        filtered
+            ``(row, view, col)`` of the rows at hand.
+        factors
+            One for each view.
+
+        Raises
+        ------
+        GeometryError
+            The sinograms do not fit.
+        """
+        if tuple(filtered.shape) != self.range_shape:
+            raise GeometryError(
+                f"sinograms must have shape {self.range_shape} (row, view, col), got {tuple(filtered.shape)}"
+            )
+        out = np.zeros(self.grid.shape, np.float32)
+        z, y, x = self.grid.first
+        data, matrices = np.ascontiguousarray(filtered, np.float32), self.geometry.matrices
+        place = (self.edge, y, x, self.band.start, self.geometry.n_rows)
+
+        def work(index: int) -> None:
+            _backproject_slice(data, matrices, factors.astype(np.float64), z - index, *place, out[index])
+
+        with ThreadPoolExecutor(min(n_threads(), len(out))) as pool:
+            list(pool.map(work, range(len(out))))
+        return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
+def _backproject_slice(
+    data: np.ndarray,
+    matrices: np.ndarray,
+    factors: np.ndarray,
+    z: float,
+    edge: float,
+    y0: float,
+    x0: float,
+    first_row: int,
+    n_rows: int,
+    out: np.ndarray,
+) -> None:
+    """Add all views to one slice, at height `z` in voxels; linear interpolation between the pixels."""
+    n_here, n_views, n_cols = data.shape
+    last_col, last_row = n_cols - 1.0, n_rows - 1.0
+    for view in range(n_views):
+        m, factor = matrices[view], factors[view]
+        step = edge * m[:, 0]
+        for i in range(out.shape[0]):
+            start = m[:, 3] + edge * (m[:, 2] * z + m[:, 1] * (y0 - i) + m[:, 0] * x0)
+            for j in range(out.shape[1]):
+                depth = start[2] + j * step[2]
+                if depth <= 0:
+                    continue
+                nearness = 1 / depth
+                col, row = (start[0] + j * step[0]) * nearness, (start[1] + j * step[1]) * nearness
+                if col < -0.5 or col > last_col + 0.5 or row < -0.5 or row > last_row + 0.5:
+                    continue
+                col, row = min(max(col, 0.0), last_col), min(max(row, 0.0), last_row)
+                c, r = int(col), int(row)
+                a, b = col - c, row - r
+                d, r = min(c + 1, n_cols - 1), r - first_row
+                s = min(r + 1, n_here - 1)
+                above = data[r, view, c] * (1 - a) + data[r, view, d] * a
+                below = data[s, view, c] * (1 - a) + data[s, view, d] * a
+                out[i, j] += factor * nearness * nearness * (above * (1 - b) + below * b)

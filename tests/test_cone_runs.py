@@ -1,0 +1,172 @@
+"""Fan and cone scans as a user runs them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import quietray
+import quietray.inference.prepare as prepare_module
+from matrix import cone
+from quietray import GeometryError, Noise2Inverse, Noise2Self, ResourceError, Scan, Settings
+from quietray.cli import main
+from quietray.geometry import ConeBeam
+from quietray.inference.output import Output, Watch
+from quietray.inference.plan import plan_run, rows_of_slices
+from quietray.operators.backprojection import ConeRays
+from quietray.reconstruct import FDK, SIRT
+from quietray.runs.common import prepared_for
+from quietray.runs.settings import Auto
+from rtk import require_rtk
+from scans import in_slabs, quick, write
+
+
+@functools.cache
+def foam(beam: str, *more: str) -> Path:
+    """Return the file of a simulated scan, by the command."""
+    path = write(Scan(np.ones((2, 1, 1), np.uint16), quietray.ParallelBeam(np.zeros(2), 1, 1)), "place").parent / "s.h5"
+    usual = (
+        "--views 60 --rows 8 --cols 24 --spheres 8 --largest 0.3 --photons 400 --flats 30 --darks 4 --pixel-size 0.1"
+    )
+    main(["simulate", "--out", str(path), "--beam", beam, *usual.split(), *more])
+    return path
+
+
+def test_simulate_writes_the_pairs() -> None:
+    scan = quietray.read(foam("cone", "--pairs", "3", "--degrees", "0"))
+    assert isinstance(scan.geometry, ConeBeam)
+    assert not scan.geometry.turning
+    assert sorted(scan.by_detector()) == [0, 1, 2]
+    assert len(np.unique(np.rad2deg(scan.geometry.angles).round(6))) == 3
+    assert scan.truth is not None
+    assert prepare_module.usable(Settings().correction, scan)[0].rings == "none"
+
+
+@pytest.mark.parametrize("beam", ["fan", "cone"])
+def test_reconstruct(beam: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, out = quietray.read(foam(beam)), tmp_path / "one.zarr"
+    quietray.reconstruct(scan, out)
+    whole = np.asarray(quietray.read_volume(out))
+    assert scan.truth is not None
+    truth = np.asarray(scan.truth[:])
+    inside = np.hypot(*np.ogrid[-11.5:12, -11.5:12]) < 10
+    likeness = np.corrcoef(whole[2:-2, inside].ravel(), truth[2:-2, inside].ravel())[0, 1]
+    assert likeness > 0.8
+    in_slabs(monkeypatch, heights=3)
+    quietray.reconstruct(scan, tmp_path / "slabs.zarr")
+    np.testing.assert_array_equal(np.asarray(quietray.read_volume(tmp_path / "slabs.zarr")), whole)
+    quietray.reconstruct(scan, tmp_path / "some.zarr", Settings(rows="2:5"))
+    np.testing.assert_array_equal(np.asarray(quietray.read_volume(tmp_path / "some.zarr")), whole[2:5])
+
+
+def test_what_iterates_on_a_cone_beam(tmp_path: Path) -> None:
+    require_rtk()
+    scan = quietray.read(foam("cone"))
+    settings = Settings(reconstruction=SIRT(box=(0.0, 1.0)))
+    quietray.reconstruct(scan, tmp_path / "all.zarr", settings)
+    whole = np.asarray(quietray.read_volume(tmp_path / "all.zarr"))
+    assert whole.min() >= 0
+    assert scan.truth is not None
+    inside = np.hypot(*np.ogrid[-11.5:12, -11.5:12]) < 10
+    assert np.corrcoef(whole[:, inside].ravel(), np.asarray(scan.truth[:])[:, inside].ravel())[0, 1] > 0.8
+    with pytest.raises(ResourceError, match=r"whole volume \(10, 24, 24\) and its 60 views must fit .* need \d"):
+        quietray.reconstruct(scan, tmp_path / "no.zarr", dataclasses.replace(settings, max_memory="300M"))
+
+
+def test_noise2self_on_three_pairs(tmp_path: Path) -> None:
+    scan = quietray.read(foam("cone", "--pairs", "3", "--response-width", "0.3", "0.4", "0.5"))
+    method = Noise2Self()
+    result = quietray.denoise(scan, tmp_path / "out", quick(4, method=method, rotation_axis=None, whiten="always"))
+    assert result.metrics["reconstruction"]["settings"]["name"] == "fdk"
+    clean = quietray.read(tmp_path / "out/radiographs.h5")
+    np.testing.assert_array_equal(clean.geometry.sources, scan.geometry.sources)
+    np.testing.assert_array_equal(clean.detectors, scan.detectors)
+    widths = [part["kernel"] for part in clean.provenance["point_response"]["detectors"].values()]
+    assert len(widths) == 3
+    assert widths[0] != widths[2]
+
+
+def test_auto_denoises_the_radiographs_of_a_diverging_beam() -> None:
+    result = quietray.denoise(quietray.read(foam("fan")), None, quick(3, method=Auto(), rotation_axis=None))
+    assert result.metrics["method"]["name"] == "noise2self"
+    assert any("whatever the beam" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("beam", ["fan", "cone"])
+def test_noise2inverse_on_subsets(beam: str) -> None:
+    method = Noise2Inverse(parts=2, slices=1)
+    result = quietray.denoise(quietray.read(foam(beam)), None, quick(4, method=method, rotation_axis=None))
+    assert result.metrics["reconstruction"]["linear"]
+    assert np.isfinite(np.asarray(result.volume)).all()
+
+
+def test_subsets_of_a_cone_add_up() -> None:
+    scan = quietray.read(foam("cone"))
+    prepared = prepared_for(scan, quick(rotation_axis=None), 2, 1, Output(None, Settings(), {}, "zarr"), Watch())
+    assert isinstance(prepared.algorithm, FDK)
+    halves, whole = (prepared.source(n)(slice(1, 4))[0] for n in (2, 1))
+    np.testing.assert_allclose(halves.mean(axis=0), whole[0], atol=1e-4 * np.abs(whole).max())
+
+
+def test_what_is_for_parallel_beams_only_says_so(tmp_path: Path) -> None:
+    scan = quietray.read(foam("cone"))
+    with pytest.raises(GeometryError, match="comparing methods must have a parallel beam, got a cone beam"):
+        quietray.compare(scan, tmp_path / "out")
+    fan = quietray.read(foam("fan"))
+    unknown = dataclasses.replace(fan, geometry=dataclasses.replace(fan.geometry, rotation_axis=None))
+    known = prepare_module.calibrated(unknown, Settings().correction, None, Watch())
+    assert "searched for in parallel beams only; give it with --rotation-axis" in known.notes[-1]
+
+
+def test_a_few_turns_too_little_are_told_before_the_work_begins() -> None:
+    with pytest.raises(GeometryError, match="must cover a full turn"):
+        quietray.denoise(quietray.read(foam("cone", "--degrees", "90")), None, quick(3, method=Noise2Self()))
+
+
+def test_the_plan_counts_the_rows_that_slices_need() -> None:
+    beam = cone(12, 64, 64)
+    stretch, spread = rows_of_slices(beam, beam.grid())
+    for first, last in ((0, 1), (0, 9), (20, 45), (63, 64), (0, 64)):
+        assert len(ConeRays(beam, beam.grid().slab(first, last)).seen) <= stretch * (last - first) + spread + 1
+    scan = Scan(np.ones((12, 64, 64), np.uint16), beam)
+    plan = plan_run(scan, range(64), beam.grid(), parts=1, n_slices=1, memory=2**30)
+    assert plan.in_one_piece
+
+
+def test_no_cone_beam_ends_the_process_without_a_gpu() -> None:
+    code = """
+import numpy as np
+from quietray.errors import ResourceError
+from quietray.geometry import ConeBeam
+from quietray.operators.astra import gpu_usable
+from quietray.operators.cuda import CudaConeProjector, astra_geometries
+beam = ConeBeam.circular(np.linspace(0, 6, 4), 6, 8, 20.0, 30.0)
+astra_geometries(beam, beam.grid())
+try:
+    CudaConeProjector(beam)
+except ResourceError as error:
+    print("refused:", error)
+print("alive", gpu_usable())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert found.returncode == 0, found.stderr
+    assert (
+        "alive True" in found.stdout
+        or "refused: cone-beam projection through ASTRA must have a CUDA GPU" in found.stdout
+    )
+
+
+def test_without_rtk_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    from quietray.errors import MissingExtra
+    from quietray.operators.beams import projector
+
+    monkeypatch.setitem(sys.modules, "itk", None)
+    monkeypatch.setattr("quietray.operators.beams.gpu_usable", lambda: False)
+    with pytest.raises(MissingExtra, match=r"quietray\[cone\]"):
+        projector(cone())
