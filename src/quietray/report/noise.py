@@ -91,7 +91,7 @@ def _histogram(ax: Any, found: Diagnosis, seen: str, limit: float) -> None:
         null = found.after.null_sd if found.after is not None and name == "after" else null
         some = values[np.isfinite(values)]
         label = f"{label}: mean {some.mean():.2f}"
-        ax.hist(some, 80, (-2 * limit, 2 * limit), density=True, alpha=0.6, color=colour, label=label)
+        ax.hist(some, 80, range=(-2 * limit, 2 * limit), density=True, alpha=0.6, color=colour, label=label)
     x = np.linspace(-2 * limit, 2 * limit, 400)
     ax.plot(x, np.exp(-((x / null) ** 2) / 2) / null / np.sqrt(2 * np.pi), "k--", linewidth=1)
     ax.set_xlabel("summed correlation of a pixel")
