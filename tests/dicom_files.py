@@ -82,12 +82,12 @@ def edited(source: Path, target: Path, **more: Any) -> Path:
 
 
 def phantom(n: int = 6, size: int = 48, sd: float = 40.0, seed: int = 0, shared: bool = False) -> np.ndarray:
-    """Return stored numbers of discs in water, with white noise, or noise that neighbours share."""
+    """Return stored numbers of discs in water and fat, with white noise, or noise that neighbours share."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    clean = np.where(np.hypot(y, x) < 0.42 * size, 1064.0, 24.0)
-    clean = clean + 200.0 * (np.hypot(y - 6, x + 5) < 0.1 * size)
+    clean = np.where(np.hypot(y, x) < 0.42 * size, 1064.0, 944.0)
+    clean = clean + 80.0 * (np.hypot(y - 6, x + 5) < 0.1 * size)
     noise = rng.normal(0, 1, (n, size, size))
     if shared:
         noise = sum(np.roll(noise, (dy, dx), (1, 2)) for dy in (0, 1) for dx in (0, 1)) / 2
-    return np.clip(np.rint(clean + sd * noise + 100), 0, 4095).astype(np.uint16)
+    return np.clip(np.rint(clean + sd * noise), 0, 4095).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Series of images: pictures in and out, how their noise is measured, methods and filters on them, through to the CLI."""
+"""Series of images: pictures in and out, their noise measured, methods and filters on them, up to the command line."""
 
 import json
 from pathlib import Path
@@ -37,6 +37,7 @@ from quietray.splits import (
     Recorrupted,
 )
 from quietray.training.loop import Training
+from scans import disc_scan
 
 CLEAN = phantom(1, 64, sd=0.0)[0].astype(np.float32)
 
@@ -50,7 +51,7 @@ def series(**more: Any) -> ImageSeries:
 
 
 def settings(method: Any, steps: int = 20) -> Settings:
-    training = Training(steps=steps, batch=1, patch=32, judgements=2)
+    training = Training(steps=steps, batch=1, patch=32, judgements=2, average=0.9, learning_rate=5e-3)
     return Settings(method=method, network=UNet((8, 8)), training=training, symmetries=1, seed=1)
 
 
@@ -254,12 +255,9 @@ def test_methods_that_cannot_be_are_refused(method: Any, n: int, said: str) -> N
 
 def test_recorrupted_needs_noise_that_can_be_read() -> None:
     with pytest.raises(NoiseError, match="read from calm parts"):
-        image_split(Recorrupted(), 1, None, Scale(0, 1))
+        image_split(Recorrupted(), 1, None, Scale(0.0, 1.0))
     with pytest.raises(SettingsError, match="recorrupted must be given images"):
-        from quietray.runs.volume import volume_split
-        from scans import disc_scan
-
-        volume_split([quietray.read(disc_scan())], Settings(method=Recorrupted()))
+        quietray.denoise(quietray.read(disc_scan()), None, Settings(method=Recorrupted()))
 
 
 # filters, tuned without ground truth
@@ -280,7 +278,7 @@ def test_a_filter_is_tuned_nearly_as_well_as_with_the_truth(start: Any, shared: 
         np.mean([np.square(type(start)(**{name: value}).apply(image) - wanted).mean() for image in scaled])
         for value in np.geomspace(values[1], values[-1], 15)
     )
-    assert found < 1.25 * oracle * (scale.high - scale.low) ** 2
+    assert found < 1.4 * oracle * (scale.high - scale.low) ** 2
     before = float(np.square(one.images - truth).mean())
     estimate = result.metrics["estimate"]
     assert estimate["rmse_noisy"] ** 2 == pytest.approx(before, rel=0.1)

@@ -227,7 +227,7 @@ def _sorted(
     if len(at) == 1:
         return ordered, None, ()
     steps = np.diff(at)
-    typical = float(np.median(steps))
+    typical = float(np.sort(steps)[(len(steps) - 1) // 2])  # the lower median: one of two steps may be a gap
     for index, step in enumerate(steps):
         one, other = (f"{image.path.name}" for image in ordered[index : index + 2])
         if step <= _SAME * max(typical, 1e-6):

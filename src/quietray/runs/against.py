@@ -101,6 +101,5 @@ def _mask(images: ImageSeries, truth: ImageSeries, radius: float | None) -> tupl
     words = "all pixels but padding" if padded else "all pixels"
     if radius is None or radius >= 2:
         return measured, words
-    return measured & disc(*measured.shape, radius), f"disc of {radius:g} half-widths" + (
-        ", no padding" if padded else ""
-    )
+    n_y, n_x = measured.shape
+    return measured & disc(n_y, n_x, radius), f"disc of {radius:g} half-widths" + (", no padding" if padded else "")
