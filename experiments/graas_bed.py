@@ -77,8 +77,8 @@ class Bed:
     absorption: float = 0.5
     spreads: tuple[float, float, float] = (0.45, 0.5, 0.55)
     flats: int = 300
-    iterations: int = 100
-    trainer: Trainer = field(default_factory=lambda: Trainer(steps=600, patch=64))
+    iterations: int = 60
+    trainer: Trainer = field(default_factory=lambda: Trainer(steps=500, patch=64))
 
     def measure(self, folder: Path) -> dict[str, Any]:
         """Simulate, denoise in two ways, reconstruct, judge; return the errors."""

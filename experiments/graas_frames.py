@@ -126,7 +126,7 @@ class Trainer:
     """
 
     widths: tuple[int, ...] = (16, 32, 64)
-    steps: int = 1000
+    steps: int = 800
     batch: int = 1
     patch: int = 48
     judgements: int = 10

@@ -63,7 +63,7 @@ class Sets:
         save(_maps(before, after), folder / "graas-correlation.png")
         save(self._pictures(noisy, trained), folder / "graas-frames.png")
         maps = {f"{name}\nmean p {trained[name][0]['dependency']:.2f}": trained[name][0]["map"] for name in trained}
-        save(gallery(maps, 3, (-1.0, 6.0), 7.0, "viridis"), folder / "graas-dependency.png")
+        save(gallery(maps, 3, (-1.0, 6.0), 8.0, "viridis", "p"), folder / "graas-dependency.png")
         peak = scene.response.kernel.max(), scene.detector.response.max()
         return {
             "noisy": {name: _figures([one]) for name, one in noisy.items()},
@@ -216,7 +216,7 @@ class Overfitting:
     """
 
     scene: Scene = field(default_factory=Scene)
-    trainer: Trainer = field(default_factory=lambda: Trainer(steps=2000, judgements=20))
+    trainer: Trainer = field(default_factory=lambda: Trainer(steps=1600, judgements=16))
     whitened: float = 0.4
     judged_on: int = 60
 

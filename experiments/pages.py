@@ -43,6 +43,7 @@ def gallery(
     limits: tuple[float, float] | Mapping[str, tuple[float, float]],
     width: float = 9.0,
     cmap: str = "gray",
+    bar: str = "",
 ) -> Figure:
     """Return pictures side by side, each under its name.
 
@@ -58,17 +59,23 @@ def gallery(
         Of the whole, in inches.
     cmap
         Colours.
+    bar
+        What the colours mean; a scale is drawn where this is said.
     """
     rows = -(-len(panels) // columns)
     height, breadth = next(iter(panels.values())).shape
-    figure = Figure(figsize=(width, rows * (width / columns * height / breadth + 0.3)), layout="constrained")
+    figure = Figure(figsize=(width, rows * (width / columns * height / breadth + 0.45)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, (name, image) in zip(axes.flat, panels.items(), strict=False):
         low, high = limits[name] if isinstance(limits, Mapping) else limits
-        axis.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
+        shown = axis.imshow(image, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
         axis.set_title(name, fontsize=8)
+    if bar:
+        scale = figure.colorbar(shown, ax=list(axes.flat), shrink=0.8)
+        scale.set_label(bar, fontsize=8)
+        scale.ax.tick_params(labelsize=7)
     return figure
 
 

@@ -1,6 +1,7 @@
 """The experiments: their pieces compute what they claim; at the small scale they run outside of continuous tests."""
 
 import dataclasses
+import doctest
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import graas_bed  # noqa: E402
 import graas_foam  # noqa: E402
 import graas_frames  # noqa: E402
 import graas_sets  # noqa: E402
+import pages  # noqa: E402
 
 
 @pytest.mark.slow
@@ -105,7 +107,7 @@ class TestPieces:
         assert piece.whitened < _SCENE.spread
 
     def test_orders_are_told_apart_by_the_truth(self, tmp_path: Path) -> None:
-        """Noise costs FBP more than SIRT, and both more than none; the tool warns of Noise2Inverse after SIRT in a box."""
+        """Noise costs FBP more than SIRT; the tool warns of Noise2Inverse after SIRT in a box, not after FBP."""
         piece = graas_foam.Orders(rows=8, cols=32, views=16, spheres=30, steps=5, patch=16, iterations=20)
         found = piece.measure(tmp_path)["volumes"]
         assert set(found) == {f"{o}, {a}" for o in ("none", "before", "after", "clean") for a in ("FBP", "SIRT")}
@@ -145,6 +147,23 @@ class TestBed:
         assert float(found.min()) >= 0
         assert float(found.max()) <= 1
         assert np.corrcoef(found.ravel(), truth.ravel())[0, 1] > 0.7
+
+
+def test_pages_are_made_as_documented() -> None:
+    """The examples in the docstrings hold."""
+    done = doctest.testmod(pages)
+    assert done.attempted > 1
+    assert done.failed == 0
+
+
+def test_a_picture_is_the_same_file_every_time(tmp_path: Path) -> None:
+    """So that a page that is written again changes only where its results do."""
+    image = np.arange(12.0).reshape(3, 4)
+    for name in ("one", "two"):
+        pages.save(pages.gallery({"a": image, "b": image}, 2, (0.0, 11.0), bar="counts"), tmp_path / f"{name}.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    pages.save(pages.gallery({"a": image, "b": -image}, 2, (0.0, 11.0), bar="counts"), tmp_path / "two.png")
+    assert (tmp_path / "one.png").read_bytes() != (tmp_path / "two.png").read_bytes()
 
 
 def test_a_piece_with_results_is_not_run_again(tmp_path: Path) -> None:
