@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,9 @@ class Orders:
             warned["after", name] = list(result.warnings)
         return {(order, name): out[order, name] for name in algorithms for order in _NAMES}, warned
 
-    def section(self, found: dict[str, Any]) -> str:
+    def section(self, results: Mapping[str, Any]) -> str:
         """Return this piece of the page."""
-        volumes = found["volumes"]
+        volumes = results["a"]["volumes"]
         rows = [
             (_NAMES[order], name, *(_figure(volumes[f"{order}, {name}"], one) for one in ("mse", "psnr", "ssim")))
             for order in _NAMES

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["gallery", "save", "table", "verdict"]
+__all__ = ["gallery", "paragraphs", "save", "table", "verdict"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -24,6 +24,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, *rows]
     written = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
     return "\n".join([written[0], "|" + "---|" * len(head), *written[1:]])
+
+
+def paragraphs(parts: Iterable[str]) -> str:
+    r"""Return parts of a page, an empty line between them; empty ones are left out.
+
+    Examples
+    --------
+    >>> paragraphs(["a", "", "b"])
+    'a\n\nb'
+    """
+    return "\n\n".join(part for part in parts if part)
 
 
 def verdict(claim: str, holds: bool, measured: str) -> tuple[str, str, str]:
