@@ -7,6 +7,7 @@ from quietray.splits.masked import Noise2Self, Noise2Void
 from quietray.splits.noisier import Noisier2Noise
 from quietray.splits.paired import Noise2Clean, Noise2Noise
 from quietray.splits.projected import Noise2Projection
+from quietray.splits.pseudo import PseudoCT
 from quietray.splits.shuffled import APBSN
 
 __all__ = [
@@ -19,7 +20,8 @@ __all__ = [
     "Noise2Self",
     "Noise2Void",
     "Noisier2Noise",
+    "PseudoCT",
 ]
 
-_ALL = (Noise2Inverse, Noise2Noise, Noise2Clean, Noise2Self, Noise2Void, Noisier2Noise, APBSN, Noise2Projection)
+_ALL = (Noise2Inverse, Noise2Noise, Noise2Clean, Noise2Self, Noise2Void, Noisier2Noise, APBSN, Noise2Projection, PseudoCT)
 SPLITS: dict[str, type[Split]] = {called(split): split for split in _ALL}
