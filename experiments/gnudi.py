@@ -254,6 +254,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             results[name] = run()
             results[name]["seconds"] = time.monotonic() - started
             kept.write_text(json.dumps(results, indent=1))
+            write_page(results, given.out, given.page)
             print(name, json.dumps(results[name].get("psnr", ""), indent=1), flush=True)
 
     radiographs, facts = xray(size) if {"xray", "validity"} & {*pieces} else (None, {})

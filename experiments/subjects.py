@@ -42,5 +42,9 @@ def dataset(parts: np.ndarray, n_held_out: int, n_images: int) -> TrainingVolume
     first = parts.shape[1] - n_held_out * n_images
     weight = np.ones(parts.shape[2:], np.float32)
     return TrainingVolume(
-        np.ascontiguousarray(parts, np.float32), Window(1), weight, tuple(range(first)), tuple(range(first, parts.shape[1]))
+        np.ascontiguousarray(parts, np.float32),
+        Window(1),
+        weight,
+        tuple(range(first)),
+        tuple(range(first, parts.shape[1])),
     )

@@ -105,9 +105,7 @@ def tuned(
     torch.manual_seed(3)
     network = REDCNN(maps=2).build(1)
     split = PseudoCT(period).on(network, GaussianNoise(0.1))
-    settings = Training(
-        steps, patch=24, judgements=judgements, patience=2.0, average=0.0, precision="fp32", loss="mae"
-    )
+    settings = Training(steps, patch=24, judgements=judgements, patience=2.0, average=0.0, precision="fp32", loss="mae")
 
     def watch(step: int, n_steps: int | None, latest: Any) -> None:
         if step == stop:

@@ -15,7 +15,8 @@ from quietray.types import Slice
 __all__ = ["Guarded", "expected_error", "guarded", "quiet_noise"]
 
 _BLOCK = 8  # pixels
-_QUIET = 0.3  # of the blocks, those without structure
+_QUIET = 0.1  # of the blocks, those that hold no structure for sure
+_ROUNDS = 10
 _STEP = 0.1  # of the noise's standard deviation, to differentiate with
 _FAR = 1.5  # times the noise that a model was trained on: beyond, it is out of its range
 
@@ -50,7 +51,9 @@ class Guarded:
         return 20 * math.log10(max(self.noise, 1e-30) / max(self.error, 1e-30))
 
 
-def guarded(denoiser: Denoiser, image: Slice, sd: Slice | float | None = None, *, draws: int = 4) -> Guarded:
+def guarded(
+    denoiser: Denoiser, image: Slice, sd: Slice | float | None = None, *, margin: float = 0.5, draws: int = 4
+) -> Guarded:
     """Denoise an image, unless the model would make it worse.
 
     The noise of the image is measured, and with it the error of what the model makes of it is expected, without ground
@@ -65,6 +68,8 @@ def guarded(denoiser: Denoiser, image: Slice, sd: Slice | float | None = None, *
         the expectation are both wrong.
     sd
         Standard deviation of the noise, of each pixel or of all; measured by :func:`quiet_noise` if not given.
+    margin
+        Gain that must be expected, in dB: the expectation has chance in it, and near nothing it could be wrong.
     draws
         Random directions to differentiate in.
 
@@ -95,11 +100,11 @@ def guarded(denoiser: Denoiser, image: Slice, sd: Slice | float | None = None, *
         raise NoiseError(f"the noise of an image must be a positive number, got {noise}; state it")
     denoised, error = expected_error(denoise, image, found, draws=draws)
     warnings = []
-    helps = error < noise
+    helps = error * 10 ** (margin / 20) < noise
     if not helps:
         warnings.append(
-            f"the noise of the image, {noise:.3g}, is less than the error that the model would leave, {error:.3g}; "
-            "the image was returned as it is"
+            f"the noise of the image, {noise:.3g}, is hardly more than the error that the model would leave, or less "
+            f"({error:.3g}); the image was returned as it is"
         )
     trained = denoiser.facts.get("noise_level")
     level = noise / (denoiser.scale.high - denoiser.scale.low)
@@ -157,7 +162,7 @@ def quiet_noise(image: Slice) -> float:
     """Return the standard deviation of white noise that is alike all over an image, from its quietest blocks.
 
     Diagonal differences of neighbours hold noise and hardly any structure; structure only adds to them, so that the
-    blocks in which they are smallest tell the noise.
+    blocks in which they are smallest tell the noise, and after them all that are as quiet but for chance.
 
     Parameters
     ----------
@@ -183,14 +188,18 @@ def quiet_noise(image: Slice) -> float:
     diagonal = (x[1:, 1:] - x[1:, :-1] - x[:-1, 1:] + x[:-1, :-1]) / 2
     blocks = diagonal[:n_y, :n_x].reshape(n_y // _BLOCK, _BLOCK, n_x // _BLOCK, _BLOCK)
     power = np.sort(np.square(blocks).mean(axis=(1, 3)).ravel())
-    quiet = power[: max(1, round(_QUIET * len(power)))].mean()
-    return math.sqrt(float(quiet) / _expected_share(len(power)))
+    n_quiet = max(1, round(_QUIET * len(power)))
+    share, spread = _of_white_noise(len(power), n_quiet)
+    variance = float(power[:n_quiet].mean()) / share
+    for _ in range(_ROUNDS):
+        variance = float(power[power <= max(variance * (1 + 3 * spread), power[n_quiet - 1])].mean())
+    return math.sqrt(variance)
 
 
-def _expected_share(n_blocks: int) -> float:
-    """Return the mean power of the quietest blocks of white noise alone, of variance 1, by drawing it."""
+def _of_white_noise(n_blocks: int, n_quiet: int) -> tuple[float, float]:
+    """Return the mean power of the quietest blocks of white noise of variance 1, and the spread of all, by drawing."""
     rng = np.random.default_rng(0)
-    white = rng.standard_normal((64, n_blocks, _BLOCK + 1, _BLOCK + 1)).astype(np.float32)
+    white = rng.standard_normal((32, n_blocks, _BLOCK + 1, _BLOCK + 1)).astype(np.float32)
     diagonal = (white[..., 1:, 1:] - white[..., 1:, :-1] - white[..., :-1, 1:] + white[..., :-1, :-1]) / 2
     power = np.sort(np.square(diagonal).mean(axis=(2, 3)), axis=1)
-    return float(power[:, : max(1, round(_QUIET * n_blocks))].mean())
+    return float(power[:, :n_quiet].mean()), float(power.std())

@@ -23,5 +23,15 @@ __all__ = [
     "PseudoCT",
 ]
 
-_ALL = (Noise2Inverse, Noise2Noise, Noise2Clean, Noise2Self, Noise2Void, Noisier2Noise, APBSN, Noise2Projection, PseudoCT)
+_ALL = (
+    Noise2Inverse,
+    Noise2Noise,
+    Noise2Clean,
+    Noise2Self,
+    Noise2Void,
+    Noisier2Noise,
+    APBSN,
+    Noise2Projection,
+    PseudoCT,
+)
 SPLITS: dict[str, type[Split]] = {called(split): split for split in _ALL}

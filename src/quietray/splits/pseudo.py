@@ -133,7 +133,9 @@ class EnsembleNoise(NoiseSource):
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise SettingsError("an ensemble must have at least one source of noise, got none; train noise models first")
+            raise SettingsError(
+                "an ensemble must have at least one source of noise, got none; train noise models first"
+            )
         if self.block < 1:
             raise SettingsError(f"block must be at least 1 pixel, got {self.block}")
 
