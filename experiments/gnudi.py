@@ -40,7 +40,8 @@ ELECTRONIC = 5.0  # photons
 
 @dataclass(frozen=True)
 class Size:
-    """How much is simulated and trained: of the subjects a fifth is for testing, and a tenth of the rest for judging."""
+    """How much is simulated and trained: of the subjects a fifth is for testing, and a tenth of the rest
+    for judging."""
 
     subjects: int
     views: int
@@ -131,16 +132,23 @@ def mean_psnr(images: np.ndarray, clean: np.ndarray) -> float:
 
 
 def trained(images: Images, split: Split, loss: str, size: Size, seed: int = 0) -> Denoiser:
-    """Train the paper's network; validation subjects are judged twenty times, and after two without gain lr halves."""
+    """Train the paper's network; validation subjects are judged twenty times, and after two without gain
+    lr halves."""
     parts = images.pairs()
     per_subject = images.clean.shape[1]
     n_held = max(1, (len(images.clean) - images.n_test) // 10)
     noisy = parts[:2] if isinstance(split, Noise2Noise) else parts[[0, 2]]
     data = dataset(noisy, n_held, per_subject)
     settings = Training(
-        size.steps, batch=size.batch, patch=256, learning_rate=1e-3, loss=loss, plateau=2, patience=1.0,  # type: ignore[arg-type]
+        size.steps,
+        batch=size.batch,
+        patch=256,
+        learning_rate=1e-3,
+        loss=loss,
+        plateau=2,
+        patience=1.0,  # type: ignore[arg-type]
         precision="fp32" if not torch.cuda.is_available() else "auto",
-    )  # fmt: skip
+    )
     network = LehtinenUNet(size.maps)
     fitted = fit(split, lambda: network.build(1), data, settings, seed=seed)
     level = float(np.sqrt(np.square(parts[0] - parts[1]).mean() / 2))

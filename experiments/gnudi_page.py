@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,13 @@ def claims(name: str, psnr: dict[str, float]) -> list[tuple[str, bool, str]]:
     gap = psnr[N2N] - filters[best]
     found = []
     if name in GAPS:
-        found.append((f"N2N-MSE at least {GAPS[name]} dB over the best oracle filter ({best})", gap >= GAPS[name], f"{gap:+.2f} dB"))  # fmt: skip
+        found.append(
+            (
+                f"N2N-MSE at least {GAPS[name]} dB over the best oracle filter ({best})",
+                gap >= GAPS[name],
+                f"{gap:+.2f} dB",
+            )
+        )
     if name == "xray":
         order = [psnr[N2C], psnr[N2N], psnr[N2N_MAE], filters[best]]
         words = " > ".join(f"{value:.2f}" for value in order)
@@ -74,7 +81,7 @@ def shape_claims(rows: list[dict[str, Any]]) -> list[tuple[str, bool, str]]:
         at = "never" if crossing is None else f"first seen at {crossing:.1f} dB"
         found.append((f"{label}: the gain turns negative", crossing is not None and gains[0] > 0, at))
         late = gains[int(np.argmax(gains)) :]
-        falls = all(one >= other - 0.1 for one, other in zip(late, late[1:], strict=False))
+        falls = all(one >= other - 0.1 for one, other in pairwise(late))
         found.append(
             (f"{label}: the gain falls beyond its peak", falls, f"from {max(gains):.1f} to {gains[-1]:.1f} dB")
         )
@@ -140,18 +147,29 @@ def write_page(results: dict[str, Any], out: Path, page: Path) -> None:
     """Write the page from what there is."""
     size = results["size"]
     lines = [
-        "# Noise2Noise for X-ray projections and CT slices (Gnudi et al., 2020)", "",
-        "    python experiments/gnudi.py --scale " + results["scale"], "",
-        f"{size['subjects']} simulated subjects (`quietray.simulate.anatomy`; the paper's XCAT and DeepLesion are not ours to "
+        "# Noise2Noise for X-ray projections and CT slices (Gnudi et al., 2020)",
+        "",
+        "    python experiments/gnudi.py --scale " + results["scale"],
+        "",
+        f"{size['subjects']} simulated subjects (`quietray.simulate.anatomy`; the paper's XCAT and "
+        f"DeepLesion are not ours to "
         f"ship), a fifth of them for testing, split by subject. X-ray: {size['views']} views of {size['pixels']} x "
-        f"{size['pixels']} pixels each, as transmitted intensity over the open beam, Poisson noise. CT: {size['slices']} "
-        f"slices of {size['ct_pixels']} x {size['ct_pixels']}, over the highest value of all, white noise. The network is "
-        f"Lehtinen's U-Net with {size['maps']} maps (the paper: 48), {size['steps']} steps of {size['batch']} images, Adam at "
-        "0.001, halved after two judgements without a better validation error; weights averaged over steps (the paper's are "
-        "not). Other data and, at small scale, a smaller network: what must hold is the order and the gaps.", "",
-        "PSNR: peak 1, all pixels, no mask, against the clean image. *Oracle*: the setting of a filter with the smallest true "
-        "error, image by image, as in the paper. *No truth*: the setting that comes closest to a second noisy image.", "",
-    ]  # fmt: skip
+        f"{size['pixels']} pixels each, as transmitted intensity over the open beam, Poisson noise. CT: "
+        f"{size['slices']} "
+        f"slices of {size['ct_pixels']} x {size['ct_pixels']}, over the highest value of all, white noise. "
+        f"The network is "
+        f"Lehtinen's U-Net with {size['maps']} maps (the paper: 48), {size['steps']} steps of "
+        f"{size['batch']} images, Adam at "
+        "0.001, halved after two judgements without a better validation error; weights averaged over steps "
+        "(the paper's are "
+        "not). Other data and, at small scale, a smaller network: what must hold is the order and the gaps.",
+        "",
+        "PSNR: peak 1, all pixels, no mask, against the clean image. *Oracle*: the setting of a filter with "
+        "the smallest true "
+        "error, image by image, as in the paper. *No truth*: the setting that comes closest to a second "
+        "noisy image.",
+        "",
+    ]
     if "xray" in results:
         lines += [*table_of("xray", results["xray"]), *pictures(out, page, "xray", 0.4)]
         lines += [f"Open beam: {results['xray']['photons']:.0f} photons a pixel.", ""]
@@ -160,17 +178,29 @@ def write_page(results: dict[str, Any], out: Path, page: Path) -> None:
             lines += [*table_of(psnr, results["ct"][psnr]), *pictures(out, page, f"ct-{psnr}", 0.6)]
     if "honest" in results:
         lines += [*table_of("honest", results["honest"]), *pictures(out, page, "honest", 0.6)]
-        lines += [f"Open beam: {results['honest']['photons']:.0f} photons, electronic noise of "
-                  f"{results['honest']['electronic']:.0f}. Neighbours share this noise, as in every scanner.", ""]  # fmt: skip
+        lines += [
+            f"Open beam: {results['honest']['photons']:.0f} photons, electronic noise of "
+            f"{results['honest']['electronic']:.0f}. Neighbours share this noise, as in every scanner.",
+            "",
+        ]
     if "validity" in results:
-        lines += ["## Figures 2 and 4: range of validity, and the guard", "",
-                  "One test image at thirteen levels of noise, three draws each. The guard (`quietray.inference.guard`) "
-                  "measures the noise of each input (X-ray: from the counts; CT: from its quietest blocks), expects the "
-                  "model's error by Stein's formula, and returns the input where that is larger.", ""]  # fmt: skip
+        lines += [
+            "## Figures 2 and 4: range of validity, and the guard",
+            "",
+            "One test image at thirteen levels of noise, three draws each. The guard "
+            "(`quietray.inference.guard`) "
+            "measures the noise of each input (X-ray: from the counts; CT: from its quietest blocks), "
+            "expects the "
+            "model's error by Stein's formula, and returns the input where that is larger.",
+            "",
+        ]
         lines += ["### X-ray (trained at 29.91 dB)", "", *curves(results["validity"]["xray"], page, "xray")]
         lines += ["### CT", "", *curves(results["validity"]["ct"], page, "ct")]
     lines += [
-        "## Full scale", "",
-        "`--scale full` (a GPU; not run here): 100 subjects x 63 views of 192 x 192, the paper's network, 40 000 steps of 16.", "",
-    ]  # fmt: skip
+        "## Full scale",
+        "",
+        "`--scale full` (a GPU; not run here): 100 subjects x 63 views of 192 x 192, the paper's network, "
+        "40 000 steps of 16.",
+        "",
+    ]
     write(page, lines)

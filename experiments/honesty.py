@@ -2,7 +2,7 @@
 
     python experiments/honesty.py --scale small [--only tissues,details] [--out out/honesty]
 
-Tissues: slices of the simulated subjects, Poisson counts and electronic noise through filtered backprojection.  Details:
+Tissues: slices of the simulated subjects, counts and electronic noise through filtered backprojection.  Details:
 the public simulated phantom of low contrast (FDA DIDSR LCD_CT, three doses, ten realisations each), where there is one.
 """
 
@@ -169,13 +169,19 @@ def page(results: dict[str, Any], place: Path) -> None:
     if "tissues" in results:
         found = results["tissues"]
         lines += [
-            "## Tissues", "",
-            "Mean difference (standard deviation) from the reconstruction without noise, in HU, on subjects that no model "
-            "was trained on; counts of photons and electronic noise through filtered backprojection, 24.44 dB. A bias of "
-            "the noisy slices is that of the logarithm of few counts, which no method here removes. PSNR: peak 1 (the "
-            "densest voxel of all), all pixels, against the reconstruction without noise.", "",
-            row_of("", "PSNR (dB)", *TISSUES), row_of(*["---"] * (2 + len(TISSUES))),
-        ]  # fmt: skip
+            "## Tissues",
+            "",
+            "Mean difference (standard deviation) from the reconstruction without noise, in HU, on subjects "
+            "that no model "
+            "was trained on; counts of photons and electronic noise through filtered backprojection, 24.44 "
+            "dB. A bias of "
+            "the noisy slices is that of the logarithm of few counts, which no method here removes. PSNR: "
+            "peak 1 (the "
+            "densest voxel of all), all pixels, against the reconstruction without noise.",
+            "",
+            row_of("", "PSNR (dB)", *TISSUES),
+            row_of(*["---"] * (2 + len(TISSUES))),
+        ]
         for name, row in found["tissues"].items():
             lines.append(
                 row_of(
@@ -189,19 +195,29 @@ def page(results: dict[str, Any], place: Path) -> None:
             axis.semilogy(frequency, power, label=name)
         axis.set(xlabel="frequency (1/mm)", ylabel="noise power (HU² mm²)")
         axis.legend(fontsize=7)
-        lines += ["", f"![noise power]({save_figure(figure, place, 'honesty-nps')})", "",
-                  *(f"* {name}: mean frequency of what is left of the noise {mean_frequency(*spectrum):.4f} 1/mm."
-                    for name, spectrum in found["spectrum"].items()), ""]  # fmt: skip
+        lines += [
+            "",
+            f"![noise power]({save_figure(figure, place, 'honesty-nps')})",
+            "",
+            *(
+                f"* {name}: mean frequency of what is left of the noise {mean_frequency(*spectrum):.4f} 1/mm."
+                for name, spectrum in found["spectrum"].items()
+            ),
+            "",
+        ]
     if "details" in results:
         lines += [
-            "## Faint details", "",
-            "Four faint details of the public simulated phantom LCD_CT (FDA DIDSR, CC0), ten images with and ten without. "
+            "## Faint details",
+            "",
+            "Four faint details of the public simulated phantom LCD_CT (FDA DIDSR, CC0), ten images with "
+            "and ten without. "
             "d'² is that of a channelised Hotelling observer with four Laguerre-Gauss channels of 14 pixels; its "
             "covariance is measured at sixteen places of equal radius, and chance is taken away. RMSE is against the "
-            "mean of the ten images of full dose without details, within 100 pixels of the middle.", "",
+            "mean of the ten images of full dose without details, within 100 pixels of the middle.",
+            "",
             row_of("dose, method", "noise sd (HU)", "RMSE (HU)", "d'² of each detail", "mean d'²"),
             row_of(*["---"] * 5),
-        ]  # fmt: skip
+        ]
         for name, row in results["details"].items():
             own = ", ".join(f"{one['square']:.1f}" for one in row["details"])
             mean = f"{row['square']:.2f} ± {row['error']:.2f}"

@@ -20,7 +20,8 @@ def transmissions(seeds: Sequence[int], n_views: int, size: int) -> np.ndarray:
 
 
 def sinograms(seeds: Sequence[int], n_slices: int, size: int, n_views: int) -> np.ndarray:
-    """Return clean sinograms ``(subject, slice, view, col)`` of slices about 12 mm apart, from the chest to the liver."""
+    """Return clean sinograms ``(subject, slice, view, col)`` of slices about 12 mm apart, from the chest
+    to the liver."""
     step = max(1, round(12 * size / 420))
     geometry = beam(n_views, n_slices * step, size)
     found = [line_integrals(subject(seed), geometry)[:, ::step] for seed in seeds]
@@ -35,7 +36,8 @@ def reconstructed(views: np.ndarray, threads: int = 1) -> np.ndarray:
 
 
 def dataset(parts: np.ndarray, n_held_out: int, n_images: int) -> TrainingVolume:
-    """Return images ``(part, image, y, x)`` to train on, of which the last subjects, of `n_images` each, are held out.
+    """Return images ``(part, image, y, x)`` to train on, of which the last subjects, of `n_images` each,
+    are held out.
 
     No image of a held-out subject is ever trained on.
     """

@@ -67,7 +67,8 @@ SIZES = {
 
 @dataclass(frozen=True, eq=False)
 class Doses:
-    """Slices ``(subject, slice, y, x)`` in the networks' unit: two of the low dose, one of the normal, without noise."""
+    """Slices ``(subject, slice, y, x)`` in the networks' unit: two of the low dose, one of the normal,
+    without noise."""
 
     low: np.ndarray
     other: np.ndarray
@@ -93,7 +94,7 @@ def doses(size: Size) -> Doses:
     for _ in range(3):
         low, normal = scanned(photons, 0)
         found = 20 * np.log10(RANGE / UNIT / np.sqrt(np.square(low - normal).mean()))
-        photons *= 10 ** ((46.21 - found) / 10)
+        photons *= float(10 ** ((46.21 - found) / 10))
     low, normal = scanned(photons, 0)
     return Doses(low, scanned(photons, 1)[0], normal, slices(views), photons)
 
@@ -169,9 +170,16 @@ def tuned(
     """Fine-tune on the low-dose slices of one subject, by algorithm 1; the last weights are kept."""
     split = PseudoCT(period).on(network, noise)
     settings = Training(
-        size.tuning_steps, batch=size.batch, patch=size.patch, learning_rate=1e-4, average=0.0, judgements=1, plateau=1,
-        loss=loss, precision="fp32",  # type: ignore[arg-type]
-    )  # fmt: skip
+        size.tuning_steps,
+        batch=size.batch,
+        patch=size.patch,
+        learning_rate=1e-4,
+        average=0.0,
+        judgements=1,
+        plateau=1,
+        loss=loss,
+        precision="fp32",  # type: ignore[arg-type]
+    )
     return train(split, network, images[None], settings, (1, 1), seed)
 
 

@@ -54,25 +54,39 @@ def write_page(results: dict[str, Any], out: Path, page: Path) -> None:
     """Write the page from what there is."""
     size = results["size"]
     lines = [
-        "# Pseudo-CT pairs (Won et al., 2021)", "",
-        f"    python experiments/won.py --scale {results['scale']} --loss {results['loss']} --period {results['period']}", "",
+        "# Pseudo-CT pairs (Won et al., 2021)",
+        "",
+        f"    python experiments/won.py --scale {results['scale']} --loss {results['loss']} --period "
+        f"{results['period']}",
+        "",
         f"{size['train']} simulated subjects to train on and {size['test']} to test, {size['slices']} slices of "
-        f"{size['pixels']} x {size['pixels']} each; counts of photons and electronic noise through filtered backprojection of "
-        f"{size['views']} views, the low dose a quarter of the normal one (noise inserted into the sinogram), 46.21 dB from it "
-        f"as in the paper. RED-CNN with {size['maps']} maps (paper: 96), {size['steps']} steps of {size['batch']} patches of "
-        f"{size['patch']} pixels at a peak learning rate of 0.001; U-Nets predict low minus normal dose, one for each training "
-        f"subject, L1. Fine-tuning: algorithm 1 on the slices of each test subject alone, {size['tuning_steps']} steps at "
-        f"0.0001, C = {results['period']}, loss {results['loss']}, the last weights are kept. Flips and quarter turns; the "
-        "paper's random rescaling is left out, for it changes the texture of the noise.", "",
-    ]  # fmt: skip
+        f"{size['pixels']} x {size['pixels']} each; counts of photons and electronic noise through filtered "
+        f"backprojection of "
+        f"{size['views']} views, the low dose a quarter of the normal one (noise inserted into the "
+        f"sinogram), 46.21 dB from it "
+        f"as in the paper. RED-CNN with {size['maps']} maps (paper: 96), {size['steps']} steps of "
+        f"{size['batch']} patches of "
+        f"{size['patch']} pixels at a peak learning rate of 0.001; U-Nets predict low minus normal dose, "
+        f"one for each training "
+        f"subject, L1. Fine-tuning: algorithm 1 on the slices of each test subject alone, "
+        f"{size['tuning_steps']} steps at "
+        f"0.0001, C = {results['period']}, loss {results['loss']}, the last weights are kept. Flips and "
+        f"quarter turns; the "
+        "paper's random rescaling is left out, for it changes the texture of the noise.",
+        "",
+    ]
     if "table" in results:
         rows = results["table"]["rows"]
         lines += [
-            "## Table 1", "",
-            "Mean ± standard deviation over test subjects. PSNR and SSIM: range 4096 HU, all pixels, against the normal dose, "
-            "whose own noise no method can meet; the last column is against the slices without noise.", "",
-            row_of("method", "PSNR (dB)", "SSIM", "paper", "PSNR, no noise (dB)"), row_of(*["---"] * 5),
-        ]  # fmt: skip
+            "## Table 1",
+            "",
+            "Mean ± standard deviation over test subjects. PSNR and SSIM: range 4096 HU, all pixels, "
+            "against the normal dose, "
+            "whose own noise no method can meet; the last column is against the slices without noise.",
+            "",
+            row_of("method", "PSNR (dB)", "SSIM", "paper", "PSNR, no noise (dB)"),
+            row_of(*["---"] * 5),
+        ]
         for name, found in rows.items():
             psnr, ssim, true = (np.array([one[key] for one in found]) for key in ("psnr", "ssim", "true_psnr"))
             paper = "{:.2f} / {:.4f}".format(*PAPER[name]) if name in PAPER else ""
@@ -89,7 +103,9 @@ def write_page(results: dict[str, Any], out: Path, page: Path) -> None:
     if "noise" in results:
         found = results["noise"]
         kept = np.load(out / "noises.npz")
-        figure, axes = plt.subplots(1, len(found) + 2, figsize=(1.7 * (len(found) + 2), 2.2), width_ratios=[1] * (len(found) + 1) + [1.6])  # fmt: skip
+        figure, axes = plt.subplots(
+            1, len(found) + 2, figsize=(1.7 * (len(found) + 2), 2.2), width_ratios=[1] * (len(found) + 1) + [1.6]
+        )
         axes[0].imshow(kept["image"], cmap="gray", vmin=0.8, vmax=1.3)
         axes[0].set_title("low dose", fontsize=7)
         for axis, name in zip(axes[1:-1], found, strict=True):
@@ -102,16 +118,24 @@ def write_page(results: dict[str, Any], out: Path, page: Path) -> None:
         axes[-1].legend(fontsize=4)
         axes[-1].set_title("noise power (HU² mm²)", fontsize=7)
         lines += [
-            "## Figure 2: generated noise", "",
-            f"![noise of every source and its power spectrum]({save_figure(figure, page, 'won-noise')})", "",
-            row_of("source", "sd (HU)", "correlation of neighbours", "correlation with the true noise"), row_of(*["---"] * 4),
-        ]  # fmt: skip
+            "## Figure 2: generated noise",
+            "",
+            f"![noise of every source and its power spectrum]({save_figure(figure, page, 'won-noise')})",
+            "",
+            row_of("source", "sd (HU)", "correlation of neighbours", "correlation with the true noise"),
+            row_of(*["---"] * 4),
+        ]
         lines += [
             row_of(name, f"{one['sd']:.1f}", f"{one['neighbours']:+.2f}", f"{one['with_true']:+.2f}")
             for name, one in found.items()
         ]
-        lines += ["", "A noise model predicts the noise of the very image that it sees: what it finds is that noise, as far as "
-                  "it can be told from structure, and no new one.", ""]  # fmt: skip
+        lines += [
+            "",
+            "A noise model predicts the noise of the very image that it sees: what it finds is "
+            "that noise, as far as "
+            "it can be told from structure, and no new one.",
+            "",
+        ]
     lines += [
         "## Full scale",
         "",

@@ -92,7 +92,7 @@ def guarded(
     """
 
     def denoise(x: Slice) -> Slice:
-        return denoiser.slice(x[None, None], 0)[0]
+        return np.asarray(denoiser.slice(x[None, None], 0)[0])
 
     found = quiet_noise(image) if sd is None else sd
     noise = float(np.sqrt(np.mean(np.square(found))))

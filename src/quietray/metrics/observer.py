@@ -1,4 +1,4 @@
-"""A channelised Hotelling observer: can a faint, known detail still be told from the noise?"""
+"""A channelised Hotelling observer: whether a faint, known detail can still be told from the noise."""
 
 from __future__ import annotations
 

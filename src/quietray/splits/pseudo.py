@@ -133,9 +133,7 @@ class EnsembleNoise(NoiseSource):
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise SettingsError(
-                "an ensemble must have at least one source of noise, got none; train noise models first"
-            )
+            raise SettingsError("an ensemble must have at least one source of noise, got none; train noise models")
         if self.block < 1:
             raise SettingsError(f"block must be at least 1 pixel, got {self.block}")
 
@@ -151,7 +149,7 @@ class EnsembleNoise(NoiseSource):
 
 @dataclass(frozen=True)
 class PseudoCT(Split):
-    """Pseudo-CT pairs: fine-tune a trained network on the very images to be denoised, with its own output as the target.
+    """Pseudo-CT: fine-tune a trained network on the very images to be denoised, with its own output as the target.
 
     With the trained network ``f`` and a source of noise ``Z``, the target is ``f(X)`` and the input ``f(X) + Z(X)``.
     Every `period` steps ``f`` takes over the weights of the network that is being trained.  :meth:`on` says which
