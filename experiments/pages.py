@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["gallery", "paragraphs", "save", "table", "verdict"]
+__all__ = ["gallery", "paragraphs", "row_of", "save", "save_figure", "table", "verdict", "write"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -94,3 +94,23 @@ def save(figure: Figure, place: Path) -> None:
     """Write a picture; the same one always gives the same file."""
     place.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(place, dpi=110, metadata={"Software": None})
+
+
+def row_of(*cells: str) -> str:
+    """A row of a table."""
+    return "| " + " | ".join(cells) + " |"
+
+
+def save_figure(figure: Figure, page: Path, name: str) -> str:
+    """Write a picture beside the pages and return its address on the page."""
+    folder = page.parent.parent / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(folder / f"{name}.png", dpi=90)
+    return f"../images/{name}.png"
+
+
+def write(page: Path, lines: list[str]) -> None:
+    """Write a page."""
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n".join(lines).rstrip() + "\n")

@@ -115,6 +115,8 @@ class Case:
         The split that infers as this one trains, where it does not do so itself.
     judged
         What is judged, where it is not what that split returns.
+    taught
+        Whether a network makes its targets, so that they are no measurements and only as right as that network.
     size
         Edge of the only samples that it takes; these are few, for such a split projects them.
     """
@@ -125,6 +127,7 @@ class Case:
     inference: Split | None = None
     judged: Callable[[Network, Tensor], Tensor] | None = None
     size: int | None = None
+    taught: bool = False
 
 
 def check_no_leak(case: Case, seed: int = 0, size: int = 9, batch: int = 6, draws: int = 4) -> None:

@@ -17,6 +17,7 @@ from quietray.splits.masked import Noise2Self, Noise2Void
 from quietray.splits.noisier import Noisier2Noise
 from quietray.splits.paired import Noise2Clean, Noise2Noise
 from quietray.splits.projected import Noise2Projection
+from quietray.splits.pseudo import EnsembleNoise, ModelNoise, PseudoCT
 from quietray.splits.shuffled import APBSN
 
 
@@ -80,7 +81,26 @@ OPERATORS: dict[str, LinearOperator] = (
 )
 
 
+class Smooth(torch.nn.Module):
+    """A teacher of no great skill."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+
+
+class Moved(torch.nn.Module):
+    """A model of the noise: what the teacher took away, from elsewhere in the image."""
+
+    def __init__(self, by: int) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - Smooth()(x)).roll(self.by, -1)
+
+
 def _splits() -> dict[str, Case]:
+    taught = PseudoCT(period=3).on(Smooth(), EnsembleNoise(tuple(ModelNoise(Moved(by)) for by in range(1, 9))))
     masked, void, apart = (
         Noise2Self("masked", grid=3),
         Noise2Void("masked", 1 / 9),
@@ -109,6 +129,7 @@ def _splits() -> dict[str, Case]:
         "noise2void-masked": Case(void, white=True),
         "noisier2noise": Case(Noisier2Noise(gaussian=SD**2, passes=8), white=True, recorrupted=True),
         "noisier2noise-half": Case(Noisier2Noise(gaussian=SD**2, strength=0.5), white=True, recorrupted=True),
+        "pseudo-ct": Case(taught, recorrupted=True, taught=True),
         "apbsn": Case(APBSN(2, 1, 2, refinements=2), inference=apart),
         "apbsn-as-trained": Case(apart),
         "noise2projection": Case(projection, white=True, judged=projection.predict, size=16),

@@ -192,6 +192,20 @@ def test_it_stops_when_the_estimate_rises(patience: float, last: int) -> None:
     assert ("had not improved" in fitted.stopped) == (patience < 0.5)
 
 
+def test_on_a_plateau_the_learning_rate_is_halved() -> None:
+    """Judged at every step: as long as the estimate falls, weights move as far as ever; then half as far every step."""
+    script = (*(50.0 - step for step in range(12)), *[99.0] * 12)
+    split = Scripted(3, "X:1", 3, script=script)
+    data = dataclasses.replace(volume(), held_out_rows=(5,))
+    train(dataclasses.replace(QUICK, judgements=24, average=0.0, plateau=1, clip=1e9), split=split, data=data)
+    moves = [
+        math.sqrt(sum(float((one[name] - other[name]).square().sum()) for name in one))
+        for one, other in itertools.pairwise(split.seen)
+    ]
+    assert moves[10] > 0.3 * moves[3]
+    assert moves[22] < 2**-8 * moves[10], "ten judgements in a row were no better"
+
+
 def test_a_sabotaged_source_stops_the_run() -> None:
     """What is held out gets worse and worse, whatever the network learns."""
 
@@ -310,6 +324,7 @@ def test_a_budget_of_nothing_ends_after_the_first_plan() -> None:
         *(({name: -1.0}, f"{name} must be positive, got -1.0") for name in ("learning_rate", "clip", "patience")),
         *(({"average": value}, "average must be at least 0 and below 1") for value in (1.0, -0.1, math.nan)),
         ({"learning_rate": math.nan}, "learning_rate must be positive, got nan"),
+        ({"plateau": -1}, "plateau must be at least 0, got -1"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], words: str) -> None:

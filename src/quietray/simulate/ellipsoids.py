@@ -40,7 +40,7 @@ class Ellipsoids:
     Examples
     --------
     >>> head = Ellipsoids.shepp_logan()
-    >>> float(head.volume(VolumeGrid((1, 16, 16)))[0, 2, 8].round(2))
+    >>> round(float(head.volume(VolumeGrid((1, 16, 16)))[0, 2, 8]), 2)
     0.2
     """
 
@@ -80,11 +80,15 @@ class Ellipsoids:
         axes[2] = grid.first[2] + np.arange(grid.shape[2])
         bodies, share = self._bodies, 1 / supersampling**3
         for dz, dy, dx in np.array(np.meshgrid(offsets, offsets, offsets)).reshape(3, -1).T:
-            z, y, x = np.ix_((axes[0] + dz) / scale, (axes[1] + dy) / scale, (axes[2] + dx) / scale)
-            for centre, shape, value in zip(bodies.centres, bodies.shapes, bodies.values, strict=True):
+            points = [(axis + offset) / scale for axis, offset in zip(axes, (dz, dy, dx), strict=True)]
+            for centre, extent, shape, value in zip(
+                bodies.centres, bodies.extents, bodies.shapes, bodies.values, strict=True
+            ):
+                near = [np.flatnonzero(abs(points[k] - centre[2 - k]) <= extent[2 - k]) for k in range(3)]
+                z, y, x = np.ix_(*(points[k][near[k]] for k in range(3)))
                 px, py, pz = x - centre[0], y - centre[1], z - centre[2]
                 reach = sum((row[0] * px + row[1] * py + row[2] * pz) ** 2 for row in shape)
-                out += np.float32(value * share) * (reach <= 1)
+                out[np.ix_(*near)] += np.float32(value * share) * (reach <= 1)
         return out
 
     @property

@@ -7,6 +7,7 @@ from quietray.splits.masked import Noise2Self, Noise2Void
 from quietray.splits.noisier import Noisier2Noise
 from quietray.splits.paired import Noise2Clean, Noise2Noise
 from quietray.splits.projected import Noise2Projection
+from quietray.splits.pseudo import PseudoCT
 from quietray.splits.recorrupted import Recorrupted
 from quietray.splits.shuffled import APBSN
 
@@ -20,6 +21,7 @@ __all__ = [
     "Noise2Self",
     "Noise2Void",
     "Noisier2Noise",
+    "PseudoCT",
     "Recorrupted",
 ]
 
@@ -33,5 +35,6 @@ _ALL = (
     APBSN,
     Noise2Projection,
     Recorrupted,
+    PseudoCT,
 )
 SPLITS: dict[str, type[Split]] = {called(split): split for split in _ALL}

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from quietray.metrics.noreference import Judgement
 from quietray.types import Channels, Samples, Slice
 
-__all__ = ["Network", "Pair", "Split", "Window"]
+__all__ = ["Network", "Pair", "Split", "Teacher", "Window"]
 
 Network = Callable[[Tensor], Tensor]
 
@@ -139,6 +139,37 @@ def mirrored(index: int, n: int) -> int:
     return min(index, 2 * (n - 1) - index)
 
 
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A network that a method makes its pairs with, and that takes over what is learned from them.
+
+    Parameters
+    ----------
+    network
+        Like the one that is trained; its weights change.
+    period
+        Steps after which it takes over the weights of the one that is trained; 0 for never.
+
+    Examples
+    --------
+    >>> teacher, network = Teacher(nn.Linear(1, 1), period=3), nn.Linear(1, 1)
+    >>> teacher.learn(network, step=2)
+    >>> bool(teacher.network.weight == network.weight)
+    False
+    >>> teacher.learn(network, step=3)
+    >>> bool(teacher.network.weight == network.weight)
+    True
+    """
+
+    network: nn.Module
+    period: int
+
+    def learn(self, network: nn.Module, step: int) -> None:
+        """Take over the weights of `network`, if this step is one to do so."""
+        if self.period and step % self.period == 0:
+            self.network.load_state_dict(network.state_dict())
+
+
 class Split(ABC):
     """A method: how to draw training pairs, and how to apply the network that they trained.
 
@@ -170,6 +201,11 @@ class Split(ABC):
     def window(self) -> Window:
         """What of a volume makes one sample."""
         return Window(self.n_slices)
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The network that :meth:`draw` asks, which the loop keeps up to date; None where there is none."""
+        return None
 
     def reserved(self, shape: tuple[int, int]) -> tuple[Slice, int] | None:
         """Return which pixels of every image are kept for judging, and after how many pixels they repeat.

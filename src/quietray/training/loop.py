@@ -18,7 +18,7 @@ from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement
 from quietray.splits.base import Network, Split
 from quietray.training.pace import Pace
-from quietray.training.state import Progress, best, copy_weights, follow, restore, save, start
+from quietray.training.state import Progress, best, copy_weights, follow, halvings, restore, save, start
 from quietray.types import Samples
 
 __all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_out", "precision"]
@@ -56,6 +56,9 @@ class Training:
         the processor has instructions for it.
     loss
         ``mse`` leads to the mean of what the noise allows, ``mae`` to the median.
+    plateau
+        Judgements in a row without a better estimate after which the learning rate is halved, instead of the cosine;
+        0 keeps the cosine.
     """
 
     steps: int | None = None
@@ -68,6 +71,7 @@ class Training:
     patience: float = 0.25
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     loss: Literal["mse", "mae"] = "mse"
+    plateau: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch", "patch", "judgements", "learning_rate", "clip", "patience"):
@@ -77,6 +81,8 @@ class Training:
             raise SettingsError(f"steps must be positive, got {self.steps}")
         if not 0 <= self.average < 1:
             raise SettingsError(f"average must be at least 0 and below 1, got {self.average}")
+        if self.plateau < 0:
+            raise SettingsError(f"plateau must be at least 0, got {self.plateau}; 0 keeps the cosine")
 
 
 @runtime_checkable
@@ -190,7 +196,7 @@ def fit(
         The network with its best weights, and the run's history.
     """
     fabric = Fabric(accelerator="auto", devices=1, precision=precision(settings.precision))
-    state = start(build, settings.learning_rate, settings.steps, seed)
+    state = start(build, settings.learning_rate, settings.steps, seed, split.teacher)
     if checkpoint is not None and checkpoint.exists():
         restore(state, checkpoint)
     network, optimizer = fabric.setup(state.network, state.optimizer)
@@ -200,8 +206,12 @@ def fit(
     warm_up = _WARM_UP if settings.steps is None else max(1, min(_WARM_UP, settings.steps // 10))
     losses: list[Tensor] = []
     while state.n_steps is None or state.step < state.n_steps:
+        if settings.plateau:
+            share = schedule(state.step, None, warm_up) * 0.5 ** halvings(state.history, settings.plateau)
+        else:
+            share = schedule(state.step, state.n_steps, warm_up)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * schedule(state.step, state.n_steps, warm_up)
+            group["lr"] = settings.learning_rate * share
         samples, weight = data.draw(settings.batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
         loss = pair.to(fabric.device).loss(network, weight.to(fabric.device), _POWERS[settings.loss])
@@ -211,6 +221,8 @@ def fit(
         optimizer.step()
         state.step += 1
         follow(state.average, state.network, min(settings.average, (1 + state.step) / (10 + state.step)))
+        if state.teacher is not None:
+            state.teacher.learn(state.network, state.step)
         losses.append(loss.detach())
         pace.tick()
 

@@ -11,8 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from quietray.checkpoint import load_tensors, save_tensors
+from quietray.splits.base import Teacher
 
-__all__ = ["NOT_WHITE", "Progress", "State", "best", "copy_weights", "follow", "restore", "save", "seeded", "start"]
+__all__ = [
+    "NOT_WHITE",
+    "Progress",
+    "State",
+    "best",
+    "copy_weights",
+    "follow",
+    "halvings",
+    "restore",
+    "save",
+    "seeded",
+    "start",
+]
 
 NOT_WHITE = 0.15  # correlation of neighbouring residuals
 
@@ -65,6 +78,7 @@ class State:
     seconds: float = 0.0
     history: list[Progress] = field(default_factory=list)
     stopped: str = "the planned steps were done"
+    teacher: Teacher | None = None
 
 
 def seeded(seed: int, name: str) -> torch.Generator:
@@ -83,14 +97,21 @@ def seeded(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(mixed)
 
 
-def start(build: Callable[[], nn.Module], learning_rate: float, n_steps: int | None, seed: int) -> State:
+def start(
+    build: Callable[[], nn.Module],
+    learning_rate: float,
+    n_steps: int | None,
+    seed: int,
+    teacher: Teacher | None = None,
+) -> State:
     """Return the state before the first step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeded(seed, "weights").initial_seed())
         network = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
-    return State(network, optimizer, average, copy_weights(average), seeded(seed, "samples"), n_steps=n_steps)
+    samples = seeded(seed, "samples")
+    return State(network, optimizer, average, copy_weights(average), samples, n_steps=n_steps, teacher=teacher)
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -109,10 +130,32 @@ def best(history: list[Progress]) -> Progress:
     return min(history, key=lambda progress: (not progress.white, progress.error))
 
 
+def halvings(history: list[Progress], patience: int) -> int:
+    """Return how often a row of `patience` judgements came that held no better one than those before them.
+
+    Examples
+    --------
+    >>> found = [Progress(step, 9, 0.0, 0.0, error, 1.0) for step, error in enumerate([4, 3, 3, 5, 2, 2, 2, 2, 2])]
+    >>> [halvings(found[:n], 2) for n in range(1, 10)]
+    [0, 0, 0, 1, 1, 1, 2, 2, 3]
+    """
+    count = row = 0
+    lowest = float("inf")
+    for progress in history:
+        row = 0 if progress.error < lowest else row + 1
+        lowest = min(lowest, progress.error)
+        if row == patience:
+            count, row = count + 1, 0
+    return count
+
+
 def save(state: State, path: Path) -> None:
     """Write the state into one file, whole or not at all."""
     tensors: dict[str, Tensor] = {"generator": state.generator.get_state()}
-    for prefix, module in (("network", state.network), ("average", state.average)):
+    modules = [("network", state.network), ("average", state.average)]
+    if state.teacher is not None:
+        modules.append(("teacher", state.teacher.network))
+    for prefix, module in modules:
         tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
     for index, slots in state.optimizer.state_dict()["state"].items():
@@ -142,6 +185,8 @@ def restore(state: State, path: Path) -> None:
         groups.setdefault(prefix, {})[rest] = value
     state.network.load_state_dict(groups["network"])
     state.average.load_state_dict(groups["average"])
+    if state.teacher is not None:
+        state.teacher.network.load_state_dict(groups["teacher"])
     state.best_weights = groups["best"]
     state.generator.set_state(tensors["generator"])
     slots: dict[int, dict[str, Tensor]] = {}

@@ -1,0 +1,205 @@
+"""Do no harm: a model meets an image of any noise, and gives it back as it is where it would make it worse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from quietray.errors import NoiseError
+from quietray.inference.denoiser import Denoiser
+from quietray.types import Slice
+
+__all__ = ["Guarded", "expected_error", "guarded", "quiet_noise"]
+
+_BLOCK = 8  # pixels
+_QUIET = 0.1  # of the blocks, those that hold no structure for sure
+_ROUNDS = 10
+_STEP = 0.1  # of the noise's standard deviation, to differentiate with
+_FAR = 1.5  # times the noise that a model was trained on: beyond, it is out of its range
+
+
+@dataclass(frozen=True, eq=False)
+class Guarded:
+    """An image that a model has seen.
+
+    Parameters
+    ----------
+    image
+        Denoised where that helps; else as it was.
+    noise
+        Standard deviation of its noise, root mean squared over the image, in its unit.
+    error
+        Expected root mean squared error of what the model makes of it.
+    helped
+        Whether the model was applied.
+    warning
+        What a user should know, in words; empty where all is well.
+    """
+
+    image: Slice
+    noise: float
+    error: float
+    helped: bool
+    warning: str
+
+    @property
+    def gain(self) -> float:
+        """Expected gain of the model in dB, negative where it would harm."""
+        return 20 * math.log10(max(self.noise, 1e-30) / max(self.error, 1e-30))
+
+
+def guarded(
+    denoiser: Denoiser, image: Slice, sd: Slice | float | None = None, *, margin: float = 0.5, draws: int = 4
+) -> Guarded:
+    """Denoise an image, unless the model would make it worse.
+
+    The noise of the image is measured, and with it the error of what the model makes of it is expected, without ground
+    truth.  A model that stores the noise it was trained on also says when that of the image is far more.
+
+    Parameters
+    ----------
+    denoiser
+        Of single images; its fact ``noise_level`` is the noise that it was trained on, in its scale.
+    image
+        Noisy, ``(y, x)``.  The noise must be white: for that of a reconstruction, correlated, the measure of noise and
+        the expectation are both wrong.
+    sd
+        Standard deviation of the noise, of each pixel or of all; measured by :func:`quiet_noise` if not given.
+    margin
+        Gain that must be expected, in dB: the expectation has chance in it, and near nothing it could be wrong.
+    draws
+        Random directions to differentiate in.
+
+    Raises
+    ------
+    NoiseError
+        The noise cannot be told.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from quietray.filters import GaussianFilter
+    >>> from quietray.inference.denoiser import Scale
+    >>> from quietray.splits import Noise2Clean
+    >>> blur = Denoiser(GaussianFilter(2.0).build(1), GaussianFilter(2.0), Noise2Clean(), Scale(0.0, 1.0))
+    >>> stripes = np.tile(np.repeat([0.0, 1.0], 16), (64, 4)).astype(np.float32)
+    >>> white = np.random.default_rng(0).standard_normal(stripes.shape).astype(np.float32)
+    >>> [guarded(blur, stripes + noise * white).helped for noise in (0.02, 0.5)]
+    [False, True]
+    """
+
+    def denoise(x: Slice) -> Slice:
+        return np.asarray(denoiser.slice(x[None, None], 0)[0])
+
+    found = quiet_noise(image) if sd is None else sd
+    noise = float(np.sqrt(np.mean(np.square(found))))
+    if not (math.isfinite(noise) and noise > 0):
+        raise NoiseError(f"the noise of an image must be a positive number, got {noise}; state it")
+    denoised, error = expected_error(denoise, image, found, draws=draws)
+    warnings = []
+    helps = error * 10 ** (margin / 20) < noise
+    if not helps:
+        warnings.append(
+            f"the noise of the image, {noise:.3g}, is hardly more than the error that the model would leave, or less "
+            f"({error:.3g}); the image was returned as it is"
+        )
+    trained = denoiser.facts.get("noise_level")
+    level = noise / (denoiser.scale.high - denoiser.scale.low)
+    if trained and level > _FAR * trained:
+        warnings.append(f"the noise of the image is {level / trained:.1f} times that which the model was trained on")
+    return Guarded(denoised if helps else image, noise, error, helps, "; ".join(warnings))
+
+
+def expected_error(
+    denoise: Callable[[Slice], Slice], image: Slice, sd: Slice | float, *, draws: int = 4, seed: int = 0
+) -> tuple[Slice, float]:
+    """Return what a denoiser makes of an image, and its expected root mean squared error, without ground truth.
+
+    Stein's unbiased risk estimate: with white noise of variance ``s^2``, the mean squared error of ``f(y)`` is that of
+    ``(f(y) - y)^2 - s^2 + 2 s^2 df(y)/dy`` on average.  The derivative is taken along random signs.
+
+    Parameters
+    ----------
+    denoise
+        Maps a noisy image to a denoised one.
+    image
+        Noisy.
+    sd
+        Standard deviation of its noise, of each pixel or of all; white.
+    draws
+        Random directions.
+    seed
+        Of the directions.
+
+    Notes
+    -----
+    Stein (1981), doi:10.1214/aos/1176345632; by differences: Ramani, Blu & Unser (2008), doi:10.1109/TIP.2008.2001404.
+
+    Examples
+    --------
+    >>> noisy = np.random.default_rng(0).normal(0, 0.5, (256, 256)).astype(np.float32)
+    >>> [round(expected_error(lambda x: share * x, noisy, 0.5)[1], 2) for share in (1.0, 0.4)]
+    [0.5, 0.2]
+    """
+    denoised = denoise(image)
+    rng = np.random.default_rng(seed)
+    spread = np.broadcast_to(np.asarray(sd, np.float32), image.shape)
+    slopes = []
+    for _ in range(draws):
+        signs = rng.choice(np.array([-1, 1], np.float32), image.shape)
+        step = np.float32(_STEP) * spread * signs
+        change = (denoise(image + step) - denoise(image - step)).astype(np.float64) / (2 * _STEP)
+        slopes.append(float((change * spread * signs).mean()))
+    residual = float(np.square(denoised.astype(np.float64) - image).mean())
+    mse = residual - float(np.square(spread, dtype=np.float64).mean()) + 2 * float(np.mean(slopes))
+    return denoised, math.sqrt(max(mse, 0.0))
+
+
+def quiet_noise(image: Slice) -> float:
+    """Return the standard deviation of white noise that is alike all over an image, from its quietest blocks.
+
+    Diagonal differences of neighbours hold noise and hardly any structure; structure only adds to them, so that the
+    blocks in which they are smallest tell the noise, and after them all that are as quiet but for chance.
+
+    Parameters
+    ----------
+    image
+        ``(y, x)``, at least 16 pixels each way.
+
+    Raises
+    ------
+    NoiseError
+        The image is too small.
+
+    Examples
+    --------
+    >>> edges = np.tile(np.repeat([0.0, 1.0], 24), (96, 2))
+    >>> noisy = edges + np.random.default_rng(0).normal(0, 0.1, edges.shape)
+    >>> 0.095 < quiet_noise(noisy) < 0.105
+    True
+    """
+    n_y, n_x = (size // _BLOCK * _BLOCK for size in (image.shape[0] - 1, image.shape[1] - 1))
+    if min(n_y, n_x) < _BLOCK:
+        raise NoiseError(f"an image must be larger than {_BLOCK} pixels to tell its noise from, got {image.shape}")
+    x = image.astype(np.float64)
+    diagonal = (x[1:, 1:] - x[1:, :-1] - x[:-1, 1:] + x[:-1, :-1]) / 2
+    blocks = diagonal[:n_y, :n_x].reshape(n_y // _BLOCK, _BLOCK, n_x // _BLOCK, _BLOCK)
+    power = np.sort(np.square(blocks).mean(axis=(1, 3)).ravel())
+    n_quiet = max(1, round(_QUIET * len(power)))
+    share, spread = _of_white_noise(len(power), n_quiet)
+    variance = float(power[:n_quiet].mean()) / share
+    for _ in range(_ROUNDS):
+        variance = float(power[power <= max(variance * (1 + 3 * spread), power[n_quiet - 1])].mean())
+    return math.sqrt(variance)
+
+
+def _of_white_noise(n_blocks: int, n_quiet: int) -> tuple[float, float]:
+    """Return the mean power of the quietest blocks of white noise of variance 1, and the spread of all, by drawing."""
+    rng = np.random.default_rng(0)
+    white = rng.standard_normal((32, n_blocks, _BLOCK + 1, _BLOCK + 1)).astype(np.float32)
+    diagonal = (white[..., 1:, 1:] - white[..., 1:, :-1] - white[..., :-1, 1:] + white[..., :-1, :-1]) / 2
+    power = np.sort(np.square(diagonal).mean(axis=(2, 3)), axis=1)
+    return float(power[:, :n_quiet].mean()), float(power.std())
