@@ -1,5 +1,6 @@
 """Every implementation that the laws hold for.  A new one is one new row here."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ from quietray.splits.noisier import Noisier2Noise
 from quietray.splits.paired import Noise2Clean, Noise2Noise
 from quietray.splits.projected import Noise2Projection
 from quietray.splits.pseudo import EnsembleNoise, ModelNoise, PseudoCT
+from quietray.splits.recorrupted import Recorrupted
 from quietray.splits.shuffled import APBSN
 
 
@@ -106,6 +108,10 @@ def _splits() -> dict[str, Case]:
         Noise2Void("masked", 1 / 9),
         APBSN(2, 2, 2, "masked", refinements=0),
     )
+    # of the noise that the laws share among neighbours of a row: white, plus 0.6 of the last, plus 0.4 of that before
+    shared = SD**2 * np.correlate((1, 0.6, 0.4), (1, 0.6, 0.4), "full")
+    recorrupted = Recorrupted().measured(np.pad(shared[None], ((2, 2), (0, 0))))
+    as_trained = dataclasses.replace(recorrupted, passes=8)
     projection = Noise2Projection(3).on(beam(16, n_cols=16))
     weighted = Noise2Projection(4).on(beam(16, n_cols=16), torch.full((16, 16), SD**2))
     return {
@@ -129,6 +135,9 @@ def _splits() -> dict[str, Case]:
         "noise2void-masked": Case(void, white=True),
         "noisier2noise": Case(Noisier2Noise(gaussian=SD**2, passes=8), white=True, recorrupted=True),
         "noisier2noise-half": Case(Noisier2Noise(gaussian=SD**2, strength=0.5), white=True, recorrupted=True),
+        "recorrupted": Case(recorrupted, recorrupted=True, inference=as_trained, judged=recorrupted.infer),
+        "recorrupted-passes": Case(as_trained, recorrupted=True),
+        "recorrupted-white": Case(Recorrupted(((SD**2,),), 1.0, passes=4), white=True, recorrupted=True),
         "pseudo-ct": Case(taught, recorrupted=True, taught=True),
         "apbsn": Case(APBSN(2, 1, 2, refinements=2), inference=apart),
         "apbsn-as-trained": Case(apart),

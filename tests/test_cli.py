@@ -19,7 +19,7 @@ from quietray.settings import called, from_dict, read_toml, write_toml
 from scans import content, disc_scan, foam_scan, quick
 
 COMMANDS = [
-    *("demo", "info", "diagnose", "denoise", "compare", "train", "apply"),
+    *("demo", "info", "diagnose", "denoise", "filter", "compare", "train", "apply"),
     *("decorrelate", "reconstruct", "evaluate", "simulate"),
 ]
 

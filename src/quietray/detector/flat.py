@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import ndimage
 
-from quietray.detector.lags import Lags, autocorrelation
+from quietray.detector.lags import Lags, autocorrelation, error_of
 from quietray.types import Slice, Volume
 
 __all__ = ["FlatNoise", "flat_noise", "repeated_noise"]
 
 _BLOCK = 24  # pixels
-_CALMEST = 0.25  # of the blocks
+_STEP = 12  # from block to block: what lies between the places of one grid is calm in another
+_CALMEST, _LEAST = 0.25, 0.02  # of the blocks, at most and at least
+_ALIKE = 1.5  # times the slope of those at least, which noise alone may have
 _SMOOTH = 4.0  # pixels, beyond what noise is correlated over
 _REACH = 3  # lags looked at
 _IMAGES = 12
 _FEWEST = 8  # blocks
+_PARABOLA = 6  # parameters
 _ROUGHEST = 0.05  # of the noise, which must be left in differences along the diagonal to tell its power
 LITTLE = 0.05  # correlation that may pass for none
+_SURE = 4.0  # standard errors that one must differ from none by
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +65,11 @@ class FlatNoise:
     def reach(self) -> int:
         """How many pixels away noise is still shared, along rows and columns; 0 is white."""
         middle = self.lags.shape[0] // 2
-        far = np.argwhere(np.abs(self.lags) > LITTLE) - middle
-        return int(np.abs(far).max())
+        one = np.zeros_like(self.lags)
+        one[middle, middle - 1] = one[middle, middle + 1] = 0.5
+        little = max(LITTLE, _SURE * error_of(one, self.lags, self.pixels))
+        far = np.argwhere(np.abs(self.lags) > little) - middle
+        return int(np.abs(far).max(initial=0))
 
 
 def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
@@ -95,8 +103,8 @@ def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
     for image in chosen:
         smooth = ndimage.gaussian_filter(image.astype(np.float64), _SMOOTH)
         steep = np.hypot(*np.gradient(smooth))
-        for y, x in np.ndindex(image.shape[0] // _BLOCK, image.shape[1] // _BLOCK):
-            place = np.s_[y * _BLOCK : (y + 1) * _BLOCK, x * _BLOCK : (x + 1) * _BLOCK]
+        for y, x in product(*(range(0, size - _BLOCK + 1, _STEP) for size in image.shape)):
+            place = np.s_[y : y + _BLOCK, x : x + _BLOCK]
             noise = _flattened(image[place])
             varied = float(noise.std())
             same = float(np.mean(image[place] == np.median(image[place])))  # clipped, or a mask
@@ -106,17 +114,18 @@ def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
                 slopes.append(float(np.sqrt(np.mean(steep[place] ** 2))) / varied)
     if len(blocks) < _FEWEST:
         return None
-    calm = np.argsort(slopes)[: max(_FEWEST, round(_CALMEST * len(blocks)))]
-    residuals = np.stack([blocks[index] for index in calm])
+    residuals = np.stack([blocks[index] for index in _calmest(np.array(slopes))])
     sds = residuals.std(axis=(1, 2))
     lags = autocorrelation(
         (residuals / sds[:, None, None]).astype(np.float32), np.ones((_BLOCK, _BLOCK), bool), (_REACH, _REACH)
     )
+    lags = _with_what_was_taken(lags)
     shape = lags / lags[_REACH, _REACH]
     # of all blocks, for the calmest ones are where noise hides the structure; edges hardly move a median
     diagonal = _diagonal_share(shape)
     variance = float(np.mean(details)) / diagonal if diagonal > _ROUGHEST else float(np.mean(sds**2))
-    return FlatNoise(shape, float(np.sqrt(variance)), residuals.size, "the calmest parts")
+    pixels = residuals.size * _STEP**2 // _BLOCK**2  # at least: they overlap
+    return FlatNoise(shape, float(np.sqrt(variance)), pixels, "the calmest parts")
 
 
 def repeated_noise(one: Volume, other: Volume, weight: Slice) -> FlatNoise:
@@ -145,6 +154,24 @@ def repeated_noise(one: Volume, other: Volume, weight: Slice) -> FlatNoise:
     shown = lags / variance if variance > 0 else lags
     pixels = int(good.sum()) * len(difference)
     return FlatNoise(shown, float(np.sqrt(max(variance, 0))), pixels, "the difference of two measurements")
+
+
+def _calmest(slopes: Float[np.ndarray, " block"]) -> Int[np.ndarray, " calm"]:
+    """Return which blocks are as calm as the calmest, so that nothing but noise may be in them."""
+    order = np.argsort(slopes)
+    least, most = (max(_FEWEST, round(share * len(slopes))) for share in (_LEAST, _CALMEST))
+    alike = np.count_nonzero(slopes <= _ALIKE * slopes[order[least - 1]])
+    return order[: min(max(least, alike), most)]
+
+
+def _with_what_was_taken(lags: Lags) -> Lags:
+    """Return the lags of the noise from those of blocks without their parabola, which had a part of it.
+
+    A parabola is slow: each of its six parameters takes the noise power at low frequencies, the sum of the lags, of one
+    pixel in a block, and takes it at every small lag alike.
+    """
+    share = _PARABOLA / _BLOCK**2
+    return lags + share * lags.sum() / (1 - share * lags.size)
 
 
 def _diagonal(block: Slice) -> Float[np.ndarray, "_ _"]:

@@ -106,7 +106,7 @@ class ReportData:
         Grey values of the whole volume.
     history
         One record for each look at the training: ``step``, ``seconds``, ``loss``, and ``psnr`` where there was an
-        estimate (dB, on rows that were not trained on).
+        estimate (dB, on what was not trained on).
     metrics
         Numbers as in ``metrics.json``, nested; None is shown as not known.  ``comparison`` is shown as a ranking.
     headline
@@ -129,6 +129,8 @@ class ReportData:
         The table ``evidence`` of ``metrics.json``: resolution, noise power and regions, before and after.
     window
         Grey values to show black and white; None takes them from the denoised images.
+    images
+        Whether it tells of a series of images, not of a volume.
 
     Examples
     --------
@@ -153,3 +155,4 @@ class ReportData:
     trust: Slice | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     window: tuple[float, float] | None = None
+    images: bool = False

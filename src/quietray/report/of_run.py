@@ -12,6 +12,7 @@ from quietray.inference.result import Result
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
 from quietray.report.data import Cut, Histogram, ReportData
+from quietray.report.words import label, value
 from quietray.scan import Scan
 
 __all__ = ["gain_text", "report_of"]
@@ -61,7 +62,7 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
     return ReportData(
         title=Path(str(scan.source)).name or "scan",
         unit=metrics["scan"]["unit"],
-        voxel_size=metrics["scan"]["voxel_size_mm"],
+        voxel_size=scan.pixel_size if isinstance(scan, ImageSeries) else metrics["scan"]["voxel_size_mm"],
         cuts=tuple(
             Cut(f"{name}, {middle[name]}" if len(gathered.cuts) > 1 else middle[name], before, after, _AXES[name])
             for name, (before, after) in gathered.cuts.items()
@@ -77,6 +78,7 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         evidence=_evidence(metrics),
         trust=None if result.trust is None else np.asarray(result.trust[n_z // 2]),
         window=None if isinstance(scan, Scan) else shown_window(scan),
+        images=isinstance(scan, ImageSeries),
     )
 
 
@@ -114,8 +116,10 @@ def gain_text(estimate: Any) -> str:
 def _evidence(metrics: Any) -> dict[str, Any]:
     """Return the table of evidence, with what few views do to halves of the views where there are few."""
     evidence, scan = dict(metrics.get("evidence", {})), metrics["scan"]
+    if not evidence or evidence["halves"] == MEASUREMENTS:
+        return evidence
     views = scan["views"] // 2
-    if evidence and evidence["halves"] != MEASUREMENTS and views < _FEWEST_VIEWS * scan["columns"]:
+    if views < _FEWEST_VIEWS * scan["columns"]:
         evidence["sparse"] = (
             f"A half has only {views} views for {scan['columns']} columns: streaks of its own count as noise, and hide "
             "detail."
@@ -137,5 +141,14 @@ def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
         ("Estimated PSNR gain", gain_text(estimate)),
         ("Estimated PSNR", text(estimate["psnr_db"], "{:.1f} dB")),
         ("Change of the mean", text(volume["relative_change_of_mean"], "{:+.2%}")),
-        ("Trained for", f"{metrics['training']['seconds']:.0f} s, {metrics['training']['steps']} steps"),
+        _making(metrics),
     )
+
+
+def _making(metrics: Any) -> tuple[str, str]:
+    """Return how long the network was trained, or the setting of the filter."""
+    method, training = metrics["method"], metrics["training"]
+    if method["parameters"]:
+        return "Trained for", f"{training['seconds']:.0f} s, {training['steps']} steps"
+    chosen = (f"{label(name).lower()} {value(name, item)}" for name, item in method["settings"].items())
+    return f"Filter: {method['name']}", ", ".join(chosen)

@@ -112,6 +112,7 @@ def _render(data: ReportData) -> str:
     """Return the page as text; every string is escaped by the template, the figures by matplotlib."""
     window = grey_window([cut.after for cut in data.cuts]) if data.window is None else Window(*data.window)
     compared = data.metrics.get("comparison")
+    element = "pixel" if data.images else "voxel"
     board = board_of(compared, data.unit) if compared else None
     templates = Environment(
         loader=PackageLoader("quietray.report", "."),
@@ -130,11 +131,12 @@ def _render(data: ReportData) -> str:
         if data.trust is None
         else trust_picture(data.cuts[0].after, data.trust, data.metrics["trust"], window, data.unit),
         window=f"{interval(window.low, window.high)} {data.unit}",
+        element=element,
         voxel=length(data.voxel_size) if data.voxel_size else None,
         profile=Markup(profile_figure(data.cuts[0], data.unit, data.voxel_size) if data.cuts else ""),
         detail=resolution_and_noise(data.evidence, data.unit),
         profile_row=data.cuts[0].before.shape[0] // 2 if data.cuts else 0,
-        histogram=Markup(histogram_figure(data.histogram, data.unit, window) if data.histogram else ""),
+        histogram=Markup(histogram_figure(data.histogram, data.unit, window, element) if data.histogram else ""),
         training=Markup(training_figure(data.history)),
         estimated=any(record.get("psnr") is not None for record in data.history),
         metrics=sections({key: item for key, item in data.metrics.items() if key != "comparison"}, "Run"),

@@ -66,12 +66,16 @@ def profile_figure(cut: Cut, unit: str, voxel_size: float | None) -> str:
         axes.set_xlim(0, places[-1])
         _robust_limits(axes, before, after)
         axes.set_xlabel(f"{cut.axes[1]} ({'mm' if voxel_size else 'pixel'})")
-        axes.set_ylabel(f"attenuation ({unit})")
+        axes.set_ylabel(_values(unit))
         _legend(axes)
         return _svg(figure, "profile-", "Grey values along one row, before and after")
 
 
-def histogram_figure(histogram: Histogram, unit: str, window: Window) -> str:
+def _values(unit: str) -> str:
+    return f"{'attenuation' if unit.startswith('1/') else 'grey value'} ({unit})"
+
+
+def histogram_figure(histogram: Histogram, unit: str, window: Window, element: str = "voxel") -> str:
     """Return the histogram of the volume before and after, counts on a logarithmic axis, or an empty string."""
     filled = np.flatnonzero(np.nan_to_num(histogram.before) + np.nan_to_num(histogram.after))
     if not filled.size:
@@ -85,10 +89,10 @@ def histogram_figure(histogram: Histogram, unit: str, window: Window) -> str:
         _logarithmic(axes)
         axes.set_ylim(bottom=0.7)
         axes.set_xlim(histogram.edges[filled[0]], histogram.edges[filled[-1] + 1])
-        axes.set_xlabel(f"attenuation ({unit})")
-        axes.set_ylabel("voxels")
+        axes.set_xlabel(_values(unit))
+        axes.set_ylabel(f"{element}s")
         _legend(axes)
-        return _svg(figure, "histogram-", "Histogram of the volume, before and after")
+        return _svg(figure, "histogram-", "Histogram of the grey values, before and after")
 
 
 def training_figure(history: Sequence[Mapping[str, float | int | None]]) -> str:

@@ -42,6 +42,9 @@ class Recorrupted(Split):
         measured, see :meth:`measured`.
     strength
         Standard deviation of the added noise, in those of the measured: a above.
+    passes
+        Draws of added noise to average the output over at inference, as the paper does; 0 shows the network the image
+        as it was measured, which is as good and one pass.
 
     Notes
     -----
@@ -58,8 +61,11 @@ class Recorrupted(Split):
 
     covariance: tuple[tuple[float, ...], ...] = ()
     strength: float = 0.5
+    passes: int = 0
 
     def __post_init__(self) -> None:
+        if self.passes < 0:
+            raise SettingsError(f"passes must be 0 or more, got {self.passes}")
         if not self.strength > 0:
             raise SettingsError(f"strength must be positive, got {self.strength}")
         sizes = {len(row) for row in self.covariance}
@@ -92,20 +98,29 @@ class Recorrupted(Split):
         return Pair(image + self.strength * noise, image - noise / self.strength, torch.ones(1, 1, 1, 1))
 
     def infer(self, network: Network, samples: Samples) -> Channels:
-        """Return what the network makes of the image as it was measured."""
-        return network(samples[:, 0]).float()
+        """Return what the network makes of the image, the mean over the passes; the same image gets the same noise."""
+        image = samples[:, 0]
+        return self._mean(network, image, self._added(image, torch.Generator().manual_seed(seed_of(image)))).float()
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
         """Estimate the error of :meth:`infer` by Stein's identity; the same image always gets the same probes."""
         image = samples[:, 0]
-        output = network(image).double()
         generator = torch.Generator().manual_seed(seed_of(image))
+        added = self._added(image, generator)
+        output = self._mean(network, image, added).double()
         along = torch.zeros_like(output)
         for _ in range(_PROBES):
             probe = self.noise(image, generator)
-            along += probe * (network(image + _STEP * probe).double() - output) / (_STEP * _PROBES)
+            moved = self._mean(network, image + _STEP * probe, added).double()
+            along += probe * (moved - output) / (_STEP * _PROBES)
         noise = torch.full_like(output, self._middle)
         return averaged((output - image).square() - noise + 2 * along, noise, weight)
+
+    def _added(self, image: Tensor, generator: torch.Generator) -> list[Tensor]:
+        return [self.strength * self.noise(image, generator) for _ in range(self.passes)]
+
+    def _mean(self, network: Network, image: Tensor, added: list[Tensor]) -> Tensor:
+        return torch.stack([network(image + noise) for noise in added] or [network(image)]).mean(dim=0)
 
     def noise(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return noise of the known covariance in the shape of `image`.
