@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.signal import correlate2d
 
 from checks import SD, Case
 from quietray.geometry import ConeBeam, FanBeam, ParallelBeam
@@ -108,9 +109,8 @@ def _splits() -> dict[str, Case]:
         Noise2Void("masked", 1 / 9),
         APBSN(2, 2, 2, "masked", refinements=0),
     )
-    # of the noise that the laws share among neighbours of a row: white, plus 0.6 of the last, plus 0.4 of that before
-    shared = SD**2 * np.correlate((1, 0.6, 0.4), (1, 0.6, 0.4), "full")
-    recorrupted = Recorrupted().measured(np.pad(shared[None], ((2, 2), (0, 0))))
+    sharing = np.array([[1, 0.6], [0.4, 0]])  # how the laws share noise among neighbours
+    recorrupted = Recorrupted().measured(SD**2 * correlate2d(sharing, sharing))
     as_trained = dataclasses.replace(recorrupted, passes=8)
     projection = Noise2Projection(3).on(beam(16, n_cols=16))
     weighted = Noise2Projection(4).on(beam(16, n_cols=16), torch.full((16, 16), SD**2))

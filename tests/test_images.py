@@ -200,6 +200,16 @@ def test_noise_is_measured_in_one_image_as_in_the_difference_of_two(shared: bool
         assert found.reach == (1 if shared else 0)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_few_calm_parts_tell_white_noise_from_shared(shared: bool) -> None:
+    """Two of 49 blocks of each image lie clear of the edges of the discs."""
+    found = flat_noise(phantom(9, 96, 40.0, shared=shared).astype(np.float32), np.ones((96, 96), np.float32))
+    assert found is not None
+    assert found.reach == (1 if shared else 0)
+    assert found.neighbours == pytest.approx(0.5 if shared else 0.0, abs=0.06)
+    assert found.sd == pytest.approx(40, rel=0.1)
+
+
 def test_images_without_calm_parts_have_no_known_noise() -> None:
     assert flat_noise(np.zeros((2, 96, 96), np.float32), np.ones((96, 96), np.float32)) is None
     assert noise_of([series(n=1, size=32)]) is None

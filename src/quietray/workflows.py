@@ -475,7 +475,7 @@ def _write(result: Result, scan: Scan | ImageSeries, settings: Settings, output:
         training=training,
         reconstruction=reconstruction,
         symmetries=result.denoiser.symmetries,
-        rotation_axis=result.metrics["scan"]["rotation_axis"],
+        rotation_axis=result.metrics["scan"].get("rotation_axis"),
     )
     with disk_errors(output.folder):
         result.denoiser.save(output.folder / "model")

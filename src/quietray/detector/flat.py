@@ -67,7 +67,7 @@ class FlatNoise:
         middle = self.lags.shape[0] // 2
         one = np.zeros_like(self.lags)
         one[middle, middle - 1] = one[middle, middle + 1] = 0.5
-        little = max(LITTLE, _SURE * error_of(one, self.lags, self.pixels))
+        little = max(LITTLE, _SURE * error_of(one, self.lags, float(self.pixels)))
         far = np.argwhere(np.abs(self.lags) > little) - middle
         return int(np.abs(far).max(initial=0))
 

@@ -26,7 +26,7 @@ from quietray.training.loop import Fitted, Progress, Training, TrainingData, fit
 
 __all__ = ["Recipe", "learn", "tuned"]
 
-_TUNING_PIXELS = 2**15
+_TUNED_ON = (4, 2**15)  # slices, and pixels of them together
 
 
 @dataclass(frozen=True)
@@ -165,9 +165,19 @@ def learn(
 
 
 def tuned(
-    data: TrainingVolume, scale: Scale, split: Split, start: Filter, tile: int, facts: Mapping[str, Any], watch: Watch
+    data: TrainingVolume,
+    scale: Scale,
+    split: Split,
+    start: Filter,
+    tile: int,
+    facts: Mapping[str, Any],
+    watch: Watch,
+    amount: tuple[int, int] = _TUNED_ON,
 ) -> tuple[Denoiser, Fitted]:
     """Find the filter's setting with the smallest estimated error, on slices that it will not be judged on.
+
+    Where `data` hold nothing out, some of the slices that it is judged on serve: one or two numbers learn nothing by
+    heart.
 
     Parameters
     ----------
@@ -183,8 +193,10 @@ def tuned(
         As in :func:`learn`.
     watch
         Told the progress.
+    amount
+        Slices to tune on, and pixels of them together.
     """
-    here, cpu = data.to_tune_on(), torch.device("cpu")
+    here, cpu = data.to_tune_on(amount[0]), torch.device("cpu")
 
     def denoiser(candidate: Filter) -> Denoiser:
         network = candidate.build(split.n_slices, split.n_outputs)
@@ -194,7 +206,7 @@ def tuned(
 
         def error(candidate: Filter) -> float:
             advance(1)
-            return judge_held_out(split, denoiser(candidate).evaluate, here, cpu, _TUNING_PIXELS).error
+            return judge_held_out(split, denoiser(candidate).evaluate, here, cpu, amount[1]).error
 
         found = tune(start, error)
     chosen = denoiser(found.filter)
