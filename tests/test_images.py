@@ -1,6 +1,7 @@
 """Series of images: pictures in and out, their noise measured, methods and filters on them, up to the command line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -288,7 +289,6 @@ def test_a_filter_is_tuned_nearly_as_well_as_with_the_truth(start: Any, shared: 
         np.mean([np.square(type(start)(**{name: value}).apply(image) - wanted).mean() for image in scaled])
         for value in np.geomspace(values[1], values[-1], 15)
     )
-    print("ratio", found / oracle / (scale.high - scale.low) ** 2)
     assert found < 1.25 * oracle * (scale.high - scale.low) ** 2
     before = float(np.square(one.images - truth).mean())
     estimate = result.metrics["estimate"]
@@ -429,6 +429,11 @@ def test_filter_writes_dicom_metrics_model_and_report(tmp_path: Path, run: Any) 
     assert "axial, z = 4" in page
     assert "coronal" in page
     assert "\u2212160 to 240 HU" in page  # soft tissue: the files have no window
+    shown = page[page.index("<header>") : page.index('<h2 id="record-title">')]
+    assert "pixel 500 µm" in shown
+    assert "Grey values of all images" in shown
+    assert "Filter: gaussian" in shown
+    assert not re.search("voxel|volume<|detector row|attenuation|Trained for", shown)
     assert run("evaluate", out, folder)["unit"] == "HU"
 
 

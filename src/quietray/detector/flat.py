@@ -171,7 +171,7 @@ def _with_what_was_taken(lags: Lags) -> Lags:
     pixel in a block, and takes it at every small lag alike.
     """
     share = _PARABOLA / _BLOCK**2
-    return lags + share * lags.sum() / (1 - share * lags.size)
+    return np.asarray(lags + share * lags.sum() / (1 - share * lags.size))
 
 
 def _diagonal(block: Slice) -> Float[np.ndarray, "_ _"]:
