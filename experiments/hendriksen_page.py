@@ -138,6 +138,7 @@ def _claims_a(rows: Rows) -> list[Claim]:
         found.append((order, "26.3 / 20.6 / 15.4", here, three[0] > three[1] > three[2]))
     found += _more("X:1 is better than 1:X", "yes", rows, _N2I, _N2I.replace("X:1", "1:X"))
     found += _more("better than total variation", "yes", rows, _N2I, "TV")
+    found += _more("even with the weight that the truth chooses", "", rows, _N2I, "TV, weight by the truth")
     if any(name.startswith("filter") for name in rows):
         found += _more("better than the best filter", "yes", rows, _N2I, _best_filter(rows))
     if _has(rows, _N2I, "Noise2Clean"):
