@@ -226,7 +226,10 @@ def _why(claims: list[Claim], rows: Mapping[str, Rows], size: Size) -> str:
             f"* The paper's setting: {own.steps} steps of {own.batch} patch(es) of {own.patch} pixels show the network "
             f"as many pixels as {shown:.0f} slices have; an epoch of the reference shows it 2048 slices."
         )
-    if missing := [piece for piece, found in rows.items() if not found]:
+    missing = [piece for piece, found in rows.items() if not found]
+    if a and not any(name.endswith(": Noise2Inverse") for name in a):
+        missing.insert(0, "photons and absorption of a")
+    if missing:
         lines.append(f"* Not measured for this page: {', '.join(missing)}.")
     return "\n### What did not reproduce, and what is known about it\n\n" + "\n".join(lines) + "\n" if lines else ""
 
