@@ -80,7 +80,7 @@ def test_what_iterates_on_a_cone_beam(tmp_path: Path) -> None:
 
 
 def test_noise2self_on_three_pairs(tmp_path: Path) -> None:
-    scan = quietray.read(foam("cone", "--pairs", "3", "--response-width", "0.3", "0.4", "0.5"))
+    scan = quietray.read(foam("cone", "--rows", "16", "--pairs", "3", "--response-width", "0.3", "0.4", "0.5"))
     method = Noise2Self()
     result = quietray.denoise(scan, tmp_path / "out", quick(4, method=method, rotation_axis=None, whiten="always"))
     assert result.metrics["reconstruction"]["settings"]["name"] == "fdk"
