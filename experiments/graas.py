@@ -126,7 +126,7 @@ def _write_page(pieces: Mapping[str, Piece], results: Mapping[str, Any], out: Pa
     worked = sum(results[letter]["processor_seconds"] for letter in order)
     head = f"""# Scintillator decorrelation (Graas & Lucka 2025)
 
-This page was written by `python experiments/graas.py --scale {scale}`, from its own results. It repeats, on simulated
+This page was written by `experiments/graas.py` at the {scale} scale, from its own results. It repeats, on simulated
 data, what "Scintillator Decorrelation for Self-supervised X-ray Radiograph Denoising" (A. Graas and F. Lucka, 2025)
 shows. The paper gives pictures and orders, and one figure (a summed correlation of about 350 %); each table of claims
 says what was measured instead, and whether it agrees.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ from quietray.training.loop import Training, fit
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-DATA = Path("/work/shared/data/SIMULATED_lcd_ct/lcd_fbp.npz")
+ROOT = Path(__file__).parent.parent
+FOLDERS = [Path(os.environ.get("QUIETRAY_DATA", ROOT / "shared/data")), ROOT.parent / "shared/data"]
+PLACES_OF_DATA = [folder / "SIMULATED_lcd_ct/lcd_fbp.npz" for folder in FOLDERS]
+DATA = next((place for place in PLACES_OF_DATA if place.exists()), PLACES_OF_DATA[0])
 TISSUES = {"air": -1000, "lung": -743, "fat": -87, "soft tissue": 44, "spongy bone": 456}
 PLACES = ((94, 94), (94, 161), (161, 94), (161, 161))  # rows and columns of the details
 DOSES = ("010", "055", "100")

@@ -39,11 +39,11 @@ class Notebook:
 
     def row(self, name: str, work: Callable[[], tuple[dict[str, Any], np.ndarray | None]]) -> dict[str, Any]:
         """Return the figures of a row, from the file or else from `work`, which may return a slice to be shown, too."""
-        rows = self.rows()
-        if name not in rows:
+        if name not in self.rows():
             started = time.process_time()
             figures, shown = work()
-            rows[name] = figures | {"processor_seconds": round(time.process_time() - started, 1)}
+            spent = round(time.process_time() - started, 1)
+            rows = self.rows() | {name: figures | {"processor_seconds": spent}}
             self.folder.mkdir(parents=True, exist_ok=True)
             if shown is not None:
                 np.save(self.slice_path(name), np.asarray(shown, np.float32))
@@ -51,7 +51,7 @@ class Notebook:
             written.write_text(json.dumps({"scale": self.scale, "rows": rows}, indent=1))
             written.replace(self.path)
             print(f"{self.piece}: {name}: {rows[name]}", flush=True)
-        return rows[name]
+        return self.rows()[name]
 
     def slice_path(self, name: str) -> Path:
         """Return the file of the slice of a row."""

@@ -308,21 +308,28 @@ def test_info_on_a_measured_scan(real_data, run, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "flags", "axis", "shape"),
+    ("name", "learning", "flags", "axis", "shape"),
     [
-        ("tomopy_tooth/tooth.h5", ("--method", "noise2inverse", "--region", "240:400,240:400"), 295.5, (2, 160, 160)),
-        ("dls_k11_diad/k11-18014.h5", ("--method", "noise2inverse"), 12.5, (22, 26, 26)),
+        (
+            "tomopy_tooth/tooth.h5",
+            ("--method", "noise2inverse"),
+            ("--region", "240:400,240:400"),
+            295.5,
+            (2, 160, 160),
+        ),
+        ("dls_k11_diad/k11-18014.h5", ("--method", "noise2inverse"), (), 12.5, (22, 26, 26)),
         (
             "dls_i12_24737_binned/dls_24737.h5",
-            ("--budget", "20s", "--rows", "60:64", "--region", "40:104,30:110"),
+            ("--budget", "20s"),
+            ("--rows", "60:64", "--region", "40:104,30:110"),
             85.75,
             (4, 64, 80),
         ),
     ],
 )
-def test_denoise_a_measured_scan(tmp_path, real_data, run, name, flags, axis, shape):
+def test_denoise_a_measured_scan(tmp_path, real_data, run, name, learning, flags, axis, shape):
     read = MEASURED[name][0]
-    figures = run("denoise", real_data(name), *read, "--out", tmp_path / "out", "--steps", 5, *flags)
+    figures = run("denoise", real_data(name), *read, "--out", tmp_path / "out", "--steps", 5, *learning, *flags)
     volume = np.asarray(quietray.read_volume(tmp_path / "out/volume.zarr"))
     assert volume.shape == shape
     assert np.isfinite(volume).all()

@@ -68,7 +68,7 @@ def test_reconstruct(beam: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_iterates_on_a_cone_beam(tmp_path: Path) -> None:
     require_rtk()
     scan = quietray.read(foam("cone"))
-    settings = Settings(reconstruction=SIRT(box=(0.0, 1.0)))
+    settings = Settings(reconstruction=SIRT(iterations=60, box=(0.0, 1.0)))
     quietray.reconstruct(scan, tmp_path / "all.zarr", settings)
     whole = np.asarray(quietray.read_volume(tmp_path / "all.zarr"))
     assert whole.min() >= 0
@@ -80,7 +80,7 @@ def test_what_iterates_on_a_cone_beam(tmp_path: Path) -> None:
 
 
 def test_noise2self_on_three_pairs(tmp_path: Path) -> None:
-    scan = quietray.read(foam("cone", "--pairs", "3", "--response-width", "0.3", "0.4", "0.5"))
+    scan = quietray.read(foam("cone", "--rows", "16", "--pairs", "3", "--response-width", "0.3", "0.4", "0.5"))
     method = Noise2Self()
     result = quietray.denoise(scan, tmp_path / "out", quick(4, method=method, rotation_axis=None, whiten="always"))
     assert result.metrics["reconstruction"]["settings"]["name"] == "fdk"

@@ -159,7 +159,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     split = metrics["method"]["domain"] == "volume"
     if not split and abs(correlation) > NOT_WHITE:
         found.append(
-            f"What was taken away is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
+            f"What was taken away is not white (residuals of near pixels correlate by {correlation:+.2f}): the "
             "point response was not undone completely, or the network has begun to fit the noise. See what "
             "`quietray diagnose` says."
         )

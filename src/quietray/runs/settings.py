@@ -48,7 +48,7 @@ class Auto:
         Detector rows to compare on, at most; where the budget does not allow eight, the diagnosis alone decides.
     """
 
-    share: float = 0.4
+    share: float = 0.2
     rows: int = 16
 
     def __post_init__(self) -> None:
