@@ -69,7 +69,8 @@ def test_help_explains_every_option_and_shows_its_default(capsys, monkeypatch, n
         option = f"--{field.name.replace('_', '-')}"
         if option in text and field.default not in (None, dataclasses.MISSING, ()):
             place = text.index(f" {option} ")
-            assert f"(default: {field.default})" in text[place : place + 300], option
+            default = field.default if isinstance(field.default, tuple) else (field.default,)
+            assert f"(default: {' '.join(map(str, default))})" in text[place : place + 300], option
     assert "(default: None)" not in text
     assert " None" not in text.replace("{None,", "")
 
