@@ -310,7 +310,7 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
 
 
 def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
-    """Run one method in memory; filters come back with the setting that was found."""
+    """Run one method in memory; filters come back with the setting that was found, Noise2Inverse with its subsets."""
     output, watch = Output(None, settings, {}, settings.format), Watch()
     if settings.method == GaussianFilter(0.0):  # nothing to tune
         prepared = prepared_for(scan, settings, 1, 1, output, watch)
@@ -321,6 +321,9 @@ def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
         result = run(scan, settings, output, watch)
     if isinstance(result.denoiser.architecture, Filter):
         settings = dataclasses.replace(settings, method=as_method(result.denoiser.architecture))
+    elif isinstance(settings.method, Noise2Inverse):
+        method = dataclasses.replace(settings.method, parts=result.denoiser.split.n_parts)
+        settings = dataclasses.replace(settings, method=method)
     return np.asarray(result.volume), settings
 
 
