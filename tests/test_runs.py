@@ -17,7 +17,7 @@ from quietray.filters import GaussianFilter, MedianFilter, TotalVariation
 from quietray.inference.output import Output, Watch
 from quietray.runs.compare import FEWEST_ROWS, Comparison, Standing, affordable_rows
 from quietray.runs.models import unlike
-from quietray.runs.settings import METHODS, Method, Settings, as_method, of_radiographs
+from quietray.runs.settings import METHODS, Auto, Method, Settings, as_method, of_radiographs
 from quietray.runs.volume import denoise_volume
 from quietray.scan import Scan
 from quietray.settings import from_dict, read_toml
@@ -228,7 +228,7 @@ def test_auto_asks_the_diagnosis_alone_where_a_comparison_is_too_dear(scan: Scan
 
 
 def test_auto_compares_and_runs_what_it_picked(scan: Scan, tmp_path: Path) -> None:
-    settings = Settings(budget="16s", symmetries=1, network=quietray.UNet((4, 8)))
+    settings = Settings(method=Auto(share=0.4), budget="16s", symmetries=1, network=quietray.UNet((4, 8)))
     result = quietray.denoise(scan, tmp_path / "out", settings)
     stored = from_dict(Settings, read_toml(tmp_path / "out" / "run.toml"))
     found = result.metrics["comparison"]

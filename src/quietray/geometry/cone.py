@@ -26,7 +26,7 @@ __all__ = ["ConeBeam"]
 
 _CAMERAS = 4  # directions, at most, of pairs that stand still
 _VECTORS = ("sources", "centres", "us", "vs")
-Vectors = Float[np.ndarray, "view 3"]
+Vectors = Float[np.ndarray, "_ 3"]  # one for each view: told by ConeBeam in its own words
 
 
 @dataclass(frozen=True, eq=False)

@@ -307,7 +307,7 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
 
     found = output.decide(f"reconstruction-{what}", choose)
     said = f"{called(type(algorithm))}, {left} {found[left]:.4g}"
-    note = f"The {what} views are reconstructed by {said}: that told one view in seven best."
+    note = f"The {what} views are reconstructed by {said}: that told one view in eight best."
     watch.note(note)
     return replace(prepared, algorithm=replace(algorithm, **found), notes=(*prepared.notes, note))
 

@@ -66,15 +66,15 @@ class Vectors:
     Parameters
     ----------
     sources, centres, us, vs
-        As in :class:`~quietray.geometry.ConeBeam`.
+        As in :class:`~quietray.geometry.ConeBeam`, if the file is whole.
     unit
         ``mm`` or ``pixel``.
     """
 
-    sources: Float[np.ndarray, "view 3"]
-    centres: Float[np.ndarray, "view 3"]
-    us: Float[np.ndarray, "view 3"]
-    vs: Float[np.ndarray, "view 3"]
+    sources: Float[np.ndarray, "_ _"]
+    centres: Float[np.ndarray, "_ _"]
+    us: Float[np.ndarray, "_ _"]
+    vs: Float[np.ndarray, "_ _"]
     unit: Literal["mm", "pixel"]
 
     def beam(

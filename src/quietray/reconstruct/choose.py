@@ -22,7 +22,7 @@ __all__ = ["chosen", "held_out_every", "suited"]
 Iterative = SIRT | CGLS | TV
 Project = Callable[[np.ndarray], LinearOperator]  # the projector of some of the views
 
-_EVERY = 7  # view is held out: of two, three or more interleaved detectors each in turn
+_EVERY = 8  # view is held out
 _MOST = {SIRT: 1000, CGLS: 100}  # iterations
 _PATIENCE = 1.3  # times as many iterations without a better prediction
 _FACTORS = (4.0, 2.0, 2.0**0.5)  # from one weight to the next
@@ -54,7 +54,7 @@ def suited(algorithm: Algorithm, geometry: Geometry) -> Algorithm:
 
 
 def held_out_every(n_views: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the views to work with and those held out: one in seven, and at least one.
+    """Return the views to work with and those held out: one in eight, and at least one.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def held_out_every(n_views: int) -> tuple[np.ndarray, np.ndarray]:
     Examples
     --------
     >>> held_out_every(10)[1].tolist()
-    [3]
+    [4]
     """
     if n_views < 3:
         raise GeometryError(

@@ -135,7 +135,8 @@ def halvings(history: list[Progress], patience: int) -> int:
 
     Examples
     --------
-    >>> found = [Progress(step, 9, 0.0, 0.0, error, 1.0) for step, error in enumerate([4, 3, 3, 5, 2, 2, 2, 2, 2])]
+    >>> errors = (4.0, 3.0, 3.0, 5.0, 2.0, 2.0, 2.0, 2.0, 2.0)
+    >>> found = [Progress(step, 9, 0.0, 0.0, error, 1.0) for step, error in enumerate(errors)]
     >>> [halvings(found[:n], 2) for n in range(1, 10)]
     [0, 0, 0, 1, 1, 1, 2, 2, 3]
     """
