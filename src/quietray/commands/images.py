@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,70 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from quietray.commands.flags import Flag, Paths
-from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from quietray.commands.runs import Denoise
     from quietray.inference.result import Result
 
-__all__ = ["Filter", "are_images", "denoise_series"]
-
-_OF_IMAGES = ("noise2void", "noise2self", "noisier2noise", "apbsn", "recorrupted")
-_FILTERS = ("gaussian", "median", "bilateral", "nlm", "wavelet", "tv")
-_OF_SCANS = (  # flags of denoise that mean nothing to images
-    *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
-    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
-    *("line_integrals", "format", "max_memory", "whiten", "parts", "times", "equivariance"),
-    *("reblur", "series", "channels", "views_per_step", "trust", "clean"),
-)
-
-
-def are_images(command: Denoise) -> bool:
-    """Return whether what a command was given is a series of images, not a scan.
-
-    DICOM, PNG and NPY are.  TIFF is where the method is one for single images and no angles are given.
-    """
-    from quietray.io import image_format
-
-    kind = image_format(command.scan)
-    if kind != "tiff":
-        return kind is not None
-    alone = command.method in (*_OF_IMAGES, *_FILTERS) or (command.method == "noise2noise" and bool(command.repeats))
-    return alone and command.angles is None
-
-
-def denoise_series(command: Denoise, console: Console) -> dict[str, Any]:
-    """Denoise a series of images.
-
-    Raises
-    ------
-    SettingsError
-        A flag is given that means nothing to images.
-    """
-    from quietray.console import TerminalWatch
-    from quietray.io import read_images
-    from quietray.workflows import denoise_images
-
-    usual = {entry.name: entry.default for entry in dataclasses.fields(command)}
-    for name in _OF_SCANS:
-        if getattr(command, name) != usual[name]:
-            raise SettingsError(
-                f"--{name.replace('_', '-')} must be left out for images, from which nothing is reconstructed, got "
-                f"{getattr(command, name)}"
-            )
-    settings = command.settings(**command.places(), start=None if command.from_ is None else str(command.from_))
-    result = denoise_images(
-        read_images(command.scan),
-        command.out,
-        settings,
-        resume=command.resume,
-        overwrite=command.overwrite,
-        repeats=[read_images(path) for path in command.repeats],
-        watch=TerminalWatch(console),
-    )
-    return _told(console, result, command.out)
+__all__ = ["Filter", "told_of_images"]
 
 
 @dataclass(frozen=True)
@@ -111,10 +53,10 @@ class Filter:
             repeats=[read_images(path) for path in self.repeats],
             watch=TerminalWatch(console),
         )
-        return _told(console, result, self.out)
+        return told_of_images(console, result, self.out)
 
 
-def _told(console: Console, result: Result, out: Path) -> dict[str, Any]:
+def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any]:
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 

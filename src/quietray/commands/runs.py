@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from quietray.commands.flags import CleanFlags, Count, Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
-from quietray.commands.images import are_images, denoise_series
+from quietray.commands.images import told_of_images
 from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
 
 _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
+
+
+_OF_IMAGES = ("noise2void", "noise2self", "noisier2noise", "apbsn", "recorrupted")
+_FILTERS = ("gaussian", "median", "bilateral", "nlm", "wavelet", "tv")
+_OF_SCANS = (  # flags of denoise that mean nothing to images
+    *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
+    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
+    *("line_integrals", "format", "max_memory", "whiten", "parts", "times", "equivariance"),
+    *("reblur", "series", "channels", "views_per_step", "trust", "clean"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,8 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Denoise."""
-        if are_images(self):
-            return denoise_series(self, console)
+        if self._of_images():
+            return self._denoise_images(console)
         from quietray.console import TerminalWatch
         from quietray.inspect import read_frames
         from quietray.workflows import denoise
@@ -80,6 +91,50 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             watch=TerminalWatch(console),
         )
         return _told(console, result, self.out, settings)
+
+    def _of_images(self) -> bool:
+        """Return whether what a command was given is a series of images, not a scan.
+
+        DICOM, PNG and NPY are.  TIFF is where the method is one for single images and no angles are given.
+        """
+        from quietray.io import image_format
+
+        kind = image_format(self.scan)
+        if kind != "tiff":
+            return kind is not None
+        alone = self.method in (*_OF_IMAGES, *_FILTERS) or (self.method == "noise2noise" and bool(self.repeats))
+        return alone and self.angles is None
+
+    def _denoise_images(self, console: Console) -> dict[str, Any]:
+        """Denoise a series of images.
+
+        Raises
+        ------
+        SettingsError
+            A flag is given that means nothing to images.
+        """
+        from quietray.console import TerminalWatch
+        from quietray.io import read_images
+        from quietray.workflows import denoise_images
+
+        usual = {entry.name: entry.default for entry in dataclasses.fields(self)}
+        for name in _OF_SCANS:
+            if getattr(self, name) != usual[name]:
+                raise SettingsError(
+                    f"--{name.replace('_', '-')} must be left out for images, from which nothing is reconstructed, got "
+                    f"{getattr(self, name)}"
+                )
+        settings = self.settings(**self.places(), start=None if self.from_ is None else str(self.from_))
+        result = denoise_images(
+            read_images(self.scan),
+            self.out,
+            settings,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            repeats=[read_images(path) for path in self.repeats],
+            watch=TerminalWatch(console),
+        )
+        return told_of_images(console, result, self.out)
 
 
 @dataclass(frozen=True)
