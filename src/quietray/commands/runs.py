@@ -25,7 +25,6 @@ _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
 
 
 _OF_IMAGES = ("noise2void", "noise2self", "noisier2noise", "apbsn", "recorrupted")
-_FILTERS = ("gaussian", "median", "bilateral", "nlm", "wavelet", "tv")
 _OF_SCANS = (  # flags of denoise that mean nothing to images
     *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
@@ -97,12 +96,13 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
 
         DICOM, PNG and NPY are.  TIFF is where the method is one for single images and no angles are given.
         """
+        from quietray.filters import FILTERS
         from quietray.io import image_format
 
         kind = image_format(self.scan)
         if kind != "tiff":
             return kind is not None
-        alone = self.method in (*_OF_IMAGES, *_FILTERS) or (self.method == "noise2noise" and bool(self.repeats))
+        alone = self.method in (*_OF_IMAGES, *FILTERS) or (self.method == "noise2noise" and bool(self.repeats))
         return alone and self.angles is None
 
     def _denoise_images(self, console: Console) -> dict[str, Any]:
