@@ -26,7 +26,7 @@ class Own:
     """The paper's own setting, of which only the rows and the training change with the scale."""
 
     rows: int = 16
-    spheres: int = 100_000
+    spheres: int = 150_000  # 100 000 for each radius of half-height, as foam_ct_phantom counts them
     voxels: int = 512
     views: int = 1024
     photons: float = 10.0
@@ -181,7 +181,7 @@ def own_slab(own: Own, folder: Path) -> dict[str, np.ndarray]:
         return dict(np.load(kept))
     beam, region = own_beam(own)
     radius = own.voxels / beam.n_cols
-    foam = Foam.packed(own.spheres, 1.0, np.random.default_rng(0), largest=0.2 * radius, smallest=0.002, radius=radius)
+    foam = Foam.tight(own.spheres, 1.0, np.random.default_rng(0), largest=0.2 * radius, smallest=0.002, radius=radius)
     lines = ideal_lines(foam, beam)
     counts = np.maximum(np.random.default_rng(1).poisson(own.photons * np.exp(-lines)), 1)
     sinograms = sinograms_of(-np.log(counts / own.photons))

@@ -33,10 +33,16 @@ def packed(n_spheres: int, seed: int = 0, **sizes: float) -> Foam:
 # --- foam -----------------------------------------------------------------------------------------------------------
 
 
+PACKINGS = pytest.mark.parametrize("packing", [Foam.packed, Foam.tight], ids=["packed", "tight"])
+
+
+@PACKINGS
 @settings(max_examples=8)
 @given(st.integers(0, 2**32), st.integers(1, 150), st.sampled_from([(0.2, 0.005), (0.3, 0.02), (0.05, 0.05)]))
-def test_voids_never_overlap_and_lie_in_the_cylinder(seed: int, n_spheres: int, sizes: tuple[float, float]) -> None:
-    foam = Foam.packed(n_spheres, 0.5, np.random.default_rng(seed), largest=sizes[0], smallest=sizes[1])
+def test_voids_never_overlap_and_lie_in_the_cylinder(
+    packing: Any, seed: int, n_spheres: int, sizes: tuple[float, float]
+) -> None:
+    foam = packing(n_spheres, 0.5, np.random.default_rng(seed), largest=sizes[0], smallest=sizes[1])
     centres, radii = foam.spheres[:, :3], foam.spheres[:, 3]
     assert len(radii) == n_spheres
     assert (radii >= sizes[1]).all()
@@ -48,27 +54,50 @@ def test_voids_never_overlap_and_lie_in_the_cylinder(seed: int, n_spheres: int, 
     assert gaps.min() >= -1e-12
 
 
-def test_thousands_of_voids_of_every_size_never_overlap() -> None:
-    spheres = Foam.packed(3000, 0.5, np.random.default_rng(3), largest=0.15, smallest=0.01).spheres
+@PACKINGS
+def test_thousands_of_voids_of_every_size_never_overlap(packing: Any) -> None:
+    spheres = packing(3000, 0.5, np.random.default_rng(3), largest=0.15, smallest=0.01).spheres
     pairs = cKDTree(spheres[:, :3]).query_pairs(2 * spheres[:, 3].max(), output_type="ndarray")
     gaps = np.linalg.norm(spheres[pairs[:, 0], :3] - spheres[pairs[:, 1], :3], axis=1)
     assert (gaps >= spheres[pairs[:, 0], 3] + spheres[pairs[:, 1], 3] - 1e-12).all()
     assert spheres[:, 3].max() > 4 * spheres[:, 3].min(), "of more than one size class"
 
 
-def test_the_seed_makes_the_foam() -> None:
-    one, same, other = (Foam.packed(8, 0.5, np.random.default_rng(seed)).spheres for seed in (1, 1, 2))
+@PACKINGS
+def test_tight_voids_leave_no_trial_centre_more_room_than_the_next_void_takes(packing: Any) -> None:
+    """Every void of a tight foam is the largest that fits: those after it, looked at when it came, had no more room."""
+    spheres = packing(400, 0.5, np.random.default_rng(0), smallest=0.02).spheres
+    room = spheres[:, None, :3] - spheres[None, :, :3]
+    gaps = np.linalg.norm(room, axis=2) - spheres[:, 3]  # of each centre, to every void
+    walls = np.minimum(0.2, 0.9 - np.hypot(spheres[:, 0], spheres[:, 1]))
+    had = [min(walls[k], *gaps[k, :first]) for first in range(1, 400) for k in range(first, 400)]
+    taken = [spheres[first, 3] for first in range(1, 400) for _ in range(first, 400)]
+    assert (max(np.subtract(had, taken)) <= 1e-12) == (packing == Foam.tight)
+
+
+def test_a_tight_foam_is_less_solid() -> None:
+    volumes = [
+        (f(3000, 0.4, np.random.default_rng(0), smallest=0.01).spheres[:, 3] ** 3).sum()
+        for f in (Foam.packed, Foam.tight)
+    ]
+    assert volumes[1] > 1.05 * volumes[0]
+
+
+@PACKINGS
+def test_the_seed_makes_the_foam(packing: Any) -> None:
+    one, same, other = (packing(8, 0.5, np.random.default_rng(seed)).spheres for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
+@PACKINGS
 @pytest.mark.parametrize(
     "change", [{"n_spheres": 0}, {"largest": 0.95}, {"smallest": 0.0}, {"smallest": 0.3}, {"n_spheres": 300}]
 )
-def test_foam_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+def test_foam_that_cannot_be_is_refused(packing: Any, change: dict[str, Any]) -> None:
     wanted = {"n_spheres": 5, "height": 0.1, "largest": 0.2, "smallest": 0.15} | change
     with pytest.raises(SettingsError, match=r"a foam must have|must fit into the cylinder, got room for \d+"):
-        Foam.packed(rng=np.random.default_rng(0), **wanted)
+        packing(rng=np.random.default_rng(0), **wanted)
 
 
 @pytest.mark.parametrize("axis", [None, 25.5])

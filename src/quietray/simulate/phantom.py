@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -13,6 +14,7 @@ from quietray.errors import SettingsError
 from quietray.geometry import Geometry, ParallelBeam, VolumeGrid
 from quietray.simulate.bodies import Bodies
 from quietray.simulate.packing import pack
+from quietray.simulate.tight import pack_tightly
 from quietray.types import Radiographs, Volume
 
 __all__ = ["Foam"]
@@ -68,18 +70,29 @@ class Foam:
         SettingsError
             The voids do not fit.
         """
-        if n_spheres < 1 or not 0 < smallest <= largest < radius:
-            raise SettingsError(
-                f"a foam must have at least one sphere and 0 < smallest <= largest < radius, got {n_spheres} spheres, "
-                f"{smallest}, {largest}, {radius}"
-            )
-        found = pack(n_spheres, height, rng, largest, smallest, radius)
-        if len(found) < n_spheres:
-            raise SettingsError(
-                f"{n_spheres} spheres must fit into the cylinder, got room for {len(found)}; ask for fewer or for "
-                "smaller ones"
-            )
-        return cls(found, radius)
+        return cls(_fitted(pack, n_spheres, height, rng, (smallest, largest, radius)), radius)
+
+    @classmethod
+    def tight(
+        cls,
+        n_spheres: int,
+        height: float,
+        rng: np.random.Generator,
+        *,
+        largest: float = 0.2,
+        smallest: float = 0.005,
+        radius: float = 0.9,
+    ) -> Foam:
+        """Pack as :meth:`packed`, but every void is the largest that there is room for among very many trial centres.
+
+        The foams of the Noise2Inverse papers are made so: less of them is solid, and their voids touch.
+
+        Raises
+        ------
+        SettingsError
+            The voids do not fit.
+        """
+        return cls(_fitted(pack_tightly, n_spheres, height, rng, (smallest, largest, radius)), radius)
 
     def project(self, geometry: Geometry, *, supersampling: int = 2, rows: slice = slice(None)) -> Radiographs:
         """Return the line integrals ``(view, row, col)`` in voxels (pixels at the object), averaged over sub-rays.
@@ -209,3 +222,26 @@ def _voxelise(
                                 dx = col + (j + 0.5) / n_sub - 0.5 - x0
                                 if dx * dx + dy * dy + dz * dz < r * r:
                                     out[z, row, col] -= weight
+
+
+def _fitted(
+    packing: Callable[..., Spheres],
+    n_spheres: int,
+    height: float,
+    rng: np.random.Generator,
+    sizes: tuple[float, float, float],
+) -> Spheres:
+    """Return the spheres that a packing finds, of which none may be missing; sizes are smallest, largest, cylinder."""
+    smallest, largest, radius = sizes
+    if n_spheres < 1 or not 0 < smallest <= largest < radius:
+        raise SettingsError(
+            f"a foam must have at least one sphere and 0 < smallest <= largest < radius, got {n_spheres} spheres, "
+            f"{smallest}, {largest}, {radius}"
+        )
+    found = packing(n_spheres, height, rng, largest, smallest, radius)
+    if len(found) < n_spheres:
+        raise SettingsError(
+            f"{n_spheres} spheres must fit into the cylinder, got room for {len(found)}; ask for fewer or for "
+            "smaller ones"
+        )
+    return found
