@@ -30,10 +30,10 @@ class Own:
     voxels: int = 512
     views: int = 1024
     photons: float = 10.0
-    steps: int = 2000
+    steps: int = 10_000
     batch: int = 1
     patch: int = 96
-    symmetries: int = 1
+    symmetries: int = 4
     iterations: int = 40
     unet: UNet = field(default_factory=UNet)
 

@@ -23,7 +23,7 @@ from quietray.io import ImageSeries, read_images
 from quietray.io.pictures import PictureFiles
 from quietray.networks import UNet
 from quietray.runs.against import evaluate_images
-from quietray.runs.images import image_split, noise_of
+from quietray.runs.image_methods import image_split, noise_of
 from quietray.runs.settings import Auto, Settings
 from quietray.settings import from_dict, read_toml
 from quietray.splits import (

@@ -18,14 +18,13 @@ from quietray.inference.denoiser import Denoiser
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import chosen_rows
 from quietray.inference.result import Result, versions
-from quietray.io import ImageSeries, open_volume_writer, read_images, read_volume
+from quietray.io import ImageSeries, open_volume_writer, read_volume
 from quietray.io.disk import disk_errors, remove
 from quietray.report import report_of, write_comparison, write_report
 from quietray.runs.clean import denoise_with_clean
 from quietray.runs.common import prepared_for, reconstruction_facts
 from quietray.runs.compare import FEWEST_ROWS, Comparison, affordable_rows, compared, recommended_method
 from quietray.runs.frames import denoise_frames
-from quietray.runs.images import denoise_images as run_on_images
 from quietray.runs.models import apply_model, train_model
 from quietray.runs.projected import denoise_projected
 from quietray.runs.radiographs import denoise_radiographs
@@ -36,7 +35,7 @@ from quietray.scan import Scan
 from quietray.settings import called, from_dict, parse_seconds, to_dict, write_toml
 from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Noise, Noise2Projection
 
-__all__ = ["Settings", "apply", "compare", "denoise", "denoise_images", "reconstruct", "train"]
+__all__ = ["Settings", "apply", "compare", "denoise", "finish", "reconstruct", "require_free", "train"]
 
 
 def denoise(
@@ -107,62 +106,7 @@ def denoise(
         else:
             result, settings = _denoised([scan, *repeats], settings, output, watch)
         result.metrics["seconds"] = time.monotonic() - started
-        _write(result, scan, settings, output)
-        return result
-
-
-def denoise_images(
-    series: ImageSeries,
-    out: str | Path | None = None,
-    settings: Settings = Settings(),
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    repeats: Sequence[ImageSeries] = (),
-    watch: Watch | None = None,
-) -> Result:
-    """Denoise images that nothing is reconstructed from, such as CT slices, without clean data.
-
-    Parameters
-    ----------
-    series
-        From :func:`quietray.read_images`.
-    out
-        Output folder, with the images in the format that they were read in, in ``series``; None keeps them in memory.
-    settings
-        Of the run.  ``method``, ``network``, ``training``, ``budget``, ``seed``, ``symmetries`` and ``start`` are used.
-    resume, overwrite
-        As in :func:`denoise`.
-    repeats
-        Further measurements of the same images, for Noise2Noise.
-    watch
-        Told how the run proceeds.
-
-    Returns
-    -------
-    Result
-        The images ``(image, row, col)`` as its volume, the denoiser, and what was measured.
-
-    Raises
-    ------
-    QuietrayError
-        The images, the settings or the disk do not allow the run.
-
-    Examples
-    --------
-    >>> import quietray
-    >>> series = quietray.read_images("slices/")  # doctest: +SKIP
-    >>> result = quietray.denoise_images(series, "out/slices")  # doctest: +SKIP
-    """
-    watch, started = watch or Watch(), time.monotonic()
-    identity = {"images": [_identity_of_images(one) for one in (series, *repeats)]}
-    with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
-        if output.complete and output.folder is not None:
-            watch.note(f"The run in {output.folder} is complete: there is nothing left to do.")
-            return Result.load(output.folder, read_images(output.folder / "series").images)
-        result = run_on_images([series, *repeats], settings, output, watch)
-        result.metrics["seconds"] = time.monotonic() - started
-        _write(result, series, settings, output)
+        finish(result, scan, settings, output)
         return result
 
 
@@ -256,10 +200,7 @@ def compare(
         The scan does not allow it, or the folder holds something already.
     """
     watch, out = watch or Watch(), Path(out)
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ResourceError(
-            f"the output folder {out} must be empty; give another folder, or replace it with --overwrite"
-        )
+    require_free(out, "output", overwrite)
     rows = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
     if settings.rows is not None:
         rows = len(chosen_rows(settings.rows, scan.n_rows))
@@ -306,10 +247,7 @@ def train(
         The scans or the settings do not allow it.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ResourceError(
-            f"the model folder {out} must be empty; give another folder, or replace it with --overwrite"
-        )
+    require_free(out, "model", overwrite)
     denoiser, fitted = train_model(scans, settings, watch or Watch())
     training = dataclasses.replace(settings.training, steps=fitted.history[-1].n_steps)
     with disk_errors(out):
@@ -363,8 +301,62 @@ def apply(
     with Output(out, settings, _identity(scan), settings.format, overwrite=overwrite) as output:
         result = apply_model(denoiser, scan, settings, output, watch or Watch(), strict)
         result.metrics["seconds"] = time.monotonic() - started
-        _write(result, scan, settings, output)
+        finish(result, scan, settings, output)
         return result
+
+
+def finish(result: Result, scan: Scan | ImageSeries, settings: Settings, output: Output) -> None:
+    """Write model, report, figures and the settings with the number of steps that the budget bought.
+
+    Parameters
+    ----------
+    result
+        Of the run.
+    scan
+        What was denoised.
+    settings
+        Of the run.
+    output
+        Its folder, if it has one.
+    """
+    if output.folder is None:
+        return
+    training, method = settings.training, settings.method
+    if result.history:  # steps as planned: training that stops early does so again
+        training = dataclasses.replace(training, steps=result.history[-1].n_steps)
+    if isinstance(result.denoiser.architecture, Filter):
+        method = as_method(result.denoiser.architecture)
+    reconstruction = settings.reconstruction
+    if "reconstruction" in result.metrics:  # with what held-out views chose of it
+        table = {"reconstruction": result.metrics["reconstruction"]["settings"]}
+        reconstruction = from_dict(Settings, table).reconstruction
+    resolved = dataclasses.replace(
+        settings,
+        method=method,
+        training=training,
+        reconstruction=reconstruction,
+        symmetries=result.denoiser.symmetries,
+        rotation_axis=result.metrics["scan"].get("rotation_axis"),
+    )
+    with disk_errors(output.folder):
+        result.denoiser.save(output.folder / "model")
+        replace_file(output.folder / "run.toml", write_toml(resolved).encode())
+        write_report(output.folder / "report.html", report_of(result, scan, write_toml(resolved)))
+    output.finish({**result.metrics, "warnings": list(result.warnings), "notes": list(result.notes)})
+
+
+def require_free(out: Path, what: str, overwrite: bool) -> None:
+    """Raise unless nothing would be written over.
+
+    Raises
+    ------
+    ResourceError
+        There is something in the folder.
+    """
+    if out.exists() and any(out.iterdir()) and not overwrite:
+        raise ResourceError(
+            f"the {what} folder {out} must be empty; give another folder, or replace it with --overwrite"
+        )
 
 
 def _denoised(scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch) -> tuple[Result, Settings]:
@@ -449,36 +441,3 @@ def _identity(scan: Scan) -> dict[str, Any]:
     shapes = {name: None if stack is None else [int(size) for size in stack.shape] for name, stack in frames.items()}
     geometry = {"angles": float(scan.geometry.angles.sum()), "pixel_size": scan.geometry.pixel_size}
     return {"scan": {"source": str(Path(scan.source).absolute()), **shapes, **geometry}}
-
-
-def _identity_of_images(series: ImageSeries) -> dict[str, Any]:
-    total = float(series.images.sum(dtype=np.float64))
-    return {"source": str(Path(series.source).absolute()), "shape": list(series.images.shape), "sum": total}
-
-
-def _write(result: Result, scan: Scan | ImageSeries, settings: Settings, output: Output) -> None:
-    """Write model, report, figures and the settings with the number of steps that the budget bought."""
-    if output.folder is None:
-        return
-    training, method = settings.training, settings.method
-    if result.history:  # steps as planned: training that stops early does so again
-        training = dataclasses.replace(training, steps=result.history[-1].n_steps)
-    if isinstance(result.denoiser.architecture, Filter):
-        method = as_method(result.denoiser.architecture)
-    reconstruction = settings.reconstruction
-    if "reconstruction" in result.metrics:  # with what held-out views chose of it
-        table = {"reconstruction": result.metrics["reconstruction"]["settings"]}
-        reconstruction = from_dict(Settings, table).reconstruction
-    resolved = dataclasses.replace(
-        settings,
-        method=method,
-        training=training,
-        reconstruction=reconstruction,
-        symmetries=result.denoiser.symmetries,
-        rotation_axis=result.metrics["scan"].get("rotation_axis"),
-    )
-    with disk_errors(output.folder):
-        result.denoiser.save(output.folder / "model")
-        replace_file(output.folder / "run.toml", write_toml(resolved).encode())
-        write_report(output.folder / "report.html", report_of(result, scan, write_toml(resolved)))
-    output.finish({**result.metrics, "warnings": list(result.warnings), "notes": list(result.notes)})

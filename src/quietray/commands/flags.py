@@ -81,7 +81,8 @@ class MethodFlags:
     method: Text = None
     """auto; noise2inverse, or a filter (gaussian, median, bilateral, nlm, wavelet, tv), in the volume; noise2self,
     noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2projection on few views;
-    noise2noise on repeated scans or frames; noise2clean with a clean volume (default: auto)."""
+    noise2noise on repeated scans or frames; noise2clean with a clean volume; recorrupted, and pseudo-ct with a model to
+    start from, on images (default: auto)."""
     network: Text = None
     """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
     whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None
@@ -91,6 +92,8 @@ class MethodFlags:
     """Time for training and inference, such as 90s, 10m, 1.5h (default: 4m)."""
     steps: Count = None
     """Optimisation steps instead of a time budget; makes a run repeatable to the last bit."""
+    loss: Annotated[Literal["mse", "mae"] | None, Choice] = None
+    """What training minimises: mse leads to the mean of what the noise allows, mae to the median (default: mse)."""
     parts: Count = None
     """Angular subsets (default: 4, or 2 where a subset would have few views for the width of the detector)."""
     slices: Count = None
@@ -110,6 +113,7 @@ class MethodFlags:
             "whiten": self.whiten,
             "budget": self.budget,
             "training.steps": self.steps,
+            "training.loss": self.loss,
             "method.parts": self.parts,
             "method.slices": self.slices,
             "method.equivariance": self.equivariance,
@@ -123,7 +127,8 @@ class CleanFlags:
     """What noise2clean learns from."""
 
     clean: File = None
-    """Clean volume on the grid of the scan, for noise2clean (default: the truth that a simulated scan holds)."""
+    """Clean volume on the grid of the scan, or clean images, for noise2clean (default: the truth that a simulated scan
+    holds)."""
 
 
 @dataclass(frozen=True)

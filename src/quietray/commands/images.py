@@ -1,21 +1,33 @@
-"""Series of images: denoise them, filter them, compare them, look at them."""
+"""Series of images: denoise them, filter them, train on them, apply a model to them."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from quietray.commands.flags import Flag, Paths
+from quietray.commands.flags import Flag, Paths, RunFlags
+from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from quietray.inference.result import Result
+    from quietray.runs.settings import Settings
 
-__all__ = ["Filter", "told_of_images"]
+__all__ = ["Filter", "applied_to_images", "denoised_images", "of_images", "refuse_flags_of_scans", "trained_on_images"]
+
+_OF_IMAGES = ("noise2void", "noise2self", "noisier2noise", "apbsn", "recorrupted", "pseudo-ct")
+_OF_SCANS = (  # flags that mean nothing to images
+    *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
+    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
+    *("line_integrals", "format", "max_memory", "whiten", "parts", "times", "equivariance"),
+    *("reblur", "series", "channels", "views_per_step", "trust"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +53,10 @@ class Filter:
         """Filter."""
         from quietray.console import TerminalWatch
         from quietray.filters import FILTERS
+        from quietray.image_workflows import denoise_images
         from quietray.io import read_images
         from quietray.runs.settings import as_method
-        from quietray.workflows import Settings, denoise_images
+        from quietray.workflows import Settings
 
         result = denoise_images(
             read_images(self.images),
@@ -54,6 +67,139 @@ class Filter:
             watch=TerminalWatch(console),
         )
         return told_of_images(console, result, self.out)
+
+
+def of_images(
+    path: Path,
+    method: str | None,
+    angles: str | None,
+    repeats: bool = False,
+    *,
+    pairs: bool = False,
+    model: Path | None = None,
+) -> bool:
+    """Return whether what a command was given is images, not a scan.
+
+    DICOM, PNG and NPY are, and a folder of pairs.  TIFF is where the method, or the model, is one for single images and
+    no angles are given.
+
+    Parameters
+    ----------
+    path
+        What was given.
+    method, angles
+        Flags of the command.
+    repeats
+        Whether there are further measurements.
+    pairs
+        Whether the command takes pairs.
+    model
+        Folder of the model that is to be applied.
+    """
+    from quietray.filters import FILTERS
+    from quietray.inference.denoiser import Denoiser
+    from quietray.io import image_format, is_pairs
+
+    if pairs and is_pairs(path):
+        return True
+    kind = image_format(path)
+    if kind != "tiff":
+        return kind is not None
+    if model is not None:
+        return Denoiser.load(model).facts.get("domain") == "images"
+    alone = method in (*_OF_IMAGES, *FILTERS) or (method == "noise2noise" and repeats)
+    return alone and angles is None
+
+
+def denoised_images(
+    console: Console,
+    images: Path,
+    out: Path,
+    settings: Settings,
+    repeats: Sequence[Path],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Denoise a series of images; the arguments are those of the command."""
+    from quietray.console import TerminalWatch
+    from quietray.image_workflows import denoise_images
+    from quietray.io import read_images
+
+    result = denoise_images(
+        read_images(images),
+        out,
+        settings,
+        resume=resume,
+        overwrite=overwrite,
+        repeats=[read_images(path) for path in repeats],
+        watch=TerminalWatch(console),
+    )
+    return told_of_images(console, result, out)
+
+
+def trained_on_images(
+    console: Console, places: Sequence[Path], clean: Path | None, out: Path, settings: Settings, *, overwrite: bool
+) -> dict[str, Any]:
+    """Train a model on pairs of images, or on noisy ones; `clean` goes with one series of noisy ones.
+
+    Raises
+    ------
+    SettingsError
+        Clean images are given beside pairs.
+    """
+    from quietray.console import TerminalWatch
+    from quietray.image_workflows import train_images
+    from quietray.io import ImagePairs, is_pairs, read_images, read_pairs
+
+    if clean is not None and (is_pairs(places[0]) or len(places) > 1):
+        raise SettingsError(
+            "--clean must go with one series of noisy images; put the clean ones of pairs into their folder 'clean'"
+        )
+    truth = None if clean is None else read_images(clean)
+    pairs = [read_pairs(path) if is_pairs(path) else ImagePairs((read_images(path),), truth) for path in places]
+    denoiser = train_images(pairs, out, settings, overwrite=overwrite, watch=TerminalWatch(console))
+    count, steps = sum(pair.noisy[0].n_images for pair in pairs), denoiser.facts["steps"]
+    console.print(
+        f"model: {out}, {steps} steps on {count} images of {len(pairs)} series", highlight=False, markup=False
+    )
+    return {"model": str(out), **denoiser.facts}
+
+
+def applied_to_images(
+    console: Console, model: Path, images: Path, out: Path, settings: Settings, *, strict: bool, overwrite: bool
+) -> dict[str, Any]:
+    """Denoise a series of images with a trained model; the arguments are those of the command."""
+    from quietray.console import TerminalWatch
+    from quietray.image_workflows import apply_images
+    from quietray.io import read_images
+
+    watch = TerminalWatch(console)
+    result = apply_images(model, read_images(images), out, settings, strict=strict, overwrite=overwrite, watch=watch)
+    return told_of_images(console, result, out)
+
+
+def refuse_flags_of_scans(command: RunFlags, *more: str) -> None:
+    """Raise if a flag is given that means nothing to images.
+
+    Parameters
+    ----------
+    command
+        With its flags.
+    more
+        Flags of this command that mean nothing to images, either.
+
+    Raises
+    ------
+    SettingsError
+        One is given.
+    """
+    for entry in dataclasses.fields(command):
+        if entry.name in (*_OF_SCANS, *more) and getattr(command, entry.name) != entry.default:
+            raise SettingsError(
+                f"--{entry.name.replace('_', '-')} must be left out for images, from which nothing is reconstructed, "
+                f"got {getattr(command, entry.name)}"
+            )
 
 
 def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any]:

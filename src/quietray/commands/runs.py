@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from quietray.commands.flags import CleanFlags, Count, Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
-from quietray.commands.images import told_of_images
+from quietray.commands.images import (
+    applied_to_images,
+    denoised_images,
+    of_images,
+    refuse_flags_of_scans,
+    trained_on_images,
+)
 from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,15 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
 
 _VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
-
-
-_OF_IMAGES = ("noise2void", "noise2self", "noisier2noise", "apbsn", "recorrupted")
-_OF_SCANS = (  # flags of denoise that mean nothing to images
-    *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
-    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
-    *("line_integrals", "format", "max_memory", "whiten", "parts", "times", "equivariance"),
-    *("reblur", "series", "channels", "views_per_step", "trust", "clean"),
-)
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,12 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Denoise."""
-        if self._of_images():
-            return self._denoise_images(console)
+        if of_images(self.scan, self.method, self.angles, bool(self.repeats)):
+            refuse_flags_of_scans(self, "clean")
+            images = self.settings(**self.places(), start=None if self.from_ is None else str(self.from_))
+            return denoised_images(
+                console, self.scan, self.out, images, self.repeats, resume=self.resume, overwrite=self.overwrite
+            )
         from quietray.console import TerminalWatch
         from quietray.inspect import read_frames
         from quietray.workflows import denoise
@@ -91,51 +91,6 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
         )
         return _told(console, result, self.out, settings)
 
-    def _of_images(self) -> bool:
-        """Return whether what a command was given is a series of images, not a scan.
-
-        DICOM, PNG and NPY are.  TIFF is where the method is one for single images and no angles are given.
-        """
-        from quietray.filters import FILTERS
-        from quietray.io import image_format
-
-        kind = image_format(self.scan)
-        if kind != "tiff":
-            return kind is not None
-        alone = self.method in (*_OF_IMAGES, *FILTERS) or (self.method == "noise2noise" and bool(self.repeats))
-        return alone and self.angles is None
-
-    def _denoise_images(self, console: Console) -> dict[str, Any]:
-        """Denoise a series of images.
-
-        Raises
-        ------
-        SettingsError
-            A flag is given that means nothing to images.
-        """
-        from quietray.console import TerminalWatch
-        from quietray.io import read_images
-        from quietray.workflows import denoise_images
-
-        usual = {entry.name: entry.default for entry in dataclasses.fields(self)}
-        for name in _OF_SCANS:
-            if getattr(self, name) != usual[name]:
-                raise SettingsError(
-                    f"--{name.replace('_', '-')} must be left out for images, from which nothing is reconstructed, got "
-                    f"{getattr(self, name)}"
-                )
-        settings = self.settings(**self.places(), start=None if self.from_ is None else str(self.from_))
-        result = denoise_images(
-            read_images(self.scan),
-            self.out,
-            settings,
-            resume=self.resume,
-            overwrite=self.overwrite,
-            repeats=[read_images(path) for path in self.repeats],
-            watch=TerminalWatch(console),
-        )
-        return told_of_images(console, result, self.out)
-
 
 @dataclass(frozen=True)
 class Compare(MethodFlags, RunFlags, ScanFlags):
@@ -160,17 +115,26 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
 
 @dataclass(frozen=True)
 class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
-    """Train one model on one or more scans, to be applied to others like them."""
+    """Train one model on scans, or on pairs of images, to be applied to others like them.
+
+    Pairs are a folder with 'noisy', perhaps 'noisy2' and more, and 'clean': each a file or the folder of a series.
+    """
 
     out: Path = Path("model")
     """Folder of the model."""
     more: Paths = ()
-    """Further scans to train on."""
+    """Further scans to train on, or folders of pairs, one for each subject."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
     """Folder of a trained model to start from, instead of random weights."""
+    noise_models: Flag = False
+    """Train also one model of the noise of each subject, for pseudo-ct; needs clean images, takes half the time."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Train."""
+        if of_images(self.scan, self.method, self.angles, pairs=True):
+            return self._train_on_images(console)
+        if self.noise_models:
+            raise SettingsError("--noise-models must be left out for scans; it is for pairs of images")
         from quietray.console import TerminalWatch
         from quietray.workflows import train
 
@@ -187,6 +151,16 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
         )
         return {"model": str(self.out), **denoiser.facts}
 
+    def _train_on_images(self, console: Console) -> dict[str, Any]:
+        refuse_flags_of_scans(self)
+        settings = self.settings(
+            **self.places(),
+            start=None if self.from_ is None else str(self.from_),
+            noise_models=self.noise_models or None,
+        )
+        places = (self.scan, *self.more)
+        return trained_on_images(console, places, self.clean, self.out, settings, overwrite=self.overwrite)
+
 
 @dataclass(frozen=True)
 class _Model:
@@ -198,7 +172,7 @@ class _Model:
 
 @dataclass(frozen=True)
 class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
-    """Denoise a scan with a trained model; warns where the scan is unlike those that the model was trained on."""
+    """Denoise a scan or images with a trained model; warns where they are unlike those that it was trained on."""
 
     out: Path = Path("out")
     """Output folder."""
@@ -207,6 +181,11 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Apply."""
+        if of_images(self.scan, None, self.angles, model=self.model):
+            refuse_flags_of_scans(self, "clean")
+            return applied_to_images(
+                console, self.model, self.scan, self.out, self.settings(), strict=self.strict, overwrite=self.overwrite
+            )
         from quietray.console import TerminalWatch
         from quietray.workflows import apply
 

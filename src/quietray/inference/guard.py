@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from quietray.detector.lags import Lags
 from quietray.errors import NoiseError
 from quietray.inference.denoiser import Denoiser
+from quietray.splits.recorrupted import Recorrupted
 from quietray.types import Slice
 
 __all__ = ["Guarded", "expected_error", "guarded", "quiet_noise"]
@@ -52,7 +55,13 @@ class Guarded:
 
 
 def guarded(
-    denoiser: Denoiser, image: Slice, sd: Slice | float | None = None, *, margin: float = 0.5, draws: int = 4
+    denoiser: Denoiser,
+    image: Slice,
+    sd: Slice | float | None = None,
+    *,
+    lags: Lags | None = None,
+    margin: float = 0.5,
+    draws: int = 4,
 ) -> Guarded:
     """Denoise an image, unless the model would make it worse.
 
@@ -64,10 +73,12 @@ def guarded(
     denoiser
         Of single images; its fact ``noise_level`` is the noise that it was trained on, in its scale.
     image
-        Noisy, ``(y, x)``.  The noise must be white: for that of a reconstruction, correlated, the measure of noise and
-        the expectation are both wrong.
+        Noisy, ``(y, x)``.
     sd
-        Standard deviation of the noise, of each pixel or of all; measured by :func:`quiet_noise` if not given.
+        Standard deviation of the noise, of each pixel or of all; measured by :func:`quiet_noise` if not given, which
+        takes it to be white.
+    lags
+        Auto-correlation of the noise, 1 in the middle; white if not given, which that of a reconstruction is not.
     margin
         Gain that must be expected, in dB: the expectation has chance in it, and near nothing it could be wrong.
     draws
@@ -98,7 +109,7 @@ def guarded(
     noise = float(np.sqrt(np.mean(np.square(found))))
     if not (math.isfinite(noise) and noise > 0):
         raise NoiseError(f"the noise of an image must be a positive number, got {noise}; state it")
-    denoised, error = expected_error(denoise, image, found, draws=draws)
+    denoised, error = expected_error(denoise, image, found, lags=lags, draws=draws)
     warnings = []
     helps = error * 10 ** (margin / 20) < noise
     if not helps:
@@ -114,12 +125,19 @@ def guarded(
 
 
 def expected_error(
-    denoise: Callable[[Slice], Slice], image: Slice, sd: Slice | float, *, draws: int = 4, seed: int = 0
+    denoise: Callable[[Slice], Slice],
+    image: Slice,
+    sd: Slice | float,
+    *,
+    lags: Lags | None = None,
+    draws: int = 4,
+    seed: int = 0,
 ) -> tuple[Slice, float]:
     """Return what a denoiser makes of an image, and its expected root mean squared error, without ground truth.
 
     Stein's unbiased risk estimate: with white noise of variance ``s^2``, the mean squared error of ``f(y)`` is that of
-    ``(f(y) - y)^2 - s^2 + 2 s^2 df(y)/dy`` on average.  The derivative is taken along random signs.
+    ``(f(y) - y)^2 - s^2 + 2 s^2 df(y)/dy`` on average.  The derivative is taken along random signs, and where
+    neighbours share noise along random noise of their auto-correlation.
 
     Parameters
     ----------
@@ -128,7 +146,9 @@ def expected_error(
     image
         Noisy.
     sd
-        Standard deviation of its noise, of each pixel or of all; white.
+        Standard deviation of its noise, of each pixel or of all.
+    lags
+        Auto-correlation of the noise, 1 in the middle; white if not given.
     draws
         Random directions.
     seed
@@ -149,13 +169,21 @@ def expected_error(
     spread = np.broadcast_to(np.asarray(sd, np.float32), image.shape)
     slopes = []
     for _ in range(draws):
-        signs = rng.choice(np.array([-1, 1], np.float32), image.shape)
+        signs = _signs(image.shape, lags, rng)
         step = np.float32(_STEP) * spread * signs
         change = (denoise(image + step) - denoise(image - step)).astype(np.float64) / (2 * _STEP)
         slopes.append(float((change * spread * signs).mean()))
     residual = float(np.square(denoised.astype(np.float64) - image).mean())
     mse = residual - float(np.square(spread, dtype=np.float64).mean()) + 2 * float(np.mean(slopes))
     return denoised, math.sqrt(max(mse, 0.0))
+
+
+def _signs(shape: tuple[int, ...], lags: Lags | None, rng: np.random.Generator) -> Slice:
+    """Return random directions of variance 1, which go together as the noise does."""
+    if lags is None or lags.size == 1:
+        return np.asarray(rng.choice(np.array([-1, 1], np.float32), shape))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    return np.asarray(Recorrupted().measured(lags).noise(torch.zeros(shape), generator).numpy(), np.float32)
 
 
 def quiet_noise(image: Slice) -> float:

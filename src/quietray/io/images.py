@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from quietray.errors import GeometryError
 from quietray.types import Slice, Volume
 
-__all__ = ["ImageSeries", "Origin"]
+__all__ = ["ImageSeries", "Origin", "require_alike"]
 
 
 @runtime_checkable
@@ -123,3 +123,20 @@ class ImageSeries:
             **{f"projections: {name.replace('_', ' ')}": str(value) for name, value in self.projections.items()},
         }
         return facts | {f"note {index}": note for index, note in enumerate(self.notes, 1)}
+
+
+def require_alike(stacks: Sequence[ImageSeries]) -> None:
+    """Raise unless all series can be measurements of the same images.
+
+    Raises
+    ------
+    GeometryError
+        They differ in number, size or unit.
+    """
+    first = stacks[0]
+    for other in stacks[1:]:
+        if other.images.shape != first.images.shape or other.unit != first.unit:
+            raise GeometryError(
+                f"all measurements must have the images' size and unit, {first.images.shape} in {first.unit}, got "
+                f"{other.images.shape} in {other.unit} in {other.source}; give series of the same images"
+            )

@@ -25,7 +25,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     steps, gain = metrics["training"]["steps"], estimate["psnr_gain_db_at_least"]
     longer = "give a longer --budget" if method["parameters"] else "try another filter"
     found = []
-    if method["parameters"] and 0 < steps < _FEW_STEPS:
+    if method["parameters"] and 0 < steps < _FEW_STEPS and method["name"] != "pseudo-ct":  # which was trained before
         found.append(f"The network was trained for only {steps} steps, too few to learn more than a blur; {longer}.")
     shared = noise is not None and abs(noise["neighbour_correlation"]) > _WHITE
     if shared and method["name"] in _BLIND:

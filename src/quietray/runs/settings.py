@@ -28,6 +28,7 @@ from quietray.splits import (
     Noise2Self,
     Noise2Void,
     Noisier2Noise,
+    PseudoCT,
     Recorrupted,
 )
 from quietray.splits.base import Split
@@ -67,6 +68,7 @@ Method = (
     | Noisier2Noise
     | APBSN
     | Recorrupted
+    | PseudoCT
     | Noise2Projection
     | Noise2Clean
     | GaussianFilter
@@ -141,6 +143,8 @@ class Settings:
     trust
         Part of the budget for two more networks, trained on disjoint halves, whose disagreement becomes a map of the
         error that remains; 0 makes none.
+    noise_models
+        Train also one model of the noise for each pair of series that a model is trained on, for pseudo-ct.
     views_per_step
         Cuts one acquisition into steps of so many views, a series in time; 0 does not.
     network
@@ -163,6 +167,7 @@ class Settings:
     start: str | None = None
     clean: str | None = None
     trust: float = 0.0
+    noise_models: bool = False
     views_per_step: int = 0
     correction: Correction = field(default_factory=Correction)
     reconstruction: Algorithm = field(default_factory=FBP)

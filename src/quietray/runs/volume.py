@@ -28,6 +28,7 @@ from quietray.scan import Scan
 from quietray.settings import called, parse_seconds
 from quietray.splits import Noise2Inverse, Noise2Noise
 from quietray.splits.base import Split
+from quietray.splits.pseudo import PseudoCT
 from quietray.splits.recorrupted import Recorrupted
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, TrainingData
@@ -139,8 +140,8 @@ def volume_split(scans: Sequence[Scan], settings: Settings) -> Split:
     scan, method = scans[0], settings.method
     assert not isinstance(method, Auto)
     assert not of_radiographs(method)
-    if isinstance(method, Recorrupted):
-        raise SettingsError("recorrupted must be given images, got a scan; use noise2inverse or noise2self")
+    if isinstance(method, (Recorrupted, PseudoCT)):
+        raise SettingsError(f"{called(type(method))} must be given images, got a scan; use noise2inverse or noise2self")
     n_rows = len(chosen_rows(settings.rows, scan.n_rows))
     if isinstance(method, Noise2Noise) or (isinstance(method, Filter) and len(scans) > 1):
         if len(scans) < 2:

@@ -16,9 +16,18 @@ from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged
 from quietray.splits.base import Network, Pair, Split, Teacher
 from quietray.splits.noisier import seed_of
+from quietray.splits.recorrupted import Recorrupted
 from quietray.types import Channels, Samples
 
-__all__ = ["EnsembleNoise", "GaussianNoise", "HistogramNoise", "ModelNoise", "NoiseSource", "PseudoCT"]
+__all__ = [
+    "EnsembleNoise",
+    "GaussianNoise",
+    "HistogramNoise",
+    "MeasuredNoise",
+    "ModelNoise",
+    "NoiseSource",
+    "PseudoCT",
+]
 
 
 class NoiseSource(ABC):
@@ -109,6 +118,29 @@ class GaussianNoise(NoiseSource):
         return self.sd * torch.randn(image.shape, generator=generator).to(image)
 
 
+@dataclass(frozen=True)
+class MeasuredNoise(NoiseSource):
+    """Gaussian noise of an auto-covariance that was measured: for want of pairs to train noise models on.
+
+    Parameters
+    ----------
+    like
+        Holds the auto-covariance.
+
+    Examples
+    --------
+    >>> noise = MeasuredNoise(Recorrupted(((0.25,),))).draw(torch.zeros(1, 1, 99, 99), torch.Generator().manual_seed(0))
+    >>> round(float(noise.std()), 1)
+    0.5
+    """
+
+    like: Recorrupted
+
+    def draw(self, image: Channels, generator: torch.Generator) -> Channels:
+        """Return noise of that covariance."""
+        return self.like.noise(image, generator)
+
+
 @dataclass(frozen=True, eq=False)
 class EnsembleNoise(NoiseSource):
     """Each pixel, or each block of pixels, takes the noise of one of several sources, drawn anew every time.
@@ -159,6 +191,9 @@ class PseudoCT(Split):
     ----------
     period
         Steps between two updates of the teacher, C; 0 never updates it.
+    block
+        Edge in pixels of the blocks that an ensemble of noise models is chosen by; 1 chooses pixel by pixel, as the
+        paper does.
 
     Notes
     -----
@@ -176,14 +211,18 @@ class PseudoCT(Split):
     called: ClassVar[str] = "pseudo-ct"
 
     period: int = 50
+    block: int = 1
     bound: Teacher | None = field(default=None, init=False, repr=False, compare=False)
     noise: NoiseSource | None = field(default=None, init=False, repr=False, compare=False)
+    judged_by: Split | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.period < 0:
             raise SettingsError(f"period must be at least 0 steps, got {self.period}; 0 never updates the teacher")
+        if self.block < 1:
+            raise SettingsError(f"block must be at least 1 pixel, got {self.block}")
 
-    def on(self, network: nn.Module, noise: NoiseSource) -> PseudoCT:
+    def on(self, network: nn.Module, noise: NoiseSource, judged_by: Split | None = None) -> PseudoCT:
         """Return the same method with a teacher and a source of noise.
 
         Parameters
@@ -192,8 +231,11 @@ class PseudoCT(Split):
             Trained already, by any method; a copy is kept.
         noise
             Low-dose minus normal-dose, in the scale of the data.
+        judged_by
+            A method of one measurement whose judgement of the network is asked for instead of this one's own.
         """
         bound = dataclasses.replace(self)
+        object.__setattr__(bound, "judged_by", judged_by)
         object.__setattr__(bound, "bound", Teacher(frozen(network), self.period))
         object.__setattr__(bound, "noise", noise)
         return bound
@@ -234,8 +276,11 @@ class PseudoCT(Split):
         """Return the error on pseudo pairs, and the power of their noise; the same image always gets the same noise.
 
         This is the true error only where the teacher is right and the noise is like the real one.  What teacher and
-        network get wrong alike, it does not see: it is no ground to stop on, nor to compare methods on.
+        network get wrong alike, it does not see: it is no ground to stop on, nor to compare methods on.  Another
+        method's judgement, if there is one to ask, does.
         """
+        if self.judged_by is not None:
+            return self.judged_by.judge(network, samples, weight)
         pair = self.draw(samples, torch.Generator().manual_seed(seed_of(samples)))
         error = (network(pair.input).float() - pair.target).square()
         return averaged(error, (pair.input - pair.target).square(), weight)
