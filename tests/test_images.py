@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import h5py
 import imagecodecs
 import numpy as np
 import pydicom
@@ -549,6 +550,89 @@ def test_evaluate_wants_one_size_and_unit(tmp_path: Path) -> None:
     for more in ({"radius": 0.0}, {"data_range": -1.0}):
         with pytest.raises(SettingsError, match="must be positive"):
             evaluate_images(ct, ct, **more)
+
+
+def _tissues() -> tuple[np.ndarray, np.ndarray]:
+    """Return stored numbers of air, fat and water, and where the water is."""
+    y, x = np.mgrid[:96, :96] - 47.5
+    stored = np.select([np.hypot(y, x) < 22, np.hypot(y, x) < 40], [1064, 924], 64).astype(np.uint16)
+    return np.stack([stored] * 3), np.hypot(y, x) < 22
+
+
+def test_evaluate_tells_the_bias_of_each_tissue(tmp_path: Path, run: Any, capsys: Any) -> None:
+    clean, water = _tissues()
+    noise = np.random.default_rng(0).normal(0, 8, clean.shape)
+    shifted = np.rint(clean + noise + 15 * water).astype(np.uint16)
+    one, other = write_series(tmp_path / "result", shifted), write_series(tmp_path / "clean", clean)
+    figures = run("evaluate", one, other, "--window", -160, 40)
+    found = {each["tissue"]: each for each in figures["tissues"]}
+    assert list(found) == ["air", "fat", "soft tissue"]
+    for name, each in found.items():  # the window hides half of the shift of water from RMSE, not from the table
+        assert abs(each["bias"] - 15 * (name == "soft tissue")) < 4 * each["error"] < 3, name
+    assert figures["window_is"] == "values outside it are clipped, for all these figures"
+    assert "values not clipped" in figures["tissues_are"]
+    assert figures["ssim_window"] == "Gaussian of sd 1.5 pixels"
+    main(["evaluate", str(one), str(other)])
+    shown = capsys.readouterr().err
+    assert re.search(rf"soft tissue +-30 to 150 HU +{found['soft tissue']['pixels']} +\+1[45]\.\d\d +0\.\d+", shown)
+    assert re.search(r"mask +all pixels", shown)
+    assert re.search(r"window +none", shown)
+    assert "tissues" not in shown
+
+
+def test_evaluate_tells_no_tissues_but_in_hounsfield_units(tmp_path: Path, run: Any, capsys: Any) -> None:
+    clean, _ = _tissues()
+    density = write_series(tmp_path / "density", clean, RescaleType="OD")
+    ct = write_series(tmp_path / "ct", clean)
+    plain = _write(tmp_path / "plain.npy", clean)
+    for one, other, unit in ((density, density, "OD"), (plain, ct, "raw, of the reference HU"), (plain, plain, "raw")):
+        figures = run("evaluate", one, other)
+        assert "tissues" not in figures
+        assert figures["unit"] == unit
+        main(["evaluate", str(one), str(other)])
+        assert "Bias by tissue" not in capsys.readouterr().err
+    assert len(run("evaluate", ct, ct)["tissues"]) == 3
+
+
+def test_evaluate_tells_the_tissues_of_volumes_that_say_hounsfield(tmp_path: Path, run: Any) -> None:
+    clean, water = _tissues()
+    for name, volume in (("one", clean - 1024.0 + 7 * water), ("other", clean - 1024.0)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["exchange/data"] = volume.astype(np.float32)
+            file["exchange/data"].attrs["units"] = "HU"
+    figures = run("evaluate", tmp_path / "one.h5", tmp_path / "other.h5")
+    assert [(each["tissue"], each["bias"]) for each in figures["tissues"]] == [
+        ("air", 0),
+        ("fat", 0),
+        ("soft tissue", 7),
+    ]
+    assert (figures["unit"], figures["mask"]) == ("HU", "disc of 0.97 half-widths")
+
+
+def test_evaluate_takes_tiff_for_images_beside_images(tmp_path: Path, run: Any) -> None:
+    """The series that a run left, or NPY, against TIFF; TIFF against TIFF is a volume, which may have a window too."""
+    clean, noisy = (phantom(3, 48, sd=sd) for sd in (0.0, 40.0))
+    for name, stack in (("clean", clean), ("noisy", noisy), ("run/series", noisy)):
+        (tmp_path / name).mkdir(parents=True)
+        for number, image in enumerate(stack):
+            _write(tmp_path / name / f"{number}.tif", image)
+    difference = noisy.astype(float) - clean
+    for result in (tmp_path / "run", _write(tmp_path / "noisy.npy", noisy)):
+        figures = run("evaluate", result, tmp_path / "clean")
+        assert figures["rmse"] == pytest.approx(np.sqrt(np.square(difference).mean()))
+        assert (figures["images"], figures["mask"]) == (3, "all pixels")
+    low, high = 940, 1000
+    figures = run("evaluate", tmp_path / "noisy", tmp_path / "clean", "--window", low, high, "--radius", 2)
+    clipped = np.clip(noisy.astype(float), low, high) - np.clip(clean.astype(float), low, high)
+    assert figures["rmse"] == pytest.approx(np.sqrt(np.square(clipped).mean()))
+    assert (figures["data_range"], figures["data_range_is"]) == (60, "the window's")
+    assert (figures["window"], figures["unit"], figures["slices"]) == ("940 to 1000 not stated", "not stated", 3)
+
+
+def test_evaluate_refuses_pixels_of_another_size(tmp_path: Path, refused: Any) -> None:
+    one = write_series(tmp_path / "one", phantom(2, 24))
+    other = write_series(tmp_path / "other", phantom(2, 24), PixelSpacing=[0.6, 0.6])
+    assert "pixels of (0.6, 0.6) mm, got (0.5, 0.5)" in refused("evaluate", one, other)
 
 
 # simulated CT, with noise that went through the reconstruction

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +26,7 @@ from quietray.detector.findings import amplification, shared_noise
 from quietray.diagnose import Diagnosis
 from quietray.inference.output import Watch
 
-__all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table"]
+__all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues"]
 
 
 class TerminalWatch(Watch):
@@ -75,6 +76,20 @@ def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, escape(str(value)))
     console.print(table)
+
+
+def show_tissues(console: Console, tissues: Sequence[Mapping[str, Any]], how: str) -> None:
+    """Show the records of :class:`quietray.metrics.tissue.TissueBias`, and how the tissues were chosen."""
+    table = Table(title="Bias by tissue, in HU", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("tissue", "in the reference", "pixels", "difference", "standard error", "sd"):
+        table.add_column(heading, justify="left" if heading in ("tissue", "in the reference") else "right")
+    for one in tissues:
+        error = f"{one['error']:.2g}" if math.isfinite(one["error"]) else "not known"
+        figures = (f"{one['pixels']}", f"{one['bias']:+.2f}", error, f"{one['sd']:.2f}")
+        table.add_row(escape(one["tissue"]), escape(one["band"]), *figures)
+    console.print(table)
+    found = "" if tissues else "no tissue found; "
+    console.print(f"[dim]{escape(found + how)}[/dim]", highlight=False)
 
 
 def show_comparison(console: Console, record: Mapping[str, Any]) -> None:

@@ -1,9 +1,8 @@
-"""Looking at scans and volumes: what is in them, how far they are from the truth, and simulated ones."""
+"""Looking at scans: what is in them, what their noise is, and simulated ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,25 +12,20 @@ from quietray.checkpoint import replace_file, write_json
 from quietray.detector.decorrelate import decorrelate, reblur
 from quietray.detector.findings import amplification
 from quietray.diagnose import Diagnosis, diagnose
-from quietray.errors import FormatError, GeometryError, NoiseError, ResourceError, SettingsError
+from quietray.errors import GeometryError, NoiseError, ResourceError, SettingsError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
 from quietray.inference.plan import plan_run
-from quietray.inference.prepare import chosen_rows
-from quietray.io import StoredVolume, read, read_volume, write_scan
+from quietray.io import read, write_scan
 from quietray.io.disk import disk_errors
-from quietray.metrics.image import compare, disc
-from quietray.operators.backprojection import ConeRays
-from quietray.operators.beams import projector
-from quietray.reconstruct import FBP, FDK
 from quietray.report.noise import noise_figure
 from quietray.scan import Scan
 from quietray.settings import parse_bytes
 from quietray.simulate.acquire import acquire
 from quietray.simulate.noise import Scintillator
 from quietray.simulate.phantom import Foam
-from quietray.types import Frames, Volume
+from quietray.types import Frames
 
-__all__ = ["describe", "diagnosed", "evaluate", "read_frames", "simulate_foam", "write_white"]
+__all__ = ["describe", "diagnosed", "read_frames", "simulate_foam", "write_white"]
 
 
 def describe(scan: Scan, max_memory: str | None = None) -> dict[str, Any]:
@@ -212,101 +206,6 @@ def write_white(
     write_scan(out, white, overwrite=overwrite)
     note = " ".join(white.notes[len(scan.notes) :])
     return {"scan": str(out), "note": note, "response": found.response.record(), "verdict": verdict.answer}
-
-
-def evaluate(
-    result: Path,
-    reference: Path,
-    *,
-    against: str = "clean-fbp",
-    rows: str | None = None,
-    radius: float = 0.97,
-    data_range: float | None = None,
-    step: int | None = None,
-) -> dict[str, Any]:
-    """Compare a volume with a reference.
-
-    Parameters
-    ----------
-    result
-        Volume on disk.
-    reference
-        Volume on disk, or a simulated scan.
-    against
-        In a simulated scan, ``clean-fbp`` is the reconstruction (Ram-Lak, known axis) of its noise-free projections,
-        ``phantom`` the phantom on the voxel grid.
-    rows
-        Slices of the reference that the result holds.
-    radius
-        Only voxels within this share of the half-width count.
-    data_range
-        Range of PSNR and SSIM.
-    step
-        Step or channel to compare, where the result is a series, or both are.
-
-    Returns
-    -------
-    dict
-        The figures, and in words what they were computed from; JSON.
-
-    Raises
-    ------
-    QuietrayError
-        A file cannot be read, or the shapes differ.
-    """
-    for setting, number in (("radius", radius), ("data-range", data_range)):
-        if number is not None and not number > 0:
-            raise SettingsError(f"{setting} must be positive, got {number:g}")
-    volume = read_volume(result)
-    chosen = _of_series(volume, step, result)
-    name, truth = _reference(reference, against, rows, step)
-    n_y, n_x = truth.shape[1:]
-    mask = disc(n_y, n_x, radius) if radius < 2 else np.ones((n_y, n_x), bool)
-    inside = truth[:, mask]
-    span = float(inside.max() - inside.min()) if data_range is None else data_range
-    words = f"disc of {radius:g} half-widths" if radius < 2 else "all voxels"
-    found = compare(chosen, truth, data_range=span, mask=mask, mask_name=words)
-    figures = asdict(found)
-    figures["psnr_db"] = figures.pop("psnr")
-    return figures | {"reference": name, "unit": volume.unit or "not stated", "slices": int(truth.shape[0])}
-
-
-def _of_series(volume: StoredVolume, step: int | None, path: Path) -> Volume:
-    """Return a volume of three dimensions: itself, or a step or channel of a series."""
-    if len(volume.shape) == 3:
-        return np.asarray(volume, dtype=np.float32)
-    last = volume.shape[0] - 1
-    if step is None or not 0 <= step <= last:
-        got = "none" if step is None else step
-        raise SettingsError(
-            f"a step or channel of the series in {path} must be chosen, got {got}; give --step 0 to {last}"
-        )
-    return np.asarray(volume[step], dtype=np.float32)
-
-
-def _reference(path: Path, against: str, rows: str | None, step: int | None = None) -> tuple[str, Volume]:
-    try:
-        scan = read(path)
-    except (FormatError, GeometryError):  # no scan: a volume has no angles
-        stored = read_volume(path)
-        chosen = chosen_rows(rows, stored.shape[-3])
-        return f"volume {path.name}", _of_series(stored, step, path)[chosen.start : chosen.stop]
-    chosen = chosen_rows(rows, scan.n_rows)
-    band = slice(chosen.start, chosen.stop)
-    if against == "phantom":
-        if scan.truth is None:
-            raise FormatError(f"{path} must hold the truth to compare with, got a measured scan; give a volume")
-        return f"phantom in {path.name}", np.asarray(scan.truth[band], dtype=np.float32)
-    if scan.clean is None:
-        raise FormatError(f"{path} must hold noise-free projections, got a measured scan; give a volume")
-    said = f"of the noise-free projections in {path.name}"
-    if isinstance(scan.geometry, ConeBeam):
-        whole = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:], np.float32), 0, 1))
-        grid = scan.geometry.grid().slab(chosen.start, chosen.stop)
-        return f"FDK (ram-lak) {said}", FDK()(ConeRays(scan.geometry, grid), whole)
-    sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:, band], np.float32), 0, 1))
-    A: Any = projector(scan.geometry.rows(len(chosen)))
-    return f"FBP (ram-lak) {said}", FBP()(A, sinograms)
 
 
 def simulate_foam(

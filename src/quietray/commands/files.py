@@ -46,7 +46,7 @@ class Info(ScanFlags):
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Compare a volume with a reference: PSNR, SSIM, RMSE, with range, mask and reference stated."""
+    """Compare a volume with a reference: PSNR, SSIM, RMSE, with range, window and mask stated; bias by tissue in HU."""
 
     result: tyro.conf.Positional[Path]
     """The volume: Zarr, HDF5 or TIFF; or images: DICOM, PNG, TIFF or NPY, or the folder of a run on images."""
@@ -60,9 +60,9 @@ class Evaluate:
     """Only voxels within this share of the slice's half-width are compared; 2 compares all (default: 0.97; of images
     all that was measured)."""
     window: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH", help_behavior_hint="")] = None
-    """Of images: grey values outside it, such as -160 240 HU, are clipped, and the range is its own (default: none)."""
+    """Values outside it, such as -160 240 HU, are clipped, and the range is its own (default: none)."""
     data_range: Number = None
-    """Range of PSNR and SSIM (default: max - min of the reference within the mask)."""
+    """Range of PSNR and SSIM (default: the window's, else max - min of the reference within the mask)."""
     step: Count = None
     """Which step or channel, of a series."""
     json: Flag = False
@@ -70,34 +70,34 @@ class Evaluate:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
-        from quietray.console import show_table
+        from quietray.console import show_table, show_tissues
+        from quietray.runs.against import both_images
 
-        figures = self._of_images() or self._of_volumes()
-        show_table(console, f"{self.result} against {self.reference}", _rounded(figures))
+        images = both_images(self.result, self.reference)
+        figures = self._of_volumes() if images is None else self._of_images(*images)
+        others = {name: value for name, value in figures.items() if not name.startswith("tissues")}
+        show_table(console, f"{self.result} against {self.reference}", _rounded(others))
+        if "tissues" in figures:
+            show_tissues(console, figures["tissues"], figures["tissues_are"])
         return figures
 
-    def _of_images(self) -> dict[str, Any]:
-        """Compare images; nothing where either is not a series of them."""
-        from quietray.runs.against import evaluate_images, images_of
+    def _of_images(self, result: Path, reference: Path) -> dict[str, Any]:
+        from quietray.runs.against import evaluate_images
 
-        result, reference = images_of(self.result), images_of(self.reference)
-        if result is None or reference is None:
-            if self.window is not None:
-                raise SettingsError("--window must go with images, got volumes; leave it out, or give --data-range")
-            return {}
         if self.rows is not None or self.step is not None:
             raise SettingsError("--rows and --step must be left out for images; give the same images")
         return evaluate_images(result, reference, window=self.window, data_range=self.data_range, radius=self.radius)
 
     def _of_volumes(self) -> dict[str, Any]:
-        from quietray.inspect import evaluate
+        from quietray.runs.against import evaluate_volumes
 
-        return evaluate(
+        return evaluate_volumes(
             self.result,
             self.reference,
             against=self.against,
             rows=self.rows,
             radius=0.97 if self.radius is None else self.radius,
+            window=self.window,
             data_range=self.data_range,
             step=self.step,
         )
@@ -237,9 +237,9 @@ class Demo:
 
 
 def _compare(volume: Path, scan: Path) -> dict[str, Any]:
-    from quietray.inspect import evaluate
+    from quietray.runs.against import evaluate_volumes
 
-    return evaluate(volume, scan)
+    return evaluate_volumes(volume, scan)
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Comparison:
     psnr
         Peak signal-to-noise ratio in dB.
     ssim
-        Mean structural similarity over slices, Gaussian window of sd 1.5.
+        Mean structural similarity over slices; not a number where a slice is less than 3 pixels wide.
     rmse
         Root mean squared error, in the volume's unit.
     bias
@@ -31,6 +31,8 @@ class Comparison:
         The range that PSNR and SSIM use.
     mask
         The pixels that were compared, in words.
+    ssim_window
+        The neighbourhood that SSIM looks at around each of them, in words.
     """
 
     psnr: float
@@ -39,6 +41,7 @@ class Comparison:
     bias: float
     data_range: float
     mask: str
+    ssim_window: str
 
 
 def psnr(mse: float, data_range: float) -> float:
@@ -122,17 +125,20 @@ def compare(
         )
     span = float(reference.max() - reference.min()) if data_range is None else data_range
     chosen: Slice = np.ones(volume.shape[1:], bool) if mask is None else mask
+    window = min(11, *[size - (size + 1) % 2 for size in volume.shape[1:]])
     squares = bias = similarity = 0.0
     for one, other in zip(volume, reference, strict=True):
         difference = (one - other)[chosen].astype(np.float64)
         squares += float((difference**2).sum())
         bias += float(difference.sum())
-        window = min(11, *[size - (size + 1) % 2 for size in one.shape])
-        if window >= 3:
-            _, full = structural_similarity(
-                one, other, data_range=span, gaussian_weights=window >= 11, win_size=window, full=True
-            )
-            similarity += float(full[chosen].mean())
+        if window < 3:
+            similarity = float("nan")
+            continue
+        _, full = structural_similarity(
+            one, other, data_range=span, gaussian_weights=window >= 11, win_size=window, full=True
+        )
+        similarity += float(full[chosen].mean())
     count = int(chosen.sum()) * len(volume)
-    mse = squares / count
-    return Comparison(psnr(mse, span), similarity / len(volume), float(np.sqrt(mse)), bias / count, span, mask_name)
+    mse, ssim = squares / count, similarity / len(volume)
+    words = "Gaussian of sd 1.5 pixels" if window >= 11 else f"square of {window} pixels" if window >= 3 else "none"
+    return Comparison(psnr(mse, span), ssim, float(np.sqrt(mse)), bias / count, span, mask_name, words)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from scipy import fft, ndimage
 
 from quietray.errors import GeometryError, SettingsError
+from quietray.metrics.blocks import block_sums, mean_over_blocks
 from quietray.types import Volume
 
 __all__ = ["PowerSpectrum", "RegionBias", "power_spectrum", "region_bias"]
@@ -191,20 +192,12 @@ def region_bias(
         inside = use & (label == each)
         if erosion:
             inside = ndimage.binary_erosion(inside, iterations=erosion, border_value=1)
-        counts = _block_sums(inside.astype(np.float64), block)
-        sums = _block_sums(np.where(inside, change, 0), block)[counts > 0]
+        counts = block_sums(inside.astype(np.float64), block).ravel()
+        sums = block_sums(np.where(inside, change, 0), block).ravel()[counts > 0]
         counts = counts[counts > 0]
         if len(counts) < 2:
             continue
-        total = float(counts.sum())
-        bias = float(sums.sum()) / total
-        spread = float(((sums - bias * counts) ** 2).sum()) * len(counts) / (len(counts) - 1)
+        bias, error = mean_over_blocks(sums, counts)
         level, sd = (float(of(denoised[inside], dtype=np.float64)) for of in (np.mean, np.std))
-        found.append(RegionBias(level, bias, float(np.sqrt(spread)) / total, total / float(use.sum()), sd))
+        found.append(RegionBias(level, bias, error, float(counts.sum()) / float(use.sum()), sd))
     return tuple(found)
-
-
-def _block_sums(values: np.ndarray, block: int) -> Float[np.ndarray, " block"]:
-    for axis, size in enumerate(values.shape):
-        values = np.add.reduceat(values, np.arange(0, size, block), axis=axis)
-    return values.ravel()
