@@ -160,7 +160,7 @@ def write_page(results: dict[str, Any], out: Path, page: Path) -> None:
         f"The network is "
         f"Lehtinen's U-Net with {size['maps']} maps (the paper: 48), {size['steps']} steps of "
         f"{size['batch']} images, Adam at "
-        "0.001, halved after two judgements without a better validation error; weights averaged over steps "
+        "0.001 that falls along a cosine (the paper halves it where validation stalls); weights averaged over steps "
         "(the paper's are "
         "not). Other data and, at small scale, a smaller network: what must hold is the order and the gaps.",
         "",

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from hendriksen_page import write_page
 from hendriksen_scans import (
+    MORE,
     N_CHANNELS,
     SIZES,
     TIMES,
@@ -148,13 +149,18 @@ def static(size: Size, note: Notebook) -> None:
     for name, method in RECIPES.items():
         add(name, settings_of(size, method))
     add("Noise2Inverse K=4 X:1, MS-D", settings_of(size, Noise2Inverse(slices=1), size.msd, 1e-3))
-    training = settings_of(size, Noise2Self()).training
-    note.row(
-        "FBP, then Noise2Self on slices", lambda: here.row(trained(here.fbp()[None], Noise2Self(), size.unet, training))
-    )
-    for name, factor in (("a quarter of the steps", 0.25), ("four times the steps", 4)):
+    for name, factor in (("", 1.0), (", a quarter of the steps", 0.25), (MORE, 4.0)):
         other = dataclasses.replace(size, steps=max(1, int(factor * size.steps)))
-        add(f"Noise2Inverse K=4 X:1, {name}", settings_of(other, Noise2Inverse(slices=1)))
+        training = settings_of(other, Noise2Self()).training
+        if factor != 1:
+            add(f"Noise2Inverse K=4 X:1{name}", settings_of(other, Noise2Inverse(slices=1)))
+        if factor > 1:
+            add(f"Noise2Self on radiographs, then FBP{name}", settings_of(other, Noise2Self()))
+        if factor >= 1:
+            note.row(
+                f"FBP, then Noise2Self on slices{name}",
+                lambda training=training: here.row(trained(here.fbp()[None], Noise2Self(), size.unet, training)),
+            )
     for photons, absorption in ((10.0, 0.5), (1000.0, 0.5), (size.photons, 0.1), (size.photons, 0.9)):
         level(size, note, foam, photons, absorption)
 

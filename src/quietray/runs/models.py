@@ -90,9 +90,14 @@ def apply_model(
     Raises
     ------
     SettingsError
-        With `strict`: the scan is unlike those that the model was trained on.
+        The model is one of images; with `strict`, the scan is unlike those that the model was trained on.
     """
     split = denoiser.split
+    if denoiser.facts.get("domain") == "images":
+        raise SettingsError(
+            f"the model must have been trained on scans to be applied to {scan.source or 'one'}, got one of images in "
+            f"{denoiser.facts['unit']}; train one with `quietray train` on a scan like it"
+        )
     if isinstance(denoiser.architecture, Network):
         settings = dataclasses.replace(settings, network=denoiser.architecture)  # whose memory is planned
     finish: Callable[[Denoiser, Fitted], Result]
