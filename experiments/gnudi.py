@@ -140,8 +140,7 @@ def trained(images: Images, split: Split, loss: str, size: Size, seed: int = 0) 
     parts = images.pairs()
     per_subject = images.clean.shape[1]
     n_held = max(1, (len(images.clean) - images.n_test) // 10)
-    noisy = parts[:2] if isinstance(split, Noise2Noise) else parts[[0, 2]]
-    data = dataset(noisy, n_held, per_subject)
+    data = dataset(parts[: split.n_parts], n_held, per_subject)
     settings = Training(
         size.steps,
         batch=size.batch,
@@ -241,7 +240,7 @@ def models_of(
 
 
 N2N, N2N_MAE, N2C = "Noise2Noise MSE", "Noise2Noise MAE", "Noise2Clean MSE"
-ALL = {N2C: (Noise2Clean(), "mse"), N2N: (Noise2Noise(), "mse"), N2N_MAE: (Noise2Noise(), "mae")}
+ALL = {N2C: (Noise2Clean(2), "mse"), N2N: (Noise2Noise(), "mse"), N2N_MAE: (Noise2Noise(), "mae")}
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
