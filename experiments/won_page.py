@@ -58,9 +58,9 @@ def why(noise: dict[str, Any], rows: dict[str, list[dict[str, float]]]) -> list[
     ours, true = noise["ensemble"]["sd"], noise["true"]["sd"]
     return [
         f"Why {' and '.join(lost)} did not gain: the noise models tell {ours:.1f} HU of noise where there are "
-        f"{true:.1f} HU (see figure 2), for what they cannot tell from structure they leave out, and pixel by pixel from "
-        "several of them less is left of what neighbours share. A network that learns to take so little away takes too "
-        "little from the low-dose images; with every update of the teacher a little less."
+        f"{true:.1f} HU (see figure 2), for what they cannot tell from structure they leave out, and pixel by pixel "
+        "from several of them less is left of what neighbours share. A network that learns to take so little away "
+        "takes too little from the low-dose images; with every update of the teacher a little less."
     ]
 
 
