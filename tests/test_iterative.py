@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from quietray.errors import GeometryError, SettingsError
-from quietray.geometry import ParallelBeam
-from quietray.operators.astra import ParallelProjector
+from quietray.geometry import FanBeam, ParallelBeam
+from quietray.operators.astra import FanProjector, ParallelProjector, SliceProjector
 from quietray.operators.linear import LinearOperator
 from quietray.operators.sparse import SparseProjector, many_slices
+from quietray.reconstruct.analytic import FBP
 from quietray.reconstruct.choose import chosen, held_out_every
 from quietray.reconstruct.iterative import CGLS, SIRT
 from quietray.reconstruct.variational import TV, divergence, gradient
@@ -132,6 +135,28 @@ def test_the_sparse_matrix_is_the_projector() -> None:
     assert isinstance(many_slices(projector), SparseProjector)
     assert many_slices(ParallelProjector(beam(n_rows=1))).range_shape == (1, 24, 24)
     assert isinstance(many_slices(ParallelProjector(beam(n_views=2000, n_cols=1000, n_rows=4))), ParallelProjector)
+
+
+@pytest.mark.parametrize("kind", [ParallelBeam, FanBeam])
+@pytest.mark.parametrize("pixel_size", [None, 0.3])
+def test_filtered_backprojection_takes_the_matrix_for_the_projector(kind: type, pixel_size: float | None) -> None:
+    if kind is FanBeam:
+        turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+        geometry: ParallelBeam | FanBeam = FanBeam(turn, 5, 24, 60.0, 90.0, rotation_axis=10.5, pixel_size=pixel_size)
+        projector: SliceProjector = FanProjector(geometry, geometry.grid((2, 20, 4, 24)))
+    else:
+        geometry = dataclasses.replace(beam(40, 5, pixel_size=pixel_size), rotation_axis=10.5)
+        projector = ParallelProjector(geometry, geometry.grid((2, 20, 4, 24)))
+    A = many_slices(projector)
+    assert isinstance(A, SparseProjector)
+    y = np.random.default_rng(0).random(A.range_shape, np.float32)
+    for n in (5, 3):
+        here, there = (each.with_slices(n) for each in (A, projector))
+        found, wanted = (FBP()(each, np.ascontiguousarray(y[:n])) for each in (here, there))
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+        assert here.geometry == there.geometry == geometry.rows(n)
+    with pytest.raises(GeometryError, match="sinograms must have shape"):
+        FBP()(A, y[:1])
 
 
 @pytest.mark.parametrize("algorithm", [SIRT(), CGLS(), TV(iterations=60)], ids=lambda each: type(each).__name__)
