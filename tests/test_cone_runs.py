@@ -48,6 +48,19 @@ def test_simulate_writes_the_pairs() -> None:
     assert prepare_module.usable(Settings().correction, scan)[0].rings == "none"
 
 
+def test_views_of_every_pair_choose_the_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, asked, made = quietray.read(foam("fan")), [], prepare_module.projector
+    monkeypatch.setattr(prepare_module, "projector", lambda beam, *a, **k: asked.append(beam) or made(beam, *a, **k))
+    quietray.reconstruct(
+        dataclasses.replace(scan, detectors=np.arange(60) % 2),
+        tmp_path / "one.zarr",
+        Settings(reconstruction=SIRT(), rows="2:5"),
+    )
+    held = np.searchsorted(scan.geometry.angles, asked[1].angles)
+    np.testing.assert_array_equal(scan.geometry.angles[held], asked[1].angles)
+    assert min(np.bincount(held % 2, minlength=2)) >= 3
+
+
 @pytest.mark.parametrize("beam", ["fan", "cone"])
 def test_reconstruct(beam: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scan, out = quietray.read(foam(beam)), tmp_path / "one.zarr"

@@ -179,6 +179,43 @@ def test_held_out_views_choose_nearly_what_the_truth_would(algorithm: SIRT | CGL
     assert chosen(found, project, y) is found
 
 
+def test_views_are_held_out_of_every_pair_that_takes_turns() -> None:
+    angles = np.linspace(0, np.pi, 64)
+    np.testing.assert_array_equal(held_out_every(angles, np.zeros(64, int))[1], np.arange(4, 64, 8))
+    np.testing.assert_array_equal(held_out_every(angles)[1], np.arange(4, 64, 8))
+    for n_pairs, apart in ((2, np.pi / 2), (3, 2 * np.pi / 3)):
+        detectors, turned = (
+            np.arange(240 * n_pairs) % n_pairs,
+            np.repeat(np.linspace(0, 2 * np.pi, 240, False), n_pairs),
+        )
+        angles = turned + apart * detectors
+        seen, held = held_out_every(angles, detectors)
+        np.testing.assert_array_equal(np.sort(np.concatenate([seen, held])), np.arange(240 * n_pairs))
+        assert np.bincount(detectors[held]).tolist() == [30] * n_pairs
+        directions = np.sort(np.mod(angles[held], 2 * np.pi))
+        gaps = np.diff(directions, append=directions[0] + 2 * np.pi) / (2 * np.pi / 240)
+        assert gaps.min() > 1.5  # no direction is held out twice
+        assert gaps.max() < 4.5
+    # a pair of two views has none to spare; three pairs of three views have one each
+    np.testing.assert_array_equal(held_out_every(np.arange(8.0), np.arange(8) // 6)[1], [4])
+    three = np.repeat(np.arange(3), 3)
+    assert np.bincount(three[held_out_every(np.arange(9.0), three)[1]]).tolist() == [1, 1, 1]
+
+
+def test_the_choice_is_told_by_every_pair() -> None:
+    geometry, detectors, asked = beam(n_views=48), np.arange(48) % 2, []
+
+    def project(views: np.ndarray) -> LinearOperator:
+        asked.append(views)
+        return ParallelProjector(geometry[views])
+
+    A = ParallelProjector(geometry)
+    chosen(SIRT(), project, A(blocks()), held_out_every(geometry.angles, detectors))
+    seen, held = asked
+    assert np.bincount(detectors[seen]).tolist() == [21, 21]
+    assert np.bincount(detectors[held]).tolist() == [3, 3]
+
+
 def test_what_is_wrong_is_said() -> None:
     A = ParallelProjector(beam())
     y = np.zeros(A.range_shape, np.float32)
@@ -198,4 +235,4 @@ def test_what_is_wrong_is_said() -> None:
         with pytest.raises(SettingsError, match=said):
             make()
     with pytest.raises(GeometryError, match="at least 3 views"):
-        held_out_every(2)
+        held_out_every(np.zeros(2))

@@ -22,7 +22,7 @@ from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
 from quietray.reconstruct import FBP, TV, Algorithm, Analytic
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
-from quietray.reconstruct.choose import suited
+from quietray.reconstruct.choose import held_out_every, suited
 from quietray.scan import Scan
 from quietray.settings import called
 from quietray.types import Parts, Slice
@@ -299,7 +299,8 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
     def choose() -> dict[str, Any]:
         with watch.stage(f"choosing the {left}"):
             sinograms, _ = correct_rows(prepared.scan.read(band), prepared.calibration, band)
-            found = chosen_on_held_out(algorithm, project, sinograms)
+            views = held_out_every(geometry.angles, prepared.scan.detectors)
+            found = chosen_on_held_out(algorithm, project, sinograms, views)
         return {left: getattr(found, left)}
 
     def project(views: np.ndarray) -> LinearOperator:
