@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quietray.io.dxchange import write_scan
 from quietray.io.images import ImageSeries
 from quietray.io.read import read
+from quietray.io.scans import write_scan
 from quietray.io.series import image_format, read_images
 from quietray.io.stored import StoredVolume, read_volume
 from quietray.io.volume import SeriesAxis, VolumeWriter, open_volume_writer
