@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -255,10 +256,11 @@ def prepare(
     if isinstance(geometry, ConeBeam) and iterating:
         whole = geometry.tall_grid(whole)
         projector(geometry, whole)  # what is missing for it is better said now than after hours
+    plan_of = partial(plan_whole, algorithm=algorithm) if cone and not isinstance(algorithm, Analytic) else plan_run
     kept = output.decide(
         "plan",
         lambda: asdict(
-            (plan_whole if cone and iterating else plan_run)(
+            plan_of(
                 scan,
                 chosen,
                 whole if cone and iterating else grid,

@@ -171,24 +171,23 @@ def _best_iterations(algorithm: SIRT | CGLS, A: LinearOperator, y: Sinograms, mi
 
 def _best_weight(algorithm: TV, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> float:
     """Go downhill in ever smaller factors; every weight starts from the volume of the best one so far."""
-    volumes: dict[float, Array] = {}
 
-    def error(weight: float, start: Array | None) -> float:
+    def tried(weight: float, start: Array | None) -> tuple[float, Array]:
         trial = dataclasses.replace(algorithm, weight=weight, iterations=min(_ITERATIONS, algorithm.iterations))
-        volumes[weight] = trial(A, y, start=start)
-        return missed(volumes[weight])
+        volume = trial(A, y, start=start)
+        return missed(volume), volume
 
     best = 0.01 * float(np.abs(A.T(y)).max())
-    least = error(best, None)
+    least, volume = tried(best, None)
     for factor in _FACTORS:
         for direction in (factor, 1 / factor):
             moved = False
             for _ in range(_TRIALS):
                 weight = best * direction
-                found = error(weight, volumes[best])
+                found, there = tried(weight, volume)
                 if found >= least:
                     break
-                best, least, moved = weight, found, True
+                best, least, volume, moved = weight, found, there, True
             if moved:
                 break
     return best
