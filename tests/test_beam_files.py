@@ -12,7 +12,7 @@ import quietray
 from io_files import counts, write_esrf
 from matrix import cone, fan
 from quietray.errors import FormatError, GeometryError
-from quietray.geometry import ConeBeam, Geometry, ParallelBeam
+from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
 from quietray.inspect import describe
 from quietray.scan import Scan
 
@@ -24,17 +24,24 @@ BEAMS: dict[str, Geometry] = {
     "cone in pixels": cone(6, 4, 5),
     "tilted": cone(6, 4, 5, pixel_size=0.2).tilted(0.1, -0.2, 0.05),
     "pairs": PAIRS,
+    "parallel": ParallelBeam(np.linspace(0, np.pi, 6, False), 4, 5, rotation_axis=1.7, pixel_size=0.2),
+    "parallel, axis unknown": ParallelBeam(np.linspace(0, np.pi, 6, False), 4, 5),
 }
+ENDINGS = ["h5", "nx"]
 
 
 def stored(path: Path, geometry: Geometry, **more: np.ndarray) -> Path:
     return quietray.write_scan(path, Scan(counts(geometry.n_views), geometry, **more))
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("name", BEAMS)
-def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
+def test_what_is_written_is_read(name: str, ending: str, tmp_path: Path) -> None:
     geometry = BEAMS[name]
-    found = quietray.read(stored(tmp_path / "scan.h5", geometry)).geometry
+    scan = quietray.read(stored(tmp_path / f"scan.{ending}", geometry))
+    found = scan.geometry
+    assert scan.provenance["format"] == {"h5": "DXchange in HDF5", "nx": "NXtomo in HDF5"}[ending]
+    np.testing.assert_array_equal(scan.projections[:], counts(geometry.n_views))
     assert type(found) is type(geometry)
     np.testing.assert_allclose(found.angles, geometry.angles, atol=1e-12)
     if isinstance(geometry, ConeBeam):
@@ -42,14 +49,22 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(getattr(found, vectors), getattr(geometry, vectors))
         assert found.unit == geometry.unit
     else:
-        for number in ("source_axis", "source_detector", "rotation_axis", "pixel_size"):
+        distances = ("source_axis", "source_detector") if isinstance(geometry, FanBeam) else ()
+        for number in (*distances, "rotation_axis", "pixel_size"):
             assert getattr(found, number) == getattr(geometry, number)
 
 
-def test_each_view_keeps_its_pair(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_each_view_keeps_its_pair(ending: str, tmp_path: Path) -> None:
     numbers = np.array([0, 0, 0, 1, 1])
-    scan = quietray.read(stored(tmp_path / "scan.h5", PAIRS, detectors=numbers))
+    more = {"detectors": numbers, "flats": counts(4, start=20), "flat_detectors": np.array([1, 0, 0, 1])}
+    scan = quietray.read(stored(tmp_path / f"scan.{ending}", PAIRS, darks=counts(2, start=40), **more))
     np.testing.assert_array_equal(scan.detectors, numbers)
+    np.testing.assert_array_equal(scan.flat_detectors, more["flat_detectors"])
+    assert scan.dark_detectors is None
+    for found, start, n in ((scan.flats, 20, 4), (scan.darks, 40, 2)):
+        assert found is not None
+        np.testing.assert_array_equal(found[:], counts(n, start=start))
     np.testing.assert_array_equal(scan.by_detector()[1].geometry.sources, PAIRS.sources[3:])
 
 
@@ -137,3 +152,72 @@ def test_nxtomo_tells_a_cone_beam_by_its_distances(before: float, kind: type, tm
     if isinstance(found, ConeBeam):
         assert found.axis == pytest.approx(98.5)
         np.testing.assert_allclose(found.reach[0], (10.0, 15.0))
+
+
+def test_other_programs_find_in_nxtomo_what_the_standard_says(tmp_path: Path) -> None:
+    from nxtomo import NXtomo
+
+    geometry = cone(6, 40, 50, pixel_size=0.2, rotation_axis=26.7)
+    flats, darks = counts(2, 40, 50, start=20), counts(1, 40, 50, start=40, dtype=np.float32)
+    scan = Scan(counts(6, 40, 50), geometry, flats=flats, darks=darks, exposure=0.5, provenance={"sample": "rock"})
+    path = quietray.write_scan(tmp_path / "scan.nx", scan)
+    found = NXtomo().load(str(path), "entry")
+    detector = found.instrument.detector
+    assert [key.value for key in detector.image_key_control] == [2, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert detector.x_pixel_size.to("mm").magnitude == pytest.approx(0.2)
+    assert detector.distance.to("mm").magnitude == pytest.approx(30.0)
+    assert found.instrument.source.distance.to("mm").magnitude == pytest.approx(-60.0)
+    np.testing.assert_allclose(found.sample.rotation_angle.to("rad").magnitude[3:], geometry.angles, atol=1e-12)
+    assert found.sample.name == "rock"
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["entry/data/data"][:], np.concatenate([darks, flats, counts(6, 40, 50)]))
+        assert file["entry/instrument/detector/data"].dtype == np.float32  # holds the counts of all
+        assert file["entry/instrument/detector/x_rotation_axis_pixel_position"][()] == pytest.approx(26.7)
+    assert quietray.read(path).exposure == 0.5
+    with h5py.File(path, "a") as file:
+        del file["entry/geometry"]
+    # where the group is missing the distances tell a circular beam, as of any other writer
+    without = quietray.read(path).geometry
+    assert isinstance(without, ConeBeam)
+    np.testing.assert_allclose(without.sources, geometry.sources, atol=1e-9)
+    np.testing.assert_allclose(without.centres, geometry.centres, atol=1e-9)
+
+
+def test_nxtomo_keeps_what_only_we_know(tmp_path: Path) -> None:
+    beam = fan(6, 4, 5, pixel_size=0.2)
+    truth, clean = counts(4, 5, 5).astype(np.float32), counts(6, dtype=np.float32)
+    scan = Scan(counts(6), beam, truth=truth, clean=clean, provenance={"seed": 3, "image_key": "elsewhere"})
+    found = quietray.read(quietray.write_scan(tmp_path / "scan.nxs", scan))
+    assert found.truth is not None
+    assert found.clean is not None
+    np.testing.assert_array_equal(found.truth[:], truth)
+    np.testing.assert_array_equal(found.clean[:], clean)
+    assert found.provenance["seed"] == 3
+    assert found.provenance["truth"] == {"unit": "1/mm", "voxel_size": pytest.approx(0.2 / 1.5)}
+    again = quietray.read(quietray.write_scan(tmp_path / "scan.h5", found))
+    assert "image_key" not in again.provenance
+    assert again.geometry == found.geometry == beam
+
+
+def test_pairs_that_do_not_fit_the_frames_are_told(tmp_path: Path) -> None:
+    path = stored(tmp_path / "scan.nx", PAIRS, detectors=np.array([0, 0, 0, 1, 1]))
+    with h5py.File(path, "a") as file:
+        del file["entry/geometry/pair"]
+        file["entry/geometry/pair"] = np.zeros(4, int)
+    with pytest.raises(FormatError, match="must have one number for each of the 5 frames, got 4"):
+        quietray.read(path)
+
+
+def test_the_commands_write_nxtomo_by_the_name(tmp_path: Path) -> None:
+    from quietray.cli import main
+
+    few = "--views 8 --rows 4 --cols 16 --spheres 4 --largest 0.3 --flats 3 --darks 2 --pixel-size 0.1 --pairs 2"
+    for ending in ENDINGS:
+        main(["simulate", "--out", str(tmp_path / f"s.{ending}"), "--beam", "cone", *few.split()])
+    one, other = (quietray.read(tmp_path / f"s.{ending}") for ending in ENDINGS)
+    assert other.provenance["format"] == "NXtomo in HDF5"
+    for name in ("projections", "flats", "darks", "truth"):
+        np.testing.assert_array_equal(getattr(one, name)[:], getattr(other, name)[:])
+    assert one.detectors is not None
+    np.testing.assert_array_equal(one.detectors, other.detectors)
+    assert one.geometry == other.geometry

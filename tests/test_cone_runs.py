@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +13,16 @@ import numpy as np
 import pytest
 
 import quietray
+import quietray.inference.plan as plan_module
 import quietray.inference.prepare as prepare_module
 from matrix import cone
 from quietray import GeometryError, Noise2Inverse, Noise2Self, ResourceError, Scan, Settings
 from quietray.cli import main
 from quietray.geometry import ConeBeam
 from quietray.inference.output import Output, Watch
-from quietray.inference.plan import plan_run, rows_of_slices
+from quietray.inference.plan import plan_run, plan_whole, rows_of_slices
 from quietray.operators.backprojection import ConeRays
-from quietray.reconstruct import FDK, SIRT
+from quietray.reconstruct import CGLS, FDK, SIRT, TV
 from quietray.runs.common import prepared_for
 from quietray.runs.settings import Auto
 from rtk import require_rtk
@@ -46,6 +48,19 @@ def test_simulate_writes_the_pairs() -> None:
     assert len(np.unique(np.rad2deg(scan.geometry.angles).round(6))) == 3
     assert scan.truth is not None
     assert prepare_module.usable(Settings().correction, scan)[0].rings == "none"
+
+
+def test_views_of_every_pair_choose_the_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, asked, made = quietray.read(foam("fan")), [], prepare_module.projector
+    monkeypatch.setattr(prepare_module, "projector", lambda beam, *a, **k: asked.append(beam) or made(beam, *a, **k))
+    quietray.reconstruct(
+        dataclasses.replace(scan, detectors=np.arange(60) % 2),
+        tmp_path / "one.zarr",
+        Settings(reconstruction=SIRT(), rows="2:5"),
+    )
+    held = np.searchsorted(scan.geometry.angles, asked[1].angles)
+    np.testing.assert_array_equal(scan.geometry.angles[held], asked[1].angles)
+    assert min(np.bincount(held % 2, minlength=2)) >= 3
 
 
 @pytest.mark.parametrize("beam", ["fan", "cone"])
@@ -137,6 +152,62 @@ def test_the_plan_counts_the_rows_that_slices_need() -> None:
     scan = Scan(np.ones((12, 64, 64), np.uint16), beam)
     plan = plan_run(scan, range(64), beam.grid(), parts=1, n_slices=1, memory=2**30)
     assert plan.in_one_piece
+
+
+def test_what_iterates_is_planned_by_what_it_holds() -> None:
+    beam = cone(12, 64, 64)
+    scan = Scan(np.ones((12, 64, 64), np.uint16), beam)
+    common = {"memory": 2**31, "base": 0, "parts": 1, "n_slices": 1}
+    tv, cgls, sirt = (
+        plan_whole(scan, range(64), beam.grid(), algorithm=each, **common).peak for each in (TV(), CGLS(), SIRT())
+    )
+    assert tv > sirt + 6 * 4 * 64**3
+    assert tv > cgls + 6 * 4 * 64**3
+    with pytest.raises(ResourceError, match="whole volume"):
+        plan_whole(scan, range(64), beam.grid(), algorithm=TV(), **common | {"memory": tv - 1})
+
+
+_PEAK = """
+import sys
+import numpy as np
+from quietray.geometry import ConeBeam
+from quietray.operators.cone import ConeProjector
+from quietray.reconstruct import CGLS, SIRT, TV
+
+def status(key):
+    line = next(line for line in open("/proc/self/status") if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+def run(n, views):
+    beam = ConeBeam.circular(np.linspace(0, 2 * np.pi, views, endpoint=False), n, n, 4.0 * n, 6.0 * n)
+    grid, y = beam.tall_grid(beam.grid()), np.random.default_rng(0).random((n, views, n), np.float32)
+    algorithm = {"SIRT": SIRT(3), "CGLS": CGLS(3), "TV": TV(0.1, 3)}[sys.argv[1]]
+    algorithm(ConeProjector(beam, grid), y)
+    return 4 * grid.shape[0] * grid.n_pixels, y.nbytes
+
+run(16, 4)  # libraries and threads
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+sizes = run(int(sys.argv[2]), int(sys.argv[3]))
+print(status("VmHWM") - before, *sizes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux, which tells the peak memory")
+@pytest.mark.parametrize("name", ["SIRT", "CGLS", "TV"])
+def test_the_plan_is_near_what_is_held(name: str) -> None:
+    require_rtk()
+    volumes, stacks = next(held for kind, held in plan_module._HELD.items() if kind.__name__ == name)
+    for n, views in ((96, 12), (96, 96)):
+        command = [sys.executable, "-c", _PEAK, name, str(n), str(views)]
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "262144"}  # freed arrays go back, as large ones do
+        found = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment)
+        peak, volume, stack = (int(number) for number in found.stdout.split())
+        planned = volumes * volume + stacks * stack
+        print(f"{name}, {n}^3 of {views} views: {peak / 2**20:.1f} MiB held, {planned / 2**20:.1f} planned")
+        assert peak < planned + 16 * 2**20  # which the plan's fixed part covers
+        assert planned < 2 * peak
 
 
 def test_no_cone_beam_ends_the_process_without_a_gpu() -> None:

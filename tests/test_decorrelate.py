@@ -195,6 +195,9 @@ def test_a_scan_is_whitened_with_its_flats_and_darks(tmp_path):
     path = write_scan(tmp_path / "white.h5", white)
     stored = read(path)
     np.testing.assert_allclose(stored.projections[:], white.projections[:], atol=1e-3)
+    for each in (stored, read(write_scan(tmp_path / "white.nx", white))):
+        np.testing.assert_allclose(response_of(each).kernel, response.kernel, atol=1e-6)
+        np.testing.assert_allclose(each.flats[:], white.flats[:], atol=1e-3)
     with pytest.raises(NoiseError, match="only once"):
         decorrelate(white, response)
     again = reblur(white)

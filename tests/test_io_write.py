@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from io_files import counts, write_exchange
 from quietray.errors import FormatError, ResourceError
 from quietray.geometry import ParallelBeam
-from quietray.io import dxchange, read, read_volume, write_scan
+from quietray.io import read, read_volume, stacks, write_scan
 from quietray.scan import Scan
 
 THETA = np.arange(6) * 30.0
@@ -87,7 +87,7 @@ def test_any_real_type_and_shape_comes_back(tmp_path, data):
 
 
 def test_many_blocks(tmp_path, scan, monkeypatch):
-    monkeypatch.setattr(dxchange, "_BLOCK_BYTES", 100)  # two frames of 40 bytes
+    monkeypatch.setattr(stacks, "_BLOCK_BYTES", 100)  # two frames of 40 bytes
     found = read(write_scan(tmp_path / "scan.h5", scan))
     np.testing.assert_array_equal(found.projections[:], scan.projections)
 

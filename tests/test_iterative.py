@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from quietray.errors import GeometryError, SettingsError
-from quietray.geometry import ParallelBeam
-from quietray.operators.astra import ParallelProjector
+from quietray.geometry import FanBeam, ParallelBeam
+from quietray.operators.astra import FanProjector, ParallelProjector, SliceProjector
 from quietray.operators.linear import LinearOperator
 from quietray.operators.sparse import SparseProjector, many_slices
+from quietray.reconstruct.analytic import FBP
 from quietray.reconstruct.choose import chosen, held_out_every
 from quietray.reconstruct.iterative import CGLS, SIRT
 from quietray.reconstruct.variational import TV, divergence, gradient
@@ -134,6 +137,28 @@ def test_the_sparse_matrix_is_the_projector() -> None:
     assert isinstance(many_slices(ParallelProjector(beam(n_views=2000, n_cols=1000, n_rows=4))), ParallelProjector)
 
 
+@pytest.mark.parametrize("kind", [ParallelBeam, FanBeam])
+@pytest.mark.parametrize("pixel_size", [None, 0.3])
+def test_filtered_backprojection_takes_the_matrix_for_the_projector(kind: type, pixel_size: float | None) -> None:
+    if kind is FanBeam:
+        turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+        geometry: ParallelBeam | FanBeam = FanBeam(turn, 5, 24, 60.0, 90.0, rotation_axis=10.5, pixel_size=pixel_size)
+        projector: SliceProjector = FanProjector(geometry, geometry.grid((2, 20, 4, 24)))
+    else:
+        geometry = dataclasses.replace(beam(40, 5, pixel_size=pixel_size), rotation_axis=10.5)
+        projector = ParallelProjector(geometry, geometry.grid((2, 20, 4, 24)))
+    A = many_slices(projector)
+    assert isinstance(A, SparseProjector)
+    y = np.random.default_rng(0).random(A.range_shape, np.float32)
+    for n in (5, 3):
+        here, there = (each.with_slices(n) for each in (A, projector))
+        found, wanted = (FBP()(each, np.ascontiguousarray(y[:n])) for each in (here, there))
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+        assert here.geometry == there.geometry == geometry.rows(n)
+    with pytest.raises(GeometryError, match="sinograms must have shape"):
+        FBP()(A, y[:1])
+
+
 @pytest.mark.parametrize("algorithm", [SIRT(), CGLS(), TV(iterations=60)], ids=lambda each: type(each).__name__)
 def test_held_out_views_choose_nearly_what_the_truth_would(algorithm: SIRT | CGLS | TV) -> None:
     geometry, x = beam(n_views=32, n_rows=8), blocks(8)
@@ -152,6 +177,43 @@ def test_held_out_views_choose_nearly_what_the_truth_would(algorithm: SIRT | CGL
     assert np.square(found(A, y) - x).mean() < 1.25 * min(errors)
     assert min(errors) < 0.7 * min(errors[0], errors[-1])  # there was something to choose
     assert chosen(found, project, y) is found
+
+
+def test_views_are_held_out_of_every_pair_that_takes_turns() -> None:
+    angles = np.linspace(0, np.pi, 64)
+    np.testing.assert_array_equal(held_out_every(angles, np.zeros(64, int))[1], np.arange(4, 64, 8))
+    np.testing.assert_array_equal(held_out_every(angles)[1], np.arange(4, 64, 8))
+    for n_pairs, apart in ((2, np.pi / 2), (3, 2 * np.pi / 3)):
+        detectors, turned = (
+            np.arange(240 * n_pairs) % n_pairs,
+            np.repeat(np.linspace(0, 2 * np.pi, 240, False), n_pairs),
+        )
+        angles = turned + apart * detectors
+        seen, held = held_out_every(angles, detectors)
+        np.testing.assert_array_equal(np.sort(np.concatenate([seen, held])), np.arange(240 * n_pairs))
+        assert np.bincount(detectors[held]).tolist() == [30] * n_pairs
+        directions = np.sort(np.mod(angles[held], 2 * np.pi))
+        gaps = np.diff(directions, append=directions[0] + 2 * np.pi) / (2 * np.pi / 240)
+        assert gaps.min() > 1.5  # no direction is held out twice
+        assert gaps.max() < 4.5
+    # a pair of two views has none to spare; three pairs of three views have one each
+    np.testing.assert_array_equal(held_out_every(np.arange(8.0), np.arange(8) // 6)[1], [4])
+    three = np.repeat(np.arange(3), 3)
+    assert np.bincount(three[held_out_every(np.arange(9.0), three)[1]]).tolist() == [1, 1, 1]
+
+
+def test_the_choice_is_told_by_every_pair() -> None:
+    geometry, detectors, asked = beam(n_views=48), np.arange(48) % 2, []
+
+    def project(views: np.ndarray) -> LinearOperator:
+        asked.append(views)
+        return ParallelProjector(geometry[views])
+
+    A = ParallelProjector(geometry)
+    chosen(SIRT(), project, A(blocks()), held_out_every(geometry.angles, detectors))
+    seen, held = asked
+    assert np.bincount(detectors[seen]).tolist() == [21, 21]
+    assert np.bincount(detectors[held]).tolist() == [3, 3]
 
 
 def test_what_is_wrong_is_said() -> None:
@@ -173,4 +235,4 @@ def test_what_is_wrong_is_said() -> None:
         with pytest.raises(SettingsError, match=said):
             make()
     with pytest.raises(GeometryError, match="at least 3 views"):
-        held_out_every(2)
+        held_out_every(np.zeros(2))

@@ -108,7 +108,7 @@ class Simulate:
     """Simulate a scan of a foam in any beam, the truth included."""
 
     out: Path
-    """The new scan, DXchange HDF5."""
+    """The new scan: NXtomo where it ends in .nx or .nxs, else DXchange HDF5."""
     views: int = 256
     """Radiographs."""
     rows: int = 32

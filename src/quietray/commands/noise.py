@@ -47,7 +47,7 @@ class Decorrelate(ScanFlags):
     """Estimate the detector's point response, whiten radiographs, flats and darks, write them as a scan."""
 
     out: Path = Path("white.h5")
-    """The new scan, DXchange HDF5; the point response is kept in it."""
+    """The new scan (.nx or .nxs: NXtomo, else DXchange HDF5); the point response is kept in it."""
     static: File = None
     """Repeated frames of one static scene to estimate the response from; else flats, air or views are used."""
     reblur: Flag = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
 from quietray.reconstruct import FBP, TV, Algorithm, Analytic
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
-from quietray.reconstruct.choose import suited
+from quietray.reconstruct.choose import held_out_every, suited
 from quietray.scan import Scan
 from quietray.settings import called
 from quietray.types import Parts, Slice
@@ -255,10 +256,11 @@ def prepare(
     if isinstance(geometry, ConeBeam) and iterating:
         whole = geometry.tall_grid(whole)
         projector(geometry, whole)  # what is missing for it is better said now than after hours
+    plan_of = partial(plan_whole, algorithm=algorithm) if cone and not isinstance(algorithm, Analytic) else plan_run
     kept = output.decide(
         "plan",
         lambda: asdict(
-            (plan_whole if cone and iterating else plan_run)(
+            plan_of(
                 scan,
                 chosen,
                 whole if cone and iterating else grid,
@@ -299,7 +301,8 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
     def choose() -> dict[str, Any]:
         with watch.stage(f"choosing the {left}"):
             sinograms, _ = correct_rows(prepared.scan.read(band), prepared.calibration, band)
-            found = chosen_on_held_out(algorithm, project, sinograms)
+            views = held_out_every(geometry.angles, prepared.scan.detectors)
+            found = chosen_on_held_out(algorithm, project, sinograms, views)
         return {left: getattr(found, left)}
 
     def project(views: np.ndarray) -> LinearOperator:

@@ -12,26 +12,24 @@ from quietray.geometry import FanBeam, Geometry, ParallelBeam
 from quietray.io.containers import Container, as_text, length_factor, number
 from quietray.io.stated import Distances, FileBeam, Vectors
 
-__all__ = ["GROUP", "read_beam", "write_beam"]
-
-GROUP = "exchange/geometry"
+__all__ = ["read_beam", "write_beam"]
 
 _VECTORS = {"source": "sources", "detector": "centres", "u": "us", "v": "vs"}  # in the file, and in ConeBeam
 
 
-def write_beam(file: h5py.File, geometry: Geometry) -> None:
-    """Write a diverging beam into its group; of a parallel one nothing needs to be said.
+def write_beam(parent: h5py.Group, geometry: Geometry) -> None:
+    """Write a diverging beam into its group ``geometry``; of a parallel one nothing needs to be said.
 
     Examples
     --------
     >>> with h5py.File("none.h5", "w", driver="core", backing_store=False) as file:
     ...     write_beam(file, FanBeam(np.zeros(1), 2, 8, 100.0, 150.0, pixel_size=0.3))
-    ...     file["exchange/geometry"].attrs["beam"], float(file["exchange/geometry/source_axis"][()])
+    ...     file["geometry"].attrs["beam"], float(file["geometry/source_axis"][()])
     ('fan', 100.0)
     """
     if isinstance(geometry, ParallelBeam):
         return
-    group = file.create_group(GROUP)
+    group = parent.create_group("geometry")
     values: dict[str, Any]
     if isinstance(geometry, FanBeam):
         group.attrs["beam"], unit = "fan", "mm" if geometry.pixel_size else "pixel"
@@ -44,34 +42,34 @@ def write_beam(file: h5py.File, geometry: Geometry) -> None:
         group[name].attrs["units"] = unit
 
 
-def read_beam(container: Container) -> FileBeam | None:
-    """Return the beam that a file in our layout tells, or None where it is a parallel one.
+def read_beam(container: Container, group: str = "exchange/geometry") -> FileBeam | None:
+    """Return the beam that a group in our layout tells, or None where it is a parallel one.
 
     Raises
     ------
     FormatError
         The group is there, but something in it is missing or no number.
     """
-    kind = as_text(container.attributes(GROUP).get("beam")).lower()
-    inside = any(container.array(f"{GROUP}/{name}") is not None for name in (*_VECTORS, "source_axis"))
+    kind = as_text(container.attributes(group).get("beam")).lower()
+    inside = any(container.array(f"{group}/{name}") is not None for name in (*_VECTORS, "source_axis"))
     if kind == "parallel" or not (kind or inside):
         return None
     if kind not in ("fan", "cone"):
         raise FormatError(
-            f"{container.path}:/{GROUP} must say beam = parallel, fan or cone, got '{kind}'; mend its attribute"
+            f"{container.path}:/{group} must say beam = parallel, fan or cone, got '{kind}'; mend its attribute"
         )
-    if kind == "cone" and any(container.array(f"{GROUP}/{name}") is not None for name in _VECTORS):
-        return _vectors(container)
-    source_axis, source_detector = (_length(container, name) for name in ("source_axis", "source_detector"))
-    row = number(container, f"{GROUP}/source_row")
+    if kind == "cone" and any(container.array(f"{group}/{name}") is not None for name in _VECTORS):
+        return _vectors(container, group)
+    source_axis, source_detector = (_length(container, group, name) for name in ("source_axis", "source_detector"))
+    row = number(container, f"{group}/source_row")
     return Distances("fan" if kind == "fan" else "cone", source_axis, source_detector, row)
 
 
-def _vectors(container: Container) -> Vectors:
+def _vectors(container: Container, group: str) -> Vectors:
     found: dict[str, np.ndarray] = {}
     units: set[Literal["mm", "pixel"]] = set()
     for name, own in _VECTORS.items():
-        place = f"{GROUP}/{name}"
+        place = f"{group}/{name}"
         array = container.array(place)
         if array is None or len(array.shape) != 2 or array.shape[1] != 3 or np.dtype(array.dtype).kind not in "iuf":
             got = "none" if array is None else f"shape {tuple(array.shape)} of {np.dtype(array.dtype)}"
@@ -82,18 +80,18 @@ def _vectors(container: Container) -> Vectors:
         factor, unit = _unit(container, place)
         found[own], units = np.asarray(array[()], np.float64) * factor, units | {unit}
     if len(units) > 1:
-        raise FormatError(f"the vectors in {container.path}:/{GROUP} must be all in mm or all in pixels, got both")
+        raise FormatError(f"the vectors in {container.path}:/{group} must be all in mm or all in pixels, got both")
     return Vectors(**found, unit=units.pop())
 
 
-def _length(container: Container, name: str) -> float:
-    value = number(container, f"{GROUP}/{name}")
+def _length(container: Container, group: str, name: str) -> float:
+    value = number(container, f"{group}/{name}")
     if value is None:
         raise FormatError(
-            f"{container.path}:/{GROUP} must hold the number {name}, got none; write it, or the vectors of every view "
+            f"{container.path}:/{group} must hold the number {name}, got none; write it, or the vectors of every view "
             "(docs/scan-file.md)"
         )
-    return value * _unit(container, f"{GROUP}/{name}")[0]
+    return value * _unit(container, f"{group}/{name}")[0]
 
 
 def _unit(container: Container, place: str) -> tuple[float, Literal["mm", "pixel"]]:

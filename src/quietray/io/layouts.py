@@ -20,7 +20,7 @@ from quietray.io.raw import Flags, RawScan
 from quietray.io.tiff import frames_on_disk
 from quietray.types import Frames
 
-__all__ = ["angles_from", "is_exchange", "read_exchange", "read_plain", "read_recorded"]
+__all__ = ["angles_from", "detector_numbers", "is_exchange", "read_exchange", "read_plain", "read_recorded"]
 
 _DETECTOR = "measurement/instrument/detector"
 
@@ -72,13 +72,13 @@ def read_exchange(container: Container, flags: Flags) -> RawScan:
         notes=(pixel_note,) if pixel_note else (),
         truth=truth,
         clean=clean,
-        detectors=_detector_numbers(container, "exchange/detector"),
-        flat_detectors=None if flags.flats else _detector_numbers(container, "exchange/detector_white"),
-        dark_detectors=None if flags.darks else _detector_numbers(container, "exchange/detector_dark"),
+        detectors=detector_numbers(container, "exchange/detector"),
+        flat_detectors=None if flags.flats else detector_numbers(container, "exchange/detector_white"),
+        dark_detectors=None if flags.darks else detector_numbers(container, "exchange/detector_dark"),
     )
 
 
-def _detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame"] | None:
+def detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame"] | None:
     """Return which detector took each frame, or None where the file does not say."""
     array = container.array(name)
     if array is None or np.dtype(array.dtype).kind not in "iuf" or len(array.shape) != 1:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.io.angles import AngleList
-from quietray.io.containers import Container, length_factor, number, open_frames, seconds
+from quietray.io.beams import read_beam
+from quietray.io.containers import Container, as_text, length_factor, number, open_frames, seconds
 from quietray.io.frames import LazyFrames
 from quietray.io.keys import split_by_key
-from quietray.io.layouts import angles_from, first_length, side_frames, text_at
+from quietray.io.layouts import angles_from, detector_numbers, first_length, read_recorded, side_frames, text_at
 from quietray.io.raw import Flags, RawScan
-from quietray.io.stated import Distances
+from quietray.io.stated import Distances, FileBeam
 from quietray.types import Frames
 
 __all__ = ["find_entries", "read_nxtomo"]
@@ -89,10 +91,13 @@ def read_nxtomo(container: Container, entries: list[str], flags: Flags) -> RawSc
     detector = data_path.rpartition("/")[0]
     pixel_size, remark = _pixel_size(container, entry, detector)
     notes = [*frames.notes, *([remark] if remark else [])]
-    beam, at_detector, said = _beam(container, entry, detector, data.shape)
+    beam, at_detector, axis, said = _beam(container, entry, detector, data.shape)
     notes += said
     if len(entries) > 1:
         notes.append(f"The file holds {len(entries)} scans; {entry} was read. Pass --data {entries[1]} for the next.")
+    own = as_text(container.attributes("/").get("generator")).startswith("quietray")
+    recorded, _, truth, clean = read_recorded(container) if own else ({}, None, None, None)
+    numbers = _pairs(container, entry, len(data))
     facts = {
         "format": f"NXtomo in {container.kind}",
         "data": data_path,
@@ -106,11 +111,16 @@ def read_nxtomo(container: Container, entries: list[str], flags: Flags) -> RawSc
         flats=_chosen(container, flags.flats, "flats", data, frames.flats),
         darks=_chosen(container, flags.darks, "darks", data, frames.darks),
         pixel_size=at_detector if beam else pixel_size,
-        rotation_axis=_axis(container, detector, data.shape[2]) if beam else None,
+        rotation_axis=axis,
         beam=beam,
         exposure=_exposure(container, entry, detector),
-        provenance={key: fact for key, fact in facts.items() if fact},
+        provenance={**recorded, **{key: fact for key, fact in facts.items() if fact}},
         notes=tuple(notes),
+        truth=truth,
+        clean=clean,
+        detectors=_of(numbers, frames.projections),
+        flat_detectors=None if flags.flats else _of(numbers, frames.flats),
+        dark_detectors=None if flags.darks else _of(numbers, frames.darks),
     )
 
 
@@ -144,21 +154,26 @@ def _pixel_size(container: Container, entry: str, detector: str) -> tuple[float 
 
 def _beam(
     container: Container, entry: str, detector: str, shape: tuple[int, ...]
-) -> tuple[Distances | None, float | None, list[str]]:
-    """Return the diverging beam that the distances tell, with the pixel size at the detector; None for a parallel one.
+) -> tuple[FileBeam | None, float | None, float | None, list[str]]:
+    """Return the diverging beam, its pixel size at the detector and the column of its axis; None for a parallel one.
 
-    NeXus gives the source before the sample a negative distance; some writers do not.  A source so far away that the
-    rays are parallel to within a pixel, as at a synchrotron, makes no diverging beam.
+    Our own group tells it in full, else the distances do.  NeXus gives the source before the sample a negative
+    distance; some writers do not.  A source so far away that the rays are parallel to within a pixel, as at a
+    synchrotron, makes no diverging beam.
     """
     groups = (detector, f"{entry}/instrument/detector")
     pixel, _ = first_length(container, [f"{group}/x_pixel_size" for group in groups])
+    told = container.attributes(f"{entry}/geometry")
+    if "beam" in told:
+        axis = float(told["rotation_axis"]) if "rotation_axis" in told else None
+        return read_beam(container, f"{entry}/geometry".strip("/")), pixel, axis, []
     before = _distance(container, [f"{entry}/instrument/source/distance", f"{entry}/source/distance"])
     behind = _distance(container, [f"{group}/distance" for group in groups])
     if pixel is None or before is None or behind is None:
-        return None, None, []
+        return None, None, None, []
     _, n_rows, n_cols = shape
     if n_cols / 2 * pixel / (before + behind) * n_cols < _PARALLEL:
-        return None, None, []
+        return None, None, None, []
     notes = [
         f"The source is {before:g} mm before and the detector {behind:g} mm behind the axis: a "
         f"{'fan' if n_rows == 1 else 'cone'} beam."
@@ -169,7 +184,24 @@ def _beam(
             f"The sample moved along {' and '.join(moved)} during the scan, which was not used, for beamlines differ "
             "in what these directions are; write the vectors of every view instead (docs/scan-file.md)."
         )
-    return Distances("fan" if n_rows == 1 else "cone", before, before + behind), pixel, notes
+    beam = Distances("fan" if n_rows == 1 else "cone", before, before + behind)
+    return beam, pixel, _axis(container, detector, n_cols), notes
+
+
+def _pairs(container: Container, entry: str, n_frames: int) -> Int[np.ndarray, " frame"] | None:
+    """Return which source-detector pair took each frame of the stack, -1 where it belongs to all; None for one pair."""
+    place = f"{entry}/geometry/pair".strip("/")
+    numbers = detector_numbers(container, place)
+    if numbers is not None and len(numbers) != n_frames:
+        raise FormatError(
+            f"{container.path}:/{place} must have one number for each of the {n_frames} frames, got {len(numbers)}; "
+            "mend it"
+        )
+    return numbers
+
+
+def _of(numbers: Int[np.ndarray, " frame"] | None, chosen: np.ndarray) -> Int[np.ndarray, " chosen"] | None:
+    return None if numbers is None or (numbers[chosen] < 0).all() else numbers[chosen]
 
 
 def _distance(container: Container, names: list[str]) -> float | None:

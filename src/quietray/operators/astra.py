@@ -98,7 +98,10 @@ class SliceProjector(LinearOperator):
         The grid does not have one slice per detector row.
     """
 
+    geometry: ParallelBeam | FanBeam
+
     def __init__(self, geometry: ParallelBeam | FanBeam, grid: VolumeGrid, threads: int) -> None:
+        self.geometry = geometry
         self.grid = grid
         self.threads = threads
         self._n_rays = (geometry.n_views, geometry.n_cols)
@@ -143,7 +146,7 @@ class SliceProjector(LinearOperator):
     def with_slices(self, n: int) -> SliceProjector:
         """Return the same for `n` slices."""
         other = copy.copy(self)
-        other.grid = self.grid.with_slices(n)
+        other.geometry, other.grid = self.geometry.rows(n), self.grid.with_slices(n)
         return other
 
     def matrix(self) -> Any:
@@ -220,6 +223,8 @@ class ParallelProjector(SliceProjector):
     ((1, 8, 8), (1, 4, 8))
     """
 
+    geometry: ParallelBeam
+
     def __init__(
         self,
         geometry: ParallelBeam,
@@ -227,9 +232,9 @@ class ParallelProjector(SliceProjector):
         interpolation: Literal["strip", "linear", "line"] = "strip",
         threads: int | None = None,
     ) -> None:
-        self.geometry = require_parallel(geometry, "projection by ParallelProjector")
+        beam = require_parallel(geometry, "projection by ParallelProjector")
         self.interpolation = interpolation
-        super().__init__(geometry, grid or geometry.grid(), threads or n_threads())
+        super().__init__(beam, grid or beam.grid(), threads or n_threads())
 
     @property
     def _kind(self) -> str:
@@ -273,8 +278,9 @@ class FanProjector(SliceProjector):
     ((1, 8, 8), (1, 4, 8))
     """
 
+    geometry: FanBeam
+
     def __init__(self, geometry: FanBeam, grid: VolumeGrid | None = None, threads: int | None = None) -> None:
-        self.geometry = geometry
         grid = grid or geometry.grid()
         self.edge = voxel_edge(geometry, grid)
         far = max(abs(grid.centre[0]) + grid.shape[1] / 2, abs(grid.centre[1]) + grid.shape[2] / 2) * self.edge

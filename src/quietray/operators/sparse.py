@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from quietray.geometry import FanBeam, ParallelBeam, VolumeGrid
 from quietray.operators.astra import SliceProjector, n_threads
 from quietray.operators.linear import LinearOperator
 
@@ -47,13 +48,23 @@ class SparseProjector(LinearOperator):
         self.threads = threads or n_threads()
         self._matrix = projector.matrix().tocsr().astype(np.float32)
         self._transposed = self._matrix.T.tocsr()
-        self._unit = np.float32(projector.grid.voxel_size or 1.0)
+        self._unit = np.float32(self.grid.voxel_size or 1.0)
 
     def with_slices(self, n: int) -> SparseProjector:
         """Return the same for `n` slices; the matrix is shared."""
         projector, other = self.projector, copy.copy(self)
         other.projector = projector.with_slices(n)
         return other
+
+    @property
+    def geometry(self) -> ParallelBeam | FanBeam:
+        """Beam of the slices."""
+        return self.projector.geometry
+
+    @property
+    def grid(self) -> VolumeGrid:
+        """Voxels."""
+        return self.projector.grid
 
     @property
     def domain_shape(self) -> tuple[int, ...]:

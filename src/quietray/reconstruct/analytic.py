@@ -9,7 +9,8 @@ from jaxtyping import Float
 
 from quietray.errors import GeometryError
 from quietray.geometry import FanBeam
-from quietray.operators.astra import FanProjector, ParallelProjector
+from quietray.operators.astra import SliceProjector
+from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct.diverging import fan_backprojection
 from quietray.reconstruct.ramp import Window, ramp_filtered, require_window
 from quietray.types import Sinograms, Volume
@@ -34,6 +35,7 @@ class FBP:
     A disc of attenuation 1 comes back as 1:
 
     >>> from quietray.geometry import ParallelBeam
+    >>> from quietray.operators.astra import ParallelProjector
     >>> A = ParallelProjector(ParallelBeam(np.linspace(0, np.pi, 64, endpoint=False), n_rows=1, n_cols=65))
     >>> offset = np.arange(65) - 32
     >>> chord = 2 * np.sqrt(np.clip(20.0**2 - offset**2, 0, None)).astype(np.float32)
@@ -52,7 +54,7 @@ class FBP:
         """Whether the result depends linearly on the data, as Noise2Inverse needs."""
         return True
 
-    def __call__(self, A: ParallelProjector | FanProjector, y: Sinograms) -> Volume:
+    def __call__(self, A: SliceProjector | SparseProjector, y: Sinograms) -> Volume:
         """Reconstruct.
 
         Parameters
@@ -72,7 +74,7 @@ class FBP:
         GeometryError
             The sinograms do not fit the projector, or the beam is another one, or turns too little.
         """
-        if not isinstance(A, (ParallelProjector, FanProjector)):
+        if not isinstance(A, (SliceProjector, SparseProjector)):
             raise GeometryError(
                 f"filtered backprojection must have a parallel or a fan beam, got {type(A).__name__}; use fdk for a "
                 "cone beam"

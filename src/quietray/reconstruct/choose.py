@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, Geometry, ParallelBeam
@@ -20,9 +21,12 @@ from quietray.types import Sinograms
 __all__ = ["chosen", "held_out_every", "suited"]
 
 Iterative = SIRT | CGLS | TV
+Numbers = Int[np.ndarray, " view"]
+Views = tuple[np.ndarray, np.ndarray]  # to work with, and held out
 Project = Callable[[np.ndarray], LinearOperator]  # the projector of some of the views
 
 _EVERY = 8  # view is held out
+_FEWEST = 3  # views, to hold one out
 _MOST = {SIRT: 1000, CGLS: 100}  # iterations
 _PATIENCE = 1.3  # times as many iterations without a better prediction
 _FACTORS = (4.0, 2.0, 2.0**0.5)  # from one weight to the next
@@ -53,8 +57,19 @@ def suited(algorithm: Algorithm, geometry: Geometry) -> Algorithm:
     return algorithm
 
 
-def held_out_every(n_views: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the views to work with and those held out: one in eight, and at least one.
+def held_out_every(angles: Float[np.ndarray, " view"], detectors: Numbers | None = None) -> Views:
+    """Return the views to work with and those held out: one in eight of each detector's, and at least one.
+
+    If it were one in eight of all, those of two detectors that take turns would all be of one.  Each detector begins
+    where its views look least along those already held out.  A detector with fewer than three views has none to spare:
+    then they are not told apart.
+
+    Parameters
+    ----------
+    angles
+        ``(view,)`` in radians.
+    detectors
+        ``(view,)`` number of the detector that took each; None for a single one.
 
     Raises
     ------
@@ -63,18 +78,36 @@ def held_out_every(n_views: int) -> tuple[np.ndarray, np.ndarray]:
 
     Examples
     --------
-    >>> held_out_every(10)[1].tolist()
+    >>> held_out_every(np.linspace(0, np.pi, 10))[1].tolist()
     [4]
+    >>> held_out_every(np.linspace(0, np.pi, 20), np.arange(20) % 2)[1].tolist()
+    [8, 15]
     """
-    if n_views < 3:
+    n_views = len(angles)
+    if n_views < _FEWEST:
         raise GeometryError(
-            f"there must be at least 3 views to hold one out, got {n_views}; give the iterations or the weight"
+            f"there must be at least {_FEWEST} views to hold one out, got {n_views}; give the iterations or the weight"
         )
-    held = np.arange(min(_EVERY, n_views) // 2, n_views, _EVERY)
-    return np.setdiff1d(np.arange(n_views), held), held
+    numbers = np.zeros(n_views, int) if detectors is None else detectors
+    known, counts = np.unique(numbers, return_counts=True)
+    if counts.min() < _FEWEST:
+        known, numbers = np.zeros(1, int), np.zeros(n_views, int)
+    held = np.empty(0, int)
+    for number in known:
+        own = np.flatnonzero(numbers == number)
+        every = min(_EVERY, len(own))
+        choices = [own[(every // 2 + k) % every :: _EVERY] for k in range(every)]
+        held = np.append(held, max(choices, key=lambda one: _apart(angles[one], angles[held])))
+    return np.setdiff1d(np.arange(n_views), held), np.sort(held)
 
 
-def chosen(algorithm: Iterative, project: Project, y: Sinograms) -> Iterative:
+def _apart(angles: Float[np.ndarray, " view"], others: Float[np.ndarray, " other"]) -> float:
+    """Return the least angle between two directions, in radians; nothing is far from no other."""
+    between = np.mod(angles[:, None] - others + np.pi, 2 * np.pi) - np.pi
+    return float(np.abs(between).min(initial=np.pi).round(6))
+
+
+def chosen(algorithm: Iterative, project: Project, y: Sinograms, views: Views | None = None) -> Iterative:
     """Return the algorithm with the number of iterations, or the weight, that predicts held-out views best.
 
     Those views are only held out here; reconstruct with all of them afterwards.
@@ -87,6 +120,8 @@ def chosen(algorithm: Iterative, project: Project, y: Sinograms) -> Iterative:
         Gives the projector of some of the views.
     y
         Line integrals ``(row, view, col)`` of some rows.
+    views
+        To work with and to hold out, from :func:`held_out_every`; one in eight is held out by default.
 
     Raises
     ------
@@ -107,7 +142,7 @@ def chosen(algorithm: Iterative, project: Project, y: Sinograms) -> Iterative:
         return algorithm
     if isinstance(algorithm, TV) and algorithm.weight is not None:
         return algorithm
-    seen, held = held_out_every(y.shape[1])
+    seen, held = views or held_out_every(np.zeros(y.shape[1]))
     A, B = project(seen), project(held)
     data, wanted = (np.ascontiguousarray(y[:, views]) for views in (seen, held))
 
@@ -136,24 +171,23 @@ def _best_iterations(algorithm: SIRT | CGLS, A: LinearOperator, y: Sinograms, mi
 
 def _best_weight(algorithm: TV, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> float:
     """Go downhill in ever smaller factors; every weight starts from the volume of the best one so far."""
-    volumes: dict[float, Array] = {}
 
-    def error(weight: float, start: Array | None) -> float:
+    def tried(weight: float, start: Array | None) -> tuple[float, Array]:
         trial = dataclasses.replace(algorithm, weight=weight, iterations=min(_ITERATIONS, algorithm.iterations))
-        volumes[weight] = trial(A, y, start=start)
-        return missed(volumes[weight])
+        volume = trial(A, y, start=start)
+        return missed(volume), volume
 
     best = 0.01 * float(np.abs(A.T(y)).max())
-    least = error(best, None)
+    least, volume = tried(best, None)
     for factor in _FACTORS:
         for direction in (factor, 1 / factor):
             moved = False
             for _ in range(_TRIALS):
                 weight = best * direction
-                found = error(weight, volumes[best])
+                found, there = tried(weight, volume)
                 if found >= least:
                     break
-                best, least, moved = weight, found, True
+                best, least, volume, moved = weight, found, there, True
             if moved:
                 break
     return best
