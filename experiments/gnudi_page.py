@@ -47,6 +47,7 @@ TITLES = {
     "honest": "Beyond the paper: noise of counts through filtered backprojection, baseline 24.44 dB",
 }
 GAPS = {"xray": 3.5, "24.44": 5.0, "18.66": 2.5}
+BY_LOSS = "N2N-MSE > N2N-MAE"  # what only long training shows
 N2N, N2N_MAE, N2C = "Noise2Noise MSE", "Noise2Noise MAE", "Noise2Clean MSE"
 
 
@@ -65,9 +66,12 @@ def claims(name: str, psnr: dict[str, float]) -> list[tuple[str, bool, str]]:
             )
         )
     if name == "xray":
-        order = [psnr[N2C], psnr[N2N], psnr[N2N_MAE], filters[best]]
-        words = " > ".join(f"{value:.2f}" for value in order)
-        found.append(("N2C > N2N-MSE > N2N-MAE > every filter", order == sorted(order, reverse=True), words))
+        order = [psnr[N2C], psnr[N2N], filters[best]]
+        words = ", ".join(f"{value:.2f}" for value in order)
+        found.append(("N2C > N2N-MSE > every filter", order == sorted(order, reverse=True), words))
+        above = f"{psnr[N2N_MAE] - filters[best]:+.2f} dB"
+        found.append(("N2N-MAE > every filter", psnr[N2N_MAE] > filters[best], above))
+        found.append((BY_LOSS, psnr[N2N] > psnr[N2N_MAE], f"{psnr[N2N] - psnr[N2N_MAE]:+.2f} dB"))
         found.append(("N2N-MSE within 1.5 dB of N2C", psnr[N2C] - psnr[N2N] <= 1.5, f"{psnr[N2N] - psnr[N2C]:+.2f} dB"))
     return found
 

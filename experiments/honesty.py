@@ -218,7 +218,9 @@ def page(results: dict[str, Any], place: Path) -> None:
             "and ten without. "
             "d'² is that of a channelised Hotelling observer with four Laguerre-Gauss channels of 14 pixels; its "
             "covariance is measured at sixteen places of equal radius, and chance is taken away. RMSE is against the "
-            "mean of the ten images of full dose without details, within 100 pixels of the middle.",
+            "mean of the ten images of full dose without details, within 100 pixels of the middle. The network was "
+            "trained on the ten images of the lowest dose without details: of that dose its noise and RMSE are of images "
+            "that it learned from.",
             "",
             row_of("dose, method", "noise sd (HU)", "RMSE (HU)", "d'² of each detail", "mean d'²"),
             row_of(*["---"] * 5),
@@ -247,7 +249,8 @@ def verdict(found: dict[str, Any]) -> list[str]:
             gain, change = 20 * np.log10(before["rmse"] / after["rmse"]), after["square"] - before["square"]
             error = float(np.hypot(before["error"], after["error"]))
             word = "no change beyond chance" if abs(change) < 2 * error else ("a gain" if change > 0 else "a loss")
-            lines.append(f"* {name}: RMSE better by {gain:.1f} dB; d'² {change:+.2f} ± {error:.2f}: {word}.")
+            told = f"{'better' if gain > 0 else 'worse'} by {abs(gain):.1f} dB"
+            lines.append(f"* {name}: RMSE {told}; d'² {change:+.2f} ± {error:.2f}: {word}.")
     return lines
 
 
