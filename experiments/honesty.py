@@ -219,8 +219,8 @@ def page(results: dict[str, Any], place: Path) -> None:
             "d'² is that of a channelised Hotelling observer with four Laguerre-Gauss channels of 14 pixels; its "
             "covariance is measured at sixteen places of equal radius, and chance is taken away. RMSE is against the "
             "mean of the ten images of full dose without details, within 100 pixels of the middle. The network was "
-            "trained on the ten images of the lowest dose without details: of that dose its noise and RMSE are of images "
-            "that it learned from.",
+            "trained on the ten images of the lowest dose without details: of that dose its noise and RMSE are of "
+            "images that it learned from.",
             "",
             row_of("dose, method", "noise sd (HU)", "RMSE (HU)", "d'² of each detail", "mean d'²"),
             row_of(*["---"] * 5),
