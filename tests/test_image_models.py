@@ -11,13 +11,14 @@ import quietray
 from dicom_files import phantom, write_series
 from quietray import ImagePairs, ImageSeries, Settings
 from quietray.cli import main
-from quietray.errors import FormatError, GeometryError, SettingsError
+from quietray.errors import FormatError, GeometryError, NoiseError, ResourceError, SettingsError
 from quietray.filters import GaussianFilter
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.guard import expected_error
 from quietray.io import is_pairs, read_images
 from quietray.networks import UNet
-from quietray.runs.image_methods import noise_models
+from quietray.runs.image_methods import noise_models, noise_of, together
+from quietray.settings import from_dict, read_toml
 from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Noise, Noise2Void, PseudoCT
 from quietray.training.loop import Training
 from scans import disc_scan
@@ -68,7 +69,7 @@ def test_pairs_are_read_by_their_names(tmp_path: Path) -> None:
 
 
 def test_folders_that_hold_no_pairs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"must be a folder with 'noisy'.*got nothing"):
+    with pytest.raises(FormatError, match=r"must be a folder with one 'noisy'.*got nothing"):
         quietray.read_pairs(tmp_path)
     np.save(tmp_path / "noisy.npy", noisy().images)
     np.save(tmp_path / "clean.npy", clean(3).images)
@@ -78,6 +79,25 @@ def test_folders_that_hold_no_pairs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "clean").mkdir()
     with pytest.raises(FormatError, match="at most one 'clean'"):
         quietray.read_pairs(tmp_path)
+
+
+def test_names_that_only_begin_like_pairs_are_a_series(tmp_path: Path) -> None:
+    for k in range(3):
+        np.save(tmp_path / f"noisy_{k}.npy", CLEAN)
+    assert not is_pairs(tmp_path)
+    folder = tmp_path / "pairs"
+    (folder / "noisy").mkdir(parents=True)
+    (folder / ".DS_Store").write_text("anything")
+    assert is_pairs(folder), "an empty one is said to be empty"
+    with pytest.raises(FormatError, match="noisy must hold DICOM, PNG, TIFF or NPY images, got an empty folder"):
+        quietray.read_pairs(folder)
+    for name in ("noisy2", "noisy10"):
+        np.save(folder / f"{name}.npy", noisy(len(name)).images)
+    np.save(folder / "noisy/1.npy", noisy(1).images)
+    assert [Path(one.source).stem for one in quietray.read_pairs(folder).noisy] == ["noisy", "noisy2", "noisy10"]
+    np.save(folder / "noisy.npy", noisy(1).images)
+    with pytest.raises(FormatError, match="one 'noisy', perhaps one 'noisy2'"):
+        quietray.read_pairs(folder)
 
 
 # training
@@ -133,6 +153,36 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path, method: Any, pair: An
     assert not (tmp_path / "model").exists()
 
 
+def test_what_is_not_the_models_is_left_in_its_folder(tmp_path: Path) -> None:
+    pairs, out = [ImagePairs((noisy(1),), clean())], tmp_path / "out"
+    quietray.train_images(pairs * 2, out, settings(Noise2Clean(), 2, noise_models=True))
+    (out / "noise/mine.txt").write_text("mine")
+    quietray.train_images(pairs, out, settings(Noise2Clean(), 2), overwrite=True)
+    assert noise_models(str(out)) == []
+    assert (out / "noise/mine.txt").read_text() == "mine"
+    with pytest.raises(ResourceError, match="must be a folder that can be written"):
+        quietray.train_images(pairs, out / "run.toml", settings(Noise2Clean(), 2), overwrite=True)
+
+
+def test_pixels_that_one_of_a_pair_did_not_measure_are_no_targets() -> None:
+    padding = np.zeros((6, SIZE, SIZE), bool)
+    padding[:, :9] = True
+    half = ImageSeries(clean().images, None, "padded", padding=padding)
+    assert ImagePairs((noisy(1),), half).weight[:9].max() == 0
+    assert ImagePairs((noisy(1),), half).weight[9:].min() == 1
+    with pytest.raises(GeometryError, match="must have a noisy measurement"):
+        ImagePairs(())
+    with pytest.raises(SettingsError, match="must be trained on images, got none"):
+        quietray.train_images([], "nowhere")
+
+
+def test_the_noise_of_all_subjects_counts() -> None:
+    found = together([noise_of([noisy(1, sd=30.0)]), None, noise_of([noisy(1, sd=90.0)])])
+    assert found is not None
+    assert found.sd == pytest.approx(np.sqrt((30**2 + 90**2) / 2), rel=0.1)
+    assert together([None]) is None
+
+
 def test_a_model_is_of_one_unit(tmp_path: Path, model: Path) -> None:
     in_hu = ImageSeries(noisy().images, None, "hu", unit="HU")
     with pytest.raises(SettingsError, match="must have one unit, got raw"):
@@ -162,12 +212,34 @@ def test_the_guard_leaves_images_as_they_are_that_a_model_would_make_worse(model
     assert loud.metrics["guard"]["left_as_they_were"] == 0
 
 
-def test_the_guard_looks_at_every_image(model: Path) -> None:
-    """Noise that all images share in its kind, but one image is shown without any of it."""
+def test_the_figures_are_of_what_was_written(model: Path, tmp_path: Path) -> None:
+    quiet = quietray.apply_images(model, noisy(7, sd=4.0), tmp_path / "out")
+    estimate = quiet.metrics["estimate"]
+    assert estimate["rmse"] == pytest.approx(estimate["rmse_noisy"])
+    assert estimate["psnr_gain_db"] == pytest.approx(0.0, abs=1e-6)
+    assert not any("--budget" in told for told in quiet.warnings), "a model that is applied has none"
+    written = from_dict(Settings, read_toml(tmp_path / "out/run.toml"))
+    assert written.network == UNet((8, 16)), "the model's, whatever the settings say"
+
+
+def test_padding_tells_the_guard_nothing() -> None:
+    """Where nothing was measured there is no noise, and an edge that no image has."""
+    rng = np.random.default_rng(0)
+    image = (600 + 100 * (np.indices((96, 96)).sum(axis=0) % 12 < 6) + 40 * rng.standard_normal((96, 96))).astype("f4")
+    blur, seen = GaussianFilter(0.8).apply, np.ones((96, 96), np.float32)
+    seen[:32] = 0
+    padded = np.where(seen > 0, image, np.float32(-1000))
+    alone, whole = (expected_error(blur, x, 40.0, weight=w)[1] for x, w in ((image, seen), (padded, seen)))
+    assert whole == pytest.approx(alone, rel=0.02)
+    assert expected_error(blur, padded, 40.0)[1] > 1.2 * alone
+
+
+def test_images_without_noise_are_refused_and_one_blank_among_others_is_not(model: Path) -> None:
+    with pytest.raises(NoiseError, match="must hold noise, got none"):
+        quietray.apply_images(model, ImageSeries(np.ones((4, 64, 64), np.float32), None, "blank"))
     mixed = noisy(8)
-    mixed.images[2] = CLEAN
-    result = quietray.apply_images(model, mixed)
-    assert result.metrics["guard"]["left_as_they_were"] <= 1, "its noise is that of the others, as far as it is told"
+    mixed.images[2] = 1000.0
+    assert quietray.apply_images(model, mixed).metrics["guard"]["images"] == 6
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -208,7 +280,11 @@ def test_pseudo_ct_goes_on_from_a_model_with_its_models_of_the_noise(model: Path
     assert result.metrics["estimate"]["rmse"] <= before.metrics["estimate"]["rmse"] * 1.1
     again = Denoiser.load(tmp_path / "out/model")
     assert again.split == PseudoCT(5)
-    assert [one["source"] for one in again.facts["trained_on"]] == ["seed 1", "seed 2"]
+    assert [one["source"] for one in again.facts["trained_on"]] == ["seed 1", "seed 2", "seed 5"]
+    with pytest.raises(SettingsError, match="pseudo-ct must have one measurement of the images, got 2"):
+        quietray.denoise_images(fresh, None, settings(PseudoCT(), 2, start=str(model)), repeats=[noisy(6)])
+    with pytest.raises(SettingsError, match="got one of noise in raw"):
+        quietray.denoise_images(fresh, None, settings(PseudoCT(), 2, start=str(model / "noise/001")))
 
 
 def test_pseudo_ct_that_makes_it_no_better_changes_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +358,7 @@ def test_train_apply_and_pseudo_ct_on_dicom(tmp_path: Path, capsys: pytest.Captu
     [
         (("train", "pairs", "--rows", "0:2"), "--rows must be left out for images"),
         (("train", "pairs", "--clean", "series"), "--clean must go with one series"),
+        (("train", "pairs", "--slices", "3"), "--slices must be left out for images"),
         (("train", "series", "--method", "noise2clean"), "must have clean images, got none"),
         (("denoise", "series", "--method", "pseudo-ct"), "must start from a trained model, got none"),
         (("apply", "nowhere", "series"), "must hold a model.json"),

@@ -19,7 +19,7 @@ from quietray.io.disk import disk_errors, remove
 from quietray.runs.image_methods import NOISE
 from quietray.runs.image_models import apply_to_images, train_on_images
 from quietray.runs.images import denoise_images as run_on_images
-from quietray.runs.settings import Settings, as_method
+from quietray.runs.settings import Network, Settings, as_method
 from quietray.settings import write_toml
 from quietray.workflows import finish, require_free
 
@@ -125,8 +125,9 @@ def train_images(
     found = train_on_images(pairs, settings, watch or Watch())
     training = dataclasses.replace(settings.training, steps=found.fitted.history[-1].n_steps)
     with disk_errors(out):
+        for place in (out / NOISE).glob("*/model.json"):  # of a model that is replaced
+            remove(place.parent)
         found.denoiser.save(out)
-        remove(out / NOISE)  # that of a model which is replaced
         for number, model in enumerate(found.noise, 1):
             model.save(out / NOISE / f"{number:03d}")
         resolved = dataclasses.replace(settings, method=as_method(found.denoiser.split), training=training)
@@ -175,6 +176,8 @@ def apply_images(
     """
     denoiser, started = Denoiser.load(Path(model)), time.monotonic()
     settings = dataclasses.replace(settings, method=as_method(denoiser.split), start=str(model))
+    if isinstance(denoiser.architecture, Network):
+        settings = dataclasses.replace(settings, network=denoiser.architecture)
     with Output(out, settings, {"images": [_identity(series)]}, settings.format, overwrite=overwrite) as output:
         result = apply_to_images(denoiser, series, settings, output, watch or Watch(), strict)
         result.metrics["seconds"] = time.monotonic() - started

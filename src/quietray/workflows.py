@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -346,13 +347,16 @@ def finish(result: Result, scan: Scan | ImageSeries, settings: Settings, output:
 
 
 def require_free(out: Path, what: str, overwrite: bool) -> None:
-    """Raise unless nothing would be written over.
+    """Raise unless a folder can be written and nothing would be written over.
 
     Raises
     ------
     ResourceError
-        There is something in the folder.
+        It cannot, or there is something in the folder.
     """
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ResourceError(f"the {what} folder {out} must be a folder that can be written, got {there}; give another")
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise ResourceError(
             f"the {what} folder {out} must be empty; give another folder, or replace it with --overwrite"

@@ -25,7 +25,7 @@ _OF_IMAGES = ("noise2void", "noise2self", "noisier2noise", "apbsn", "recorrupted
 _OF_SCANS = (  # flags that mean nothing to images
     *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
-    *("line_integrals", "format", "max_memory", "whiten", "parts", "times", "equivariance"),
+    *("line_integrals", "format", "max_memory", "whiten", "parts", "slices", "times", "equivariance"),
     *("reblur", "series", "channels", "views_per_step", "trust"),
 )
 
@@ -76,6 +76,7 @@ def of_images(
     repeats: bool = False,
     *,
     pairs: bool = False,
+    clean: Path | None = None,
     model: Path | None = None,
 ) -> bool:
     """Return whether what a command was given is images, not a scan.
@@ -93,6 +94,8 @@ def of_images(
         Whether there are further measurements.
     pairs
         Whether the command takes pairs.
+    clean
+        What it is to learn from.
     model
         Folder of the model that is to be applied.
     """
@@ -100,7 +103,7 @@ def of_images(
     from quietray.inference.denoiser import Denoiser
     from quietray.io import image_format, is_pairs
 
-    if pairs and is_pairs(path):
+    if pairs and angles is None and is_pairs(path):
         return True
     kind = image_format(path)
     if kind != "tiff":
@@ -108,6 +111,7 @@ def of_images(
     if model is not None:
         return Denoiser.load(model).facts.get("domain") == "images"
     alone = method in (*_OF_IMAGES, *FILTERS) or (method == "noise2noise" and repeats)
+    alone |= clean is not None and image_format(clean) is not None
     return alone and angles is None
 
 

@@ -127,11 +127,12 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
     """Folder of a trained model to start from, instead of random weights."""
     noise_models: Flag = False
-    """Train also one model of the noise of each subject, for pseudo-ct; needs clean images, takes half the time."""
+    """Train also one model of the noise of each subject, a default U-Net, for pseudo-ct; needs clean images, takes half
+    the time."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Train."""
-        if of_images(self.scan, self.method, self.angles, pairs=True):
+        if of_images(self.scan, self.method, self.angles, pairs=True, clean=self.clean):
             return self._train_on_images(console)
         if self.noise_models:
             raise SettingsError("--noise-models must be left out for scans; it is for pairs of images")

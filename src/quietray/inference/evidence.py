@@ -82,6 +82,17 @@ class Evidence:
         offset = (few.error - many.error) * span
         return cls(many.error * span, many.noise * span, (low * span, high * span), 0.0, offset)
 
+    def shared(self, share: float) -> Evidence:
+        """Return what a result has of which only a share was denoised: the rest has the error that it had.
+
+        Examples
+        --------
+        >>> Evidence(1.0, 4.0, (0.5, 2.0), 0.0).shared(0.5).error
+        2.5
+        """
+        error, low, high = (share * one + (1 - share) * self.noise for one in (self.error, *self.interval))
+        return replace(self, error=error, interval=(low, high))
+
     @property
     def gain(self) -> float:
         """Estimated gain in PSNR, in dB; NaN where the error is too small to be told from none."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from scipy import ndimage
 
 from quietray.detector.lags import Lags
 from quietray.errors import NoiseError
@@ -21,6 +23,7 @@ _BLOCK = 8  # pixels
 _QUIET = 0.1  # of the blocks, those that hold no structure for sure
 _ROUNDS = 10
 _STEP = 0.1  # of the noise's standard deviation, to differentiate with
+_EDGE = 4  # pixels, that what was not measured is kept away by
 _FAR = 1.5  # times the noise that a model was trained on: beyond, it is out of its range
 
 
@@ -60,6 +63,7 @@ def guarded(
     sd: Slice | float | None = None,
     *,
     lags: Lags | None = None,
+    weight: Slice | None = None,
     margin: float = 0.5,
     draws: int = 4,
 ) -> Guarded:
@@ -79,6 +83,8 @@ def guarded(
         takes it to be white.
     lags
         Auto-correlation of the noise, 1 in the middle; white if not given, which that of a reconstruction is not.
+    weight
+        Zero where nothing was measured, which tells nothing; all of the image counts if not given.
     margin
         Gain that must be expected, in dB: the expectation has chance in it, and near nothing it could be wrong.
     draws
@@ -106,10 +112,10 @@ def guarded(
         return np.asarray(denoiser.slice(x[None, None], 0)[0])
 
     found = quiet_noise(image) if sd is None else sd
-    noise = float(np.sqrt(np.mean(np.square(found))))
+    noise = float(np.sqrt(np.mean(np.square(np.broadcast_to(found, image.shape)[_inside(image, weight)]))))
     if not (math.isfinite(noise) and noise > 0):
         raise NoiseError(f"the noise of an image must be a positive number, got {noise}; state it")
-    denoised, error = expected_error(denoise, image, found, lags=lags, draws=draws)
+    denoised, error = expected_error(denoise, image, found, lags=lags, weight=weight, draws=draws)
     warnings = []
     helps = error * 10 ** (margin / 20) < noise
     if not helps:
@@ -130,6 +136,7 @@ def expected_error(
     sd: Slice | float,
     *,
     lags: Lags | None = None,
+    weight: Slice | None = None,
     draws: int = 4,
     seed: int = 0,
 ) -> tuple[Slice, float]:
@@ -149,6 +156,8 @@ def expected_error(
         Standard deviation of its noise, of each pixel or of all.
     lags
         Auto-correlation of the noise, 1 in the middle; white if not given.
+    weight
+        Zero where nothing was measured; the error is that of the other pixels, but for those at its edge.
     draws
         Random directions.
     seed
@@ -166,16 +175,24 @@ def expected_error(
     """
     denoised = denoise(image)
     rng = np.random.default_rng(seed)
-    spread = np.broadcast_to(np.asarray(sd, np.float32), image.shape)
+    spread, inside = np.broadcast_to(np.asarray(sd, np.float32), image.shape), _inside(image, weight)
     slopes = []
     for _ in range(draws):
         signs = _signs(image.shape, lags, rng)
         step = np.float32(_STEP) * spread * signs
         change = (denoise(image + step) - denoise(image - step)).astype(np.float64) / (2 * _STEP)
-        slopes.append(float((change * spread * signs).mean()))
-    residual = float(np.square(denoised.astype(np.float64) - image).mean())
-    mse = residual - float(np.square(spread, dtype=np.float64).mean()) + 2 * float(np.mean(slopes))
+        slopes.append(float((change * spread * signs)[inside].mean()))
+    residual = float(np.square(denoised.astype(np.float64) - image)[inside].mean())
+    mse = residual - float(np.square(spread, dtype=np.float64)[inside].mean()) + 2 * float(np.mean(slopes))
     return denoised, math.sqrt(max(mse, 0.0))
+
+
+def _inside(image: Slice, weight: Slice | None) -> Bool[np.ndarray, "y x"]:
+    """Return where an image was measured, a few pixels in from where it was not; everywhere if nothing is left."""
+    if weight is None:
+        return np.ones(image.shape, bool)
+    inside = np.asarray(ndimage.binary_erosion(weight > 0, iterations=_EDGE, border_value=1))
+    return inside if inside.any() else np.ones(image.shape, bool)
 
 
 def _signs(shape: tuple[int, ...], lags: Lags | None, rng: np.random.Generator) -> Slice:

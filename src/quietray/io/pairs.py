@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from quietray.errors import FormatError
+import numpy as np
+
+from quietray.errors import FormatError, GeometryError
 from quietray.io.images import ImageSeries, require_alike
 from quietray.io.series import image_format, read_images
+from quietray.io.tiff import natural_key
+from quietray.types import Slice
 
 __all__ = ["ImagePairs", "is_pairs", "read_pairs"]
 
-_NOISY, _CLEAN = "noisy", "clean"
+_NOISY, _CLEAN = re.compile(r"noisy\d*"), "clean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +34,36 @@ class ImagePairs:
     Raises
     ------
     GeometryError
-        They differ in number, size or unit.
+        There is no measurement, or they differ in number, size or unit.
     """
 
     noisy: tuple[ImageSeries, ...]
     clean: ImageSeries | None = None
 
     def __post_init__(self) -> None:
-        require_alike((*self.noisy, *([] if self.clean is None else [self.clean])))
+        if not self.noisy:
+            raise GeometryError("pairs must have a noisy measurement, got none")
+        require_alike(self._all)
+
+    @property
+    def _all(self) -> tuple[ImageSeries, ...]:
+        return self.noisy if self.clean is None else (*self.noisy, self.clean)
+
+    @property
+    def weight(self) -> Slice:
+        """``(y, x)``: 1 where all of them have measured something, else 0."""
+        return np.asarray(np.prod([series.weight for series in self._all], axis=0), np.float32)
 
 
 def is_pairs(path: str | os.PathLike[str]) -> bool:
-    """Return whether a folder holds pairs: something called ``noisy`` that images can be read from.
+    """Return whether a folder holds pairs: a folder or a file with images that is called ``noisy``, or ``noisy2``.
 
     Examples
     --------
     >>> is_pairs("nowhere")
     False
     """
-    place = Path(path)
-    return place.is_dir() and any(entry.stem.startswith(_NOISY) and image_format(entry) for entry in place.iterdir())
+    return any(_NOISY.fullmatch(entry.stem) and (entry.is_dir() or image_format(entry)) for entry in _entries(path))
 
 
 def read_pairs(path: str | os.PathLike[str]) -> ImagePairs:
@@ -78,14 +93,20 @@ def read_pairs(path: str | os.PathLike[str]) -> ImagePairs:
     >>> len(pairs.noisy), pairs.clean is None
     (2, False)
     """
-    place = Path(path)
-    entries = sorted(place.iterdir()) if place.is_dir() else []
-    noisy = [entry for entry in entries if entry.stem.startswith(_NOISY)]
+    place, entries = Path(path), _entries(path)
+    noisy = [entry for entry in entries if _NOISY.fullmatch(entry.stem)]
     clean = [entry for entry in entries if entry.stem == _CLEAN]
-    if not noisy or len(clean) > 1:
+    if not noisy or len(clean) > 1 or len({entry.stem for entry in noisy}) < len(noisy):
         found = ", ".join(entry.name for entry in entries[:6]) or "nothing"
         raise FormatError(
-            f"the pairs {place} must be a folder with 'noisy', perhaps 'noisy2' and more, and at most one 'clean', "
-            f"each a file or the folder of a series, got {found}"
+            f"the pairs {place} must be a folder with one 'noisy', perhaps one 'noisy2' and more, and at most one "
+            f"'clean', each a file or the folder of a series, got {found}"
         )
     return ImagePairs(tuple(map(read_images, noisy)), read_images(clean[0]) if clean else None)
+
+
+def _entries(path: str | os.PathLike[str]) -> list[Path]:
+    """Return what is in a folder, in natural order, without hidden files; nothing if there is no folder."""
+    place = Path(path)
+    found = [entry for entry in place.iterdir() if not entry.name.startswith(".")] if place.is_dir() else []
+    return sorted(found, key=lambda entry: natural_key(Path(entry.stem)))

@@ -20,6 +20,7 @@ from quietray.scan import Scan
 
 __all__ = ["write_scan"]
 
+_FRAMES = ("projections", "flats", "darks")
 _NEXUS = (".nx", ".nxs")
 _LARGEST_ATTRIBUTE = 60_000  # HDF5 refuses attributes of 64 KiB
 _ELSEWHERE = ("truth", "format", "data", "angles", "image_key")  # of the provenance: the file says it in other places
@@ -95,14 +96,16 @@ def write_scan(path: str | os.PathLike[str], scan: Scan, *, overwrite: bool = Fa
 def _checked_size(scan: Scan) -> int:
     """Return the bytes of all arrays, which must be of real numbers."""
     size = 0
-    for name in ("projections", "flats", "darks", "truth", "clean"):
+    stacks = [stack for name in _FRAMES if (stack := getattr(scan, name)) is not None]
+    widest = np.result_type(*(np.dtype(stack.dtype) for stack in stacks)).itemsize  # which NXtomo gives to all
+    for name in (*_FRAMES, "truth", "clean"):
         frames = getattr(scan, name)
         if frames is None:
             continue
         dtype = np.dtype(frames.dtype)
         if dtype.kind not in "iuf":
             raise FormatError(f"the {name} of a scan must be real numbers, got type {dtype}; convert them")
-        size += int(np.prod(frames.shape, dtype=np.int64)) * dtype.itemsize
+        size += int(np.prod(frames.shape, dtype=np.int64)) * max(dtype.itemsize, widest if name in _FRAMES else 0)
     return size
 
 

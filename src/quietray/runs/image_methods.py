@@ -21,7 +21,18 @@ from quietray.splits.base import Split
 from quietray.splits.pseudo import EnsembleNoise, MeasuredNoise, ModelNoise
 from quietray.splits.recorrupted import Recorrupted
 
-__all__ = ["FINE_TUNING", "NOISE", "image_split", "judge_of", "noise_models", "noise_of", "pseudo_ct", "scale_of_model"]
+__all__ = [
+    "FINE_TUNING",
+    "NOISE",
+    "image_split",
+    "judge_of",
+    "noise_models",
+    "noise_of",
+    "pseudo_ct",
+    "scale_of_model",
+    "together",
+    "told_noise",
+]
 
 FINE_TUNING = 1e-4  # learning rate of a network that is trained already, at most
 NOISE = "noise"  # folder of a model's own models of the noise
@@ -66,8 +77,8 @@ def image_split(method: Method | Split, n_measured: int, noise: FlatNoise | None
         raise SettingsError(f"{name} must have one measurement of the images, got {n_measured}; use noise2noise")
     if isinstance(method, Noise2Noise):
         raise SettingsError(
-            "noise2noise must have two or more measurements of the same images, got one; give the others with "
-            "--repeats, or use noise2void, noise2self or a filter"
+            "noise2noise must have two or more measurements of the same images, got one; give the others (--repeats, "
+            "or 'noisy2' in a folder of pairs), or use noise2void or noise2self"
         )
     if of_any or isinstance(method, Recorrupted):
         return _for_one(method, noise, scale)
@@ -75,7 +86,7 @@ def image_split(method: Method | Split, n_measured: int, noise: FlatNoise | None
     if not isinstance(method, Split) or not of_one or method.n_clean:
         raise SettingsError(
             f"the method must be one for images, got {name}, which needs projections or clean images; use noise2void, "
-            "noise2self, noisier2noise, apbsn, recorrupted, a filter, or noise2noise with --repeats"
+            "noise2self, noisier2noise, apbsn or recorrupted, or noise2noise with further measurements"
         )
     if isinstance(method, Noisier2Noise) and noise is not None and method.poisson + method.gaussian == 0:
         variance = (noise.sd / (scale.high - scale.low)) ** 2
@@ -83,22 +94,39 @@ def image_split(method: Method | Split, n_measured: int, noise: FlatNoise | None
     return method, _correlated(noise)
 
 
-def judge_of(split: Split, noise: FlatNoise | None, series: ImageSeries, scale: Scale) -> Split:
-    """Return what judges a trained network on one measurement of images that it was not trained on.
-
-    A method of one measurement judges itself; for the others Stein's estimate does, with the measured noise, or white
-    noise where its correlation cannot be read.
+def told_noise(noise: FlatNoise | None, series: ImageSeries) -> FlatNoise:
+    """Return the noise that was measured; where its correlation cannot be read, white noise of the quietest blocks.
 
     Raises
     ------
     NoiseError
-        The images are too small to tell their noise.
+        The images are too small to tell their noise, or there is none.
     """
-    if split.n_parts == 1 and not isinstance(split, (PseudoCT, Recorrupted)):
-        return split
     if noise is None:
         sd = float(np.median([quiet_noise(image) for image in series.images[:: -(-series.n_images // 12)]]))
         noise = FlatNoise(np.ones((1, 1)), sd, series.images.size, "the quietest blocks")
+    if not noise.sd > 0:
+        raise NoiseError(f"the images must hold noise, got none in {series.source}; there is nothing to denoise")
+    return noise
+
+
+def together(noises: Sequence[FlatNoise | None]) -> FlatNoise | None:
+    """Return what several subjects' noise is on average; None where that of none could be measured."""
+    known = [noise for noise in noises if noise is not None]
+    if not known:
+        return None
+    lags = np.mean([noise.lags for noise in known], axis=0)
+    sd = float(np.sqrt(np.mean([noise.sd**2 for noise in known])))
+    return FlatNoise(lags, sd, sum(noise.pixels for noise in known), known[0].source)
+
+
+def judge_of(split: Split, noise: FlatNoise, scale: Scale) -> Split:
+    """Return what judges a trained network on one measurement of images that it was not trained on.
+
+    A method of one measurement judges itself; for the others Stein's estimate does, with the measured noise.
+    """
+    if split.n_parts == 1 and not isinstance(split, (PseudoCT, Recorrupted)):
+        return split
     return Recorrupted().measured(noise.lags * (noise.sd / (scale.high - scale.low)) ** 2)
 
 
@@ -135,7 +163,7 @@ def pseudo_ct(
     SettingsError
         There is no such network, or it is a filter, or sees several slices.
     NoiseError
-        The images are too small to tell their noise.
+        The images are too small to tell their noise, or there is none.
     """
     if start is None:
         raise SettingsError(
@@ -147,7 +175,7 @@ def pseudo_ct(
             "pseudo-ct must start from a network for single images, got "
             + (f"one for {start.split.n_slices} slices" if start.trained else "a filter")
         )
-    judge = judge_of(method, noise, series, start.scale)
+    judge = judge_of(method, told_noise(noise, series), start.scale)
     assert isinstance(judge, Recorrupted)
     if models:
         source = EnsembleNoise(tuple(ModelNoise(model.network) for model in models), method.block)

@@ -19,7 +19,7 @@ from quietray.io.images import ImageSeries
 from quietray.io.pairs import ImagePairs
 from quietray.networks import UNet
 from quietray.runs.common import recipe_of
-from quietray.runs.image_methods import image_split, judge_of, noise_of, scale_of_model
+from quietray.runs.image_methods import image_split, judge_of, noise_of, scale_of_model, together, told_noise
 from quietray.runs.images import TILE, ImageRun, facts_of_images, finished
 from quietray.runs.models import unlike
 from quietray.runs.settings import Auto, Settings
@@ -73,6 +73,8 @@ def train_on_images(pairs: Sequence[ImagePairs], settings: Settings, watch: Watc
     SettingsError
         The method cannot be trained on these images, or their units differ.
     """
+    if not pairs:
+        raise SettingsError("a model must be trained on images, got none; give at least one series")
     first = pairs[0].noisy[0]
     for pair in pairs:
         if pair.noisy[0].unit != first.unit:
@@ -84,7 +86,7 @@ def train_on_images(pairs: Sequence[ImagePairs], settings: Settings, watch: Watc
     scale = _scale_of(pairs) if recipe.start is None else scale_of_model(recipe.start, first)
     split, why = _split_of(pairs, settings, scale)
     watch.note(why)
-    noises = [noise_of(pair.noisy if isinstance(split, Noise2Noise) else pair.noisy[:1]) for pair in pairs]
+    noises = [noise_of(pair.noisy[:1]) for pair in pairs]  # measured as in the images that the model will be applied to
     facts = [facts_of_images(pair.noisy[0], noise, scale) for pair, noise in zip(pairs, noises, strict=True)]
     share = _LEFT if settings.noise_models else 1.0
     recipe = dataclasses.replace(recipe, budget=share * recipe.budget)
@@ -119,30 +121,32 @@ def apply_to_images(
     SettingsError
         The model is not one of such images; with `strict`, the images are unlike those that it was trained on.
     """
-    scale, noise = scale_of_model(denoiser, series), noise_of([series])
+    scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series]), series)
     differences = unlike(denoiser.facts, facts_of_images(series, noise, scale))
     if differences and strict:
         raise SettingsError(
             f"the images must be like those that the model was trained on, got {'; '.join(differences)}; train on "
             "images like them, fine-tune with --from, or leave --strict out"
         )
-    judge = judge_of(denoiser.split, noise, series, scale)
+    judge = judge_of(denoiser.split, noise, scale)
     parts = scale.apply(series.images[None].copy())
-    data = TrainingVolume.with_held_out(parts, judge, series.weight)
-    everywhere = tuple(range(series.n_images))  # nothing was trained on them
-    data = dataclasses.replace(data, held_out_rows=everywhere, held_out_band=None)
-    run = ImageRun([series], data, scale, denoiser.split, noise, "The model was trained on other images.", denoiser)
-    clean, kept = series.images.copy(), 0
-    sd, lags = (None, None) if noise is None else (noise.sd, noise.lags)
+    clean, helped = series.images.copy(), []
     with watch.stage("denoising", series.n_images) as advance:
         for index, image in enumerate(series.images):
-            safe = guarded(denoiser, image, sd, lags=lags)
-            clean[index], kept = safe.image, kept + (not safe.helped)
+            seen = None if series.padding is None else np.asarray(~series.padding[index], np.float32)
+            safe = guarded(denoiser, image, noise.sd, lags=noise.lags, weight=seen)
+            clean[index] = safe.image
+            helped += [index] * safe.helped
             advance(1)
+    judged = tuple(helped) or tuple(range(series.n_images))  # nothing was trained on any of them
+    data = TrainingVolume.with_held_out(parts, judge, series.weight)
+    data = dataclasses.replace(data, held_out_rows=judged, held_out_band=None)
+    run = ImageRun([series], data, scale, denoiser.split, noise, "The model was trained on other images.", denoiser)
+    share, kept = len(helped) / series.n_images, series.n_images - len(helped)
     if series.padding is not None:
         clean[series.padding] = series.images[series.padding]
     fitted = Fitted(denoiser.network, (), Progress(0, 0, 0.0, 0.0, 0.0, 0.0), "a trained model was applied", 0.0)
-    result = finished(run, denoiser, fitted, np.asarray(clean), output, judge)
+    result = finished(run, denoiser, fitted, np.asarray(clean), output, judge, share)
     result.metrics["guard"] = {"images": series.n_images, "left_as_they_were": kept}
     told = [f"The model was trained on other images: {difference}." for difference in differences]
     if kept:
@@ -168,6 +172,8 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
             f"the method to train must be a network's, and not one that needs a trained one, got "
             f"{called(type(method))}; use noise2clean, noise2noise or noise2void"
         )
+    if isinstance(method, (Noise2Clean, Noise2Noise)) and method.slices != 1:
+        raise SettingsError(f"slices must be 1 for images, which are seen one by one, got {method.slices}")
     if settings.noise_models and not all(cleans):
         raise SettingsError("models of the noise must have clean images to learn from; leave --noise-models out")
     if isinstance(method, Noise2Clean) or (isinstance(method, Auto) and all(cleans)):
@@ -180,7 +186,7 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
         return Noise2Clean(few), f"Clean images teach, with {few} measurement{'s' * (few > 1)} of each."
     several = isinstance(method, Noise2Noise) or (isinstance(method, Auto) and min(counts) > 1)
     n_measured = min(counts) if several else 1
-    noise = noise_of(pairs[0].noisy[:n_measured])
+    noise = together([noise_of(pair.noisy[:n_measured]) for pair in pairs])
     return image_split(method, n_measured, noise, scale)
 
 
@@ -196,21 +202,21 @@ def _data(pair: ImagePairs, split: Split, scale: Scale) -> TrainingVolume:
     if split.n_clean:
         assert pair.clean is not None
         chosen.append(pair.clean.images)
-    return TrainingVolume.with_held_out(scale.apply(np.stack(chosen)), split, pair.noisy[0].weight)
+    return TrainingVolume.with_held_out(scale.apply(np.stack(chosen)), split, pair.weight)
 
 
 def _noise_model(pair: ImagePairs, n_models: int, settings: Settings, scale: Scale, watch: Watch) -> Denoiser:
-    """Train a network to tell the noise of one subject: noisy minus clean images."""
+    """Train a default U-Net to tell the noise of one subject: noisy minus clean images."""
     assert pair.clean is not None
     series, split = pair.noisy[0], Noise2Clean()
     noise: Volume = (series.images - pair.clean.images) / np.float32(scale.high - scale.low)
     parts = np.stack([scale.apply(series.images.copy()), noise])
-    data = TrainingVolume.with_held_out(parts, split, series.weight)
+    data = TrainingVolume.with_held_out(parts, split, pair.weight)
     budget = (1 - _LEFT) * parse_seconds(settings.budget) / n_models
     training = dataclasses.replace(settings.training, loss="mae")
     recipe = dataclasses.replace(
         recipe_of(settings), network=UNet(), training=training, budget=budget, symmetries=1, start=None
     )
     output = Output(None, settings, {}, settings.format)
-    facts = {"predicts": "noise", "source": series.source, "unit": series.unit}
+    facts = {"domain": "noise", "source": series.source, "unit": series.unit}
     return learn(data, scale, split, recipe, series.images.shape, TILE, facts, output, watch)[0]

@@ -12,6 +12,7 @@ import numpy as np
 
 from quietray.detector.correct import RowCounts
 from quietray.detector.flat import FlatNoise
+from quietray.errors import SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.evidence import Evidence
@@ -109,7 +110,13 @@ def denoise_images(stacks: Sequence[ImageSeries], settings: Settings, output: Ou
 
 
 def finished(
-    run: ImageRun, denoiser: Denoiser, fitted: Fitted, clean: Volume, output: Output, judge: Split | None = None
+    run: ImageRun,
+    denoiser: Denoiser,
+    fitted: Fitted,
+    clean: Volume,
+    output: Output,
+    judge: Split | None = None,
+    share: float = 1.0,
 ) -> Result:
     """Judge a denoiser, write the images, and gather what is to be told of them.
 
@@ -125,9 +132,11 @@ def finished(
         Where they are written.
     judge
         Judges the denoiser, if not its own method.
+    share
+        Of the images, those that it was applied to; the others are as they were.
     """
     judge = judge or denoiser.split
-    evidence = Evidence.measure(dataclasses.replace(denoiser, split=judge), run.data)
+    evidence = Evidence.measure(dataclasses.replace(denoiser, split=judge), run.data).shared(share)
     by_stein = isinstance(judge, (Recorrupted, PseudoCT))
     if by_stein:
         low, high = evidence.interval
@@ -171,6 +180,10 @@ def _started(stacks: Sequence[ImageSeries], settings: Settings) -> ImageRun:
     scale = Scale.of(parts.mean(axis=0), weight) if model is None else scale_of_model(model, series)
     noise = noise_of(stacks)
     split: Split
+    if isinstance(method, PseudoCT) and len(stacks) > 1:
+        raise SettingsError(
+            f"pseudo-ct must have one measurement of the images, got {len(stacks)}; leave --repeats out"
+        )
     if isinstance(method, PseudoCT):
         split, why = pseudo_ct(method, model, noise_models(settings.start), noise, series)
     else:
@@ -197,9 +210,9 @@ def _learned(run: ImageRun, settings: Settings, output: Output, watch: Watch) ->
     assert not isinstance(model.architecture, Filter)
     gentle = dataclasses.replace(training, learning_rate=min(training.learning_rate, FINE_TUNING))
     recipe = dataclasses.replace(recipe, network=model.architecture, training=gentle)
-    facts |= {"trained_on": model.facts.get("trained_on", [dict(model.facts)])}
+    facts |= {"trained_on": [*model.facts.get("trained_on", [dict(model.facts)]), dict(facts)]}
     denoiser, fitted = learn(run.data, run.scale, run.split, recipe, (n, height, width), TILE, facts, output, watch)
-    before = judge_held_out(run.split, model.evaluate, run.data, model.device)
+    before = judge_held_out(run.split, dataclasses.replace(model, symmetries=1).evaluate, run.data, model.device)
     if before.error <= fitted.best.error:
         watch.note("Training on its own output made the model no better, so that its weights were left as they were.")
         denoiser.network.load_state_dict(model.network.state_dict())
