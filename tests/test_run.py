@@ -13,8 +13,8 @@ from quietray.checkpoint import replace_file
 from quietray.cli import main
 from quietray.inference.output import Output, Watch
 from quietray.inference.prepare import prepare
-from quietray.inspect import evaluate
 from quietray.io import read_volume
+from quietray.runs.against import evaluate_volumes
 from quietray.settings import from_dict, read_toml
 from quietray.splits.inverse import Noise2Inverse as Split
 from quietray.workflows import reconstruct
@@ -51,7 +51,7 @@ def noisy(tmp_path_factory):
 
 def test_result_is_better_by_what_it_says(foam, noisy):
     truth = foam_scan()
-    before, after = evaluate(noisy, truth), evaluate(foam.folder / "volume.zarr", truth)
+    before, after = evaluate_volumes(noisy, truth), evaluate_volumes(foam.folder / "volume.zarr", truth)
     gain = after["psnr_db"] - before["psnr_db"]
     assert gain > 3
     assert after["ssim"] > before["ssim"]
