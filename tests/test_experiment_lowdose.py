@@ -79,7 +79,7 @@ def test_honesty_tells_doses_apart(experiment: Any) -> None:
 def test_gnudi_reaches_its_figures(experiment: Any, tmp_path: Path) -> None:
     gnudi, page = experiment("gnudi"), experiment("gnudi_page")
     found = gnudi.main(["--out", str(tmp_path), "--page", str(tmp_path / "docs" / "experiments" / "gnudi.md")])
-    tables = {"xray": found["xray"], **found["ct"]}
+    tables = {"xray": found["xray"]} | {name: one for name, one in found["ct"].items() if name != "seconds"}
     broken = [claim for name, one in tables.items() for claim in page.claims(name, one["psnr"]) if not claim[1]]
     broken = [claim for claim in broken if claim[0] != page.BY_LOSS]  # MAE learns faster: the page says so
     for rows in (found["validity"]["xray"], found["validity"]["ct"]):
