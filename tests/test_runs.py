@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,8 @@ def test_train_apply_and_fine_tune(tmp_path: Path, capsys: pytest.CaptureFixture
     figures = json.loads((tmp_path / "b" / "metrics.json").read_text())
     assert figures["estimate"]["psnr_gain_db"] > 1
     assert not any("trained on other scans" in warning for warning in figures["warnings"])
+    networks = [tomllib.loads((tmp_path / name / "run.toml").read_text())["network"] for name in ("model", "b")]
+    assert networks[0] == networks[1], "the run is recorded with the model's network"
 
     apply_other = ["apply", model, str(tmp_path / "other.h5"), "--air", "none", "--rings", "none"]
     main([*apply_other, "--out", str(tmp_path / "other")])

@@ -19,7 +19,7 @@ from quietray.io.disk import disk_errors, remove
 from quietray.runs.image_methods import NOISE
 from quietray.runs.image_models import apply_to_images, train_on_images
 from quietray.runs.images import denoise_images as run_on_images
-from quietray.runs.settings import Network, Settings, as_method
+from quietray.runs.settings import Settings, as_method
 from quietray.settings import write_toml
 from quietray.workflows import finish, require_free
 
@@ -176,8 +176,6 @@ def apply_images(
     """
     denoiser, started = Denoiser.load(Path(model)), time.monotonic()
     settings = dataclasses.replace(settings, method=as_method(denoiser.split), start=str(model))
-    if isinstance(denoiser.architecture, Network):
-        settings = dataclasses.replace(settings, network=denoiser.architecture)
     with Output(out, settings, {"images": [_identity(series)]}, settings.format, overwrite=overwrite) as output:
         result = apply_to_images(denoiser, series, settings, output, watch or Watch(), strict)
         result.metrics["seconds"] = time.monotonic() - started

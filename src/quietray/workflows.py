@@ -30,7 +30,7 @@ from quietray.runs.models import apply_model, train_model
 from quietray.runs.projected import denoise_projected
 from quietray.runs.radiographs import denoise_radiographs
 from quietray.runs.series import denoise_series, series_method
-from quietray.runs.settings import Auto, Method, Settings, as_method, of_radiographs
+from quietray.runs.settings import Auto, Method, Network, Settings, as_method, of_radiographs
 from quietray.runs.volume import denoise_volume
 from quietray.scan import Scan
 from quietray.settings import called, from_dict, parse_seconds, to_dict, write_toml
@@ -322,11 +322,13 @@ def finish(result: Result, scan: Scan | ImageSeries, settings: Settings, output:
     """
     if output.folder is None:
         return
-    training, method = settings.training, settings.method
+    training, method, network = settings.training, settings.method, settings.network
     if result.history:  # steps as planned: training that stops early does so again
         training = dataclasses.replace(training, steps=result.history[-1].n_steps)
     if isinstance(result.denoiser.architecture, Filter):
         method = as_method(result.denoiser.architecture)
+    if isinstance(result.denoiser.architecture, Network):  # that of the model, where one was applied or fine-tuned
+        network = result.denoiser.architecture
     reconstruction = settings.reconstruction
     if "reconstruction" in result.metrics:  # with what held-out views chose of it
         table = {"reconstruction": result.metrics["reconstruction"]["settings"]}
@@ -335,6 +337,7 @@ def finish(result: Result, scan: Scan | ImageSeries, settings: Settings, output:
         settings,
         method=method,
         training=training,
+        network=network,
         reconstruction=reconstruction,
         symmetries=result.denoiser.symmetries,
         rotation_axis=result.metrics["scan"].get("rotation_axis"),

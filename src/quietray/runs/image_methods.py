@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from quietray.detector.flat import FlatNoise, flat_noise, repeated_noise
+from quietray.detector.lags import Lags
 from quietray.errors import NoiseError, SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
@@ -127,7 +128,7 @@ def judge_of(split: Split, noise: FlatNoise, scale: Scale) -> Split:
     """
     if split.n_parts == 1 and not isinstance(split, (PseudoCT, Recorrupted)):
         return split
-    return Recorrupted().measured(noise.lags * (noise.sd / (scale.high - scale.low)) ** 2)
+    return Recorrupted().measured(_covariance(noise, scale))
 
 
 def scale_of_model(model: Denoiser, series: ImageSeries) -> Scale:
@@ -199,8 +200,14 @@ def _for_one(method: Method | Split, noise: FlatNoise | None, scale: Scale) -> t
     if not isinstance(method, Recorrupted) and noise.reach == 0:
         return Noise2Self(), f"{_correlated(noise)} Hidden pixels judge."
     split = method if isinstance(method, Recorrupted) else Recorrupted()
-    covariance = noise.lags * (noise.sd / (scale.high - scale.low)) ** 2
-    return split.measured(covariance), f"{_correlated(noise)} Stein's estimate judges, with that correlation."
+    return split.measured(
+        _covariance(noise, scale)
+    ), f"{_correlated(noise)} Stein's estimate judges, with that correlation."
+
+
+def _covariance(noise: FlatNoise, scale: Scale) -> Lags:
+    """Return the auto-covariance of noise in a scale."""
+    return np.asarray(noise.lags * (noise.sd / (scale.high - scale.low)) ** 2)
 
 
 def _correlated(noise: FlatNoise | None) -> str:
