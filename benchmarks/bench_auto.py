@@ -16,7 +16,7 @@ from foam import Foam
 
 import quietray
 from quietray.filters import FILTERS
-from quietray.runs.settings import as_method
+from quietray.running.settings import as_method
 from quietray.splits import Noise2Inverse, Noise2Self
 from quietray.workflows import Settings
 

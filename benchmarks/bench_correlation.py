@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from quietray.detector.correlation import measure_correlation
-from quietray.detector.lags import autocorrelation
-from quietray.detector.static import NoiseSource, survey_frames
+from quietray.detector.noise.correlation import measure_correlation
+from quietray.detector.noise.lags import autocorrelation
+from quietray.detector.noise.static import NoiseSource, survey_frames
 from quietray.simulate.noise import Scintillator
 
 FRAMES, ROWS, COLS, RADIUS = 100, 774, 275, 6

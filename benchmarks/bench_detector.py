@@ -10,12 +10,12 @@ import sys
 import numpy as np
 
 import quietray
-from quietray.detector.correlation import measure_correlation
-from quietray.detector.decorrelate import whiten
-from quietray.detector.lags import infill_correlation
-from quietray.detector.prf import estimate_point_response
-from quietray.detector.response import PointResponse
-from quietray.detector.static import NoiseSource, survey_frames
+from quietray.detector.noise.correlation import measure_correlation
+from quietray.detector.noise.lags import infill_correlation
+from quietray.detector.noise.static import NoiseSource, survey_frames
+from quietray.detector.response.decorrelate import whiten
+from quietray.detector.response.prf import estimate_point_response
+from quietray.detector.response.response import PointResponse
 from quietray.simulate.noise import Scintillator
 from quietray.types import Frames
 

@@ -23,12 +23,14 @@ from torch import nn
 
 import quietray
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.inference.output import Output, Watch
-from quietray.inference.prepare import prepare, reconstruct_windows
+from quietray.preparation.prepare import prepare, reconstruct_windows
+from quietray.running.output import Output
+from quietray.running.settings import Training
+from quietray.running.watch import Watch
 from quietray.splits.base import Pair
 from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Training, fit, precision
+from quietray.training.loop import fit, precision
 from quietray.types import Samples
 from quietray.workflows import Settings
 

@@ -16,10 +16,10 @@ from foam import Foam
 from scipy.stats import spearmanr
 
 import quietray
-from quietray.inference.output import Watch
+from quietray.domains.compare import Comparison, compared
 from quietray.metrics.heldout import held_out_views
 from quietray.metrics.image import psnr
-from quietray.runs.compare import Comparison, compared
+from quietray.running.watch import Watch
 from quietray.settings import parse_seconds
 from quietray.simulate.noise import Scintillator
 from quietray.types import Volume

@@ -18,12 +18,14 @@ import numpy as np
 from foam import Foam
 
 import quietray
+from quietray.domains.common import prepared_for
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.inference.output import Output, Watch
-from quietray.runs.common import prepared_for
+from quietray.running.output import Output
+from quietray.running.settings import Training
+from quietray.running.watch import Watch
 from quietray.splits import Noise2Inverse, Noise2Self
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Training, fit, precision
+from quietray.training.loop import fit, precision
 from quietray.types import Volume
 from quietray.workflows import Settings
 

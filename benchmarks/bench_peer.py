@@ -19,8 +19,9 @@ import numpy as np
 from foam import Foam
 
 import quietray
-from quietray.inference.output import Output, Watch
-from quietray.runs.common import prepared_for
+from quietray.domains.common import prepared_for
+from quietray.running.output import Output
+from quietray.running.watch import Watch
 from quietray.splits import Noise2Inverse
 from quietray.workflows import Settings
 

@@ -23,11 +23,11 @@ import numpy as np
 from foam import Foam
 
 import quietray
-from quietray.detector.correct import calibrate, correct_rows
-from quietray.inference.result import Result
+from quietray.detector.correction.correct import calibrate, correct_rows
 from quietray.metrics.image import compare
+from quietray.result import Result
+from quietray.running.settings import Training
 from quietray.splits.inverse import Noise2Inverse
-from quietray.training.loop import Training
 from quietray.workflows import Settings
 
 STEPS = 8

@@ -27,11 +27,12 @@ from quietray.filters import BilateralFilter, Filter, GaussianFilter, MedianFilt
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.guard import guarded
 from quietray.networks import LehtinenUNet
+from quietray.running.settings import Training
 from quietray.simulate.anatomy import photons_for
 from quietray.simulate.lowdose import low_dose
 from quietray.splits import Noise2Clean, Noise2Noise
 from quietray.splits.base import Split
-from quietray.training.loop import Training, fit
+from quietray.training.loop import fit
 
 FILTERS: dict[str, Filter] = {"Gaussian": GaussianFilter(), "bilateral": BilateralFilter(), "median": MedianFilter()}
 SIGMAS = {24.44: 0.0600, 18.66: 0.1167}

@@ -23,7 +23,7 @@ from graas_foam import Orders
 from graas_frames import Scene, Trainer
 from graas_sets import Overfitting, Rivals, Sets
 
-from quietray.inference.result import versions
+from quietray.running.facts import versions
 
 __all__ = ["SCALES", "Piece", "graas", "known_results", "main"]
 

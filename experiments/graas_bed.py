@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from pages import gallery, save, table, verdict
 
 import quietray
-from quietray.detector.decorrelate import whiten
+from quietray.detector.response.decorrelate import whiten
 from quietray.geometry import ConeBeam
 from quietray.metrics.image import compare, disc
 from quietray.operators.beams import projector

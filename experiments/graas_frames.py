@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import quietray
-from quietray.detector.decorrelate import whiten
-from quietray.detector.response import PointResponse
+from quietray.detector.response.decorrelate import whiten
+from quietray.detector.response.response import PointResponse
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.metrics.dependency import neighbourhood_dependency
 from quietray.simulate.acquire import attenuation_for

@@ -14,12 +14,12 @@ from pages import gallery, paragraphs, save, table, verdict
 
 import quietray
 from quietray.checkpoint import load_tensors
-from quietray.detector.correlation import Correlation, measure_correlation
-from quietray.detector.decorrelate import whiten
-from quietray.detector.response import PointResponse
-from quietray.detector.static import NoiseSource, survey_frames
+from quietray.detector.noise.correlation import Correlation, measure_correlation
+from quietray.detector.noise.static import NoiseSource, survey_frames
+from quietray.detector.response.decorrelate import whiten
+from quietray.detector.response.response import PointResponse
+from quietray.domains.radiographs import correlated_reach
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.runs.radiographs import correlated_reach
 from quietray.simulate.noise import laplace_response
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume

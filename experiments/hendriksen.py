@@ -49,15 +49,16 @@ import quietray
 from quietray import FBP, Correction, Foam, Noise2Inverse, Noise2Self, ParallelBeam, ParallelProjector, Scan
 from quietray.filters import FILTERS, TotalVariation
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.inference.learn import tuned
-from quietray.inference.output import Watch
 from quietray.operators.sparse import many_slices
 from quietray.reconstruct import TV
 from quietray.reconstruct.choose import chosen
+from quietray.running.settings import Training
+from quietray.running.watch import Watch
 from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Training, fit, precision
+from quietray.training.learn import tuned
+from quietray.training.loop import fit, precision
 from quietray.types import Parts, Radiographs, Sinograms, Volume
 from quietray.workflows import Settings
 

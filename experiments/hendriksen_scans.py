@@ -11,7 +11,7 @@ import numpy as np
 
 import quietray
 from quietray import FBP, MSD, Foam, ParallelBeam, ParallelProjector, Scan, UNet
-from quietray.detector.correct import calibrate, correct_rows
+from quietray.detector.correction.correct import calibrate, correct_rows
 from quietray.metrics.image import compare, disc
 from quietray.simulate.acquire import attenuation_for
 from quietray.types import Radiographs, Sinograms, Volume

@@ -25,11 +25,12 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.metrics.observer import detectability, laguerre_gauss
 from quietray.metrics.spectrum import power_spectrum
 from quietray.networks import LehtinenUNet
+from quietray.running.settings import Training
 from quietray.simulate.anatomy import attenuation, beam, hounsfield, subject
 from quietray.splits import Noise2Clean, Noise2Noise
 from quietray.splits.base import Window
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Training, fit
+from quietray.training.loop import fit
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

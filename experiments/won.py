@@ -28,12 +28,13 @@ from quietray.metrics.image import compare
 from quietray.metrics.spectrum import power_spectrum
 from quietray.networks import REDCNN, UNet
 from quietray.networks.base import Architecture
+from quietray.running.settings import Training
 from quietray.simulate.anatomy import beam, hounsfield
 from quietray.simulate.lowdose import low_dose, lowered_dose
 from quietray.splits import Noise2Clean, Noise2Noise, Noise2Void, PseudoCT
 from quietray.splits.base import Split
 from quietray.splits.pseudo import EnsembleNoise, GaussianNoise, HistogramNoise, ModelNoise, NoiseSource
-from quietray.training.loop import Training, fit
+from quietray.training.loop import fit
 
 RANGE = 4096.0  # HU, that PSNR and SSIM refer to
 UNIT = 1000.0  # HU, of the networks; air is 0 and water 1

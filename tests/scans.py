@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import quietray
-import quietray.inference.prepare as prepare_module
+import quietray.preparation.prepare as prepare_module
 from quietray import Foam, Noise2Inverse, ParallelBeam, Scan, Scintillator, Settings, Training, UNet, VolumeGrid
-from quietray.inference.plan import Plan
+from quietray.running.plan import Plan
 
 
 @functools.cache

@@ -415,7 +415,7 @@ def test_files_may_not_grow(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["quietray.runs.common.prepare", "quietray.inference.learn.fit", "quietray.runs.volume.gather"]
+    "place", ["quietray.domains.common.prepare", "quietray.training.learn.fit", "quietray.domains.volume.gather"]
 )
 def test_a_fault_of_ours_is_called_one(tmp_path, capsys, monkeypatch, place):
     def broken(*args, **kwargs):
@@ -433,7 +433,7 @@ def test_a_fault_of_ours_is_called_one(tmp_path, capsys, monkeypatch, place):
     assert said.out == ""
     assert "this is a fault of quietray, not yours" in said.err
     assert "IndexError: list index out of range" in said.err
-    assert out.exists() == (place == "quietray.runs.volume.gather")
+    assert out.exists() == (place == "quietray.domains.volume.gather")
     main([*command, "--resume"])  # what was learned before the fault is not lost
     reference = quietray.denoise(quietray.read(disc_scan()), None, quick())
     np.testing.assert_array_equal(np.asarray(quietray.read_volume(out / "volume.zarr")), reference.volume)
@@ -443,7 +443,7 @@ def test_memory_that_runs_out_is_told(tmp_path, refused, monkeypatch):
     def greedy(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr("quietray.runs.volume.reconstruct_windows", greedy)
+    monkeypatch.setattr("quietray.domains.volume.reconstruct_windows", greedy)
     sentence = refused("denoise", disc_scan(), "--out", tmp_path / "out", "--steps", 5)
     assert "ran out of memory; give a smaller --max-memory" in sentence
     assert not (tmp_path / "out").exists()

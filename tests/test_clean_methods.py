@@ -11,7 +11,7 @@ import quietray
 from quietray import Noise2Inverse, Scan, Settings, Training, UNet, workflows
 from quietray.checkpoint import replace_file
 from quietray.cli import main
-from quietray.detector.correct import Correction
+from quietray.detector.correction.correct import Correction
 from quietray.errors import GeometryError, ResourceError, SettingsError
 from quietray.io import open_volume_writer
 from quietray.reconstruct.iterative import SIRT
@@ -52,8 +52,9 @@ def errors(result: Any, scan: Scan) -> tuple[float, float]:
 
 
 def workflows_fbp(scan: Scan) -> np.ndarray:
-    from quietray.inference.output import Output, Watch
-    from quietray.runs.common import prepared_for
+    from quietray.domains.common import prepared_for
+    from quietray.running.output import Output
+    from quietray.running.watch import Watch
 
     settings = Settings()
     prepared = prepared_for(scan, settings, 1, 1, Output(None, settings, {}, "zarr"), Watch())
@@ -254,7 +255,7 @@ def test_a_model_of_few_views_is_applied_to_another_scan(tmp_path: Path) -> None
 
 
 def test_whole_slices_that_do_not_fit_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quietray.runs.projected._STEP", 10**9)
+    monkeypatch.setattr("quietray.domains.projections._STEP", 10**9)
     with pytest.raises(ResourceError, match="whole slices of 40 x 40 pixels, must fit into memory"):
         quietray.denoise(quietray.read(few_views()), None, view_settings())
 

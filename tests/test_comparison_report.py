@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from quietray.console import show_comparison
+from quietray.domains.compare import Comparison, Standing
 from quietray.filters import Filter, GaussianFilter, MedianFilter, TotalVariation
 from quietray.geometry import ParallelBeam
 from quietray.metrics.image import psnr
 from quietray.report import ReportData, write_comparison, write_report
 from quietray.report.comparison import board_of, gallery_of
 from quietray.report.images import grey, grey_window, shrink
-from quietray.runs.compare import Comparison, Standing
-from quietray.runs.settings import Settings, as_method
+from quietray.running.settings import Settings, as_method
 from quietray.scan import Scan
 from quietray.splits import Noise2Inverse, Split
 from test_report import CONTRAST, HOSTILE, SWITCHES, Page

@@ -13,18 +13,19 @@ import numpy as np
 import pytest
 
 import quietray
-import quietray.inference.plan as plan_module
-import quietray.inference.prepare as prepare_module
+import quietray.preparation.prepare as prepare_module
+import quietray.running.plan as plan_module
 from matrix import cone
 from quietray import GeometryError, Noise2Inverse, Noise2Self, ResourceError, Scan, Settings
 from quietray.cli import main
+from quietray.domains.common import prepared_for
 from quietray.geometry import ConeBeam
-from quietray.inference.output import Output, Watch
-from quietray.inference.plan import plan_run, plan_whole, rows_of_slices
 from quietray.operators.backprojection import ConeRays
 from quietray.reconstruct import CGLS, FDK, SIRT, TV
-from quietray.runs.common import prepared_for
-from quietray.runs.settings import Auto
+from quietray.running.output import Output
+from quietray.running.plan import plan_run, plan_whole, rows_of_slices
+from quietray.running.settings import Auto
+from quietray.running.watch import Watch
 from rtk import require_rtk
 from scans import in_slabs, quick, write
 

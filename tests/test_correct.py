@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from quietray.detector.beam import find_air
-from quietray.detector.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
-from quietray.detector.zingers import find_zingers
+from quietray.detector.correction.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
+from quietray.detector.correction.monitor import find_air
+from quietray.detector.correction.zingers import find_zingers
 from quietray.errors import GeometryError, NoiseError, SettingsError
 from quietray.geometry import ParallelBeam
 from quietray.scan import Scan

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quietray.detector.correlation import measure_correlation, tiles_of
-from quietray.detector.lags import autocorrelation, error_of, infill_correlation, noise_power_spectrum, spectrum
-from quietray.detector.static import NoiseSource, survey_frames
+from quietray.detector.noise.correlation import measure_correlation, tiles_of
+from quietray.detector.noise.lags import autocorrelation, error_of, infill_correlation, noise_power_spectrum, spectrum
+from quietray.detector.noise.static import NoiseSource, survey_frames
 from quietray.errors import NoiseError, SettingsError
 from quietray.simulate.noise import Scintillator
 
@@ -161,7 +161,7 @@ def test_streaming_changes_nothing():
             self.most = max(self.most, len(block))
             return block
 
-    import quietray.detector.static as static
+    import quietray.detector.noise.static as static
 
     frames = frames_of(Scintillator(response_width=BLUR, zingers=1e-4), n=20, shape=(64, 64))
     whole = measured(frames)

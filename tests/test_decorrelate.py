@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from quietray.detector.decorrelate import blur, decorrelate, reblur, response_of, whiten
-from quietray.detector.lags import DONUT, infill_correlation
-from quietray.detector.prf import PointResponse, estimate_point_response
-from quietray.detector.whitened import WhitenedFrames
+from quietray.detector.noise.lags import DONUT, infill_correlation
+from quietray.detector.response.decorrelate import blur, decorrelate, reblur, response_of, whiten
+from quietray.detector.response.prf import PointResponse, estimate_point_response
+from quietray.detector.response.whitened import WhitenedFrames
 from quietray.errors import NoiseError
 from quietray.geometry import ParallelBeam
 from quietray.io import read, write_scan
@@ -209,7 +209,7 @@ def test_a_scan_is_whitened_with_its_flats_and_darks(tmp_path):
 
 
 def test_line_integrals_survive():
-    from quietray.detector.correct import Correction, calibrate, correct_rows
+    from quietray.detector.correction.correct import Correction, calibrate, correct_rows
 
     detector = Scintillator(gain=1.0, response_width=0.5, dark=100.0)
     scan = scan_of(detector, n_views=40)

@@ -11,9 +11,9 @@ import pytest
 
 import quietray
 from quietray.cli import main
-from quietray.detector.correct import Correction, calibrate, correct_rows
-from quietray.detector.decorrelate import decorrelate, reblur, response_of, whiten
-from quietray.detector.response import PointResponse
+from quietray.detector.correction.correct import Correction, calibrate, correct_rows
+from quietray.detector.response.decorrelate import decorrelate, reblur, response_of, whiten
+from quietray.detector.response.response import PointResponse
 from quietray.diagnose import diagnose
 from quietray.errors import FormatError, NoiseError, SettingsError
 from quietray.geometry import ParallelBeam

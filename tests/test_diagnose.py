@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import quietray
-from quietray.detector.memory import Memory
-from quietray.detector.rings import Rings
+from quietray.detector.noise.memory import Memory
+from quietray.detector.noise.rings import Rings
 from quietray.detector.verdicts import Findings, judge
 from quietray.diagnose import diagnose
 from quietray.errors import NoiseError

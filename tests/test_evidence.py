@@ -17,11 +17,11 @@ from skimage.restoration import denoise_tv_chambolle
 
 import quietray
 from quietray import Foam, Noise2Inverse, Noise2Noise, Noise2Self, UNet, VolumeGrid
+from quietray.assessment.evidence import warnings_of
+from quietray.assessment.halves import MEASUREMENTS, Halves
+from quietray.assessment.open_beam import neighbours_let_through
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.inference.evidence import warnings_of
-from quietray.inference.halves import MEASUREMENTS, Halves
-from quietray.inference.open_beam import neighbours_let_through
-from quietray.inference.result import Result
+from quietray.result import Result
 from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume

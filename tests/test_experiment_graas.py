@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quietray.detector.response import PointResponse
+from quietray.detector.response.response import PointResponse
 from quietray.simulate.noise import laplace_response
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from quietray.detector.prf import PointResponse
+from quietray.detector.response.prf import PointResponse
+from quietray.domains import radiographs
 from quietray.errors import NoiseError, SettingsError
-from quietray.inference.prepare import Prepared
-from quietray.runs import radiographs
+from quietray.preparation.prepare import Prepared
 from quietray.simulate.noise import Scintillator
 from quietray.splits import Noise2Inverse, Noise2Self, Noise2Void
 from quietray.splits.base import Window

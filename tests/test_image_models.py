@@ -11,16 +11,16 @@ import quietray
 from dicom_files import phantom, write_series
 from quietray import ImagePairs, ImageSeries, Settings
 from quietray.cli import main
+from quietray.domains.image_methods import noise_models, noise_of, together
 from quietray.errors import FormatError, GeometryError, NoiseError, ResourceError, SettingsError
 from quietray.filters import GaussianFilter
 from quietray.inference.denoiser import Denoiser
 from quietray.inference.guard import expected_error
 from quietray.io import is_pairs, read_images
 from quietray.networks import UNet
-from quietray.runs.image_methods import noise_models, noise_of, together
+from quietray.running.settings import Training
 from quietray.settings import from_dict, read_toml
 from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Noise, Noise2Void, PseudoCT
-from quietray.training.loop import Training
 from scans import disc_scan
 
 SIZE, SD = 64, 80.0
@@ -107,9 +107,9 @@ def test_names_that_only_begin_like_pairs_are_a_series(tmp_path: Path) -> None:
     ("method", "pair", "name"),
     [
         (Noise2Clean(), lambda s: ImagePairs((noisy(s),), clean()), "noise2clean"),
-        (quietray.runs.settings.Auto(), lambda s: ImagePairs((noisy(s), noisy(s + 9)), clean()), "noise2clean"),
+        (quietray.running.settings.Auto(), lambda s: ImagePairs((noisy(s), noisy(s + 9)), clean()), "noise2clean"),
         (Noise2Noise(), lambda s: ImagePairs((noisy(s), noisy(s + 9))), "noise2noise"),
-        (quietray.runs.settings.Auto(), lambda s: ImagePairs((noisy(s), noisy(s + 9))), "noise2noise"),
+        (quietray.running.settings.Auto(), lambda s: ImagePairs((noisy(s), noisy(s + 9))), "noise2noise"),
         (Noise2Void(), lambda s: ImagePairs((noisy(s, shared=False),)), "noise2void"),
     ],
 )
@@ -260,7 +260,7 @@ def test_the_expected_error_knows_of_shared_noise(shared: bool) -> None:
 
 
 def _lags(noise: np.ndarray) -> np.ndarray:
-    from quietray.detector.lags import autocorrelation
+    from quietray.detector.noise.lags import autocorrelation
 
     return np.asarray(autocorrelation(noise.astype(np.float32), np.ones(noise.shape[1:], bool), (3, 3)))
 
@@ -289,11 +289,11 @@ def test_pseudo_ct_goes_on_from_a_model_with_its_models_of_the_noise(model: Path
 
 def test_pseudo_ct_that_makes_it_no_better_changes_nothing(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With far too much noise on its own output it learns to blur, and what judges it sees that."""
-    from quietray.runs import image_methods
+    from quietray.domains import image_methods
     from quietray.splits.pseudo import GaussianNoise
 
     monkeypatch.setattr(image_methods, "EnsembleNoise", lambda sources, block: GaussianNoise(3.0))
-    monkeypatch.setattr("quietray.runs.images.FINE_TUNING", 5e-3)
+    monkeypatch.setattr("quietray.domains.images.FINE_TUNING", 5e-3)
     result = quietray.denoise_images(noisy(5), None, settings(PseudoCT(5), 40, start=str(model)))
     before = Denoiser.load(model).network.state_dict()
     after = result.denoiser.network.state_dict()

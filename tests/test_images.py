@@ -15,17 +15,17 @@ import torch
 
 import quietray
 from dicom_files import phantom, write_image, write_series
+from quietray.assessment.against import evaluate_images
 from quietray.cli import main
-from quietray.detector.flat import flat_noise, repeated_noise
+from quietray.detector.noise.calm import flat_noise, repeated_noise
+from quietray.domains.image_methods import image_split, noise_of
 from quietray.errors import FormatError, GeometryError, NoiseError, SettingsError
 from quietray.filters import BilateralFilter, GaussianFilter, MedianFilter, TotalVariation
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import ImageSeries, read_images
 from quietray.io.pictures import PictureFiles
 from quietray.networks import UNet
-from quietray.runs.against import evaluate_images
-from quietray.runs.image_methods import image_split, noise_of
-from quietray.runs.settings import Auto, Settings
+from quietray.running.settings import Auto, Settings, Training
 from quietray.settings import from_dict, read_toml
 from quietray.splits import (
     APBSN,
@@ -38,7 +38,6 @@ from quietray.splits import (
     Noisier2Noise,
     Recorrupted,
 )
-from quietray.training.loop import Training
 from scans import disc_scan
 
 CLEAN = phantom(1, 64, sd=0.0)[0].astype(np.float32)

@@ -15,17 +15,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from matrix import beam
+from quietray.assessment.evidence import Evidence, warnings_of
 from quietray.checkpoint import save_tensors, write_json
-from quietray.detector.correct import Correction, RowCounts, calibrate
+from quietray.detector.correction.correct import Correction, RowCounts, calibrate
 from quietray.errors import FormatError, ResourceError, SettingsError
-from quietray.inference.denoiser import Denoiser, Scale, field_of_view
-from quietray.inference.evidence import Evidence, warnings_of
-from quietray.inference.plan import Plan, available_memory, plan_run
-from quietray.inference.slabs import Ledger, SlabRecord
-from quietray.inference.sources import PartReconstruction
+from quietray.geometry import field_of_view
+from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.tiling import tiled
 from quietray.networks.unet import UNet
+from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
+from quietray.running.plan import Plan, available_memory, plan_run
+from quietray.running.slabs import Ledger, SlabRecord
 from quietray.scan import Scan
 from quietray.simulate.acquire import acquire
 from quietray.simulate.phantom import Foam
@@ -305,7 +306,7 @@ def test_a_region_needs_less() -> None:
 
 
 def test_the_default_limit_is_a_share_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quietray.inference.plan.available_memory", lambda: 10 * 2**30)
+    monkeypatch.setattr("quietray.running.plan.available_memory", lambda: 10 * 2**30)
     scan = scan_like(10, 4, 16)
     assert plan_run(scan, range(4), scan.geometry.grid(), parts=2, n_slices=1).memory == 6 * 2**30
     assert 2**20 < available_memory() < 2**50

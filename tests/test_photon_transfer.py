@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quietray.detector.correlation import measure_correlation
-from quietray.detector.exposures import exposures_of
-from quietray.detector.photon_transfer import photon_transfer
-from quietray.detector.static import NoiseSource, survey_frames
+from quietray.detector.noise.correlation import measure_correlation
+from quietray.detector.noise.exposures import exposures_of
+from quietray.detector.noise.photon_transfer import photon_transfer
+from quietray.detector.noise.static import NoiseSource, survey_frames
 from quietray.diagnose import diagnose
 from quietray.errors import NoiseError, SettingsError
 from quietray.simulate.noise import Scintillator

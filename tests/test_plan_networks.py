@@ -8,8 +8,8 @@ from torch.profiler import ProfilerActivity, profile
 from checks import awake
 from quietray.errors import ResourceError
 from quietray.geometry import ParallelBeam
-from quietray.inference.plan import Plan, plan_run
 from quietray.networks import MSD, REDCNN, Architecture, DnCNN, LehtinenUNet, UNet
+from quietray.running.plan import Plan, plan_run
 from quietray.scan import Scan
 
 GIB = 2**30

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quietray.detector.prf import (
+from quietray.detector.response.prf import (
     PointResponse,
     estimate_point_response,
     point_response,
     unevenness,
 )
-from quietray.detector.roots import root_by_covariance, root_by_spectrum
+from quietray.detector.response.roots import root_by_covariance, root_by_spectrum
 from quietray.errors import NoiseError, SettingsError
 from quietray.simulate.noise import Scintillator
 from test_correlation import frames_of, measured, true_lags

@@ -15,9 +15,10 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.networks import UNet
 from quietray.operators.astra import ParallelProjector
 from quietray.reconstruct.analytic import FBP
+from quietray.running.settings import Training
 from quietray.splits.equivariant import rotated
 from quietray.splits.projected import Noise2Projection, _FilteredBackprojection
-from quietray.training.loop import Training, TrainingData, fit
+from quietray.training.loop import TrainingData, fit
 from quietray.training.sinograms import TrainingSinograms
 
 

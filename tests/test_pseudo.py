@@ -12,10 +12,11 @@ from torch import nn
 from checks import same_weights
 from quietray.errors import SettingsError
 from quietray.networks import REDCNN
+from quietray.running.settings import Training
 from quietray.splits.base import Window
 from quietray.splits.pseudo import EnsembleNoise, GaussianNoise, HistogramNoise, ModelNoise, PseudoCT
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Fitted, Training, fit
+from quietray.training.loop import Fitted, fit
 
 
 class Constant(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from quietray.detector.lags import autocorrelation
+from quietray.detector.noise.lags import autocorrelation
 from quietray.errors import SettingsError
 from quietray.splits.recorrupted import Recorrupted
 

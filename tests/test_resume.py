@@ -21,9 +21,9 @@ from quietray import workflows
 from quietray.checkpoint import replace_file
 from quietray.cli import main
 from quietray.errors import SettingsError
-from quietray.inference.output import Watch
-from quietray.inference.sources import PartReconstruction
 from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
+from quietray.preparation.sources import PartReconstruction
+from quietray.running.watch import Watch
 from quietray.settings import write_toml
 from quietray.splits import SPLITS, Noise2Self
 from scans import content, disc_scan, in_slabs, quick
@@ -516,7 +516,7 @@ def test_what_is_replaced_stays_until_there_is_something_better(tmp_path, scan, 
 
 
 def test_killed_while_the_old_run_is_removed(tmp_path, scan, whole, monkeypatch):
-    import quietray.inference.output as output_module
+    import quietray.running.output as output_module
 
     out, remove = tmp_path / "out", output_module.remove
     shutil.copytree(whole("h5"), out)

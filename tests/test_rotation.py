@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from quietray.detector.correct import Correction, calibrate
-from quietray.detector.rotation import RotationAxis, find_rotation_axis
+from quietray.detector.correction.correct import Correction, calibrate
+from quietray.detector.correction.rotation import RotationAxis, find_rotation_axis
 from quietray.geometry import ParallelBeam
 from quietray.scan import Scan
 

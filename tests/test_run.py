@@ -9,12 +9,13 @@ import pytest
 
 import quietray
 from quietray import Denoiser, Noise2Inverse, Settings, Training, UNet, workflows
+from quietray.assessment.against import evaluate_volumes
 from quietray.checkpoint import replace_file
 from quietray.cli import main
-from quietray.inference.output import Output, Watch
-from quietray.inference.prepare import prepare
 from quietray.io import read_volume
-from quietray.runs.against import evaluate_volumes
+from quietray.preparation.prepare import prepare
+from quietray.running.output import Output
+from quietray.running.watch import Watch
 from quietray.settings import from_dict, read_toml
 from quietray.splits.inverse import Noise2Inverse as Split
 from quietray.workflows import reconstruct
@@ -273,8 +274,8 @@ def test_one_slab_and_many_differ_by_rounding_only(monkeypatch):
 
 def test_little_memory_makes_slabs_and_trains_on_a_part(monkeypatch):
     """The limit goes through the real plan, without the hundreds of megabytes that libraries take."""
-    import quietray.inference.plan as plan_module
-    import quietray.inference.prepare as prepare_module
+    import quietray.preparation.prepare as prepare_module
+    import quietray.running.plan as plan_module
 
     monkeypatch.setattr(plan_module, "_FIXED", 0)
     monkeypatch.setattr(prepare_module, "resident_memory", lambda: 0)

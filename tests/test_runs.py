@@ -13,13 +13,14 @@ import pytest
 import quietray
 import quietray.metrics.image
 from quietray.cli import main
+from quietray.domains.compare import FEWEST_ROWS, Comparison, Standing, affordable_rows
+from quietray.domains.models import unlike
+from quietray.domains.volume import denoise_volume
 from quietray.errors import SettingsError
 from quietray.filters import GaussianFilter, MedianFilter, TotalVariation
-from quietray.inference.output import Output, Watch
-from quietray.runs.compare import FEWEST_ROWS, Comparison, Standing, affordable_rows
-from quietray.runs.models import unlike
-from quietray.runs.settings import METHODS, Auto, Method, Settings, as_method, of_radiographs
-from quietray.runs.volume import denoise_volume
+from quietray.running.output import Output
+from quietray.running.settings import METHODS, Auto, Method, Settings, as_method, of_radiographs
+from quietray.running.watch import Watch
 from quietray.scan import Scan
 from quietray.settings import from_dict, read_toml
 from quietray.splits import Noise2Inverse, Noise2Noise, Noise2Self

@@ -15,10 +15,10 @@ from quietray.cli import main
 from quietray.errors import GeometryError, NoiseError, SettingsError
 from quietray.filters import GaussianFilter
 from quietray.inference.denoiser import Denoiser
-from quietray.inference.output import Watch
-from quietray.inference.sources import PartReconstruction, SeriesReconstruction
 from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
 from quietray.metrics.image import disc
+from quietray.preparation.sources import PartReconstruction, SeriesReconstruction
+from quietray.running.watch import Watch
 from quietray.splits.base import Window
 from scans import content, in_slabs, quick
 
@@ -76,17 +76,17 @@ def scans() -> list[Scan]:
 
 
 @pytest.fixture(scope="module")
-def moving(scans: list[Scan]) -> quietray.inference.result.Result:
+def moving(scans: list[Scan]) -> quietray.result.Result:
     return quietray.denoise(scans[0], None, settings(), series=scans[1:])
 
 
-def test_every_step_is_nearest_to_its_own_truth(moving: quietray.inference.result.Result) -> None:
+def test_every_step_is_nearest_to_its_own_truth(moving: quietray.result.Result) -> None:
     assert moving.volume.shape == (4, ROWS, N, N)
     distances = [[error(volume, ball(6.0 + 3 * k)) for k in range(4)] for volume in moving.volume]
     assert np.argmin(distances, axis=1).tolist() == [0, 1, 2, 3]
 
 
-def test_figures_tell_of_every_step(moving: quietray.inference.result.Result, scans: list[Scan]) -> None:
+def test_figures_tell_of_every_step(moving: quietray.result.Result, scans: list[Scan]) -> None:
     series = moving.metrics["series"]
     assert (series["of"], series["shown"]) == ("step", 2)
     assert [step["source"] for step in series["each"]] == [scan.source for scan in scans]
@@ -338,7 +338,7 @@ def test_a_step_is_never_among_its_own_neighbours() -> None:
 
 
 def test_memory_counts_every_step(scans: list[Scan], monkeypatch: pytest.MonkeyPatch) -> None:
-    import quietray.inference.prepare as prepare_module
+    import quietray.preparation.prepare as prepare_module
 
     asked, plan_run = [], prepare_module.plan_run
 

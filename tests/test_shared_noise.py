@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from quietray.detector.calibration import Correction, calibrate
-from quietray.detector.memory import measure_memory, subsets_of
-from quietray.detector.residuals import pairs_apart
-from quietray.detector.rings import measure_rings
+from quietray.detector.correction.calibration import Correction, calibrate
+from quietray.detector.noise.memory import measure_memory, subsets_of
+from quietray.detector.noise.residuals import pairs_apart
+from quietray.detector.noise.rings import measure_rings
 from quietray.diagnose import diagnose
 from quietray.simulate.noise import Scintillator
 from test_correlation import frames_of, measured

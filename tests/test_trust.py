@@ -10,12 +10,12 @@ from scipy.stats import spearmanr
 
 import quietray
 from quietray import Noise2Inverse, ParallelProjector, Settings, Training, UNet, workflows
+from quietray.assessment.uncertainty import BAND, Calibrated
 from quietray.checkpoint import replace_file
-from quietray.inference.output import Watch
-from quietray.inference.trust import BAND, Calibrated
 from quietray.metrics.noreference import judge_left_out, streaks
 from quietray.report import report_of
 from quietray.report.page import _render
+from quietray.running.watch import Watch
 from quietray.training.batches import TrainingVolume
 from scans import disc_scan, foam_scan, in_slabs, quick
 

@@ -17,7 +17,7 @@ __version__ = version("quietray")
 
 # Names are looked up when they are first used: `quietray --help` must not wait for torch.
 _HOME = {
-    "Correction": "quietray.detector.correct",
+    "Correction": "quietray.detector.correction.correct",
     "Denoiser": "quietray.inference.denoiser",
     "FBP": "quietray.reconstruct.analytic",
     "FormatError": "quietray.errors",
@@ -36,7 +36,7 @@ _HOME = {
     "Scintillator": "quietray.simulate.noise",
     "Settings": "quietray.workflows",
     "SettingsError": "quietray.errors",
-    "Training": "quietray.training.loop",
+    "Training": "quietray.running.settings",
     "UNet": "quietray.networks.unet",
     "MSD": "quietray.networks.msd",
     "DnCNN": "quietray.networks.dncnn",
@@ -53,13 +53,13 @@ _HOME = {
     "compare": "quietray.workflows",
     "train": "quietray.workflows",
     "acquire": "quietray.simulate.acquire",
-    "decorrelate": "quietray.detector.decorrelate",
+    "decorrelate": "quietray.detector.response.decorrelate",
     "denoise": "quietray.workflows",
     "apply_images": "quietray.image_workflows",
     "denoise_images": "quietray.image_workflows",
     "train_images": "quietray.image_workflows",
     "diagnose": "quietray.diagnose",
-    "estimate_point_response": "quietray.detector.prf",
+    "estimate_point_response": "quietray.detector.response.prf",
     "read": "quietray.io",
     "read_images": "quietray.io",
     "read_pairs": "quietray.io",

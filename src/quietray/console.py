@@ -21,10 +21,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from quietray.detector.correlation import Correlation
 from quietray.detector.findings import amplification, shared_noise
+from quietray.detector.noise.correlation import Correlation
 from quietray.diagnose import Diagnosis
-from quietray.inference.output import Watch
+from quietray.running.watch import Watch
 
 __all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues"]
 
@@ -93,7 +93,7 @@ def show_tissues(console: Console, tissues: Sequence[Mapping[str, Any]], how: st
 
 
 def show_comparison(console: Console, record: Mapping[str, Any]) -> None:
-    """Show the methods of a comparison, best first; `record` is that of :class:`quietray.runs.compare.Comparison`."""
+    """Show the methods of a comparison, best first; `record` is that of a comparison."""
     from quietray.report.comparison import board_of  # brings matplotlib along, which no other table needs
 
     board = board_of(record)

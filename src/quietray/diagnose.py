@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from quietray.detector.correct import Calibration, Correction, calibrate
-from quietray.detector.correlation import Correlation, measure_correlation, tiles_of
-from quietray.detector.exposures import exposures_of
+from quietray.detector.correction.correct import Calibration, Correction, calibrate
 from quietray.detector.findings import arrays_of, figures_beside, figures_of, findings_of, warnings_of
-from quietray.detector.lags import infill_correlation
-from quietray.detector.memory import memory_of_views
-from quietray.detector.photon_transfer import PhotonTransfer, photon_transfer
-from quietray.detector.response import PointResponse
-from quietray.detector.rings import measure_rings
-from quietray.detector.sources import find_sources
-from quietray.detector.static import NoiseSource, StaticFrames, survey_frames
+from quietray.detector.noise.correlation import Correlation, measure_correlation, tiles_of
+from quietray.detector.noise.exposures import exposures_of
+from quietray.detector.noise.lags import infill_correlation
+from quietray.detector.noise.memory import memory_of_views
+from quietray.detector.noise.photon_transfer import PhotonTransfer, photon_transfer
+from quietray.detector.noise.rings import measure_rings
+from quietray.detector.noise.sources import find_sources
+from quietray.detector.noise.static import NoiseSource, StaticFrames, survey_frames
+from quietray.detector.response.response import PointResponse
 from quietray.detector.trial import response_of_noise, try_whitening
 from quietray.detector.verdicts import Findings, Verdict, judge
 from quietray.errors import NoiseError, SettingsError

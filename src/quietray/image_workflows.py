@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from quietray.checkpoint import replace_file
+from quietray.domains.image_methods import NOISE
+from quietray.domains.image_models import apply_to_images, train_on_images
+from quietray.domains.images import denoise_images as run_on_images
 from quietray.inference.denoiser import Denoiser
-from quietray.inference.output import Output, Watch
-from quietray.inference.result import Result
 from quietray.io import ImagePairs, ImageSeries, read_images
 from quietray.io.disk import disk_errors, remove
-from quietray.runs.image_methods import NOISE
-from quietray.runs.image_models import apply_to_images, train_on_images
-from quietray.runs.images import denoise_images as run_on_images
-from quietray.runs.settings import Settings, as_method
+from quietray.result import Result
+from quietray.running.output import Output
+from quietray.running.settings import Settings, as_method
+from quietray.running.watch import Watch
 from quietray.settings import write_toml
 from quietray.workflows import finish, require_free
 

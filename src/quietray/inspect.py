@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from quietray.checkpoint import replace_file, write_json
-from quietray.detector.decorrelate import decorrelate, reblur
 from quietray.detector.findings import amplification
+from quietray.detector.response.decorrelate import decorrelate, reblur
 from quietray.diagnose import Diagnosis, diagnose
 from quietray.errors import GeometryError, NoiseError, ResourceError, SettingsError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
-from quietray.inference.plan import plan_run
 from quietray.io import read, write_scan
 from quietray.io.disk import disk_errors
 from quietray.report.noise import noise_figure
+from quietray.running.plan import plan_run
 from quietray.scan import Scan
 from quietray.settings import parse_bytes
 from quietray.simulate.acquire import acquire

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from quietray.errors import FormatError, SettingsError, nearest
+from quietray.registry import called
 
 __all__ = ["called", "from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "write_toml"]
 
@@ -157,17 +158,6 @@ def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     return kind(
         **{key: _value(value, hints[key], f"{prefix}{key}", _usual(entries[key])) for key, value in table.items()}
     )
-
-
-def called(kind: type) -> str:
-    """Return the name of a dataclass in files: its ``called``, or the class's name in lower case.
-
-    Examples
-    --------
-    >>> called(int)
-    'int'
-    """
-    return str(getattr(kind, "called", kind.__name__.lower()))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -12,26 +12,28 @@ from typing import Any
 import numpy as np
 
 from quietray.checkpoint import replace_file, write_json
+from quietray.domains.clean import denoise_with_clean
+from quietray.domains.common import prepared_for, reconstruction_facts
+from quietray.domains.compare import FEWEST_ROWS, Comparison, affordable_rows, compared, recommended_method
+from quietray.domains.frames import denoise_frames
+from quietray.domains.models import apply_model, train_model
+from quietray.domains.projections import denoise_projected
+from quietray.domains.radiographs import denoise_radiographs
+from quietray.domains.series import denoise_series, series_method
+from quietray.domains.volume import denoise_volume
 from quietray.errors import NoiseError, ResourceError, SettingsError
 from quietray.filters import Filter
 from quietray.geometry import ParallelBeam
 from quietray.inference.denoiser import Denoiser
-from quietray.inference.output import Output, Watch
-from quietray.inference.prepare import chosen_rows
-from quietray.inference.result import Result, versions
 from quietray.io import ImageSeries, open_volume_writer, read_volume
 from quietray.io.disk import disk_errors, remove
+from quietray.preparation.prepare import chosen_rows
 from quietray.report import report_of, write_comparison, write_report
-from quietray.runs.clean import denoise_with_clean
-from quietray.runs.common import prepared_for, reconstruction_facts
-from quietray.runs.compare import FEWEST_ROWS, Comparison, affordable_rows, compared, recommended_method
-from quietray.runs.frames import denoise_frames
-from quietray.runs.models import apply_model, train_model
-from quietray.runs.projected import denoise_projected
-from quietray.runs.radiographs import denoise_radiographs
-from quietray.runs.series import denoise_series, series_method
-from quietray.runs.settings import Auto, Method, Network, Settings, as_method, of_radiographs
-from quietray.runs.volume import denoise_volume
+from quietray.result import Result
+from quietray.running.facts import versions
+from quietray.running.output import Output
+from quietray.running.settings import Auto, Method, Network, Settings, as_method, of_radiographs
+from quietray.running.watch import Watch
 from quietray.scan import Scan
 from quietray.settings import called, from_dict, parse_seconds, to_dict, write_toml
 from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Noise, Noise2Projection

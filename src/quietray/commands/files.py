@@ -70,8 +70,8 @@ class Evaluate:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
+        from quietray.assessment.against import both_images
         from quietray.console import show_table, show_tissues
-        from quietray.runs.against import both_images
 
         images = both_images(self.result, self.reference)
         figures = self._of_volumes() if images is None else self._of_images(*images)
@@ -82,14 +82,14 @@ class Evaluate:
         return figures
 
     def _of_images(self, result: Path, reference: Path) -> dict[str, Any]:
-        from quietray.runs.against import evaluate_images
+        from quietray.assessment.against import evaluate_images
 
         if self.rows is not None or self.step is not None:
             raise SettingsError("--rows and --step must be left out for images; give the same images")
         return evaluate_images(result, reference, window=self.window, data_range=self.data_range, radius=self.radius)
 
     def _of_volumes(self) -> dict[str, Any]:
-        from quietray.runs.against import evaluate_volumes
+        from quietray.assessment.against import evaluate_volumes
 
         return evaluate_volumes(
             self.result,
@@ -237,7 +237,7 @@ class Demo:
 
 
 def _compare(volume: Path, scan: Path) -> dict[str, Any]:
-    from quietray.runs.against import evaluate_volumes
+    from quietray.assessment.against import evaluate_volumes
 
     return evaluate_volumes(volume, scan)
 

@@ -12,7 +12,7 @@ import tyro
 from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
-    from quietray.runs.settings import Settings
+    from quietray.running.settings import Settings
     from quietray.scan import Scan
 
 __all__ = [

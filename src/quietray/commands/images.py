@@ -16,8 +16,8 @@ from quietray.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from quietray.inference.result import Result
-    from quietray.runs.settings import Settings
+    from quietray.result import Result
+    from quietray.running.settings import Settings
 
 __all__ = ["Filter", "applied_to_images", "denoised_images", "of_images", "refuse_flags_of_scans", "trained_on_images"]
 
@@ -55,7 +55,7 @@ class Filter:
         from quietray.filters import FILTERS
         from quietray.image_workflows import denoise_images
         from quietray.io import read_images
-        from quietray.runs.settings import as_method
+        from quietray.running.settings import as_method
         from quietray.workflows import Settings
 
         result = denoise_images(

@@ -21,8 +21,8 @@ from quietray.errors import SettingsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from quietray.inference.result import Result
-    from quietray.runs.settings import Settings
+    from quietray.result import Result
+    from quietray.running.settings import Settings
 
 __all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
 

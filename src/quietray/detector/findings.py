@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from quietray.detector.correlation import Correlation
-from quietray.detector.lags import error_of, infill_correlation, noise_power_spectrum, spectrum
-from quietray.detector.memory import Memory
-from quietray.detector.photon_transfer import PhotonTransfer
-from quietray.detector.prf import unevenness
-from quietray.detector.response import PointResponse
-from quietray.detector.rings import Rings
-from quietray.detector.roots import root_by_covariance
-from quietray.detector.static import NoiseSource, StaticFrames
+from quietray.detector.noise.correlation import Correlation
+from quietray.detector.noise.lags import error_of, infill_correlation, noise_power_spectrum, spectrum
+from quietray.detector.noise.memory import Memory
+from quietray.detector.noise.photon_transfer import PhotonTransfer
+from quietray.detector.noise.rings import Rings
+from quietray.detector.noise.static import NoiseSource, StaticFrames
+from quietray.detector.response.prf import unevenness
+from quietray.detector.response.response import PointResponse
+from quietray.detector.response.roots import root_by_covariance
 from quietray.detector.verdicts import Findings
 from quietray.scan import Scan
 

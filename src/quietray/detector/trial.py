@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from quietray.detector.calibration import Calibration
-from quietray.detector.correlation import Correlation, measure_correlation
-from quietray.detector.decorrelate import decorrelate
-from quietray.detector.prf import point_response
-from quietray.detector.response import PointResponse
-from quietray.detector.sources import ViewDifferences
-from quietray.detector.static import NoiseSource, survey_frames
+from quietray.detector.correction.calibration import Calibration
+from quietray.detector.noise.correlation import Correlation, measure_correlation
+from quietray.detector.noise.sources import ViewDifferences
+from quietray.detector.noise.static import NoiseSource, survey_frames
+from quietray.detector.response.decorrelate import decorrelate
+from quietray.detector.response.prf import point_response
+from quietray.detector.response.response import PointResponse
+from quietray.detector.response.whitened import WhitenedFrames
 from quietray.detector.verdicts import SUMMED
-from quietray.detector.whitened import WhitenedFrames
 from quietray.errors import NoiseError
 from quietray.scan import Scan
 from quietray.types import Frames

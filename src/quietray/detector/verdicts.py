@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from quietray.detector.memory import Memory, Subsets, subsets_of
-from quietray.detector.rings import Rings
+from quietray.detector.noise.memory import Memory, Subsets, subsets_of
+from quietray.detector.noise.rings import Rings
 
 __all__ = ["METHODS", "Findings", "Verdict", "judge"]
 

@@ -9,8 +9,8 @@ object; a growing angle turns both counter-clockwise, seen from above.
 
 from quietray.geometry.cone import ConeBeam
 from quietray.geometry.fan import FanBeam
-from quietray.geometry.grid import VolumeGrid
+from quietray.geometry.grid import VolumeGrid, field_of_view
 from quietray.geometry.kinds import Geometry, require_parallel
 from quietray.geometry.parallel import ParallelBeam
 
-__all__ = ["ConeBeam", "FanBeam", "Geometry", "ParallelBeam", "VolumeGrid", "require_parallel"]
+__all__ = ["ConeBeam", "FanBeam", "Geometry", "ParallelBeam", "VolumeGrid", "field_of_view", "require_parallel"]

@@ -20,6 +20,7 @@ __all__ = [
     "coverage",
     "detector_grid",
     "ends_where_it_began",
+    "field_of_view",
 ]
 
 
@@ -188,3 +189,25 @@ def detector_grid(
     if not (0 <= y0 < y1 <= n and 0 <= x0 < x1 <= n):
         raise GeometryError(f"the region must lie within 0:{n} and not be empty, got {y0}:{y1},{x0}:{x1}")
     return VolumeGrid((n_rows, y1 - y0, x1 - x0), ((n - y0 - y1) / 2, (x0 + x1 - n) / 2), voxel_size)
+
+
+def field_of_view(n_y: int, n_x: int, radius: float, centre: tuple[float, float]) -> Float[np.ndarray, "y x"]:
+    """Return 1 where every view sees the voxel, else 0.
+
+    Parameters
+    ----------
+    n_y, n_x
+        Size of the slice or region.
+    radius
+        Of the disc that all views see, in voxels.
+    centre
+        Middle of the slice relative to the rotation axis, ``(y, x)`` with y up, in voxels.
+
+    Examples
+    --------
+    >>> field_of_view(3, 3, 1.0, (0.0, 0.0)).tolist()
+    [[0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]]
+    """
+    y = centre[0] + (n_y - 1) / 2 - np.arange(n_y)[:, None]
+    x = centre[1] - (n_x - 1) / 2 + np.arange(n_x)[None, :]
+    return np.asarray(np.hypot(y, x) <= radius, dtype=np.float32)

@@ -293,25 +293,3 @@ class Denoiser:
 def _available(arithmetic: str) -> str:
     """Return bf16 only where this machine has it; elsewhere it would be slower than float32, not faster."""
     return arithmetic if arithmetic == "32-true" else precision("auto")
-
-
-def field_of_view(n_y: int, n_x: int, radius: float, centre: tuple[float, float]) -> Float[np.ndarray, "y x"]:
-    """Return 1 where every view sees the voxel, else 0.
-
-    Parameters
-    ----------
-    n_y, n_x
-        Size of the slice or region.
-    radius
-        Of the disc that all views see, in voxels.
-    centre
-        Middle of the slice relative to the rotation axis, ``(y, x)`` with y up, in voxels.
-
-    Examples
-    --------
-    >>> field_of_view(3, 3, 1.0, (0.0, 0.0)).tolist()
-    [[0.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]]
-    """
-    y = centre[0] + (n_y - 1) / 2 - np.arange(n_y)[:, None]
-    x = centre[1] - (n_x - 1) / 2 + np.arange(n_x)[None, :]
-    return np.asarray(np.hypot(y, x) <= radius, dtype=np.float32)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from scipy import ndimage
 
-from quietray.detector.lags import Lags
+from quietray.detector.noise.lags import Lags
 from quietray.errors import NoiseError
 from quietray.inference.denoiser import Denoiser
 from quietray.splits.recorrupted import Recorrupted

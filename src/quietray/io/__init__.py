@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from quietray.io.images import ImageSeries
+from quietray.images import ImageSeries
+from quietray.io.images import image_format, read_images
 from quietray.io.pairs import ImagePairs, is_pairs, read_pairs
 from quietray.io.read import read
 from quietray.io.scans import write_scan
-from quietray.io.series import image_format, read_images
 from quietray.io.stored import StoredVolume, read_volume
 from quietray.io.volume import SeriesAxis, VolumeWriter, open_volume_writer
 

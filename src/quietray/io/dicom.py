@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from quietray.errors import FormatError
+from quietray.images import ImageSeries
 from quietray.io.ct_pd import is_projection, projection_facts
 from quietray.io.dicom_write import DicomFiles, StoredImage, decoded, padding_of, quiet_pydicom
-from quietray.io.images import ImageSeries
 from quietray.io.pictures import visible_files
 from quietray.types import Volume
 

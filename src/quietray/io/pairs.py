@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from quietray.errors import FormatError, GeometryError
-from quietray.io.images import ImageSeries, require_alike
-from quietray.io.series import image_format, read_images
+from quietray.images import ImageSeries, require_alike
+from quietray.io.images import image_format, read_images
 from quietray.io.tiff import natural_key
 from quietray.types import Slice
 

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 
 from quietray.errors import FormatError
-from quietray.io.images import ImageSeries
+from quietray.images import ImageSeries
 from quietray.io.tiff import is_tiff, natural_key
 from quietray.types import Volume
 

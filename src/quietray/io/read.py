@@ -138,7 +138,7 @@ def _open_folder(path: Path) -> Container | None:
 
 def _refuse_images(path: Path) -> None:
     """Raise where the path holds images that are no views of a scan."""
-    from quietray.io.series import image_format
+    from quietray.io.images import image_format
 
     kind = image_format(path)
     if kind is not None:

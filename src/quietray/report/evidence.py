@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from quietray.inference.halves import moved
+from quietray.assessment.halves import moved
 from quietray.report.plots import agreement_figure, noise_figure
 from quietray.report.words import MINUS, NOT_KNOWN, length, number
 

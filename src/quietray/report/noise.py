@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from quietray.detector.correlation import Correlation
 from quietray.detector.findings import shared_noise
+from quietray.detector.noise.correlation import Correlation
 from quietray.diagnose import Diagnosis
 
 __all__ = ["noise_figure"]

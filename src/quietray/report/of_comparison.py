@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quietray.inference.result import versions
+from quietray.domains.compare import Comparison
 from quietray.report.comparison import board_of
 from quietray.report.data import Cut, ReportData
 from quietray.report.page import write_report
-from quietray.runs.compare import Comparison
+from quietray.running.facts import versions
 from quietray.scan import Scan
 
 __all__ = ["write_comparison"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from quietray.inference.halves import MEASUREMENTS
-from quietray.inference.result import Result
+from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
 from quietray.report.data import Cut, Histogram, ReportData
 from quietray.report.words import label, value
+from quietray.result import Result
 from quietray.scan import Scan
 
 __all__ = ["gain_text", "report_of"]

@@ -14,8 +14,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement
+from quietray.running.settings import Training
 from quietray.splits.base import Network, Split
 from quietray.training.pace import Pace
 from quietray.training.state import Progress, best, copy_weights, follow, halvings, restore, save, start
@@ -28,61 +28,6 @@ logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision
 _WARM_UP = 30  # steps
 _POWERS: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "mae": torch.abs}
 _MOST_THREADS = 4  # a patch is too small to feed more
-
-
-@dataclass(frozen=True)
-class Training:
-    """Settings of the loop.
-
-    Parameters
-    ----------
-    steps
-        Optimisation steps.  None fills a time budget instead; the number that fitted is then written into run.toml,
-        so that the run can be repeated exactly.
-    batch, patch
-        Patches in a step, and their edge in pixels.
-    learning_rate
-        Peak of a linear warm-up and a cosine decay (Adam).
-    average
-        Decay per step of the running average of the weights, which is what is judged and kept.
-    clip
-        Largest norm of the gradient.
-    judgements
-        How many times the held-out estimate is made, evenly spread over the run.
-    patience
-        Share of the run without a better estimate, in its second half, after which training stops.
-    precision
-        ``bf16`` computes convolutions in bfloat16 (weights stay float32), ``fp32`` does not; ``auto`` takes bf16 where
-        the processor has instructions for it.
-    loss
-        ``mse`` leads to the mean of what the noise allows, ``mae`` to the median.
-    plateau
-        Judgements in a row without a better estimate after which the learning rate is halved, instead of the cosine;
-        0 keeps the cosine.
-    """
-
-    steps: int | None = None
-    batch: int = 1
-    patch: int = 128
-    learning_rate: float = 2e-3
-    average: float = 0.99
-    clip: float = 1.0
-    judgements: int = 20
-    patience: float = 0.25
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    loss: Literal["mse", "mae"] = "mse"
-    plateau: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "patch", "judgements", "learning_rate", "clip", "patience"):
-            if not getattr(self, name) > 0:
-                raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise SettingsError(f"steps must be positive, got {self.steps}")
-        if not 0 <= self.average < 1:
-            raise SettingsError(f"average must be at least 0 and below 1, got {self.average}")
-        if self.plateau < 0:
-            raise SettingsError(f"plateau must be at least 0, got {self.plateau}; 0 keeps the cosine")
 
 
 @runtime_checkable

@@ -1,0 +1,252 @@
+"""Two halves of one measurement that share no noise: how much detail they agree on, and what noise they differ by."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from quietray.inference.denoiser import Denoiser
+from quietray.metrics.resolution import Criterion, fourier_ring_correlation
+from quietray.metrics.spectrum import RegionBias, power_spectrum, region_bias
+from quietray.preparation.prepare import Prepared
+from quietray.splits import Noise2Inverse, Noise2Noise
+from quietray.training.batches import TrainingVolume
+from quietray.types import Slice, Volume
+
+__all__ = ["MEASUREMENTS", "Halves", "moved"]
+
+MEASUREMENTS = "every other measurement"
+_PIXELS = 2**19  # to look at
+_SMALLEST = 16  # pixels across, to speak of frequencies
+_APART = 3.5  # spreads between two materials; half of a bell curve is 2.7 from the other half
+_SHIFT = 0.01  # of the grey value or the contrast
+_CRITERIA: tuple[tuple[Criterion, str], ...] = (("half-bit", "half_bit"), ("one-seventh", "one_seventh"))
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Some slices of two halves of the data, and of all data, each before and after denoising, in attenuation.
+
+    Parameters
+    ----------
+    before
+        ``(half, z, y, x)``: two reconstructions that share no noise.
+    after
+        Each of them denoised without a look at the other.
+    noisy, clean
+        ``(z, y, x)``: all data, and the result.
+    weight
+        ``(y, x)``: zero outside the field of view.
+    of
+        What a half is, in words.
+    held_out
+        Whether nothing of these slices was a training target.
+    seconds
+        That this took.
+    """
+
+    before: Float[np.ndarray, "half z y x"]
+    after: Float[np.ndarray, "half z y x"]
+    noisy: Volume
+    clean: Volume
+    weight: Slice
+    of: str
+    held_out: bool
+    seconds: float
+
+    @classmethod
+    @torch.no_grad()
+    def of_parts(cls, denoiser: Denoiser, data: TrainingVolume) -> Halves:
+        """Denoise the even and the odd parts of the held-out slices, each without the other.
+
+        Where the network sees the mean of several parts it is given the mean of a half, which is noisier than what it
+        was trained on: X:1 of K parts means K - 1 of them, and a half has K / 2.  Of an odd number of parts the last
+        one is left out of the halves.  A method that was trained on whole measurements is given a half as one.
+
+        Parameters
+        ----------
+        denoiser
+            That was trained or tuned on other slices.
+        data
+            Scaled parts, two or more.
+        """
+        split, started = denoiser.split, time.monotonic()
+        of_parts = isinstance(split, (Noise2Inverse, Noise2Noise))
+        seen, shown = data.judged
+        found: list[np.ndarray] = []
+        for samples, weight in data.held_out(_PIXELS):
+            together = samples.to(denoiser.device)
+            n = together.shape[1] // 2
+            halves = together[:, 0 : 2 * n : 2], together[:, 1 : 2 * n : 2]
+            of_mean = isinstance(split, Noise2Inverse) and split.input == "X:1"
+            given = [[half.mean(dim=1)] if of_mean else half.unbind(1) for half in halves]
+            denoised = [torch.stack([denoiser.evaluate(x).float() for x in some]).mean(dim=0) for some in given]
+            if not of_parts:  # trained on whole measurements, each of which is one
+                clean = split.infer(denoiser.evaluate, together.mean(dim=1, keepdim=True))
+            elif together.shape[1] == 2:  # each is a half, and the result is the mean of both
+                clean = (denoised[0] + denoised[1]) / 2
+            else:
+                clean = split.infer(denoiser.evaluate, together)
+            before = [half[0, :, seen].mean(dim=0) for half in halves]
+            images = torch.stack(
+                [*before, *(each[0, shown] for each in denoised), together[0, :, seen].mean(dim=0), clean[0, shown]]
+            )
+            inside = weight[0].amax(dim=0)
+            found.append(images.cpu().numpy()[:, inside.any(dim=1)])
+        stack = denoiser.scale.undo(np.stack(found, axis=1))
+        of = MEASUREMENTS if isinstance(split, Noise2Noise) else "every other angular subset"
+        kept = inside.numpy()[inside.any(dim=1).numpy()].astype(np.float32)
+        return cls(stack[:2], stack[2:4], stack[4], stack[5], kept, of, True, time.monotonic() - started)
+
+    @classmethod
+    def of_views(cls, before: Prepared, after: Prepared) -> Halves:
+        """Reconstruct the even and the odd radiographs of rows around the middle, as measured and denoised one by one.
+
+        Parameters
+        ----------
+        before, after
+            The scan, and what was denoised of it: the rows that were asked for.
+        """
+        started, (n_z, n_y, n_x) = time.monotonic(), before.grid.shape
+        n = min(n_z, max(1, _PIXELS // (n_y * n_x)))
+        noisy, clean = (
+            each.source(2)(slice(begin + (n_z - n) // 2, begin + (n_z - n) // 2 + n))[0]
+            for each, begin in ((before, before.rows.start), (after, after.rows.start))
+        )
+        took = time.monotonic() - started
+        return cls(
+            noisy, clean, noisy.mean(axis=0), clean.mean(axis=0), before.weight, "every other radiograph", False, took
+        )
+
+    def figures(self, voxel_size: float | None) -> dict[str, Any]:
+        """Return the resolution, the power of the noise and the means of regions, before and after; JSON.
+
+        Parameters
+        ----------
+        voxel_size
+            In mm; None when unknown.
+        """
+        rows, cols = _rectangle(self.weight)
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        wanting: dict[str, str] = {}
+        resolution = noise = None
+        if min(height, width) < _SMALLEST:
+            wanting["resolution"] = f"the slices looked at show {height} x {width} pixels that all views see, too few"
+        else:
+            before, after = (pair[:, :, rows, cols] for pair in (self.before, self.after))
+            resolution, noise = _resolution(before, after, voxel_size), _noise(before, after)
+        regions = _regions(self.clean, self.noisy, self.weight > 0)
+        if not regions:
+            wanting["regions"] = "the grey values do not fall into regions that are clearly apart and large enough"
+        return {
+            "halves": self.of,
+            "held_out": self.held_out,
+            "slices": len(self.clean),
+            "pixels": [height, width],
+            "seconds": self.seconds,
+            "resolution": resolution,
+            "noise_power": noise,
+            "regions": regions,
+            "left_out": wanting,
+        }
+
+
+def moved(regions: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the regions whose mean denoising moved: by 3 standard errors, and by 1 % of it or of the contrast.
+
+    Parameters
+    ----------
+    regions
+        As in the table ``evidence`` of the figures.  The larger of the mean and of the contrast between the regions is
+        what counts, for air has a mean of zero.
+
+    Examples
+    --------
+    >>> air = {"before": 0.001, "after": 0.002, "error": 0.0001}
+    >>> moved([air, {"before": 1.0, "after": 0.97, "error": 0.001}])
+    [{'before': 1.0, 'after': 0.97, 'error': 0.001}]
+    """
+    levels = [region["before"] for region in regions]
+    contrast = max(levels, default=0.0) - min(levels, default=0.0)
+    return [
+        region
+        for region in regions
+        if abs(region["after"] - region["before"])
+        > max(3 * region["error"], _SHIFT * max(abs(region["before"]), contrast))
+    ]
+
+
+def _resolution(before: np.ndarray, after: np.ndarray, voxel_size: float | None) -> dict[str, Any]:
+    """Return Fourier ring correlations and what follows from them; None where not even the coarsest ring agrees."""
+    curves = [fourier_ring_correlation(one, other, pixel_size=voxel_size) for one, other in (before, after)]
+    found: dict[str, Any] = {}
+    for when, curve in zip(("before", "after"), curves, strict=True):
+        for criterion, name in _CRITERIA:
+            pixels = curve.resolution(criterion)
+            known = math.isfinite(pixels)
+            found[f"{when}_{name}_px"] = pixels if known else None
+            found[f"{when}_{name}_mm"] = pixels * voxel_size if known and voxel_size else None
+    found["curve"] = {
+        "cycles_per_pixel": curves[0].frequency.tolist(),
+        "before": curves[0].correlation.tolist(),
+        "after": curves[1].correlation.tolist(),
+        "half_bit": curves[0].threshold().tolist(),
+    }
+    return found
+
+
+def _noise(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Return the noise of the mean of two halves, which is half of their difference, by frequency."""
+    spectra = [power_spectrum((one - other) / 2) for one, other in (before, after)]
+    (frequency, power), (_, left) = (spectrum.radial() for spectrum in spectra)
+    return {
+        "before_sd": math.sqrt(spectra[0].variance),
+        "after_sd": math.sqrt(spectra[1].variance),
+        "power_in": "squared grey value x pixel area",
+        "curve": {"cycles_per_pixel": frequency.tolist(), "before": power.tolist(), "after": left.tolist()},
+    }
+
+
+def _regions(clean: Volume, noisy: Volume, inside: np.ndarray) -> list[dict[str, Any]]:
+    """Return the means of the darkest to the brightest region: three, or two where three are not clearly apart."""
+    if len(np.unique(clean[:, inside])) < 3:
+        return []
+    for classes in (3, 2):
+        found = region_bias(clean, noisy, inside, classes=classes)
+        names = ("darkest", "middle", "brightest") if len(found) == 3 else ("darkest", "brightest")
+        if len(found) > 1 and all(_apart(one, other) for one, other in pairwise(found)):
+            return [
+                {
+                    "region": name,
+                    "before": each.level - each.bias,
+                    "after": each.level,
+                    "error": each.error,
+                    "share": each.share,
+                }
+                for name, each in zip(names, found, strict=True)
+            ]
+    return []
+
+
+def _apart(one: RegionBias, other: RegionBias) -> bool:
+    return other.level - one.level > _APART * math.sqrt((one.spread**2 + other.spread**2) / 2)
+
+
+def _rectangle(weight: Slice) -> tuple[slice, slice]:
+    """Return a large rectangle within the field of view: the edge that sees least of it moves in, again and again."""
+    y, x = (np.flatnonzero(weight.any(axis=axis)) for axis in (1, 0))
+    ends = [int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1]
+    empty = weight == 0
+    while empty[ends[0] : ends[1], ends[2] : ends[3]].any():
+        part = empty[ends[0] : ends[1], ends[2] : ends[3]]
+        worst = int(np.argmax([part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()]))
+        ends[worst] += 1 if worst in (0, 2) else -1
+    return slice(ends[0], ends[1]), slice(ends[2], ends[3])

@@ -1,0 +1,301 @@
+"""How far to trust each voxel: the disagreement of networks trained on disjoint halves, calibrated without a truth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.ndimage import gaussian_filter
+from scipy.optimize import nnls
+
+from quietray.inference.denoiser import Denoiser
+from quietray.metrics.noreference import streaks
+from quietray.running.output import Output
+from quietray.running.watch import Watch
+from quietray.training.batches import TrainingVolume
+from quietray.training.learn import Recipe, learn
+from quietray.training.loop import Fitted
+from quietray.types import Parts, Slice, Volume
+
+__all__ = ["BAND", "Calibrated", "Trust", "calibrate", "disagreement", "shares", "steps_of_each", "trusted"]
+
+BAND = 1.645  # standard deviations that hold 90 % of a normal distribution
+_BINS = 12
+_PIXELS = 2**20  # to calibrate with, of each half
+_SMOOTH = 1.5  # pixels
+_CHUNK = 16  # slices
+_Values = Float[np.ndarray, " _"]  # voxels
+_Slab = Float[np.ndarray, "slice y x"]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """The variance of the error of a voxel as ``floor + slope * disagreement``, both at least zero.
+
+    Where the networks agree the error is not zero: all of them see the same noise and have the same shortcomings.  Two
+    coefficients are what a small scan can tell; a curve of many steps follows the noise of its estimates instead.
+
+    Parameters
+    ----------
+    floor
+        Squared attenuation.
+    slope
+        Dimensionless.
+    disagreement
+        ``(bin,)`` mean of each bin of voxels, from :func:`disagreement`.
+    error
+        ``(bin,)`` estimated mean squared error of the bin's voxels, unbiased, so that it may be negative.
+    voxels
+        ``(bin,)`` how many.
+    """
+
+    floor: float
+    slope: float
+    disagreement: Float[np.ndarray, " bin"]
+    error: Float[np.ndarray, " bin"]
+    voxels: Int[np.ndarray, " bin"]
+
+    @classmethod
+    def fitted(cls, crossed: tuple[_Values, _Values], held_out: tuple[_Values, _Values]) -> Calibrated:
+        """Fit the coefficients to noisy estimates of squared errors.
+
+        Parameters
+        ----------
+        crossed
+            Disagreement, and squared error of a network where it was not trained: many voxels.
+        held_out
+            Disagreement, and by how much the squared error of the result exceeds the mean of the two networks': few
+            voxels, but the noise of the estimates cancels in the difference.
+
+        Examples
+        --------
+        >>> d = np.linspace(0, 1, 600)
+        >>> found = Calibrated.fitted((d, 1 + 2 * d), (d, np.full(600, -0.5)))
+        >>> round(found.floor, 6), round(found.slope, 6)
+        (0.5, 2.0)
+        """
+        seen, error = crossed
+        edges = np.quantile(seen, np.linspace(0, 1, _BINS + 1)[1:-1])
+        voxels, place, mean = _binned(seen, error, edges)
+        n_held, _, gained = _binned(*held_out, edges)
+        gained = np.where(n_held > 0, gained, held_out[1].mean())
+        unit = max(float(np.average(place, weights=voxels)), 1e-30)
+        design = np.sqrt(voxels)[:, None] * np.stack([np.ones(len(place)), place / unit], axis=1)
+        (floor, slope), _ = nnls(design, np.sqrt(voxels) * (mean + gained))
+        if floor == slope == 0:  # an error below zero is impossible: the estimate is off by at least as much
+            floor = abs(float(np.average(mean + gained, weights=voxels)))
+        return cls(float(floor), float(slope) / unit, place, mean + gained, voxels)
+
+    def sd(self, disagreement: np.ndarray) -> np.ndarray:
+        """Return the standard deviation of the error.
+
+        Examples
+        --------
+        >>> nothing = np.empty(0), np.empty(0), np.empty(0, int)
+        >>> Calibrated(1.0, 2.0, *nothing).sd(np.array([0.0, 4.0])).tolist()
+        [1.0, 3.0]
+        """
+        return np.sqrt(self.floor + self.slope * disagreement)
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """Two networks trained on disjoint halves, and what their disagreement says of the error of a result.
+
+    Parameters
+    ----------
+    companions
+        The two.
+    calibrated
+        From disagreement to error.
+    """
+
+    companions: tuple[Denoiser, Denoiser]
+    calibrated: Calibrated
+
+    def sd(self, parts: Parts, clean: _Slab, first: int) -> _Slab:
+        """Return the standard deviation of the error of `clean`, the slices of `parts` from `first` on, in attenuation.
+
+        Parameters
+        ----------
+        parts
+            Reconstructions ``(part, z, y, x)`` in attenuation, with the slices around those wanted.
+        clean
+            The result ``(slice, y, x)``.
+        first
+            Slice of `parts` that is the first of `clean`.
+        """
+        sd = np.empty_like(clean)
+        for z in range(0, len(clean), _CHUNK):
+            some = clean[z : z + _CHUNK]
+            low, high = first + z, first + z + len(some)
+            results = [some, *(one.slab(parts, low, high) for one in self.companions)]
+            sd[z : z + _CHUNK] = self.calibrated.sd(disagreement(np.stack(results)))
+        return sd
+
+    def figures(self) -> dict[str, Any]:
+        """Return the numbers of the calibration; JSON."""
+        found = self.calibrated
+        return {
+            "band": f"90 %: +- {BAND} sd",
+            "steps": [int(one.facts["steps"]) for one in self.companions],
+            "sd_where_all_agree": found.floor**0.5,
+            "variance_per_squared_disagreement": found.slope,
+            "calibration": [
+                {
+                    "disagreement": float(seen) ** 0.5,
+                    "sd": float(sd),
+                    "mean_squared_error": float(error),
+                    "voxels": int(voxels),
+                }
+                for seen, sd, error, voxels in zip(
+                    found.disagreement, found.sd(found.disagreement), found.error, found.voxels, strict=True
+                )
+            ],
+        }
+
+
+def disagreement(results: Float[np.ndarray, "network z y x"]) -> Volume:
+    """Return the variance of several results for one volume, smoothed within each slice, for few tell it badly.
+
+    Examples
+    --------
+    >>> disagreement(np.stack([np.zeros((1, 4, 4)), np.full((1, 4, 4), 2.0)])).mean().round(6)
+    np.float64(1.0)
+    """
+    return np.asarray(gaussian_filter(results.var(axis=0), (0, _SMOOTH, _SMOOTH), mode="nearest"))
+
+
+def steps_of_each(fitted: Fitted, share: float) -> int:
+    """Return the steps that each of the two networks trains for `share` of the whole; the rest was the main one's.
+
+    Parameters
+    ----------
+    fitted
+        The main network.
+    share
+        Part of the budget for both.
+    """
+    return max(1, round(fitted.history[-1].n_steps * share / 2 / (1 - share)))
+
+
+def trusted(
+    data: TrainingVolume, denoiser: Denoiser, recipe: Recipe, images: tuple[int, int, int], output: Output, watch: Watch
+) -> Trust:
+    """Train two networks on disjoint halves of the data and calibrate their disagreement.
+
+    A resumed run takes up a network that was finished, and trains one anew that was not.
+
+    Parameters
+    ----------
+    data
+        Scaled samples that `denoiser` was trained on.
+    denoiser
+        The main one.
+    recipe
+        Of the two, with the steps to train.
+    images
+        Number, height and width of the images that will be denoised.
+    output
+        Keeps the networks until the run is finished.
+    watch
+        Told the progress.
+    """
+    recipe = dataclasses.replace(recipe, symmetries=1)
+    nowhere = Output(None, output.settings, {}, output.format)
+
+    def trained(half: TrainingVolume, number: int) -> Denoiser:
+        place = None if output.work is None else output.work / f"half-{number}"
+        if place is not None and (place / "model.json").exists():
+            kept = Denoiser.load(place)
+            return dataclasses.replace(kept, network=kept.network.to(denoiser.device))
+        seeded = dataclasses.replace(recipe, seed=recipe.seed + number)
+        found, _ = learn(half, denoiser.scale, denoiser.split, seeded, images, denoiser.tile, {}, nowhere, watch)
+        if place is not None:
+            found.save(place)
+        return found
+
+    one, other = data.halves()
+    companions = trained(one, 1), trained(other, 2)
+    with watch.stage("calibrating"):
+        return Trust(companions, calibrate(denoiser, companions, data))
+
+
+def calibrate(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: TrainingVolume) -> Calibrated:
+    """Learn how far off the result is where its companions, trained on the halves of the data, disagree.
+
+    Half of the data was no target of one of the companions: there, and on what was held out from all, the left-out
+    measurements tell the companion's squared error, pixel by pixel and without bias.  What was held out from all tells
+    how much smaller the error of the result is.  Streaks of sparse angular subsets, which the left-out measurements
+    count as noise, are measured and given back; see :func:`streaks`.
+
+    Parameters
+    ----------
+    denoiser
+        What made the result.
+    companions
+        Trained on the first and on the second of ``data.halves()``.
+    data
+        Scaled samples.
+    """
+    three = (denoiser, *companions)
+    crossed = [_looked_at(half, three, (companion,)) for half, companion in zip(data.halves(), companions, strict=True)]
+    seen, error = (np.concatenate(values) for values in zip(*crossed, strict=True))
+    held, errors = _looked_at(data, three, three)
+    scale = denoiser.scale
+    missed = streaks(data.parts, data.weight) * (scale.high - scale.low) ** 2
+    return Calibrated.fitted((seen, error[:, 0] + missed), (held, errors[:, 0] - errors[:, 1:].mean(axis=1)))
+
+
+def shares(trust: Any, inside: Slice) -> dict[str, float]:
+    """Return the standard deviations that 10, 50 and 90 % of the voxels within the field of view stay below.
+
+    Parameters
+    ----------
+    trust
+        The map ``(z, y, x)``; it may be lazy, and is looked at every few slices.
+    inside
+        ``(y, x)``, one within the field of view, else zero.
+
+    Examples
+    --------
+    >>> shares(np.full((3, 2, 2), 0.5, np.float32), np.ones((2, 2), np.float32))
+    {'sd_10_percent_below': 0.5, 'sd_median': 0.5, 'sd_90_percent_below': 0.5}
+    """
+    every = max(1, trust.shape[0] // 64)
+    values = np.concatenate([np.asarray(trust[z])[inside > 0] for z in range(every // 2, trust.shape[0], every)])
+    names = "sd_10_percent_below", "sd_median", "sd_90_percent_below"
+    return {name: float(value) for name, value in zip(names, np.quantile(values, (0.1, 0.5, 0.9)), strict=True)}
+
+
+@torch.no_grad()
+def _looked_at(
+    data: TrainingVolume, three: Sequence[Denoiser], judged: Sequence[Denoiser]
+) -> tuple[_Values, Float[np.ndarray, "voxel judged"]]:
+    """Return the disagreement of the three, and the squared errors of those judged, where `data` is held out."""
+    scale, split = three[0].scale, three[0].split
+    span = (scale.high - scale.low) ** 2
+    seen, errors = [], []
+    for held_out, weight in data.held_out(_PIXELS):
+        samples, weight = held_out.to(three[0].device), weight.to(three[0].device)
+        results = torch.stack([split.infer(one.evaluate, samples)[0] for one in three]).cpu().numpy()
+        found = [split.judge(one.evaluate, samples, weight).pixels for one in judged]
+        inside = np.broadcast_to(weight[0].cpu().numpy() > 0, results.shape[1:])
+        seen.append(disagreement(results)[inside].astype(np.float64) * span)
+        errors.append(np.stack([pixels[0].cpu().numpy()[inside] for pixels in found if pixels is not None], axis=1))
+    return np.concatenate(seen), np.concatenate(errors) * span
+
+
+def _binned(
+    seen: _Values, values: _Values, edges: Float[np.ndarray, " edge"]
+) -> tuple[Int[np.ndarray, " bin"], Float[np.ndarray, " bin"], Float[np.ndarray, " bin"]]:
+    """Return the voxels in each bin of `seen`, and the means of `seen` and of `values`; zero in empty bins."""
+    place = np.digitize(seen, edges)
+    number = np.bincount(place, minlength=len(edges) + 1)
+    place_mean, mean = (np.bincount(place, of, len(edges) + 1) / np.maximum(number, 1) for of in (seen, values))
+    return number, place_mean, mean

@@ -1,0 +1,253 @@
+"""Where the rotation axis projects to: measured from the radiographs in several ways that check each other."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+from quietray.detector.correction.correct import Calibration, correct_rows
+from quietray.detector.correction.frames import robust_sd
+from quietray.detector.correction.mirror import axis_of_opposite_views
+from quietray.errors import GeometryError
+from quietray.geometry import require_parallel
+from quietray.scan import Scan
+from quietray.types import Sinograms
+
+__all__ = ["RotationAxis", "find_rotation_axis"]
+
+_SAMPLES = 2**25  # of the rows looked at, all views
+_ROWS = 12
+_FEWEST_VIEWS = 8
+
+
+@dataclass(frozen=True)
+class RotationAxis:
+    """The rotation axis of a scan.
+
+    Parameters
+    ----------
+    column
+        Where it projects to, 0-based, pixel centres at integers.
+    method
+        What was believed: "opposite views", "centre of mass", "Vo's metric", or "middle of the detector".
+    spread
+        Disagreement in pixels: between methods, or between rows where only one method applies; NaN when unknown.
+    notes
+        Sentences for the user.
+
+    Examples
+    --------
+    >>> RotationAxis(399.2, "opposite views", 0.1).column
+    399.2
+    """
+
+    column: float
+    method: str
+    spread: float
+    notes: tuple[str, ...] = ()
+
+
+def find_rotation_axis(scan: Scan, calibration: Calibration) -> RotationAxis:
+    """Find the rotation axis from up to twelve rows that hold the object.
+
+    Opposite views mirror each other around the axis; the centre of mass moves on a sinusoid around it, when the whole
+    object is in the field of view; and for half turns Vo's metric looks at the double wedge in the Fourier transform of
+    the sinogram (Vo et al. 2014, https://doi.org/10.1364/OE.22.019078).  With a full turn or more the opposite views
+    decide, for they need no assumption; with half a turn the middle one of the answers does.
+
+    Parameters
+    ----------
+    scan
+        A parallel-beam scan.
+    calibration
+        Its calibration.
+
+    Returns
+    -------
+    RotationAxis
+        With fewer than 8 views, less than half a turn, or no object: the middle of the detector, and a note.
+
+    Raises
+    ------
+    GeometryError
+        The axis lies outside the detector.
+
+    Examples
+    --------
+    >>> from quietray.detector.correction.correct import Correction, calibrate
+    >>> from quietray.geometry import ParallelBeam
+    >>> angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    >>> away = np.arange(80) - 37.3 - 9 * np.cos(angles)[:, None]
+    >>> counts = 1000 * np.exp(-np.sqrt(np.maximum(400 - away**2, 0)) / 20)[:, None].astype(np.float32)
+    >>> scan = Scan(counts, ParallelBeam(angles, 1, 80), flats=np.full((3, 1, 80), 1000.0))
+    >>> round(find_rotation_axis(scan, calibrate(scan, Correction(rings="none"))).column, 1)
+    37.3
+    """
+    beam = require_parallel(scan.geometry, "finding the rotation axis")
+    turns = beam.turns
+    if scan.n_views < _FEWEST_VIEWS:
+        return _middle(scan, f"there are only {scan.n_views} views")
+    if turns < 1:
+        return _middle(scan, f"the views cover {np.degrees(scan.geometry.coverage):.0f} degrees, less than half a turn")
+    rows = _rows_with_object(scan, calibration)
+    if rows is None:
+        return _middle(scan, "no object stands out of the beam")
+    sinograms, _ = correct_rows(scan.read(rows), calibration, rows)
+    sinograms = np.ascontiguousarray(sinograms[:, calibration.order])
+    angles = scan.geometry.angles[calibration.order]
+    angles = np.mod(angles - scan.geometry.angles.min(), 2 * np.pi)
+    found: dict[str, tuple[float, float]] = {}
+    if opposite := axis_of_opposite_views(sinograms, angles):
+        found["opposite views"] = opposite
+    if moment := _from_centre_of_mass(sinograms, angles, calibration.air_columns):
+        found["centre of mass"] = moment
+    if not (turns >= 2 and opposite):
+        start = float(np.median([column for column, _ in found.values()])) if found else None
+        if vo := _from_vo(sinograms, angles, start):
+            found["Vo's metric"] = vo
+    if not found:
+        return _middle(scan, "no method found a symmetric sinogram")
+    return _choose(scan, found, full_turn=turns >= 2)
+
+
+def _middle(scan: Scan, why: str) -> RotationAxis:
+    middle = (scan.n_cols - 1) / 2
+    note = (
+        f"The rotation axis was taken at the detector's middle ({middle:g}): {why}; give it with --rotation-axis if "
+        "it is known."
+    )
+    return RotationAxis(middle, "middle of the detector", float("nan"), (note,))
+
+
+def _choose(scan: Scan, found: dict[str, tuple[float, float]], full_turn: bool) -> RotationAxis:
+    """Pick one of the answers, each (column, spread over rows), and say how much they disagree."""
+    if full_turn and "opposite views" in found:
+        method = "opposite views"
+    else:
+        method = sorted(found, key=lambda name: found[name][0])[(len(found) - 1) // 2]
+        if len(found) == 2:
+            method = min(found, key=lambda name: found[name][1])
+    column = found[method][0]
+    others = [abs(value - column) for value, _ in found.values()]
+    spread = float(sorted(others)[1]) if len(others) > 1 else found[method][1]
+    if not -0.5 <= column <= scan.n_cols - 0.5:
+        raise GeometryError(
+            f"the rotation axis must project onto the detector (0 to {scan.n_cols - 1}), got {column:.1f} from "
+            f"{method}; give it with --rotation-axis, or check the angles"
+        )
+    listed = ", ".join(f"{name} {value:.2f}" for name, (value, _) in found.items())
+    notes = [f"The rotation axis is at column {column:.2f}, from {method} ({listed})."]
+    if spread > 1:
+        notes.append(f"The methods disagree by {spread:.1f} pixels or more: check the axis in the preview.")
+    return RotationAxis(float(np.clip(column, 0, scan.n_cols - 1)), method, spread, tuple(notes))
+
+
+def _rows_with_object(scan: Scan, calibration: Calibration) -> slice | None:
+    """Return up to twelve rows, evenly spread over those that hold the object; None when nothing stands out of noise.
+
+    The object is what is left of the attenuation's variation across the columns, smoothed over a 32nd of them.
+    """
+    views = np.unique(np.linspace(0, scan.n_views - 1, min(6, scan.n_views)).round().astype(int))
+    size = max(3, scan.n_cols // 32)
+    strength, noise = np.zeros(scan.n_rows), np.zeros(scan.n_rows)
+    for view in views:
+        counts = scan.read(slice(0, scan.n_rows), slice(int(view), int(view) + 1))[0]
+        own = calibration.of_view(int(view))
+        seen = counts
+        if not calibration.settings.line_integrals:
+            seen = (counts - own.dark) / (own.flat * calibration.air_factors[view])
+            seen = -np.log(np.maximum(np.where(calibration.bad, 1, seen), calibration.floor))
+        noise += 1.05 * np.median(np.abs(np.diff(seen, axis=1)), axis=1) / np.sqrt(size) / len(views)
+        seen = ndimage.median_filter(seen, size=(1, 5), mode="nearest")
+        strength += ndimage.uniform_filter1d(seen, size, axis=1, mode="nearest").std(axis=1) / len(views)
+    strength[calibration.bad.all(axis=1) | (strength < 3 * noise)] = 0
+    if strength.max() < 1e-4 and not (calibration.settings.line_integrals and strength.max() > 0):
+        return None
+    band = _longest_run(np.flatnonzero(strength > 0.5 * strength.max()))
+    at_most = max(1, min(_ROWS, _SAMPLES // (scan.n_views * scan.n_cols)))
+    step = -(-len(band) // at_most)
+    return slice(int(band[0]) + min(step // 2, len(band) - 1), int(band[-1]) + 1, step)
+
+
+def _longest_run(numbers: np.ndarray) -> np.ndarray:
+    """Return the longest run of consecutive numbers."""
+    return max(np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1), key=len)
+
+
+def _from_centre_of_mass(
+    sinograms: Sinograms, angles: Float[np.ndarray, " view"], air: tuple[tuple[int, int], ...]
+) -> tuple[float, float] | None:
+    """Return the mean of the sinusoid that the centre of mass follows; None when the object leaves the detector.
+
+    A straight line between the two edges is taken as the beam beside the object: one for all views where air columns
+    have already made the views equal, else one for each view.
+    """
+    n_rows, _, n = sinograms.shape
+    beside = _beside(sinograms, air)
+    inner = sinograms - beside
+    if np.abs(beside[:, 0] - beside[:, -1]).max() > 0.1 * inner.mean(axis=0).max():
+        return None
+    waves = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
+    wobble = np.concatenate([waves, np.cos(2 * angles)[:, None], np.sin(2 * angles)[:, None]], axis=1)
+    found = []
+    for part in [inner.mean(axis=0), *inner]:
+        mass = part.sum(axis=1)
+        steady = np.linalg.lstsq(wobble, mass, rcond=None)[0]
+        if steady[0] <= 0 or np.abs(steady[1:]).max() > 0.02 * steady[0] or np.abs(mass).min() < 0.5 * steady[0]:
+            continue
+        fit = np.linalg.lstsq(waves, part @ np.arange(n) / mass, rcond=None)[0]
+        found.append(float(fit[0]))
+    if 2 * len(found) < n_rows + 1 or not found:
+        return None
+    return found[0], robust_sd(np.array(found)) if n_rows > 1 else 0.0
+
+
+def _beside(sinograms: Sinograms, air: tuple[tuple[int, int], ...]) -> Float[np.ndarray, "view col"]:
+    """Return the attenuation that the beam beside the object seems to have, as a line across the columns."""
+    n = sinograms.shape[2]
+    edge = max(2, n // 40)
+    parts = air if air else ((0, edge), (n - edge, n))
+    middles = [(start + stop - 1) / 2 for start, stop in parts]
+    levels = [sinograms[:, :, start:stop].mean(axis=(0, 2)) for start, stop in parts]
+    if air:
+        levels = [np.full_like(level, level.mean()) for level in levels]
+    levels = [ndimage.median_filter(level, 9, mode="nearest") for level in levels]
+    slope = (levels[-1] - levels[0]) / (middles[-1] - middles[0]) if len(parts) > 1 else np.zeros_like(levels[0])
+    line = levels[0][:, None] + slope[:, None] * (np.arange(n) - middles[0])
+    return np.asarray(line, dtype=np.float32)
+
+
+def _from_vo(
+    sinograms: Sinograms, angles: Float[np.ndarray, " view"], start: float | None
+) -> tuple[float, float] | None:
+    """Return the axis by Vo's metric on half a turn, searched near `start` or over the middle half of the detector."""
+    half = np.flatnonzero(angles <= angles[0] + np.pi + 1e-6)
+    n = sinograms.shape[2]
+    if len(half) < 30 or n < 64:
+        return None
+    from algotom.prep.calculation import find_center_vo
+
+    low, high = (n / 4, 3 * n / 4) if start is None else (start - n / 32 - 4, start + n / 32 + 4)
+    chosen = sinograms[np.unique(np.linspace(0, len(sinograms) - 1, 3).round().astype(int))][:, half]
+    columns = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for sinogram in chosen:
+            try:
+                columns.append(
+                    float(find_center_vo(sinogram, start=max(8, int(low)), stop=min(n - 9, int(high)), ncore=1))
+                )
+            except (ValueError, IndexError):  # too little structure for algotom
+                continue
+    if not columns:
+        return None
+    column, spread = float(np.median(columns)), robust_sd(np.array(columns))
+    if start is None and (
+        spread > 2 or not low + 5 < column < high - 5
+    ):  # with no other answer, it must be a clear one
+        return None
+    return column, max(spread, 0.25)

@@ -1,0 +1,196 @@
+"""What is measured once, over the whole detector, before any row is corrected.
+
+Everything here streams: frames are read in bands of rows, views in blocks, so that memory does not grow with the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import ndimage
+
+from quietray.detector.correction.frames import SAMPLES, FrameStatistics, Pile, robust_sd
+from quietray.errors import NoiseError
+from quietray.scan import Scan
+from quietray.types import Frame, PixelMask, Radiographs
+
+__all__ = [
+    "BadPixels",
+    "ViewSurvey",
+    "blocks_of_views",
+    "find_bad_pixels",
+    "local_median",
+    "survey_views",
+]
+
+_SURVEY_VIEWS = 32
+
+
+def blocks_of_views(scan: Scan, rows: slice) -> Iterator[tuple[slice, Radiographs]]:
+    """Read `rows` of all views, block after block, as counts ``(view, row, col)`` with the slice of views they are.
+
+    Raises
+    ------
+    NoiseError
+        The counts hold NaN or infinity.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> scan = Scan(np.ones((4, 3, 5), np.float32), ParallelBeam(np.arange(4.0), 3, 5))
+    >>> [block.shape for _, block in blocks_of_views(scan, slice(1, None, 2))]
+    [(4, 1, 5)]
+    """
+    n_rows = len(range(scan.n_rows)[rows])
+    step = max(1, SAMPLES // max(1, n_rows * scan.n_cols))
+    for start in range(0, scan.n_views, step):
+        views = slice(start, min(start + step, scan.n_views))
+        counts = scan.read(rows, views)
+        if n_bad := int(np.count_nonzero(~np.isfinite(counts))):
+            raise NoiseError(
+                f"projections must be finite counts, got {n_bad} NaN or infinite samples in views "
+                f"{views.start}:{views.stop}; mend the file or leave these views out"
+            )
+        yield views, counts
+
+
+@dataclass(frozen=True, eq=False)
+class ViewSurvey:
+    """A few whole views, summed up pixel by pixel.
+
+    Parameters
+    ----------
+    mean
+        ``(row, col)`` mean counts over the views.
+    constant
+        ``(row, col)`` whether all these views agree exactly.
+    n_views
+        Views read.
+    top
+        How many samples pile up at the largest value.
+    """
+
+    mean: Frame
+    constant: PixelMask
+    n_views: int
+    top: Pile
+
+
+def survey_views(scan: Scan, at_most: int = _SURVEY_VIEWS) -> ViewSurvey:
+    """Read a few whole views, evenly spread, one at a time.
+
+    Raises
+    ------
+    NoiseError
+        They hold NaN.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> scan = Scan(np.ones((4, 3, 5), np.float32), ParallelBeam(np.arange(4.0), 3, 5))
+    >>> bool(survey_views(scan).constant.all())
+    True
+    """
+    chosen = np.unique(np.linspace(0, scan.n_views - 1, min(at_most, scan.n_views)).round().astype(int))
+    shape = (scan.n_rows, scan.n_cols)
+    total, low, high = np.zeros(shape), np.full(shape, np.inf, np.float32), np.full(shape, -np.inf, np.float32)
+    top = Pile(scan.projections.dtype)
+    for view in chosen:
+        image = scan.read(slice(0, scan.n_rows), slice(int(view), int(view) + 1))[0]
+        if n_bad := int(np.count_nonzero(~np.isfinite(image))):
+            raise NoiseError(
+                f"projections must be finite counts, got {n_bad} NaN or infinite pixels in view {view}; "
+                "mend the file or leave this view out"
+            )
+        top.add(image.astype(np.int64) if top.integer else image)
+        total += image
+        low, high = np.minimum(low, image), np.maximum(high, image)
+    return ViewSurvey((total / len(chosen)).astype(np.float32), low == high, len(chosen), top)
+
+
+def local_median(values: Frame, good: PixelMask, size: int = 5) -> Frame:
+    """Return each pixel's median over its neighbours, bad ones first replaced by the good ones nearest to them.
+
+    Examples
+    --------
+    >>> values = np.ones((6, 6), np.float32); values[2:4, 2:4] = 50
+    >>> float(local_median(values, values < 10).max())
+    1.0
+    """
+    if good.all():
+        return np.asarray(ndimage.median_filter(values, size=size))
+    if not good.any():
+        return np.full_like(values, np.median(values))
+    nearest = ndimage.distance_transform_edt(~good, return_distances=False, return_indices=True)
+    return np.asarray(ndimage.median_filter(values[tuple(nearest)], size=size))
+
+
+@dataclass(frozen=True, eq=False)
+class BadPixels:
+    """Which pixels cannot be trusted, by reason; each ``(row, col)``."""
+
+    dead: PixelMask
+    hot: PixelMask
+    stuck: PixelMask
+    unstable: PixelMask
+
+    @property
+    def mask(self) -> PixelMask:
+        """``(row, col)`` pixels that are bad for any reason."""
+        return np.asarray(self.dead | self.hot | self.stuck | self.unstable)
+
+
+def find_bad_pixels(
+    flat: Frame, flats: FrameStatistics | None, darks: FrameStatistics | None, views: ViewSurvey
+) -> BadPixels:
+    """Find dead, hot, stuck and unstable pixels.
+
+    Dead: the flat is under a quarter of the median of its good neighbours, or no beam at all.  Hot: the dark exceeds
+    its neighbours by 10 noise sds and by 2 % of the flat.  Stuck: constant over three or more flats and over the views
+    while the neighbours vary.  Unstable: the spread over flats or darks exceeds the neighbours' by 7 sds of its log.
+
+    Parameters
+    ----------
+    flat
+        ``(row, col)`` flat minus dark, in counts.
+    flats, darks, views
+        What was measured; None where there are no such frames.
+
+    Examples
+    --------
+    >>> flat = np.full((8, 8), 100.0, np.float32); flat[3, 4] = 1
+    >>> survey = ViewSurvey(flat, np.zeros((8, 8), bool), 3, Pile(flat.dtype))
+    >>> np.argwhere(find_bad_pixels(flat, None, None, survey).mask).tolist()
+    [[3, 4]]
+    """
+    none = np.zeros(flat.shape, bool)
+    beam = flat > 0.005 * float(np.percentile(flat, 95))
+    dead = ~beam | (flat < 0.25 * local_median(flat, beam))
+    dead |= flat < 0.25 * local_median(flat, ~dead)
+    hot, unstable = none, none
+    if darks is not None:
+        excess = darks.mean - local_median(darks.mean, ~dead)
+        limit = np.maximum(10 * robust_sd(excess), 0.02 * local_median(flat, ~dead))
+        hot = (excess > limit) & ~dead
+        unstable = unstable | _unstable(darks, ~(dead | hot))
+    stuck = none
+    if flats is not None and flats.n_frames >= 3:
+        idle = flats.constant & views.constant
+        moving = ~flats.constant & ~views.constant
+        stuck = idle & (ndimage.uniform_filter(moving.astype(np.float32), size=5) > 0.5)
+        unstable = unstable | _unstable(flats, ~(dead | hot | stuck))
+    return BadPixels(dead, hot, stuck, unstable & ~(dead | hot | stuck))
+
+
+def _unstable(frames: FrameStatistics, good: Bool[np.ndarray, "row col"]) -> PixelMask:
+    """Return the pixels whose spread over the frames is far above that of their neighbours."""
+    if frames.spread is None or frames.n_frames < 5:
+        return np.zeros(good.shape, bool)
+    expected = local_median(frames.spread, good)
+    usable = good & (expected > 0) & (frames.spread > 0)
+    ratio = np.log(np.where(usable, frames.spread, 1) / np.where(usable, expected, 1))
+    limit = max(7 * robust_sd(ratio[usable]), np.log(3.0))
+    return np.asarray(usable & (ratio > limit))

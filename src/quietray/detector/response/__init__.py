@@ -1,0 +1,1 @@
+"""The point response of a detector: estimated, undone, applied again."""

@@ -1,0 +1,1 @@
+"""Where a method works: volume, radiographs, projections, frames, series, clean, images."""

@@ -1,0 +1,223 @@
+"""Models of images: trained on pairs, on repeated measurements or on noisy series, and applied to other images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from quietray.domains.common import recipe_of
+from quietray.domains.image_methods import image_split, judge_of, noise_of, scale_of_model, together, told_noise
+from quietray.domains.images import TILE, ImageRun, facts_of_images, finished
+from quietray.domains.models import unlike
+from quietray.errors import SettingsError
+from quietray.filters import Filter
+from quietray.images import ImageSeries
+from quietray.inference.denoiser import Denoiser, Scale
+from quietray.inference.guard import guarded
+from quietray.io.pairs import ImagePairs
+from quietray.networks import UNet
+from quietray.result import Result
+from quietray.running.output import Output
+from quietray.running.settings import Auto, Settings
+from quietray.running.watch import Watch
+from quietray.settings import called, parse_seconds
+from quietray.splits import Noise2Clean, Noise2Noise, PseudoCT
+from quietray.splits.base import Split
+from quietray.training.batches import TrainingSet, TrainingVolume
+from quietray.training.learn import learn
+from quietray.training.loop import Fitted, Progress
+from quietray.types import Volume
+
+__all__ = ["ImageModel", "apply_to_images", "train_on_images"]
+
+_LEFT = 0.5  # of the budget, for the denoiser where noise models are trained, too
+
+
+@dataclass(frozen=True, eq=False)
+class ImageModel:
+    """What training on images leaves behind.
+
+    Parameters
+    ----------
+    denoiser
+        The model.
+    fitted
+        How it was trained.
+    noise
+        Models of the noise, one for each pair of series; none unless they were asked for.
+    """
+
+    denoiser: Denoiser
+    fitted: Fitted
+    noise: tuple[Denoiser, ...] = ()
+
+
+def train_on_images(pairs: Sequence[ImagePairs], settings: Settings, watch: Watch) -> ImageModel:
+    """Train one network on the images of one subject or several, all in one scale.
+
+    Parameters
+    ----------
+    pairs
+        Of each subject: as many measurements as the method needs, and clean images for noise2clean.
+    settings
+        ``method``, ``network``, ``training``, ``budget``, ``seed``, ``symmetries``, ``start`` and ``noise_models`` are
+        used.  :class:`Auto` takes noise2clean where there are clean images, else noise2noise where there are several
+        measurements, else what the noise allows.
+    watch
+        Told how the run proceeds.
+
+    Raises
+    ------
+    SettingsError
+        The method cannot be trained on these images, or their units differ.
+    """
+    if not pairs:
+        raise SettingsError("a model must be trained on images, got none; give at least one series")
+    first = pairs[0].noisy[0]
+    for pair in pairs:
+        if pair.noisy[0].unit != first.unit:
+            raise SettingsError(
+                f"all images of one model must have one unit, got {first.unit} in {first.source} and "
+                f"{pair.noisy[0].unit} in {pair.noisy[0].source}"
+            )
+    recipe, output = recipe_of(settings), Output(None, settings, {}, settings.format)
+    scale = _scale_of(pairs) if recipe.start is None else scale_of_model(recipe.start, first)
+    split, why = _split_of(pairs, settings, scale)
+    watch.note(why)
+    noises = [noise_of(pair.noisy[:1]) for pair in pairs]  # measured as in the images that the model will be applied to
+    facts = [facts_of_images(pair.noisy[0], noise, scale) for pair, noise in zip(pairs, noises, strict=True)]
+    share = _LEFT if settings.noise_models else 1.0
+    recipe = dataclasses.replace(recipe, budget=share * recipe.budget)
+    sets = TrainingSet(tuple(_data(pair, split, scale) for pair in pairs))
+    known = {**facts[0], "trained_on": facts}
+    denoiser, fitted = learn(sets, scale, split, recipe, first.images.shape, TILE, known, output, watch)
+    if not settings.noise_models:
+        return ImageModel(denoiser, fitted)
+    return ImageModel(denoiser, fitted, tuple(_noise_model(pair, len(pairs), settings, scale, watch) for pair in pairs))
+
+
+def apply_to_images(
+    denoiser: Denoiser, series: ImageSeries, settings: Settings, output: Output, watch: Watch, strict: bool
+) -> Result:
+    """Denoise images with a trained model, after measuring whether they are such as the model knows.
+
+    An image that the model would make worse, as far as its noise tells, is given back as it is.
+
+    Parameters
+    ----------
+    denoiser
+        The model.
+    series
+        The images.
+    settings, output, watch
+        Of the run.
+    strict
+        Refuse images that are unlike those that the model was trained on, instead of warning.
+
+    Raises
+    ------
+    SettingsError
+        The model is not one of such images; with `strict`, the images are unlike those that it was trained on.
+    """
+    scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series]), series)
+    differences = unlike(denoiser.facts, facts_of_images(series, noise, scale))
+    if differences and strict:
+        raise SettingsError(
+            f"the images must be like those that the model was trained on, got {'; '.join(differences)}; train on "
+            "images like them, fine-tune with --from, or leave --strict out"
+        )
+    judge = judge_of(denoiser.split, noise, scale)
+    parts = scale.apply(series.images[None].copy())
+    clean, helped = series.images.copy(), []
+    with watch.stage("denoising", series.n_images) as advance:
+        for index, image in enumerate(series.images):
+            seen = None if series.padding is None else np.asarray(~series.padding[index], np.float32)
+            safe = guarded(denoiser, image, noise.sd, lags=noise.lags, weight=seen)
+            clean[index] = safe.image
+            helped += [index] * safe.helped
+            advance(1)
+    judged = tuple(helped) or tuple(range(series.n_images))  # nothing was trained on any of them
+    data = TrainingVolume.with_held_out(parts, judge, series.weight)
+    data = dataclasses.replace(data, held_out_rows=judged, held_out_band=None)
+    run = ImageRun([series], data, scale, denoiser.split, noise, "The model was trained on other images.", denoiser)
+    share, kept = len(helped) / series.n_images, series.n_images - len(helped)
+    if series.padding is not None:
+        clean[series.padding] = series.images[series.padding]
+    fitted = Fitted(denoiser.network, (), Progress(0, 0, 0.0, 0.0, 0.0, 0.0), "a trained model was applied", 0.0)
+    result = finished(run, denoiser, fitted, np.asarray(clean), output, judge, share)
+    result.metrics["guard"] = {"images": series.n_images, "left_as_they_were": kept}
+    told = [f"The model was trained on other images: {difference}." for difference in differences]
+    if kept:
+        told.append(
+            f"{kept} of {series.n_images} images were left as they were: their noise is hardly more than the error "
+            "that the model would leave in them, or less."
+        )
+    return dataclasses.replace(result, warnings=(*told, *result.warnings))
+
+
+def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> tuple[Split, str]:
+    """Return what the method is on these images, and why.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be trained on them.
+    """
+    method, counts = settings.method, {len(pair.noisy) for pair in pairs}
+    cleans = [pair.clean is not None for pair in pairs]
+    if isinstance(method, (Filter, PseudoCT)):
+        raise SettingsError(
+            f"the method to train must be a network's, and not one that needs a trained one, got "
+            f"{called(type(method))}; use noise2clean, noise2noise or noise2void"
+        )
+    if isinstance(method, (Noise2Clean, Noise2Noise)) and method.slices != 1:
+        raise SettingsError(f"slices must be 1 for images, which are seen one by one, got {method.slices}")
+    if settings.noise_models and not all(cleans):
+        raise SettingsError("models of the noise must have clean images to learn from; leave --noise-models out")
+    if isinstance(method, Noise2Clean) or (isinstance(method, Auto) and all(cleans)):
+        if not all(cleans):
+            raise SettingsError(
+                "noise2clean must have clean images, got none for some; put them in a folder 'clean' beside 'noisy', "
+                "or give them with --clean"
+            )
+        few = min(counts)
+        return Noise2Clean(few), f"Clean images teach, with {few} measurement{'s' * (few > 1)} of each."
+    several = isinstance(method, Noise2Noise) or (isinstance(method, Auto) and min(counts) > 1)
+    n_measured = min(counts) if several else 1
+    noise = together([noise_of(pair.noisy[:n_measured]) for pair in pairs])
+    return image_split(method, n_measured, noise, scale)
+
+
+def _scale_of(pairs: Sequence[ImagePairs]) -> Scale:
+    """Return one scale for all subjects: values of images mean the same in each."""
+    scales = [Scale.of(pair.noisy[0].images, pair.noisy[0].weight) for pair in pairs]
+    return Scale(min(one.low for one in scales), max(one.high for one in scales))
+
+
+def _data(pair: ImagePairs, split: Split, scale: Scale) -> TrainingVolume:
+    """Return the parts that a split asks for: measurements and, last, clean images."""
+    chosen = [stack.images for stack in pair.noisy[: split.n_parts - split.n_clean]]
+    if split.n_clean:
+        assert pair.clean is not None
+        chosen.append(pair.clean.images)
+    return TrainingVolume.with_held_out(scale.apply(np.stack(chosen)), split, pair.weight)
+
+
+def _noise_model(pair: ImagePairs, n_models: int, settings: Settings, scale: Scale, watch: Watch) -> Denoiser:
+    """Train a default U-Net to tell the noise of one subject: noisy minus clean images."""
+    assert pair.clean is not None
+    series, split = pair.noisy[0], Noise2Clean()
+    noise: Volume = (series.images - pair.clean.images) / np.float32(scale.high - scale.low)
+    parts = np.stack([scale.apply(series.images.copy()), noise])
+    data = TrainingVolume.with_held_out(parts, split, pair.weight)
+    budget = (1 - _LEFT) * parse_seconds(settings.budget) / n_models
+    training = dataclasses.replace(settings.training, loss="mae")
+    recipe = dataclasses.replace(
+        recipe_of(settings), network=UNet(), training=training, budget=budget, symmetries=1, start=None
+    )
+    output = Output(None, settings, {}, settings.format)
+    facts = {"domain": "noise", "source": series.source, "unit": series.unit}
+    return learn(data, scale, split, recipe, series.images.shape, TILE, facts, output, watch)[0]

@@ -1,0 +1,151 @@
+"""The radiograph domain: whitened, corrected, denoised one by one, and written as a scan of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.detector.correction.correct import Correction, RowCounts, calibrate, correct_rows
+from quietray.detector.response.decorrelate import decorrelate
+from quietray.detector.response.decorrelate import reblur as undone
+from quietray.detector.response.prf import PointResponse
+from quietray.inference.denoiser import Denoiser
+from quietray.io.disk import disk_errors
+from quietray.preparation.prepare import Prepared
+from quietray.running.watch import Watch
+from quietray.scan import Scan
+from quietray.settings import called
+from quietray.types import Radiographs
+
+__all__ = ["DenoisedRadiographs", "as_scan", "log_radiographs"]
+
+_BYTES_AT_ONCE = 2**28
+
+
+def log_radiographs(
+    prepared: Prepared, response: PointResponse | None, place: Path | None, watch: Watch
+) -> tuple[Float[np.ndarray, "1 view row col"], float]:
+    """Return the line integrals of the chosen rows, whitened first, and the share of samples that were floored.
+
+    Whitened counts may be negative: they are raised to a floor before the logarithm, like others without light.  NaN
+    marks a bad pixel.
+
+    Parameters
+    ----------
+    prepared
+        The scan.
+    response
+        Point response to undo; None leaves the noise as it is.
+    place
+        File to keep them in, so that they need no memory; None keeps them in memory.
+    watch
+        Told the progress.
+    """
+    known, settings = prepared.calibration, prepared.calibration.settings
+    scan, correction = prepared.scan, dataclasses.replace(settings, rings="none")
+    if response is not None:
+        # zingers and bad pixels are gone before they could be spread
+        scan = decorrelate(scan, response, known, zingers=settings.zingers and max(settings.zingers, 8.0))
+        correction = dataclasses.replace(correction, zingers=0.0, bad_pixels=False)
+    calibration = calibrate(scan, correction)
+    rows = prepared.detector_rows
+    shape = (1, scan.n_views, len(rows), scan.n_cols)
+    out: Any = np.empty(shape, np.float32) if place is None else _on_disk(place, shape)
+    step = max(1, _BYTES_AT_ONCE // (scan.n_views * scan.n_cols * 12))
+    changed = RowCounts()
+    with watch.stage("whitening" if response is not None else "correcting", len(rows)) as advance:
+        for first in range(rows.start, rows.stop, step):
+            band = slice(first, min(first + step, rows.stop))
+            sinograms, some = correct_rows(scan.read(band), calibration, band)
+            changed += some
+            sinograms[np.broadcast_to(known.bad[band][:, None], sinograms.shape)] = np.nan
+            out[0, :, first - rows.start : band.stop - rows.start] = np.swapaxes(sinograms, 0, 1)
+            advance(band.stop - first)
+    return np.asarray(out) if place is None else out, changed.floored / max(1, changed.total)
+
+
+def _on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array that lives in a file, whose room on the disk is taken at once: a full disk is told here."""
+    with disk_errors(place):
+        out = np.lib.format.open_memmap(place, mode="w+", dtype=np.float32, shape=shape)
+        with place.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, place.stat().st_size)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class DenoisedRadiographs:
+    """Transmissions ``(view, row, col)`` that are denoised when they are read.
+
+    Parameters
+    ----------
+    noisy
+        Line integrals ``(1, view, row, col)``.
+    denoiser
+        Trained on them.
+    told
+        Called with the number of views done.
+    """
+
+    noisy: Float[np.ndarray, "1 view row col"]
+    denoiser: Denoiser
+    told: Callable[[int], None]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_views, n_rows, n_cols)``."""
+        return tuple(self.noisy.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Single precision."""
+        return np.dtype(np.float32)
+
+    def __getitem__(self, key: Any) -> Radiographs:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        chosen = range(self.shape[0])[first] if isinstance(first, slice) else [int(first)]
+        out = np.empty((len(chosen), *self.shape[1:]), np.float32)
+        for index, view in enumerate(chosen):
+            out[index] = np.exp(-self.denoiser.slice(self.noisy, view)[0])
+            self.told(1)
+        return np.asarray(out[(slice(None), *rest)])
+
+
+def as_scan(prepared: Prepared, frames: DenoisedRadiographs, response: PointResponse | None, reblur: bool) -> Scan:
+    """Return the denoised radiographs as a scan of transmissions; `reblur` at the detector's own resolution.
+
+    Parameters
+    ----------
+    prepared
+        The scan that they come from.
+    frames
+        Denoised when they are read.
+    response
+        What was undone; kept in the provenance.
+    reblur
+        Whether to apply it again.
+    """
+    record = {} if response is None else {"point_response": response.record(), "reblurred": reblur}
+    scan = Scan(
+        frames,
+        prepared.scan.geometry.rows(len(prepared.detector_rows)),
+        exposure=prepared.scan.exposure,
+        source=prepared.scan.source,
+        provenance={**prepared.scan.provenance, **record, "denoised": called(type(frames.denoiser.split))},
+        detectors=prepared.scan.detectors,
+    )
+    if not reblur or response is None:
+        return scan
+    return dataclasses.replace(scan, projections=undone(scan, response).projections)
+
+
+def finished_correction(settings: Correction) -> Correction:
+    """Return how denoised transmissions are corrected: rings only."""
+    return dataclasses.replace(settings, zingers=0.0, bad_pixels=False, air="none", floor=1e-6)

@@ -1,0 +1,253 @@
+"""Series: steps in time or channels, each a scan of its own, denoised with one network that sees several at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from quietray.domains.common import prepared_for
+from quietray.domains.volume import Reconstructed, applied, begun, learned, volume_split
+from quietray.errors import GeometryError, SettingsError
+from quietray.inference.denoiser import Denoiser
+from quietray.metrics.image import psnr
+from quietray.metrics.noreference import streaks
+from quietray.preparation.prepare import Calibrated, calibrated
+from quietray.preparation.sources import SeriesReconstruction, reconstruction_of
+from quietray.result import Result, gather, histogram_edges, percentile
+from quietray.running.output import Output
+from quietray.running.settings import Auto, Settings
+from quietray.running.watch import Watch
+from quietray.scan import Scan
+from quietray.settings import called
+from quietray.splits import Noise2Inverse
+from quietray.training.loop import judge_held_out
+
+__all__ = ["denoise_series", "series_method", "steps_of"]
+
+_SAME_AXIS = 1.0  # columns by which the axes found in several scans may differ, to be one
+_PIXELS = 2**21  # to judge all entries of a series by
+
+
+def series_method(settings: Settings, n_scans: int) -> Noise2Inverse:
+    """Return the method for a series: what the settings say, or where they say auto Noise2Inverse on 3 steps in time.
+
+    Parameters
+    ----------
+    settings
+        Of the run.
+    n_scans
+        Steps or channels, as far as they are given as scans; 1 where one scan is to be cut.
+
+    Raises
+    ------
+    SettingsError
+        The method is for single scans, or the series does not have as many scans as the method needs.
+
+    Examples
+    --------
+    >>> series_method(Settings(), 5).times
+    3
+    """
+    method = settings.method
+    if isinstance(method, Auto):
+        return Noise2Inverse(times=1 if settings.network.dimensions == 3 else 3)
+    if not isinstance(method, Noise2Inverse):
+        raise SettingsError(
+            f"a series must be denoised by noise2inverse, got {called(type(method))}; leave --method out, or denoise "
+            "its scans one by one"
+        )
+    if settings.views_per_step and n_scans > 1:
+        raise SettingsError(
+            f"a scan to be cut into steps must be the only one, got {n_scans}; give --series or --views-per-step"
+        )
+    if method.channels > 1 and (settings.views_per_step or method.channels != n_scans):
+        raise SettingsError(
+            f"a method for {method.channels} channels must be given a scan of each, got {n_scans}; name the others "
+            "with --channels, all of them"
+        )
+    return method
+
+
+def steps_of(scan: Scan, views: int) -> tuple[list[slice], int]:
+    """Return the views of each step of one continuous acquisition, and how many are left over at the end.
+
+    Parameters
+    ----------
+    scan
+        In the order in which it was taken.
+    views
+        Of a step.
+
+    Raises
+    ------
+    GeometryError
+        There are not two steps.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> scan = Scan(np.ones((7, 1, 4), np.float32), ParallelBeam(np.arange(7.0), 1, 4))
+    >>> steps_of(scan, 3)
+    ([slice(0, 3, None), slice(3, 6, None)], 1)
+    """
+    count = scan.n_views // views
+    if count < 2:
+        raise GeometryError(
+            f"views per step must be at most half of the {scan.n_views} views, so that there are two steps, got {views}"
+        )
+    return [slice(k * views, (k + 1) * views) for k in range(count)], scan.n_views - count * views
+
+
+def denoise_series(scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch) -> Result:
+    """Reconstruct every step or channel, train one network on all of them, denoise all.
+
+    Parameters
+    ----------
+    scans
+        The steps in their order, or the channels; or one acquisition, to be cut into steps of
+        ``settings.views_per_step`` views.
+    settings
+        Of the run; its method is that of :func:`series_method`.
+    output, watch
+        As everywhere.
+
+    Returns
+    -------
+    Result
+        The volume is ``(step or channel, z, y, x)``; the figures hold a table ``series`` with an entry for each.
+
+    Raises
+    ------
+    QuietrayError
+        The scans do not belong together, or the settings, the memory or the disk do not allow the run.
+    """
+    if settings.trust:
+        watch.note("No map of the error was made: there is none for series.")
+    method = series_method(settings, len(scans))
+    each, said = _cut(scans[0], settings, watch) if settings.views_per_step else _apart(scans, settings, watch)
+    start = _reconstructed(each, method, dataclasses.replace(settings, method=method), output, watch)
+    axis = start.axis
+    assert axis is not None
+    shown = axis.size // 2
+    sees = (
+        f"all {axis.size} channels" if method.channels > 1 else f"{min(method.times, axis.size)} of {axis.size} steps"
+    )
+    said += (
+        f" Noise2Inverse was taken; its network sees {sees} at once. Figures and pictures are of {axis.kind} {shown}, "
+        "counted from 0, and the estimated gain of all of them."
+    )
+    watch.note(said)
+    denoiser, fitted = learned(start, start.data, settings, output, watch)
+    judged = _judged(start, denoiser)
+    result = applied(start, denoiser, fitted, output, watch)
+    result.metrics["series"] = {"of": axis.kind, "shown": shown, "each": _figures(start, judged, each, output)}
+    if len({one.scan.geometry.axis for one in each}) > 1:
+        result.metrics["scan"]["rotation_axis"] = None  # there is not one
+    return dataclasses.replace(result, notes=(*result.notes, said))
+
+
+def _apart(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tuple[list[Calibrated], str]:
+    """Calibrate scans that were taken one by one, and give them one axis if it is one."""
+    if len(scans) < 2:
+        raise SettingsError("a series must have two or more scans, got one; name the others with --series")
+    first = scans[0]
+    for number, scan in enumerate(scans):
+        for what, wanted, got in (
+            ("detector size", (first.n_rows, first.n_cols), (scan.n_rows, scan.n_cols)),
+            ("pixel size", first.geometry.pixel_size, scan.geometry.pixel_size),
+        ):
+            if got != wanted:
+                raise GeometryError(
+                    f"the scans of a series must have one {what}, got {wanted} in scan 0 and {got} in scan {number} "
+                    f"({scan.source}); bring them to one grid"
+                )
+    each = [calibrated(scan, settings.correction, settings.rotation_axis, watch) for scan in scans]
+    said = f"A series of {len(each)} scans."
+    open_ones = [k for k, scan in enumerate(scans) if scan.geometry.rotation_axis is None]
+    if settings.rotation_axis is not None or not open_ones:
+        return each, said
+    columns = np.array([each[k].scan.geometry.axis for k in open_ones])
+    if np.ptp(columns) > _SAME_AXIS:
+        where = f"from column {columns.min():.2f} to {columns.max():.2f}"
+        return each, f"{said} The rotation axes found lie {where}, so that each scan keeps its own: check them."
+    column = float(np.median(columns))
+    for k in open_ones:
+        each[k] = dataclasses.replace(each[k], scan=each[k].scan.with_axis(column))
+    return each, f"{said} Their rotation axis was taken at column {column:.2f}, the median of what was found in each."
+
+
+def _cut(scan: Scan, settings: Settings, watch: Watch) -> tuple[list[Calibrated], str]:
+    """Calibrate one acquisition and find its axis as a whole, then cut it into steps, each with its own angles."""
+    views = settings.views_per_step or 1
+    steps, rest = steps_of(scan, views)
+    whole = calibrated(scan, settings.correction, settings.rotation_axis, watch)
+    each = [
+        Calibrated(whole.scan[step], whole.calibration.of_views(whole.scan[step], step), whole.notes) for step in steps
+    ]
+    left = f"; the last {rest} views, too few for a step, were left out" if rest else ""
+    return each, f"The acquisition was cut into {len(steps)} steps of {views} views, each with its own angles{left}."
+
+
+def _reconstructed(
+    each: Sequence[Calibrated], method: Noise2Inverse, settings: Settings, output: Output, watch: Watch
+) -> Reconstructed:
+    """Plan the memory for all, reconstruct the parts to train on."""
+    n_series = len(each)
+    if method.times > n_series + 1:
+        raise SettingsError(
+            f"times must be at most {n_series + 1 - n_series % 2} for a series of {n_series} steps, got {method.times}"
+        )
+    alone = dataclasses.replace(settings, method=dataclasses.replace(method, times=1, channels=1))
+    fewest = min((one.scan for one in each), key=lambda scan: scan.n_views)
+    split = volume_split([fewest], alone)
+    assert isinstance(split, Noise2Inverse)
+    split = dataclasses.replace(split, times=method.times, channels=method.channels)
+    # every row is held in all its subsets, and denoised, of all steps
+    prepared = prepared_for(
+        each[n_series // 2], settings, n_series * (split.parts + 1), split.window.slices, output, watch
+    )
+    sources = tuple(
+        reconstruction_of(one.scan, one.calibration, prepared.algorithm, prepared.grid, split.parts) for one in each
+    )
+    return begun(prepared, SeriesReconstruction(sources), split, watch)
+
+
+def _judged(start: Reconstructed, denoiser: Denoiser) -> list[tuple[float, float]]:
+    """Return the estimated squared error of every step or channel, and that of its noise, in attenuation."""
+    data, found = start.data, []
+    pixels = max(2**17, _PIXELS // data.n_series)
+    for step, own in enumerate(np.split(data.parts, data.n_series, axis=1)):
+        scale = start.scale_of(step)
+        span = (scale.high - scale.low) ** 2
+        judged = judge_held_out(denoiser.split, denoiser.evaluate, data.of_step(step), denoiser.device, pixels)
+        found.append(((judged.error + streaks(own, data.weight)) * span, judged.noise * span))
+    return found
+
+
+def _figures(
+    start: Reconstructed, judged: Sequence[tuple[float, float]], each: Sequence[Calibrated], output: Output
+) -> list[dict[str, Any]]:
+    """Return the numbers of every step or channel; JSON."""
+    found = []
+    for step, (one, (error, noise)) in enumerate(zip(each, judged, strict=True)):
+        gathered = gather(output.records(start.slabs(step)), histogram_edges(start.scale_of(step)))
+        low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
+        before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
+        decibels = [psnr(mse, high - low) for mse in (noise, error)]
+        decibels.append(decibels[1] - decibels[0])
+        names = "psnr_noisy_db", "psnr_db", "psnr_gain_db"
+        found.append(
+            {
+                "source": str(one.scan.source),
+                "views": one.scan.n_views,
+                "rotation_axis": one.scan.geometry.axis,
+                **{name: value if np.isfinite(value) else None for name, value in zip(names, decibels, strict=True)},
+                "data_range": high - low,
+                "mean_noisy": before,
+                "mean": after,
+            }
+        )
+    return found

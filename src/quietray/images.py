@@ -1,0 +1,142 @@
+"""Series of images, of any kind: what was read, and where it came from, so that it can be written back alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool
+
+from quietray.errors import GeometryError
+from quietray.types import Slice, Volume
+
+__all__ = ["ImageSeries", "Origin", "require_alike"]
+
+
+@runtime_checkable
+class Origin(Protocol):
+    """The files of a series: images are written back as they were read."""
+
+    @property
+    def format(self) -> str:
+        """Name of the format."""
+
+    def write(self, folder: Path, images: Volume, made_by: str) -> None:
+        """Write `images` into an empty folder, in files of the same names and kind; `made_by` says what made them."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSeries:
+    """Images of one kind and size: reconstructed CT slices, radiographs, or any pictures; not a tomographic scan.
+
+    Parameters
+    ----------
+    images
+        ``(image, row, col)`` float32, in `unit`; CT slices in the order of their positions.
+    origin
+        Its files.
+    source
+        Where it was read.
+    unit
+        ``HU``, or ``raw`` where the values have no unit of their own.
+    modality
+        ``CT``, ``CR``, ``DX`` and so on as in DICOM; ``image`` where the file does not say.
+    spacing
+        Edge of a pixel in mm, along rows and along columns; None where the file does not say.
+    step
+        Distance of one image from the next in mm, where the images are slices of one volume.
+    window
+        Grey values to show black and white; None leaves the choice to the report.
+    padding
+        ``(image, row, col)``, where nothing was measured; None if everywhere something was.
+    projections
+        What the headers of projection data (DICOM-CT-PD) say; else empty.
+    provenance
+        What the report and the figures tell about the input.
+    notes
+        Sentences for the user.
+
+    Raises
+    ------
+    GeometryError
+        There is no pixel, or the padding has another shape.
+
+    Examples
+    --------
+    >>> series = ImageSeries(np.zeros((3, 4, 5), np.float32), None, "here")
+    >>> series.n_images, series.unit, float(series.weight.mean())
+    (3, 'raw', 1.0)
+    """
+
+    images: Volume
+    origin: Origin | None
+    source: str
+    unit: str = "raw"
+    modality: str = "image"
+    spacing: tuple[float, float] | None = None
+    step: float | None = None
+    window: tuple[float, float] | None = None
+    padding: Bool[np.ndarray, "z y x"] | None = None
+    projections: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if 0 in self.images.shape:
+            raise GeometryError(f"a series must have images with pixels, got {self.images.shape}; check {self.source}")
+
+    @property
+    def n_images(self) -> int:
+        """Images."""
+        return int(self.images.shape[0])
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Edge of a square pixel in mm; None where it is not known or not square."""
+        if self.spacing is None or abs(self.spacing[0] - self.spacing[1]) > 1e-3 * self.spacing[0]:
+            return None
+        return self.spacing[0]
+
+    @property
+    def weight(self) -> Slice:
+        """``(y, x)``: 1 where every image has measured something, else 0; 1 everywhere if there is no such pixel."""
+        if self.padding is None:
+            return np.ones(self.images.shape[1:], np.float32)
+        inside = np.asarray(~self.padding.any(axis=0))
+        return np.asarray(inside if inside.any() else np.ones(inside.shape), np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is in the series, as text by name."""
+        n, height, width = self.images.shape
+        low, high = float(self.images.min()), float(self.images.max())
+        pixel = "not known" if self.spacing is None else f"{self.spacing[0]:g} x {self.spacing[1]:g} mm"
+        facts = {
+            "format": "not known" if self.origin is None else self.origin.format,
+            "images": f"{n} of {height} x {width}, {self.modality}, {self.unit}",
+            "values": f"{low:g} to {high:g} {self.unit}",
+            "pixel": pixel,
+            "step": "none" if self.step is None else f"{self.step:g} mm from image to image",
+            "padding": "none" if self.padding is None else f"{float(self.padding.mean()):.1%} of the pixels",
+            **{f"projections: {name.replace('_', ' ')}": str(value) for name, value in self.projections.items()},
+        }
+        return facts | {f"note {index}": note for index, note in enumerate(self.notes, 1)}
+
+
+def require_alike(stacks: Sequence[ImageSeries]) -> None:
+    """Raise unless all series can be measurements of the same images.
+
+    Raises
+    ------
+    GeometryError
+        They differ in number, size or unit.
+    """
+    first = stacks[0]
+    for other in stacks[1:]:
+        if other.images.shape != first.images.shape or other.unit != first.unit:
+            raise GeometryError(
+                f"all measurements must have the images' size and unit, {first.images.shape} in {first.unit}, got "
+                f"{other.images.shape} in {other.unit} in {other.source}; give series of the same images"
+            )

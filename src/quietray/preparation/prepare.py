@@ -1,0 +1,344 @@
+"""From a raw scan to one that is ready to be reconstructed: calibrated, its axis known, its memory planned."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from quietray.detector.correction.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
+from quietray.detector.correction.rotation import find_rotation_axis
+from quietray.detector.noise.photon_transfer import log_bias
+from quietray.errors import GeometryError, SettingsError
+from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, field_of_view
+from quietray.networks import Architecture
+from quietray.operators.beams import projector
+from quietray.operators.linear import LinearOperator
+from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
+from quietray.reconstruct import FBP, TV, Algorithm, Analytic
+from quietray.reconstruct.choose import chosen as chosen_on_held_out
+from quietray.reconstruct.choose import held_out_every, suited
+from quietray.running.output import Output
+from quietray.running.plan import Plan, plan_run, plan_whole, resident_memory
+from quietray.running.watch import Watch
+from quietray.scan import Scan
+from quietray.settings import called
+from quietray.types import Parts, Slice
+
+__all__ = [
+    "Calibrated",
+    "Prepared",
+    "calibrated",
+    "chosen_region",
+    "chosen_rows",
+    "prepare",
+    "reconstruct_windows",
+    "usable",
+    "with_choices",
+]
+
+_FBP = FBP()
+_CHOOSING = 8  # rows that tell how long to iterate
+_ITERATING = 2**30 + 2**28  # bytes for the matrix of the views and what is iterated on
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A scan of which everything global was measured.
+
+    Parameters
+    ----------
+    scan
+        With its rotation axis.
+    calibration
+        Flat, dark, bad pixels, beam.
+    notes
+        What was found on the way.
+    """
+
+    scan: Scan
+    calibration: Calibration
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan that is ready to be reconstructed.
+
+    Parameters
+    ----------
+    scan
+        With its rotation axis.
+    calibration
+        Flat, dark, bad pixels, beam.
+    rows
+        Detector rows to work on; in a cone beam slices of the volume, which has one for each row.
+    grid
+        Of the volume.
+    plan
+        How the work fits into memory.
+    algorithm
+        What reconstructs; nothing of it is left to be chosen.
+    notes
+        What was found on the way.
+    """
+
+    scan: Scan
+    calibration: Calibration
+    rows: range
+    grid: VolumeGrid
+    plan: Plan
+    algorithm: Algorithm
+    notes: tuple[str, ...]
+
+    @property
+    def weight(self) -> Slice:
+        """1 inside the field of view of all views, else 0; ``(y, x)``."""
+        return field_of_view(*self.grid.shape[1:], self.scan.geometry.seen_radius, self.grid.centre)
+
+    @property
+    def detector_rows(self) -> range:
+        """Detector rows that the volume needs: its own; all of a cone beam's, whose rays cross the slices."""
+        return range(self.scan.n_rows) if isinstance(self.scan.geometry, ConeBeam) else self.rows
+
+    @property
+    def slabs(self) -> tuple[tuple[int, int], ...]:
+        """The plan's slabs as ranges of slices of the volume."""
+        return tuple((first - self.rows.start, last - self.rows.start) for first, last in self.plan.slabs)
+
+    def source(self, n_parts: int = 1) -> PartReconstruction:
+        """Return what reconstructs bands of rows."""
+        return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts)
+
+    def log_bias(self) -> dict[str, float] | None:
+        """Return the bias of the logarithm in the middle row, and the mean line integral that it adds to."""
+        middle = self.rows[len(self.rows) // 2]
+        band = slice(middle, middle + 1)
+        sinograms, _ = correct_rows(self.scan.read(band), self.calibration, band)
+        bias = log_bias(sinograms, self.calibration, band)
+        if bias is None:
+            return None
+        return {"worst": bias[0], "mean": bias[1], "mean_line_integral": float(sinograms.mean())}
+
+
+def chosen_rows(text: str | None, n_rows: int) -> range:
+    """Return the detector rows in ``start:stop``, either of which may be left out.
+
+    Raises
+    ------
+    SettingsError
+        The text is not such a range.
+    GeometryError
+        The rows are not on the detector.
+
+    Examples
+    --------
+    >>> chosen_rows("55:128", 128)
+    range(55, 128)
+    """
+    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text or ":")
+    if not match:
+        raise SettingsError(f"rows must be like 55:128, got '{text}'")
+    rows = range(int(match[1] or 0), int(match[2] or n_rows))
+    if not 0 <= rows.start < rows.stop <= n_rows:
+        raise GeometryError(f"rows must lie within 0:{n_rows} and not be empty, got {rows.start}:{rows.stop}")
+    return rows
+
+
+def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
+    """Return ``(y0, y1, x0, x1)`` from ``y0:y1,x0:x1``.
+
+    Raises
+    ------
+    SettingsError
+        The text is not such a region.
+
+    Examples
+    --------
+    >>> chosen_region("100:200,50:90")
+    (100, 200, 50, 90)
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*", text)
+    if not match:
+        raise SettingsError(f"region must be like 100:300,150:400 (y0:y1,x0:x1 in pixels of the slice), got '{text}'")
+    y0, y1, x0, x1 = (int(number) for number in match.groups())
+    return y0, y1, x0, x1
+
+
+def calibrated(scan: Scan, correction: Correction, rotation_axis: float | None, watch: Watch) -> Calibrated:
+    """Calibrate a scan and find its rotation axis; the parameters are those of :func:`prepare`."""
+    correction, remarks = usable(correction, scan)
+    with watch.stage("calibrating"):
+        calibration = calibrate(scan, correction)
+        if rotation_axis is not None:
+            scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
+        elif scan.geometry.rotation_axis is not None:
+            said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
+        elif isinstance(scan.geometry, ParallelBeam):
+            found = find_rotation_axis(scan, calibration)
+            scan = scan.with_axis(found.column)
+            said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
+        else:
+            scan = scan.with_axis(scan.geometry.axis)
+            said = (
+                f"The rotation axis was taken at the detector's middle ({scan.geometry.axis:g}): it is searched for in "
+                "parallel beams only; give it with --rotation-axis if it is known."
+            )
+    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
+
+
+def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, ...]]:
+    """Return how a scan can be corrected, and what is said of it: rings are told from the object by its turning."""
+    if not isinstance(scan.geometry, ConeBeam) or scan.geometry.turning or correction.rings != "auto":
+        return correction, ()
+    said = "Rings were not looked for: the views come from fixed directions, where the object stands still, too."
+    return replace(correction, rings="none"), (said,)
+
+
+def prepare(
+    scan: Scan | Calibrated,
+    *,
+    correction: Correction,
+    rows: str | None,
+    region: str | None,
+    rotation_axis: float | None,
+    memory: int | None,
+    n_parts: int,
+    n_slices: int,
+    network: Architecture | None = None,
+    algorithm: Algorithm = _FBP,
+    output: Output,
+    watch: Watch,
+) -> Prepared:
+    """Calibrate a scan, find its rotation axis, plan its memory.
+
+    Parameters
+    ----------
+    scan
+        As read, or calibrated before.
+    correction
+        How radiographs are corrected.
+    rows, region
+        What to reconstruct, as text; None is all.
+    rotation_axis
+        Column of the axis; None finds it, unless the scan knows it.
+    memory
+        Bytes that the process may use.
+    n_parts, n_slices
+        Subsets per slice, and slices that the network sees.
+    network
+        To be applied, the default one where None; its memory is planned.
+    algorithm
+        What reconstructs, filtered backprojection by default; how long it iterates, or its weight, may be left to views
+        that are held out.
+    output
+        Keeps the plan, so that a resumed run has the same one.
+    watch
+        Told what is found.
+
+    Raises
+    ------
+    QuietrayError
+        The scan, the choice or the memory does not allow it.
+    """
+    chosen = chosen_rows(rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
+    known = scan if isinstance(scan, Calibrated) else calibrated(scan, correction, rotation_axis, watch)
+    scan = known.scan
+    algorithm, geometry = suited(algorithm, scan.geometry), scan.geometry
+    whole = geometry.grid(chosen_region(region))
+    iterating, cone = not isinstance(algorithm, Analytic), isinstance(geometry, ConeBeam)
+    grid = whole.slab(chosen.start, chosen.stop) if cone else whole.with_slices(len(chosen))
+    if isinstance(geometry, ConeBeam) and iterating:
+        whole = geometry.tall_grid(whole)
+        projector(geometry, whole)  # what is missing for it is better said now than after hours
+    plan_of = partial(plan_whole, algorithm=algorithm) if cone and not isinstance(algorithm, Analytic) else plan_run
+    kept = output.decide(
+        "plan",
+        lambda: asdict(
+            plan_of(
+                scan,
+                chosen,
+                whole if cone and iterating else grid,
+                parts=n_parts,
+                n_slices=n_slices,
+                memory=memory,
+                base=resident_memory() + (_ITERATING if iterating and not cone else 0),
+                network=network,
+            )
+        ),
+    )
+    ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
+    plan = Plan(**{**kept, **ranges})
+    for note in (*known.notes, f"Plan: {plan.describe()}."):
+        watch.note(note)
+    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, known.notes)
+    prepared = with_choices(prepared, output, watch)
+    if not prepared.weight.any():
+        raise GeometryError("the region must hold voxels that all views see, got one outside the field of view")
+    return prepared
+
+
+def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "measured") -> Prepared:
+    """Choose, on the middle rows, what the algorithm leaves to be chosen; `what` tells apart what was chosen for."""
+    algorithm, rows = prepared.algorithm, prepared.rows
+    left = "weight" if isinstance(algorithm, TV) else "iterations"
+    if isinstance(algorithm, Analytic) or getattr(algorithm, left) is not None:
+        return prepared
+    geometry, grid = prepared.scan.geometry, prepared.grid
+    cone = isinstance(geometry, ConeBeam)  # whose slices cannot be told apart
+    n = prepared.scan.n_rows if cone else min(_CHOOSING, len(rows))
+    first = 0 if cone else rows.start + (len(rows) - n) // 2
+    band = slice(first, first + n)
+    part = replace(grid.with_slices(n), z=0.0)
+    if isinstance(geometry, ConeBeam):
+        part = geometry.tall_grid(part)
+
+    def choose() -> dict[str, Any]:
+        with watch.stage(f"choosing the {left}"):
+            sinograms, _ = correct_rows(prepared.scan.read(band), prepared.calibration, band)
+            views = held_out_every(geometry.angles, prepared.scan.detectors)
+            found = chosen_on_held_out(algorithm, project, sinograms, views)
+        return {left: getattr(found, left)}
+
+    def project(views: np.ndarray) -> LinearOperator:
+        return projector(geometry[views].rows(n), part, many=True)
+
+    found = output.decide(f"reconstruction-{what}", choose)
+    said = f"{called(type(algorithm))}, {left} {found[left]:.4g}"
+    note = f"The {what} views are reconstructed by {said}: that told one view in eight best."
+    watch.note(note)
+    return replace(prepared, algorithm=replace(algorithm, **found), notes=(*prepared.notes, note))
+
+
+def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch) -> tuple[Parts, RowCounts]:
+    """Return the reconstructions ``(part, z, y, x)`` of the training windows, one after the other, step after step.
+
+    Parameters
+    ----------
+    prepared
+        The scan and its plan.
+    source
+        Reconstructs the parts.
+    watch
+        Told the progress.
+
+    Returns
+    -------
+    parts, changed
+        The reconstructions, and what correcting changed.
+    """
+    windows = prepared.plan.windows
+    total = len(source.steps) * sum(stop - start for start, stop in windows)
+    parts = np.empty((source.n_parts, total, *prepared.grid.shape[1:]), np.float32)
+    done, changed = 0, RowCounts()
+    with watch.stage("reconstructing", total) as advance:
+        for step in source.steps:
+            for start, stop in windows:
+                changed += step.into(parts[:, done : done + stop - start], slice(start, stop), advance)
+                done += stop - start
+    return parts, changed

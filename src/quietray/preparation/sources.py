@@ -1,0 +1,217 @@
+"""Where slabs come from: any slices of a scan, reconstructed straight from the file, whatever the beam."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from quietray.detector.correction.correct import Calibration, RowCounts, correct_rows
+from quietray.geometry import ConeBeam, VolumeGrid
+from quietray.operators.backprojection import ConeRays
+from quietray.operators.beams import projector
+from quietray.operators.sparse import SparseProjector
+from quietray.reconstruct import Algorithm, Analytic
+from quietray.scan import Scan
+from quietray.types import Parts, Sinograms
+
+__all__ = [
+    "ConeReconstruction",
+    "PartReconstruction",
+    "Reconstruction",
+    "RepeatedReconstruction",
+    "SeriesReconstruction",
+    "reconstruction_of",
+]
+
+_ROWS_AT_ONCE = 4  # of filtered backprojection
+_ITERATING = 2**28  # bytes that iterating may take, at about ten numbers per voxel
+
+
+@dataclass(frozen=True, eq=False)
+class PartReconstruction:
+    """Reconstructs the angular subsets ``j::n_parts`` of any band of rows, straight from the file.
+
+    Parameters
+    ----------
+    scan, calibration
+        The scan, its axis known, and its calibration.
+    algorithm
+        Filtered backprojection, or one that iterates.
+    grid
+        Slices to reconstruct; the number of slices follows the rows.
+    n_parts
+        Subsets; 1 is a plain reconstruction.
+    """
+
+    scan: Scan
+    calibration: Calibration
+    algorithm: Algorithm
+    grid: VolumeGrid
+    n_parts: int = 1
+
+    @property
+    def steps(self) -> tuple[PartReconstruction | RepeatedReconstruction, ...]:
+        """What stands one after the other along z: only this."""
+        return (self,)
+
+    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
+        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and what correcting changed."""
+        out = np.empty((self.n_parts, rows.stop - rows.start, *self.grid.shape[1:]), np.float32)
+        return out, self.into(out, rows)
+
+    def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
+        """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is told the rows done."""
+        counts, at_once = self.scan.read(rows), _ROWS_AT_ONCE
+        if not isinstance(self.algorithm, Analytic):
+            at_once = max(1, _ITERATING // (40 * self.grid.n_pixels))
+        changed = RowCounts()
+        for first in range(0, rows.stop - rows.start, at_once):
+            last = min(first + at_once, rows.stop - rows.start)
+            band = slice(rows.start + first, rows.start + last)
+            sinograms, some = correct_rows(counts[:, first:last], self.calibration, band)
+            changed += some
+            for part in range(self.n_parts):
+                views = np.ascontiguousarray(sinograms[:, part :: self.n_parts])
+                out[part, first:last] = self.algorithm(self._projector(part, last - first), views)
+            advance(last - first)
+        return changed
+
+    def _projector(self, part: int, n_rows: int) -> Any:
+        """Return the projector of a subset of the views; its matrix is kept for the next rows, if it has one."""
+        if part in self._matrices:
+            return self._matrices[part].with_slices(n_rows)
+        geometry = self.scan.geometry[part :: self.n_parts].rows(n_rows)
+        found = projector(geometry, self.grid.with_slices(n_rows), many=not isinstance(self.algorithm, Analytic))
+        if isinstance(found, SparseProjector):
+            self._matrices[part] = found
+        return found
+
+    @cached_property
+    def _matrices(self) -> dict[int, SparseProjector]:
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class ConeReconstruction(PartReconstruction):
+    """Reconstructs the angular subsets ``j::n_parts`` of any slices of a cone beam's volume, straight from the file.
+
+    FDK reads the detector rows that the slices project to.  What iterates needs the whole volume whatever the slices.
+
+    Parameters
+    ----------
+    scan, calibration
+        The scan and its calibration.
+    algorithm
+        FDK, or one that iterates.
+    grid
+        Slices to reconstruct; the whole volume has one for each detector row.
+    n_parts
+        Subsets; 1 is a plain reconstruction.
+    """
+
+    def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
+        """Reconstruct slices ``start:stop`` into `out`; `advance` is told the slices done."""
+        whole = not isinstance(self.algorithm, Analytic)
+        geometry = self.scan.geometry
+        assert isinstance(geometry, ConeBeam)
+        grid = dataclasses.replace(self.grid, shape=(geometry.n_rows, *self.grid.shape[1:]), z=0.0)
+        grid = geometry.tall_grid(grid) if whole else grid.slab(rows.start, rows.stop)
+        above = (grid.shape[0] - geometry.n_rows) // 2
+        seen = range(self.scan.n_rows) if whole else ConeRays(geometry, grid).seen
+        sinograms, changed = self._sinograms(seen)
+        for part in range(self.n_parts):
+            subset = geometry[part :: self.n_parts]
+            A: Any = projector(subset, grid) if whole else ConeRays(subset, grid, seen)
+            volume = self.algorithm(A, np.ascontiguousarray(sinograms[:, part :: self.n_parts]))
+            out[part] = volume[above + rows.start : above + rows.stop] if whole else volume
+        advance(rows.stop - rows.start)
+        return changed
+
+    def _sinograms(self, rows: range) -> tuple[Sinograms, RowCounts]:
+        """Return the line integrals of detector rows, a few of them corrected at a time."""
+        out, changed = np.empty((len(rows), self.scan.n_views, self.scan.n_cols), np.float32), RowCounts()
+        for first in range(rows.start, rows.stop, _ROWS_AT_ONCE):
+            band = slice(first, min(first + _ROWS_AT_ONCE, rows.stop))
+            some, counted = correct_rows(self.scan.read(band), self.calibration, band)
+            out[band.start - rows.start : band.stop - rows.start] = some
+            changed += counted
+        return out, changed
+
+
+@dataclass(frozen=True, eq=False)
+class RepeatedReconstruction:
+    """Reconstructs any band of rows of several scans of one object, each a part of its own.
+
+    Parameters
+    ----------
+    sources
+        One for each scan.
+    """
+
+    sources: tuple[PartReconstruction, ...]
+
+    @property
+    def n_parts(self) -> int:
+        """Scans."""
+        return len(self.sources)
+
+    @property
+    def steps(self) -> tuple[PartReconstruction | RepeatedReconstruction, ...]:
+        """What stands one after the other along z: only this."""
+        return (self,)
+
+    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
+        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and what correcting changed."""
+        out = np.empty((self.n_parts, rows.stop - rows.start, *self.sources[0].grid.shape[1:]), np.float32)
+        return out, self.into(out, rows)
+
+    def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
+        """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is told the rows done."""
+        changed = RowCounts()
+        for part, source in enumerate(self.sources):
+            changed += source.into(out[part : part + 1], rows, advance if part == 0 else lambda rows: None)
+        return changed
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesReconstruction:
+    """Reconstructs any band of rows of every step or channel of a series, one after the other along z.
+
+    Parameters
+    ----------
+    steps
+        One for each scan of the series.
+    """
+
+    steps: tuple[PartReconstruction, ...]
+
+    @property
+    def n_parts(self) -> int:
+        """Subsets of each scan."""
+        return self.steps[0].n_parts
+
+    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
+        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop`` of every step, and what was changed."""
+        out = np.empty(
+            (self.n_parts, len(self.steps) * (rows.stop - rows.start), *self.steps[0].grid.shape[1:]), np.float32
+        )
+        changed = RowCounts()
+        for own, source in zip(np.split(out, len(self.steps), axis=1), self.steps, strict=True):
+            changed += source.into(own, rows)
+        return out, changed
+
+
+def reconstruction_of(
+    scan: Scan, calibration: Calibration, algorithm: Algorithm, grid: VolumeGrid, n_parts: int = 1
+) -> PartReconstruction:
+    """Return what reconstructs slices of this scan, whatever its beam; parameters as :class:`PartReconstruction`."""
+    kind = ConeReconstruction if isinstance(scan.geometry, ConeBeam) else PartReconstruction
+    return kind(scan, calibration, algorithm, grid, n_parts)
+
+
+Reconstruction = PartReconstruction | RepeatedReconstruction | SeriesReconstruction

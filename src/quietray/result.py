@@ -1,0 +1,202 @@
+"""What a finished run hands back: the volume, the figures, the pictures of the report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.assessment.evidence import Evidence
+from quietray.detector.correction.correct import RowCounts
+from quietray.errors import FormatError
+from quietray.inference.denoiser import Denoiser, Scale
+from quietray.io import read_volume
+from quietray.metrics.image import psnr
+from quietray.running.slabs import SlabRecord
+from quietray.training.loop import Fitted, Progress
+
+__all__ = ["Gathered", "Result", "figures", "gather", "histogram_edges", "percentile"]
+
+_BINS = 400
+_VOLUME_DOMAIN = "held-out rows of the volume, each judged by the angular subset that it was not computed from"
+_RADIOGRAPH_DOMAIN = "held-out radiographs, each hidden pixel judged by what was measured there"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished run.
+
+    Parameters
+    ----------
+    volume
+        ``(z, y, x)``; lazy where it lies on disk.
+    denoiser
+        The trained method.
+    metrics
+        What ``metrics.json`` holds.
+    warnings, notes
+        Sentences for the user.
+    gathered
+        Cuts and histograms, noisy and denoised; None where the run was finished before.
+    history
+        The judgements of the training.
+    folder
+        Where everything lies, or None.
+    trust
+        ``(z, y, x)`` standard deviation of the volume's error, or None where none was asked for.
+    """
+
+    volume: Any
+    denoiser: Denoiser
+    metrics: dict[str, Any]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    gathered: Gathered | None
+    history: tuple[Progress, ...]
+    folder: Path | None = None
+    trust: Any = None
+
+    @classmethod
+    def load(cls, folder: Path, volume: Any) -> Result:
+        """Return the result of a finished run from its folder and the volume in it, as read.
+
+        Raises
+        ------
+        FormatError
+            Something is missing or damaged.
+        """
+        try:
+            metrics = json.loads((folder / "metrics.json").read_text())
+            metrics.pop("run", None)
+            warnings, notes = tuple(metrics.pop("warnings")), tuple(metrics.pop("notes"))
+            history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FormatError(
+                f"{folder / 'metrics.json'} must be the figures of a finished run, got: {error}; "
+                "start anew with --overwrite"
+            ) from error
+        denoiser = Denoiser.load(folder / "model")
+        maps = [read_volume(place) for name in ("trust.zarr", "trust.h5", "trust") if (place := folder / name).exists()]
+        trust = maps[0] if maps else None
+        return cls(volume, denoiser, metrics, warnings, notes, None, history, folder, trust)
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """The records of all slabs, put together.
+
+    Parameters
+    ----------
+    cuts
+        Noisy and denoised planes through the middle: ``axial``, ``coronal``, ``sagittal``.
+    edges
+        Of the histograms' bins.
+    counts_before, counts_after
+        Histograms.
+    sums
+        Sum of the noisy and of the denoised volume inside the field of view.
+    changed
+        What correcting changed.
+    """
+
+    cuts: dict[str, tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]]
+    edges: Float[np.ndarray, " edge"]
+    counts_before: np.ndarray
+    counts_after: np.ndarray
+    sums: Float[np.ndarray, 2]
+    changed: RowCounts
+
+
+def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gathered:
+    """Put the records of all slabs together."""
+    cuts = {}
+    for name in ("axial", "coronal", "sagittal"):
+        pieces = [(record.before[name], record.after[name]) for record in records if name in record.before]
+        before, after = zip(*pieces, strict=True)
+        cuts[name] = (np.concatenate(before), np.concatenate(after))
+    # a slab and its halo are corrected together, so that rows in a halo count twice; shares stay right
+    return Gathered(
+        cuts,
+        edges,
+        np.sum([record.counts_before for record in records], axis=0),
+        np.sum([record.counts_after for record in records], axis=0),
+        np.sum([record.sums for record in records], axis=0),
+        sum((record.changed for record in records), start=RowCounts()),
+    )
+
+
+def histogram_edges(scale: Scale) -> Float[np.ndarray, " edge"]:
+    """Return the bins' edges: the scale of the data with as much again on either side."""
+    low, high = scale.low, scale.high
+    return np.linspace(low - (high - low), high + (high - low), _BINS + 1)
+
+
+def percentile(counts: np.ndarray, edges: np.ndarray, share: float) -> float:
+    """Return the value below which `share` of a histogram lies.
+
+    Examples
+    --------
+    >>> percentile(np.array([1, 1, 2]), np.array([0.0, 1.0, 2.0, 3.0]), 0.5)
+    2.0
+    """
+    cumulative = np.concatenate([[0.0], np.cumsum(counts)]) / max(1, counts.sum())
+    return float(np.interp(share, cumulative, edges))
+
+
+def figures(
+    evidence: Evidence, gathered: Gathered, fitted: Fitted, radiographs_range: float | None = None
+) -> dict[str, Any]:
+    """Return the numbers of a run that its data speak of; JSON.
+
+    Parameters
+    ----------
+    evidence, gathered, fitted
+        What was judged, denoised and trained.
+    radiographs_range
+        Range of the line integrals, where the evidence is about radiographs and not about the volume.
+    """
+    low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
+    data_range, of_what, domain = high - low, "denoised volume", _VOLUME_DOMAIN
+    if radiographs_range is not None:
+        data_range, of_what, domain = radiographs_range, "measured line integrals", _RADIOGRAPH_DOMAIN
+    before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
+    changed = gathered.changed
+    return {
+        "estimate": {
+            "psnr_noisy_db": _finite(psnr(evidence.noise, data_range)),
+            "psnr_db": _finite(psnr(evidence.error, data_range)),
+            "psnr_gain_db": _finite(evidence.gain),
+            "psnr_gain_db_at_least": _finite(evidence.gain_interval[0]),
+            "psnr_gain_db_at_most": _finite(evidence.gain_interval[1]),
+            "interval": "90 %, bootstrap over blocks of 32 x 32 pixels",
+            "rmse_noisy": _finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
+            "rmse": _finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
+            "data_range": data_range,
+            "data_range_is": f"0.5 to 99.5 percentile of the {of_what}",
+            "domain": domain,
+            "residual_correlation": evidence.correlation,
+        },
+        "volume": {
+            "mean_noisy": before,
+            "mean": after,
+            "relative_change_of_mean": _finite((after - before) / before if before else float("nan")),
+        },
+        "correction": {name: getattr(changed, name) / max(1, changed.total) for name in ("zingers", "bad", "floored")},
+        "training": {
+            "steps": fitted.history[-1].step if fitted.history else 0,
+            "best_step": fitted.best.step,
+            "seconds": fitted.history[-1].seconds if fitted.history else 0.0,
+            "seconds_per_step": fitted.seconds_per_step,
+            "stopped": fitted.stopped,
+            "history": [asdict(progress) for progress in fitted.history],
+            "offset_of_judgements": evidence.offset,
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

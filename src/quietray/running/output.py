@@ -1,0 +1,330 @@
+"""The output folder of a run: started, taken up again, finished; never another run's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from quietray.checkpoint import replace_file, write_json
+from quietray.errors import ResourceError, SettingsError
+from quietray.geometry import VolumeGrid
+from quietray.io import SeriesAxis, open_volume_writer, read, read_volume, write_scan
+from quietray.io.disk import disk_errors, remove
+from quietray.running.slabs import Ledger, SlabRecord
+from quietray.scan import Scan
+from quietray.settings import to_dict, write_toml
+from quietray.types import Volume
+
+__all__ = ["Output"]
+
+_VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
+_TRUST = {"zarr": "trust.zarr", "h5": "trust.h5", "tiff": "trust"}
+_PLACES = (*_VOLUMES.values(), *_TRUST.values())
+_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", ".work", *_PLACES)
+_CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
+
+
+class Output:
+    """Where a run writes; with `folder` None the volume stays in memory and nothing is written.
+
+    What a run replaces stays until there is a volume to put in its place, and a run that fails before it has learned
+    anything leaves the folder as it was.
+
+    Parameters
+    ----------
+    folder
+        ``OUT``; made if it is not there.
+    settings
+        Of the run, any settings dataclass; a resumed run must have the same.
+    identity
+        What tells this run's input from another's.
+    format
+        Of the volume.
+    resume, overwrite
+        Go on with the run in the folder; replace it.
+
+    Raises
+    ------
+    ResourceError
+        The folder cannot be written, or holds another run.
+    SettingsError
+        The run to resume had other settings or another scan.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        settings: Any,
+        identity: Mapping[str, Any],
+        format: Literal["zarr", "h5", "tiff"],
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.settings = settings
+        self.format = format
+        self._records: dict[int, SlabRecord] = {}
+        self._volume: Volume | None = None
+        self._series: SeriesAxis | None = None
+        self._writer: Any = None
+        self._trust: Volume | None = None
+        self._trust_writer: Any = None
+        self._known = _plain({"settings": to_dict(settings), "identity": dict(identity)})
+        self._made = self.folder is not None and not self.folder.exists()
+        self.resumed = False
+        if self.folder is None:
+            return
+        with disk_errors(self.folder):
+            self.resumed = self._claim(self.folder, resume, overwrite)
+
+    @property
+    def work(self) -> Path | None:
+        """Folder of what a resumed run needs; removed at the end."""
+        return None if self.folder is None else self.folder / ".work"
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """File of the state of training."""
+        return None if self.work is None else self.work / _CHECKPOINT
+
+    @property
+    def volume_path(self) -> Path | None:
+        """Final name of the volume."""
+        return None if self.folder is None else self.folder / _VOLUMES[self.format]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run in the folder is finished."""
+        return self.folder is not None and _finished(self.folder)
+
+    def decide(self, name: str, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a decision of the run: the one noted when it was first taken, or a fresh one, which is noted."""
+        if self.work is None:
+            return choose()
+        ledger = Ledger(self.work)
+        found = ledger.noted(name)
+        if found is None:
+            found = choose()
+            with disk_errors(self.work):
+                ledger.note(name, found)
+        return found
+
+    def open_volume(
+        self, grid: VolumeGrid, facts: Mapping[str, Any], trust: bool = False, series: SeriesAxis | None = None
+    ) -> None:
+        """Make room for the volume, and for the map of trust in it, or take them up again.
+
+        Parameters
+        ----------
+        grid
+            Of the volume, or of every entry of `series`; slices are counted on from one entry to the next.
+        facts
+            To keep with it.
+        trust
+            Whether there will be a map of trust.
+        series
+            The first axis of four.
+        """
+        self._series = series
+        if self.folder is None or self.volume_path is None or self.work is None:
+            size = 1 if series is None else series.size
+            self._volume = np.empty((size * grid.shape[0], *grid.shape[1:]), np.float32)
+            self._trust = np.empty(grid.shape, np.float32) if trust else None
+        else:
+            self._remove_replaced()
+            begun = Ledger(self.work).noted("volume") is not None  # else a kill may have left half a file
+            self._writer = open_volume_writer(
+                self.volume_path, grid, format=self.format, resume=begun, extra=facts, series=series
+            )
+            if trust:
+                place, told = self.folder / _TRUST[self.format], {"is": "standard deviation of the error", **facts}
+                self._trust_writer = open_volume_writer(place, grid, format=self.format, resume=begun, extra=told)
+            self.decide("volume", lambda: {"format": self.format})
+
+    def done(self, first: int, last: int) -> bool:
+        """Return whether the slices ``first:last`` are written and recorded."""
+        return self.work is not None and Ledger(self.work).done(first, last)
+
+    def write(self, slab: Volume, record: SlabRecord, trust: Volume | None = None) -> None:
+        """Write a slab, and its map of trust if there is one, and only then its record."""
+        if trust is not None and self._trust is not None:
+            self._trust[record.first : record.last] = trust
+        elif trust is not None:
+            self._trust_writer.write(record.first, trust)
+        if self._volume is not None:
+            self._volume[record.first : record.last] = slab
+            self._records[record.first] = record
+            return
+        assert self.work is not None
+        self._writer.write(record.first, slab)
+        with disk_errors(self.work, "the slabs written so far are kept; go on with --resume"):
+            Ledger(self.work).record(record)
+
+    def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
+        """Return the records of all slabs, first slices first."""
+        if self.work is None:
+            return [self._records[first] for first, _ in slabs]
+        return [Ledger(self.work).load(first) for first, _ in slabs]
+
+    def keep_scan(self, name: str, scan: Scan) -> Scan:
+        """Write a scan into the folder, unless it is there, and return it as read; in memory without a folder."""
+        if self.folder is None:
+            return dataclasses.replace(scan, projections=np.asarray(scan.projections[:]))
+        self._remove_replaced()  # or the radiographs of the run before would be taken for this one's
+        place = self.folder / name
+        if not place.exists():
+            unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
+            write_scan(unfinished, scan, overwrite=True)
+            os.replace(unfinished, place)
+        return dataclasses.replace(read(place), geometry=scan.geometry)
+
+    def keep_folder(self, name: str, write: Callable[[Path], None]) -> None:
+        """Have a folder of files written, whole or not at all; nothing is done in memory."""
+        if self.folder is None:
+            return
+        with disk_errors(self.folder):
+            self._remove_replaced()
+            unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
+            remove(unfinished)
+            unfinished.mkdir()
+            write(unfinished)
+            remove(self.folder / name)
+            os.replace(unfinished, self.folder / name)
+
+    def finish_volume(self) -> Any:
+        """Give the volume its name; return it, lazily where it is on disk."""
+        if self.volume_path is None:
+            if self._series is None or self._volume is None:
+                return self._volume
+            return self._volume.reshape(self._series.size, -1, *self._volume.shape[1:])
+        self._writer.finish()
+        return read_volume(self.volume_path)
+
+    def finish_trust(self) -> Any:
+        """Give the map of trust its name; return it as the volume, or None where none was made."""
+        if self._trust_writer is None:
+            return self._trust
+        return read_volume(self._trust_writer.finish())
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write the figures; the run is complete."""
+        if self.folder is not None:
+            with disk_errors(self.folder):
+                write_json(self.folder / "metrics.json", {**metrics, "run": self._known})
+                (self.folder / ".work" / _RUN).unlink()
+            shutil.rmtree(self.folder / ".work", ignore_errors=True)
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._trust_writer is not None:
+            self._trust_writer.close()
+        if self._writer is not None:
+            self._writer.close()
+        elif error is not None and self.checkpoint is not None and not self.resumed and not self.checkpoint.exists():
+            self._leave()
+
+    def _claim(self, folder: Path, resume: bool, overwrite: bool) -> bool:
+        """Make the folder ours; return whether a run is taken up again."""
+        if folder.exists() and not folder.is_dir():
+            raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
+        there = [name for name in _OURS if (folder / name).exists()]
+        if there and resume:
+            self._check_same(folder)
+            return True
+        if there and not overwrite:
+            raise ResourceError(
+                f"the output folder {folder} must not hold another run, got {', '.join(there)}; "
+                "give another folder, go on with --resume, or replace it with --overwrite"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        _must_be_writable(folder)
+        try:
+            self._begin(folder, there)
+        except OSError:
+            self._leave()
+            raise
+        return False
+
+    def _begin(self, folder: Path, there: list[str]) -> None:
+        """Note what is to be done; what is there and worth something is only listed, to be replaced later."""
+        for name in (".work", *(f".{name}.partial" for name in _PLACES)):
+            remove(folder / name)
+        work = folder / ".work"
+        work.mkdir()
+        if set(there) <= {".work", "run.toml"} and there != ["run.toml"]:
+            replace_file(folder / "run.toml", write_toml(self.settings).encode())
+        else:
+            replace_file(work / _REPLACED, json.dumps(there).encode())
+        replace_file(work / _RUN, json.dumps(self._known).encode())
+
+    def _check_same(self, folder: Path) -> None:
+        if _finished(folder):
+            shutil.rmtree(folder / ".work", ignore_errors=True)  # a kill may have left the rest of it
+            before = json.loads((folder / "metrics.json").read_text()).get("run", self._known)
+        elif (folder / ".work" / _RUN).exists():
+            before = json.loads((folder / ".work" / _RUN).read_text())
+        else:
+            raise ResourceError(f"{folder} must hold an unfinished run to resume, got none; start with --overwrite")
+        differing = sorted(_differences(before, self._known))
+        if differing:
+            raise SettingsError(
+                f"a resumed run must have the settings and the scan that it was started with, got changes in "
+                f"{', '.join(differing)}; leave them as they were, or start anew with --overwrite"
+            )
+
+    def _remove_replaced(self) -> None:
+        """Remove the run that this one replaces; a run killed on the way goes on with it when it is resumed."""
+        assert self.folder is not None
+        listing = self.folder / ".work" / _REPLACED
+        if listing.exists():
+            with disk_errors(self.folder):
+                for name in json.loads(listing.read_text()):
+                    if name != ".work":
+                        remove(self.folder / name)
+                replace_file(self.folder / "run.toml", write_toml(self.settings).encode())
+                listing.unlink()
+
+    def _leave(self) -> None:
+        """Leave the folder as it was found."""
+        assert self.folder is not None
+        if not (self.folder / ".work" / _REPLACED).exists():
+            remove(self.folder / "run.toml")
+        shutil.rmtree(self.folder / ".work", ignore_errors=True)
+        if self._made and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def _finished(folder: Path) -> bool:
+    """Return whether a run is finished: its figures, written last, are there and no run is on its way."""
+    return (folder / "metrics.json").exists() and not (folder / ".work" / _RUN).exists()
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            where = key if place in ("", "settings", "identity") else f"{place}.{key}"
+            yield from _differences(one.get(key), other.get(key), where)
+    elif one != other:
+        yield place
+
+
+def _must_be_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        raise ResourceError(f"the output folder {folder} must be writable, got a read-only one; give another folder")

@@ -1,0 +1,238 @@
+"""Everything that shapes a run; written to ``run.toml``, and enough to run it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from quietray.detector.correction.correct import Correction
+from quietray.errors import SettingsError
+from quietray.filters import (
+    BilateralFilter,
+    Filter,
+    GaussianFilter,
+    MedianFilter,
+    NonLocalMeans,
+    TotalVariation,
+    Wavelet,
+)
+from quietray.networks import MSD, REDCNN, DnCNN, LehtinenUNet, UNet
+from quietray.reconstruct import FBP, Algorithm
+from quietray.settings import called, parse_bytes, parse_seconds
+from quietray.splits import (
+    APBSN,
+    Noise2Clean,
+    Noise2Inverse,
+    Noise2Noise,
+    Noise2Projection,
+    Noise2Self,
+    Noise2Void,
+    Noisier2Noise,
+    PseudoCT,
+    Recorrupted,
+)
+from quietray.splits.base import Split
+
+__all__ = ["METHODS", "Auto", "Method", "Network", "Settings", "Training", "as_method", "of_radiographs"]
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Let the scan decide: the diagnosis rules methods out, a comparison on a part of the rows picks one of the rest.
+
+    Parameters
+    ----------
+    share
+        Part of the budget that the comparison may take.
+    rows
+        Detector rows to compare on, at most; where the budget does not allow eight, the diagnosis alone decides.
+    """
+
+    share: float = 0.2
+    rows: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise SettingsError(f"share must be between 0 and 1, got {self.share}")
+        if self.rows < 1:
+            raise SettingsError(f"rows must be at least 1, got {self.rows}")
+
+
+Method = (
+    Auto
+    | Noise2Inverse
+    | Noise2Noise
+    | Noise2Self
+    | Noise2Void
+    | Noisier2Noise
+    | APBSN
+    | Recorrupted
+    | PseudoCT
+    | Noise2Projection
+    | Noise2Clean
+    | GaussianFilter
+    | MedianFilter
+    | BilateralFilter
+    | NonLocalMeans
+    | Wavelet
+    | TotalVariation
+)
+Network = UNet | LehtinenUNet | MSD | REDCNN | DnCNN
+METHODS: dict[str, type] = {called(kind): kind for kind in Method.__args__}
+
+
+def of_radiographs(method: Split | Filter | Auto) -> bool:
+    """Return whether a method denoises radiographs, before they are reconstructed.
+
+    Examples
+    --------
+    >>> of_radiographs(Noise2Self()), of_radiographs(Noise2Inverse())
+    (True, False)
+    """
+    return isinstance(method, (Noise2Self, Noise2Void, Noisier2Noise, APBSN))
+
+
+def as_method(found: Split | Filter) -> Method:
+    """Return a split or filter as the method of a run.
+
+    Raises
+    ------
+    SettingsError
+        It is not one that a run can have.
+    """
+    if not isinstance(found, Method):
+        raise SettingsError(f"the method must be one of {', '.join(METHODS)}, got {called(type(found))}")
+    return found
+
+
+@dataclass(frozen=True)
+class Training:
+    """Settings of the loop.
+
+    Parameters
+    ----------
+    steps
+        Optimisation steps.  None fills a time budget instead; the number that fitted is then written into run.toml,
+        so that the run can be repeated exactly.
+    batch, patch
+        Patches in a step, and their edge in pixels.
+    learning_rate
+        Peak of a linear warm-up and a cosine decay (Adam).
+    average
+        Decay per step of the running average of the weights, which is what is judged and kept.
+    clip
+        Largest norm of the gradient.
+    judgements
+        How many times the held-out estimate is made, evenly spread over the run.
+    patience
+        Share of the run without a better estimate, in its second half, after which training stops.
+    precision
+        ``bf16`` computes convolutions in bfloat16 (weights stay float32), ``fp32`` does not; ``auto`` takes bf16 where
+        the processor has instructions for it.
+    loss
+        ``mse`` leads to the mean of what the noise allows, ``mae`` to the median.
+    plateau
+        Judgements in a row without a better estimate after which the learning rate is halved, instead of the cosine;
+        0 keeps the cosine.
+    """
+
+    steps: int | None = None
+    batch: int = 1
+    patch: int = 128
+    learning_rate: float = 2e-3
+    average: float = 0.99
+    clip: float = 1.0
+    judgements: int = 20
+    patience: float = 0.25
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    loss: Literal["mse", "mae"] = "mse"
+    plateau: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "patch", "judgements", "learning_rate", "clip", "patience"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.steps is not None and self.steps < 1:
+            raise SettingsError(f"steps must be positive, got {self.steps}")
+        if not 0 <= self.average < 1:
+            raise SettingsError(f"average must be at least 0 and below 1, got {self.average}")
+        if self.plateau < 0:
+            raise SettingsError(f"plateau must be at least 0, got {self.plateau}; 0 keeps the cosine")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes a run; written to ``run.toml``, and enough to run it again.
+
+    Parameters
+    ----------
+    method
+        Noise2Inverse, Noise2Projection, Noise2Clean and the filters denoise the reconstructed volume, Noise2Self and
+        its kin the radiographs before they are reconstructed; :class:`Auto` decides.
+    seed
+        Seed of everything random.
+    budget
+        Time for training and inference together, such as ``4m``.
+    max_memory
+        What the process may use, such as ``8G``; None is 60 % of the free memory.
+    rows
+        Detector rows to work on, ``start:stop``; None is all.
+    region
+        Part of the slices, ``y0:y1,x0:x1``; None is all.
+    rotation_axis
+        Column of the rotation axis; None finds it.
+    symmetries
+        Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
+    format
+        Format of the volume.
+    whiten
+        Whether the detector's point response is undone before radiographs are denoised; ``auto`` does so when their
+        noise is not white.
+    reblur
+        Give denoised radiographs the detector's own resolution again.
+    start
+        Folder of a trained model to start from, instead of random weights.
+    clean
+        Volume that Noise2Clean learns from, on the grid of the scan; None is the truth that the scan itself holds.
+    trust
+        Part of the budget for two more networks, trained on disjoint halves, whose disagreement becomes a map of the
+        error that remains; 0 makes none.
+    noise_models
+        Train also one model of the noise for each pair of series that a model is trained on, for pseudo-ct.
+    views_per_step
+        Cuts one acquisition into steps of so many views, a series in time; 0 does not.
+    network
+        What is trained; filters need none.
+    correction, reconstruction, training
+        See the classes.
+    """
+
+    method: Method = field(default_factory=Auto)
+    seed: int = 0
+    budget: str = "4m"
+    max_memory: str | None = None
+    rows: str | None = None
+    region: str | None = None
+    rotation_axis: float | None = None
+    symmetries: Literal[0, 1, 2, 4, 8] = 0
+    format: Literal["zarr", "h5", "tiff"] = "zarr"
+    whiten: Literal["auto", "always", "never"] = "auto"
+    reblur: bool = False
+    start: str | None = None
+    clean: str | None = None
+    trust: float = 0.0
+    noise_models: bool = False
+    views_per_step: int = 0
+    correction: Correction = field(default_factory=Correction)
+    reconstruction: Algorithm = field(default_factory=FBP)
+    network: Network = field(default_factory=UNet)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        parse_seconds(self.budget)
+        if self.max_memory is not None:
+            parse_bytes(self.max_memory)
+        if self.views_per_step < 0:
+            raise SettingsError(f"views_per_step must be positive, or 0 for a single scan, got {self.views_per_step}")
+        if not 0 <= self.trust < 1:
+            raise SettingsError(f"trust must be at least 0 and below 1, got {self.trust}")

@@ -1,0 +1,223 @@
+"""Training within a time budget, and the denoiser that comes out of it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from quietray.errors import SettingsError
+from quietray.filters import Filter, tune
+from quietray.inference.denoiser import Denoiser, Scale
+from quietray.io.disk import disk_errors
+from quietray.networks import Architecture
+from quietray.running.facts import versions
+from quietray.running.output import Output
+from quietray.running.settings import Training
+from quietray.running.watch import Watch
+from quietray.splits.base import Split
+from quietray.training.batches import TrainingVolume
+from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out, precision
+
+__all__ = ["Recipe", "learn", "tuned"]
+
+_TUNED_ON = (4, 2**15)  # slices, and pixels of them together
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What training needs to know beside the data.
+
+    Parameters
+    ----------
+    network, training
+        Settings.
+    seed
+        Of weights and samples.
+    budget
+        Seconds for training and inference together.
+    symmetries
+        To average over at inference; 0 takes as many as 15 % of the budget allow.
+    start
+        A trained denoiser whose weights to start from; it must have the same network.
+    """
+
+    network: Architecture
+    training: Training
+    seed: int
+    budget: float
+    symmetries: Literal[0, 1, 2, 4, 8]
+    start: Denoiser | None = None
+
+    def build(self, split: Split) -> nn.Module:
+        """Return the network to be trained.
+
+        Raises
+        ------
+        SettingsError
+            The model to start from has another network, or sees other slices.
+        """
+        if self.start is None:
+            return self.network.build(split.n_slices, split.n_outputs)
+        known, seen = self.start.architecture, self.start.split
+        if known != self.network or (seen.n_slices, seen.n_outputs) != (split.n_slices, split.n_outputs):
+            raise SettingsError(
+                f"the model to start from must have the network of this run, {self.network} on {split.n_slices} "
+                f"slices, got {known} on {seen.n_slices}; give the settings that it was trained with, or leave it out"
+            )
+        return copy.deepcopy(self.start.network).train()
+
+
+def learn(
+    data: TrainingData,
+    scale: Scale,
+    split: Split,
+    recipe: Recipe,
+    images: tuple[int, int, int],
+    tile: int,
+    facts: Mapping[str, Any],
+    output: Output,
+    watch: Watch,
+) -> tuple[Denoiser, Fitted]:
+    """Train within the budget, leaving time for inference; small images make larger batches.
+
+    Parameters
+    ----------
+    data
+        Scaled samples.
+    scale
+        Of the data.
+    split
+        The method.
+    recipe
+        Network, training, seed, budget.
+    images
+        Number, height and width of the images that will be denoised.
+    tile
+        Edge of the tiles that they are denoised in.
+    facts
+        To keep with the model.
+    output
+        Keeps the state of the training and its decisions.
+    watch
+        Told the progress.
+    """
+    size = min(recipe.training.patch, *images[1:])
+    enlarged = min(8, max(1, recipe.training.patch**2 // size**2))
+    training = dataclasses.replace(recipe.training, batch=recipe.training.batch * enlarged)
+    budget = recipe.budget
+
+    def inference(per_step: float) -> float:
+        """Return the seconds that one pass over the images takes: a training step costs about three passes."""
+        passes = (split.n_parts - split.n_clean) * images[0] * images[1] * images[2] / (training.batch * size**2)
+        return passes * per_step / 3
+
+    def symmetries(per_step: float) -> Literal[1, 2, 4, 8]:
+        if recipe.symmetries:
+            return recipe.symmetries
+        choices: tuple[Literal[1, 2, 4, 8], ...] = (8, 4, 2)
+        return next((n for n in choices if n * inference(per_step) <= 0.15 * budget), 1)
+
+    kept = "What was learned so far is kept; go on with --resume"
+    with watch.stage("training", 1000) as advance, disk_errors(output.folder or Path(), kept):
+        shown = 0
+
+        def show(step: int, n_steps: int | None, latest: Progress | None) -> None:
+            nonlocal shown
+            now = int(1000 * step / n_steps) if n_steps else 0
+            advance(now - shown, _gain(latest))
+            shown = now
+
+        fitted = fit(
+            split,
+            lambda: recipe.build(split),
+            data,
+            training,
+            seed=recipe.seed,
+            budget=lambda per_step: max(0.3 * budget, budget - symmetries(per_step) * inference(per_step)),
+            checkpoint=output.checkpoint,
+            watch=show,
+        )
+    pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # of a resumed run
+    chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})
+    known = {
+        "steps": fitted.history[-1].step,
+        "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
+        "versions": versions(),
+        **facts,
+    }
+    denoiser = Denoiser(
+        fitted.network,
+        recipe.network,
+        split,
+        scale,
+        chosen["symmetries"],
+        precision(training.precision),
+        tile,
+        known,
+    )
+    return denoiser, fitted
+
+
+def tuned(
+    data: TrainingVolume,
+    scale: Scale,
+    split: Split,
+    start: Filter,
+    tile: int,
+    facts: Mapping[str, Any],
+    watch: Watch,
+    amount: tuple[int, int] = _TUNED_ON,
+) -> tuple[Denoiser, Fitted]:
+    """Find the filter's setting with the smallest estimated error, on slices that it will not be judged on.
+
+    Where `data` hold nothing out, some of the slices that it is judged on serve: one or two numbers learn nothing by
+    heart.
+
+    Parameters
+    ----------
+    data
+        Scaled samples.
+    scale
+        Of the data.
+    split
+        What makes independent views of them.
+    start
+        The filter.
+    tile, facts
+        As in :func:`learn`.
+    watch
+        Told the progress.
+    amount
+        Slices to tune on, and pixels of them together.
+    """
+    here, cpu = data.to_tune_on(amount[0]), torch.device("cpu")
+
+    def denoiser(candidate: Filter) -> Denoiser:
+        network = candidate.build(split.n_slices, split.n_outputs)
+        return Denoiser(network, candidate, split, scale, tile=tile, facts={"versions": versions(), **facts})
+
+    with watch.stage("tuning") as advance:
+
+        def error(candidate: Filter) -> float:
+            advance(1)
+            return judge_held_out(split, denoiser(candidate).evaluate, here, cpu, amount[1]).error
+
+        found = tune(start, error)
+    chosen = denoiser(found.filter)
+    judged = judge_held_out(split, chosen.evaluate, data, cpu)
+    best = Progress(0, 0, 0.0, 0.0, judged.error, judged.noise)
+    return chosen, Fitted(chosen.network, (), best, f"tuned over {len(found.tried)} settings", 0.0)
+
+
+def _gain(latest: Progress | None) -> str:
+    if latest is None or not (latest.error > 0 and latest.noise > 0):
+        return ""
+    return f"estimated gain {10 * np.log10(latest.noise / latest.error):.1f} dB"
