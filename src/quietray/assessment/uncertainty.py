@@ -97,7 +97,7 @@ class Calibrated:
         Examples
         --------
         >>> nothing = np.empty(0), np.empty(0), np.empty(0, int)
-        >>> Calibrated(1.0, 2.0, *nothing).sd(np.array([0.0, 4.0])).tolist()
+        >>> Calibrated(1.0, 2.0, *nothing).sd(np.array([0.0, 4.0])).round(6).tolist()
         [1.0, 3.0]
         """
         return np.sqrt(self.floor + self.slope * disagreement)

@@ -49,7 +49,7 @@ def psnr(mse: float, data_range: float) -> float:
 
     Examples
     --------
-    >>> psnr(0.01, 1.0)
+    >>> round(psnr(0.01, 1.0), 6)
     20.0
     """
     if not (mse > 0 and data_range > 0):

@@ -103,7 +103,7 @@ def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 
     Examples
     --------
     >>> error = torch.tensor([1.0, 9.0]).reshape(1, 1, 1, 2)
-    >>> averaged(error, error + 1, torch.tensor([3.0, 1.0])).error
+    >>> round(averaged(error, error + 1, torch.tensor([3.0, 1.0])).error, 6)
     3.0
     """
     weight = weight.expand_as(error).double()
@@ -286,8 +286,8 @@ def streaks(parts: Parts, weight: Slice) -> float:
     --------
     >>> streak = np.full((1, 8, 8), 1.0)
     >>> parts = np.stack([streak, 0 * streak, -streak, 0 * streak])
-    >>> streaks(parts, np.ones((8, 8)))  # of which a third is taken away too much
-    0.16666666666666666
+    >>> round(streaks(parts, np.ones((8, 8))), 6)  # of which a third is taken away too much
+    0.166667
     """
     n_parts, n_z = parts.shape[:2]
     every = max(1, n_z * int((weight > 0).sum()) // _VOXELS)

@@ -155,7 +155,7 @@ def tissue_bias(
     >>> reference = np.full((1, 64, 64), 50, np.float32)
     >>> reference[:, :, 32:] = -90
     >>> images = reference + np.where(reference < 0, 7, 0).astype(np.float32)
-    >>> [(found.tissue.name, found.bias) for found in tissue_bias(images, reference)]
+    >>> [(found.tissue.name, round(found.bias, 3)) for found in tissue_bias(images, reference)]
     [('fat', 7.0), ('soft tissue', 0.0)]
     """
     shape = images.shape

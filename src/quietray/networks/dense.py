@@ -48,7 +48,7 @@ def dense_layers(x: Tensor, kernels: Sequence[Tensor], bias: Tensor, dilations: 
     --------
     >>> x = torch.ones(1, 1, 4, 5)
     >>> maps = dense_layers(x, [torch.ones(1, 1, 3, 3), torch.ones(1, 2, 3, 3)], torch.zeros(2), [1, 2])
-    >>> maps.amax(dim=(2, 3)).tolist()
+    >>> maps.amax(dim=(2, 3)).round(decimals=3).tolist()
     [[1.0, 9.0, 90.0]]
     """
     out: Tensor = _DenseLayers.apply(x, bias, tuple(dilations), *kernels)  # type: ignore[no-untyped-call]

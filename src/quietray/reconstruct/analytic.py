@@ -108,7 +108,7 @@ def angular_weights(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " v
     --------
     >>> angular_weights(np.deg2rad([0.0, 60.0, 120.0])) is None
     True
-    >>> angular_weights(np.deg2rad([0.0, 45.0, 135.0])).tolist()
+    >>> angular_weights(np.deg2rad([0.0, 45.0, 135.0])).round(6).tolist()
     [0.75, 1.125, 1.125]
     """
     within = np.mod(angles - angles.min(), np.pi)

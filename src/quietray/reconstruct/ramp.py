@@ -23,7 +23,7 @@ def ramp_filtered(y: Sinograms, window: Window) -> Sinograms:
 
     Examples
     --------
-    >>> float(ramp_filtered(np.eye(1, 8, dtype=np.float32)[None], "ram-lak")[0, 0, 0])
+    >>> round(float(ramp_filtered(np.eye(1, 8, dtype=np.float32)[None], "ram-lak")[0, 0, 0]), 6)
     0.25
     """
     n_cols = y.shape[-1]

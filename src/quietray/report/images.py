@@ -47,8 +47,9 @@ def grey_window(images: Sequence[Float[np.ndarray, "_ _"]]) -> Window:
 
     Examples
     --------
-    >>> grey_window([np.arange(201.0).reshape(3, 67)])
-    Window(low=-6.92, high=206.92)
+    >>> window = grey_window([np.arange(201.0).reshape(3, 67)])
+    >>> round(window.low, 2), round(window.high, 2)
+    (-6.92, 206.92)
     >>> grey_window([np.full((2, 2), np.nan)])
     Window(low=0.0, high=1.0)
     """

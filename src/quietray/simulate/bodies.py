@@ -35,7 +35,7 @@ class Bodies:
     Examples
     --------
     >>> ball = Bodies.balls(np.array([[0.0, 0.0, 0.0, 3.0]]), 1.0)
-    >>> float(ball.project(ParallelBeam(np.zeros(1), 1, 3), 1.0)[0, 0, 1])
+    >>> round(float(ball.project(ParallelBeam(np.zeros(1), 1, 3), 1.0)[0, 0, 1]), 4)
     6.0
     """
 

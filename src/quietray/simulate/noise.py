@@ -182,7 +182,7 @@ class Scintillator(NoiseModel):
     Examples
     --------
     >>> model = Scintillator(gain=2.0, dark=10.0, read_noise=3.0)
-    >>> model.covariance(100.0, (0, 0)), model.covariance(100.0, (0, 1))
+    >>> round(model.covariance(100.0, (0, 0)), 6), round(model.covariance(100.0, (0, 1)), 6)
     (409.0, 0.0)
     """
 

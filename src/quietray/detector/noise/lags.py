@@ -108,7 +108,7 @@ def spectrum(lags: Lags, size: int = GRID) -> Float[np.ndarray, "ky kx"]:
 
     Examples
     --------
-    >>> spectrum(np.array([[0.0, 0, 0], [0.25, 1, 0.25], [0, 0, 0]]), 4)[0].tolist()
+    >>> spectrum(np.array([[0.0, 0, 0], [0.25, 1, 0.25], [0, 0, 0]]), 4)[0].round(6).tolist()
     [1.5, 1.0, 0.5, 1.0]
     """
     ry, rx = lags.shape[0] // 2, lags.shape[1] // 2
@@ -163,7 +163,7 @@ def noise_power_spectrum(
     Examples
     --------
     >>> frequency, power = noise_power_spectrum(np.array([[0.0, 0, 0], [0, 1, 0], [0, 0, 0]]), 4.0)
-    >>> float(frequency[0]), float(power[0]), float(power[-1])
+    >>> round(float(frequency[0]), 6), round(float(power[0]), 6), round(float(power[-1]), 6)
     (0.0, 4.0, 4.0)
     """
     line = np.fft.fftfreq(GRID)

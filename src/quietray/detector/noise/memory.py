@@ -96,8 +96,9 @@ class Subsets:
 
     Examples
     --------
-    >>> subsets_of(None, 0.1, 0.01, 2)
-    Subsets(parts=2, correlation=0.1, error=0.01, memory=None, static=0.1, with_rest=0.1)
+    >>> found = subsets_of(None, 0.1, 0.01, 2)
+    >>> found.parts, round(found.correlation, 6), found.memory, found.static, round(found.with_rest, 6)
+    (2, 0.1, None, 0.1, 0.1)
     """
 
     parts: int

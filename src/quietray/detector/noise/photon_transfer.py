@@ -131,7 +131,8 @@ class PhotonTransfer:
     Examples
     --------
     >>> curve, levels = np.zeros((4, 0)), np.zeros((2, 0))
-    >>> PhotonTransfer(2.0, 0.1, 1.0, 3.0, "darks", 50.0, None, curve, levels, None).share_of_read_noise
+    >>> found = PhotonTransfer(2.0, 0.1, 1.0, 3.0, "darks", 50.0, None, curve, levels, None)
+    >>> round(found.share_of_read_noise, 6)
     0.045
     """
 

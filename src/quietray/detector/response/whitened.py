@@ -53,7 +53,7 @@ class WhitenedFrames:
     --------
     >>> response = PointResponse(np.array([[0.0, 0, 0], [0.1, 0.8, 0.1], [0, 0, 0]]))
     >>> frame = np.zeros((1, 5, 40), np.float32); frame[0, 2, 19:22] = 0.1, 0.8, 0.1
-    >>> WhitenedFrames(frame, response)[0:1][0, 2, 18:23].round(4).tolist()
+    >>> np.abs(WhitenedFrames(frame, response)[0:1][0, 2, 18:23]).round(4).tolist()
     [0.0, 0.0, 1.0, 0.0, 0.0]
     """
 
