@@ -8,28 +8,34 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-all lint bench clean
 
 BIN := .venv/bin
 USER_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+# One thread per worker: two workers that each take every core are slower than one.
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 # pip's own words, shortened to one line per package.
 BRIEF := awk '/^ *(Collecting|Downloading|Building|Installing|Successfully)/ { sub(/ [(]from .*/, ""); print "  " substr($$0, 1, 100); fflush() }'
 
 help:
-	@echo "make demo    simulate a low-dose scan, denoise it, write $(OUT)/report.html"
-	@echo "make test    every test but the slow ones"
-	@echo "make lint    style, types, layers"
-	@echo "make bench   the benchmarks"
-	@echo "make clean   remove caches and the demo's output; keep .venv"
+	@echo "make demo      simulate a low-dose scan, denoise it, write $(OUT)/report.html"
+	@echo "make test      every test but the slow ones"
+	@echo "make test-all  these, and then the slow ones"
+	@echo "make lint      style, types, layers"
+	@echo "make bench     the benchmarks"
+	@echo "make clean     remove caches and the demo's output; keep .venv"
 
 demo: $(USER_STAMP)
 	@$(BIN)/quietray demo --out $(OUT)
 
-# One thread per worker: two workers that each take every core are slower than one.
 test: $(DEV_STAMP)
-	@OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
+	@$(PYTEST) --dist loadfile
+
+# Slow tests share no fixtures, and few of them take nearly all of the time: each goes to the worker that is free.
+test-all: test
+	@$(PYTEST) --dist load --maxschedchunk 1 -m slow -o faulthandler_timeout=3600
 
 lint: $(DEV_STAMP)
 	@$(BIN)/ruff check .
