@@ -29,6 +29,14 @@ def _seeds() -> None:
 
 
 @pytest.fixture
+def short_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every report one of one line; real ones are looked at where reports are tested."""
+    from scans import short_report
+
+    short_report(monkeypatch)
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     """A numpy generator with a fixed seed."""
     return np.random.default_rng(0)
@@ -65,6 +73,14 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     pytest.skip("needs a Chromium browser on the PATH, found none; install the system's chromium package")
+
+
+def pytest_sessionstart() -> None:
+    """With ``QUIETRAY_BF16=off`` what is to choose bfloat16 by itself finds a processor that has none."""
+    if os.environ.get("QUIETRAY_BF16") == "off":
+        from quietray.training import loop
+
+        loop._cpu_has_bf16 = lambda: False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 import quietray
 import quietray.preparation.prepare as prepare_module
 from quietray import Foam, Noise2Inverse, ParallelBeam, Scan, Scintillator, Settings, Training, UNet, VolumeGrid
+from quietray.checkpoint import replace_file
 from quietray.running.plan import Plan
 
 
@@ -80,6 +82,12 @@ def in_slabs(monkeypatch: pytest.MonkeyPatch, heights: int = 4, window: int = 8)
         return dataclasses.replace(plan, slabs=slabs, windows=((first, first + window),))
 
     monkeypatch.setattr(prepare_module, "plan_run", plan_run)
+
+
+def short_report(patch: pytest.MonkeyPatch) -> None:
+    """Make every report one of one line, and never wait for the disk: most of the time of so small a run."""
+    patch.setattr("quietray.workflows.write_report", lambda path, data: replace_file(path, data.title.encode()))
+    patch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -13,8 +13,6 @@ import pytest
 
 import quietray
 from io_files import write_exchange, write_tiffs
-from quietray import workflows
-from quietray.checkpoint import replace_file
 from quietray.cli import main
 from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
 from quietray.settings import write_toml
@@ -23,10 +21,7 @@ from scans import content, disc_scan, in_slabs, quick
 THETA = np.arange(32) * 180 / 32
 
 
-@pytest.fixture(autouse=True)
-def _short_report(monkeypatch):
-    monkeypatch.setattr(workflows, "write_report", lambda path, data: replace_file(path, data.title.encode()))
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("short_report")
 
 
 @pytest.fixture(scope="module")
@@ -350,7 +345,15 @@ def test_disk_that_is_read_only(mounted, refused):
 
 
 @pytest.mark.parametrize(
-    ("format", "size"), [("zarr", 40), ("zarr", 120), ("zarr", 220), ("h5", 120), ("h5", 220), ("tiff", 220)]
+    ("format", "size"),
+    [
+        ("zarr", 40),
+        ("zarr", 120),
+        pytest.param("zarr", 220, marks=pytest.mark.slow),
+        pytest.param("h5", 120, marks=pytest.mark.slow),
+        ("h5", 220),
+        pytest.param("tiff", 220, marks=pytest.mark.slow),
+    ],
 )
 def test_disk_that_is_full(mounted, refused, tmp_path, format, size):
     """So many KiB that it is full at the start, at a checkpoint, at the volume, or not before the end."""

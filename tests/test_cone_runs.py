@@ -29,6 +29,8 @@ from quietray.running.watch import Watch
 from rtk import require_rtk
 from scans import in_slabs, quick, write
 
+pytestmark = pytest.mark.usefixtures("short_report")
+
 
 @functools.cache
 def foam(beam: str, *more: str) -> Path:

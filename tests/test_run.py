@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import quietray
-from quietray import Denoiser, Noise2Inverse, Settings, Training, UNet, workflows
+from quietray import Denoiser, Noise2Inverse, Settings, Training, UNet
 from quietray.assessment.against import evaluate_volumes
-from quietray.checkpoint import replace_file
 from quietray.cli import main
 from quietray.io import read_volume
 from quietray.preparation.prepare import prepare
@@ -26,15 +25,11 @@ FOAM = Settings(
     symmetries=2,
     method=Noise2Inverse(parts=2, slices=3),
     network=UNet((16, 32)),
-    training=Training(steps=120, batch=1, learning_rate=6e-3, judgements=6),
+    training=Training(steps=120, batch=1, learning_rate=6e-3, judgements=6, precision="fp32"),
 )
 
 
-@pytest.fixture(autouse=True)
-def _short_report(monkeypatch):
-    """A report of one line, to save time; the run on the foam, made before, has a real one."""
-    monkeypatch.setattr(workflows, "write_report", lambda path, data: replace_file(path, data.title.encode()))
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("short_report")  # the run on the foam, made before, has a real one
 
 
 @pytest.fixture(scope="module")
