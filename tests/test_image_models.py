@@ -36,7 +36,9 @@ def clean(n: int = 6) -> ImageSeries:
 
 
 def settings(method: Any, steps: int = 150, **more: Any) -> Settings:
-    training = Training(steps=steps, batch=1, patch=32, judgements=3, average=0.9, learning_rate=5e-3, patience=1.0)
+    training = Training(
+        steps, batch=1, patch=32, judgements=3, average=0.9, learning_rate=5e-3, patience=1.0, precision="fp32"
+    )
     return Settings(method=method, network=UNet((8, 16)), training=training, symmetries=1, seed=1, **more)
 
 

@@ -52,7 +52,7 @@ def series(**more: Any) -> ImageSeries:
 
 
 def settings(method: Any, steps: int = 20) -> Settings:
-    training = Training(steps=steps, batch=1, patch=32, judgements=2, average=0.9, learning_rate=5e-3)
+    training = Training(steps=steps, batch=1, patch=32, judgements=2, average=0.9, learning_rate=5e-3, precision="fp32")
     return Settings(method=method, network=UNet((8, 8)), training=training, symmetries=1, seed=1)
 
 

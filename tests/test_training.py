@@ -339,6 +339,16 @@ def test_precision_is_what_was_asked_for() -> None:
     assert precision("auto") in ("bf16-mixed", "32-true")
 
 
+def test_bfloat16_computes_otherwise_and_learns_the_same() -> None:
+    """On every processor: one that has no instructions for it is only slower.  The weights stay float32."""
+    settings = dataclasses.replace(QUICK, precision="bf16")
+    one, same, full = train(settings), train(settings), train()
+    assert {weight.dtype for weight in one.network.parameters()} == {torch.float32}
+    assert same_weights(one.network, same.network.state_dict())
+    assert not same_weights(one.network, full.network.state_dict())
+    assert [record.error for record in one.history] == pytest.approx([record.error for record in full.history], rel=0.1)
+
+
 def test_named_generators_are_unrelated() -> None:
     draws = {
         (seed, name): tuple(torch.rand(4, generator=seeded(seed, name)).tolist())
