@@ -89,7 +89,7 @@ def test_tv_minimises_its_functional() -> None:
 
     rng = np.random.default_rng(1)
     for weight in (0.05, 0.5):
-        x = TV(weight=weight, iterations=500)(A, y)
+        x = TV(weight=weight, iterations=400)(A, y)
         least = functional(x, weight)
         for scale in (0.001, 0.01):
             for _ in range(10):
@@ -98,7 +98,7 @@ def test_tv_minimises_its_functional() -> None:
         for factor in (0.98, 1.02):
             assert functional(np.float32(factor) * x, weight) > least
         other = weight * 10 if weight < 0.1 else weight / 10
-        assert functional(TV(weight=other, iterations=100)(A, y), weight) > least
+        assert functional(TV(weight=other, iterations=40)(A, y), weight) > least
 
 
 def test_gradient_and_divergence_are_adjoint() -> None:
@@ -161,7 +161,7 @@ def test_filtered_backprojection_takes_the_matrix_for_the_projector(kind: type, 
 
 @pytest.mark.parametrize("algorithm", [SIRT(), CGLS(), TV(iterations=60)], ids=lambda each: type(each).__name__)
 def test_held_out_views_choose_nearly_what_the_truth_would(algorithm: SIRT | CGLS | TV) -> None:
-    geometry, x = beam(n_views=32, n_rows=8), blocks(8)
+    geometry, x = beam(n_views=32, n_rows=4), blocks(4)
 
     def project(views: np.ndarray) -> LinearOperator:
         return many_slices(ParallelProjector(geometry[views]))
@@ -169,11 +169,13 @@ def test_held_out_views_choose_nearly_what_the_truth_would(algorithm: SIRT | CGL
     A, rng = project(np.arange(32)), np.random.default_rng(0)
     y = A(x) + rng.normal(0, 0.5, A.range_shape).astype(np.float32)
     found = chosen(algorithm, project, y)
+    errors: list[float] = []
     if isinstance(algorithm, TV):
-        tried = [TV(weight, 60) for weight in 0.01 * 2.0 ** np.arange(12)]
-    else:
-        tried = [type(algorithm)(iterations=n) for n in (1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 140, 200)]
-    errors = [float(np.square(each(A, y) - x).mean()) for each in tried]
+        errors = [float(np.square(TV(weight, 60)(A, y) - x).mean()) for weight in 0.01 * 2.0 ** np.arange(12)]
+    else:  # more iterations go on from fewer, so that the longest run shows all of them
+        type(algorithm)(iterations=200)(
+            A, y, callback=lambda k, volume: errors.append(float(np.square(volume - x).mean()))
+        )
     assert np.square(found(A, y) - x).mean() < 1.25 * min(errors)
     assert min(errors) < 0.7 * min(errors[0], errors[-1])  # there was something to choose
     assert chosen(found, project, y) is found
@@ -207,7 +209,7 @@ def test_the_choice_is_told_by_every_pair() -> None:
 
     def project(views: np.ndarray) -> LinearOperator:
         asked.append(views)
-        return ParallelProjector(geometry[views])
+        return SparseProjector(ParallelProjector(geometry[views]))
 
     A = ParallelProjector(geometry)
     chosen(SIRT(), project, A(blocks()), held_out_every(geometry.angles, detectors))

@@ -48,9 +48,18 @@ def axis_of(scan, settings=None) -> RotationAxis:
     return find_rotation_axis(scan, calibrate(scan, settings or Correction()))
 
 
-@pytest.mark.parametrize("photons", [1e5, 500])
-@pytest.mark.parametrize("axis", [127.5, 133.3, 110.77])
-@pytest.mark.parametrize(("turn", "n_views", "last"), [(1, 180, False), (1, 181, True), (2, 360, False), (2, 91, True)])
+TURNS = [(1, 180, False), (1, 181, True), (2, 360, False), (2, 91, True)]
+KNOWN = [(axis, photons) for axis in (127.5, 133.3, 110.77) for photons in (500, 1e5)]
+
+
+def known_axes():
+    """Every kind of turn, each with two of the six axes and doses; all of them in the slow tests."""
+    for n, turn in enumerate(TURNS):
+        for m, known in enumerate(KNOWN):
+            yield pytest.param(*turn, *known, marks=() if (m - n) % 3 == 0 else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("turn", "n_views", "last", "axis", "photons"), known_axes())
 def test_known_axis(rng, turn, n_views, last, axis, photons):
     angles = 0.3 + np.linspace(0, turn * np.pi, n_views, endpoint=last)
     found = axis_of(scan_of(foam(angles, axis, centre=(12.0, -9.0)), angles, photons, rng))

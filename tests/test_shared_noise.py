@@ -24,7 +24,7 @@ def stack(seed=0, n=128, **settings):
     return frames_of(Scintillator(response_width=BLUR, **settings), n, ALL.shape, seed=seed)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("share", [0.0, pytest.param(0.05, marks=pytest.mark.slow), 0.2])
 def test_afterglow_gives_its_correlation_and_its_error(share):
     stacks = [stack(seed, afterglow=share) for seed in range(12)]
     lags = measured(stacks[0]).lags
@@ -73,7 +73,16 @@ def ringed(gain_spread, n_flats=50, seed=0, **settings):
 NOISE = 1 / 400 / 4.868 + 0.25 / 400**2  # variance of the attenuation of one view in air: photons, and read noise
 
 
-@pytest.mark.parametrize(("gain_spread", "n_flats"), [(0.0, 50), (0.0, 10), (0.0, 2), (0.02, 50), (0.01, 20)])
+@pytest.mark.parametrize(
+    ("gain_spread", "n_flats"),
+    [
+        (0.0, 50),
+        pytest.param(0.0, 10, marks=pytest.mark.slow),
+        (0.0, 2),
+        pytest.param(0.02, 50, marks=pytest.mark.slow),
+        (0.01, 20),
+    ],
+)
 def test_rings_of_known_strength(gain_spread, n_flats):
     lags = measured(stack()).lags
     scans = [ringed(gain_spread, n_flats, seed) for seed in range(3)]
