@@ -35,7 +35,6 @@ _SYMMETRIES = {  # quarter turns, and whether mirrored
     4: _ROTATIONS,
     8: (*_ROTATIONS, *((turns, True) for turns in range(4))),
 }
-ARCHITECTURES: dict[str, type[Architecture] | type[Filter]] = {**NETWORKS, **FILTERS}
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
 
 
@@ -125,12 +124,28 @@ class Denoiser:
     @property
     def trained(self) -> bool:
         """Whether it is a network; a filter has nothing to train."""
-        return not isinstance(self.architecture, Filter)
+        return self.architecture.trained
+
+    @property
+    def filter(self) -> Filter:
+        """The filter, where it is one."""
+        assert isinstance(self.architecture, Filter)
+        return self.architecture
+
+    @property
+    def trained_architecture(self) -> Architecture:
+        """How the network is built, where it is one."""
+        assert isinstance(self.architecture, Architecture)
+        return self.architecture
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+
+    def to(self, device: torch.device) -> Denoiser:
+        """Return the denoiser with its network on another device."""
+        return dataclasses.replace(self, network=self.network.to(device))
 
     @torch.no_grad()
     def slice(self, parts: Parts, z: int, n_series: int = 1) -> Float[np.ndarray, "output y x"]:
@@ -272,11 +287,13 @@ class Denoiser:
         tensors, _ = load_tensors(folder / _WEIGHTS)
         try:
             split = from_dict(SPLITS[record["method"]], record["split"], "split")
-            architecture = from_dict(ARCHITECTURES[record["architecture"]], record["network"], "network")
+            name = record["architecture"]
+            kinds: Mapping[str, Any] = FILTERS if name in FILTERS else NETWORKS
+            architecture = from_dict(kinds[name], record["network"], "network")
             network = architecture.build(split.n_slices, split.n_outputs)
             network.load_state_dict(tensors)
             return cls(
-                network.to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
+                network.to(memory_format=torch.channels_last).eval(),
                 architecture,
                 split,
                 Scale(**record["scale"]),
@@ -286,6 +303,11 @@ class Denoiser:
                 record["facts"],
                 tuple(Scale(**scale) for scale in record.get("scales", ())),
             )
+        except SettingsError as error:
+            raise FormatError(
+                f"{folder} must hold a model whose method and network are known, got: {error}; if they are your own, "
+                "import the module that defines them first"
+            ) from None
         except (KeyError, TypeError, RuntimeError) as error:
             raise FormatError(f"{folder} must hold a model of this version of quietray, got: {error}") from None
 

@@ -5,9 +5,13 @@ from quietray.networks.dncnn import DnCNN
 from quietray.networks.lehtinen import LehtinenUNet
 from quietray.networks.msd import MSD
 from quietray.networks.redcnn import REDCNN
+
+# isort: off  # in the order in which they are named, the default first
 from quietray.networks.unet import UNet
-from quietray.settings import called
+from quietray.registry import Registry
+
+# isort: on
 
 __all__ = ["MSD", "NETWORKS", "REDCNN", "Architecture", "DnCNN", "LehtinenUNet", "UNet"]
 
-NETWORKS: dict[str, type[Architecture]] = {called(kind): kind for kind in (UNet, LehtinenUNet, MSD, REDCNN, DnCNN)}
+NETWORKS: Registry[Architecture] = Architecture.registry

@@ -18,7 +18,8 @@ from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.io import SeriesAxis, open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
-from quietray.running.slabs import Ledger, SlabRecord
+from quietray.running.ledger import Ledger, SlabRecord
+from quietray.running.slabs import Finished
 from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
 from quietray.types import Volume
@@ -168,6 +169,11 @@ class Output:
         self._writer.write(record.first, slab)
         with disk_errors(self.work, "the slabs written so far are kept; go on with --resume"):
             Ledger(self.work).record(record)
+
+    def take(self, finished: Finished) -> None:
+        """Write a slab with its record, as a sink of the loop over slabs."""
+        assert finished.record is not None
+        self.write(finished.voxels, finished.record, finished.trust)
 
     def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
         """Return the records of all slabs, first slices first."""

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from quietray.detector.noise.calm import FlatNoise
+from quietray.detector.noise.lags import Lags
+from quietray.errors import SettingsError
+from quietray.geometry import ParallelBeam
+from quietray.method import Method
 from quietray.metrics.noreference import Judgement
+from quietray.registry import called
 from quietray.types import Channels, Samples, Slice
 
-__all__ = ["Network", "Pair", "Split", "Teacher", "Window"]
+__all__ = ["ImageNoise", "Judge", "Network", "Pair", "Parts", "ScanShape", "Split", "Teacher", "Window"]
 
 Network = Callable[[Tensor], Tensor]
+Judge = Literal["left-out parts", "hidden pixels", "Stein's estimate"]
+Parts = Literal["angular subsets", "measurements"]
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -170,12 +180,97 @@ class Teacher:
             self.network.load_state_dict(network.state_dict())
 
 
-class Split(ABC):
+@dataclass(frozen=True)
+class ScanShape:
+    """What a method may ask of the scan that it is to serve.
+
+    Parameters
+    ----------
+    views, rows, columns
+        Of the scan, as far as they are to be used.
+    scans
+        Measurements of the same object.
+    dimensions
+        Of the network.
+    """
+
+    views: int
+    rows: int
+    columns: int
+    scans: int = 1
+    dimensions: int = 2
+
+    @property
+    def odd_rows(self) -> int:
+        """Most rows that a sample can have around a middle one."""
+        return self.rows - (self.rows + 1) % 2
+
+
+@dataclass(frozen=True, eq=False)
+class ImageNoise:
+    """What a method may ask of the images that it is to serve: how often they were measured, and their noise.
+
+    Parameters
+    ----------
+    measurements
+        Of the same images.
+    found
+        The noise as it was measured; None where there was nothing to read it from.
+    span
+        What is 1 in the scale of the network, in the unit of the images.
+    """
+
+    measurements: int
+    found: FlatNoise | None
+    span: float
+
+    @property
+    def variance(self) -> float:
+        """Of the noise, in the scale of the network."""
+        return 0.0 if self.found is None else float((self.found.sd / self.span) ** 2)
+
+    @property
+    def covariance(self) -> Lags:
+        """Auto-covariance of the noise, in the scale of the network."""
+        assert self.found is not None
+        return np.asarray(self.found.lags * (self.found.sd / self.span) ** 2)
+
+    @property
+    def described(self) -> str:
+        """What was found, in a sentence."""
+        if self.found is None:
+            return "The images have too few calm parts to tell the correlation of their noise."
+        shared = f"shared up to {self.found.reach} pixels away"
+        kind = "white" if self.found.reach == 0 else shared
+        correlation = f"{self.found.neighbours:+.2f} (in {self.found.source})"
+        return f"The noise of neighbouring pixels correlates by {correlation}: it is {kind}."
+
+
+class Split(Method):
     """A method: how to draw training pairs, and how to apply the network that they trained.
 
     Both eat *samples* ``(batch, part, slice, y, x)``: parts are independent measurements of one object, slices are
     neighbours that the network sees together; the middle slice is the one to be denoised.
+
+    A subclass is a frozen dataclass.  What the rest of the program needs to know of a method, its class variables and
+    the methods at the end declare; what they say by default suits a method that is given the reconstructions of angular
+    subsets.
     """
+
+    needs_linear: ClassVar[bool] = False
+    """Whether its parts are independent only where the reconstruction is linear."""
+
+    parts_are: ClassVar[Parts] = "angular subsets"
+    """What the parts of a sample are."""
+
+    whole: ClassVar[bool] = False
+    """Whether the network was trained on whole measurements, so that half of one is given to it as one."""
+
+    judged_by: ClassVar[Judge] = "left-out parts"
+    """What :meth:`judge` judges by."""
+
+    verdicts: ClassVar[tuple[str, ...]] = ()
+    """Names of the diagnosis' verdicts of which one at least must allow it, for it to be compared."""
 
     @property
     @abstractmethod
@@ -233,3 +328,79 @@ class Split(ABC):
     @abstractmethod
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised slices, ``(batch, output, y, x)``: what the method averages, averaged."""
+
+    @property
+    def angular(self) -> bool:
+        """Whether a sample holds angular subsets, each with streaks of its own."""
+        return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
+
+    def half(self, parts: Samples) -> Sequence[Tensor]:
+        """Return what the network is given of half of the parts, ``(batch, slice, y, x)`` each."""
+        return parts.unbind(1)
+
+    def on_scan(self, shape: ScanShape) -> Self:
+        """Return the method as it can serve a scan.
+
+        Raises
+        ------
+        QuietrayError
+            It cannot.
+        """
+        if shape.scans > 1 and not self.takes_repeats:
+            raise SettingsError(f"{called(type(self))} must have one scan, got {shape.scans}; use noise2noise")
+        return self
+
+    def on_radiographs(self, some: Tensor) -> Self:
+        """Return the method with what it needs to know of some line integrals ``(view, 1, row, col)``."""
+        return self
+
+    def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Self:
+        """Return the method, bound to a beam of one row and to the variance ``(view, col)`` of its noise if known."""
+        return self
+
+    @property
+    def n_passes(self) -> int:
+        """How often the network is applied to denoise one image."""
+        return self.n_parts - self.n_clean
+
+    @property
+    def applied(self) -> int:
+        """How often the network is applied in a step of training."""
+        return 1
+
+    def watching(self, reach: int) -> Self:
+        """Return the method, watching the correlation of its residuals up to so many pixels away."""
+        return self
+
+    def hiding_more(self, reach: int) -> Self | None:
+        """Return the method for noise that is shared up to `reach` pixels away; None where there is none."""
+        return None
+
+    def on_images(self, noise: ImageNoise) -> tuple[Self, str]:
+        """Return the method as it can serve images, and why in a sentence.
+
+        Raises
+        ------
+        QuietrayError
+            It cannot.
+        """
+        name = called(type(self))
+        if noise.measurements > 1:
+            raise SettingsError(
+                f"{name} must have one measurement of the images, got {noise.measurements}; use noise2noise"
+            )
+        if not self.of_images:
+            raise SettingsError(
+                f"the method must be one for images, got {name}, which needs projections or clean images; use "
+                "noise2void, noise2self, noisier2noise, apbsn or recorrupted, or noise2noise with further measurements"
+            )
+        return self, noise.described
+
+    def as_served(self, bound: Split) -> Self:
+        """Return the method with what was settled when it was bound to a scan, to be run again like that."""
+        return self
+
+    @classmethod
+    def candidates(cls) -> dict[str, Split]:
+        """Return what is to be tried of it in a comparison, by name; nothing unless it says so."""
+        return {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation
-from quietray.splits.base import Network, Pair, Split
+from quietray.splits.base import ImageNoise, Judge, Network, Pair, Split
 from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples
 
@@ -55,6 +56,10 @@ class Noisier2Noise(Split):
     (True, 0.2)
     """
 
+    domain: ClassVar[str] = "radiographs"
+    of_images: ClassVar[bool] = True
+    judged_by: ClassVar[Judge] = "hidden pixels"
+
     poisson: float = 0.0
     gaussian: float = 0.0
     strength: float = 1.0
@@ -71,7 +76,7 @@ class Noisier2Noise(Split):
         if self.passes < 1:
             raise SettingsError(f"passes must be at least 1, got {self.passes}")
 
-    def measured(self, image: Tensor) -> Noisier2Noise:
+    def measured(self, image: Tensor) -> Self:
         """Return the same method with the noise of an image of line integrals, unless it is known already.
 
         Parameters
@@ -137,6 +142,17 @@ class Noisier2Noise(Split):
         error = against - (1 + 1 / self.strength**2) * noise - spread
         correlation = neighbour_correlation(result - image, torch.ones_like(image[:, 0]))
         return averaged(error, noise, weight * torch.isfinite(image), correlation)
+
+    def on_radiographs(self, some: Tensor) -> Self:
+        """Return the method with the noise of those line integrals."""
+        return self.measured(some)
+
+    def on_images(self, noise: ImageNoise) -> tuple[Self, str]:
+        """Return the method with the noise of the images, unless it is known already."""
+        split, said = super().on_images(noise)
+        if noise.found is None or split.poisson + split.gaussian > 0:
+            return split, said
+        return replace(split, gaussian=noise.variance), f"The noise was measured in {noise.found.source}."
 
     def _passes(self, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(seed_of(image))
