@@ -211,7 +211,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
             seconds=fitted.history[-1].seconds if fitted.history else 0.0,
             seconds_per_step=fitted.seconds_per_step,
             stopped=fitted.stopped,
-            history=tuple(asdict(progress) for progress in fitted.history),
+            history=[asdict(progress) for progress in fitted.history],
             offset_of_judgements=evidence.offset,
         ),
     }

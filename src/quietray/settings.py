@@ -213,9 +213,10 @@ def _usual(entry: dataclasses.Field[Any]) -> type | None:
 
 def _tables(hint: Any) -> dict[str, type]:
     """Return what a table may be, by its name in files: the dataclasses of a union, or what a registry holds."""
-    if isinstance(hint, type) and issubclass(hint, Registered):
-        return dict(hint.registry)
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for part in parts:
+        if isinstance(part, type) and issubclass(part, Registered) and "registry" in part.__dict__:
+            return dict(part.registry)
     return {called(part): part for part in parts if dataclasses.is_dataclass(part) and isinstance(part, type)}
 
 
@@ -224,11 +225,11 @@ def _value(value: Any, hint: Any, place: str, usual: type | None = None) -> Any:
 
     A table that does not say which of several dataclasses it is means the usual one.
     """
-    if isinstance(hint, type) and issubclass(hint, Registered):
-        return _named(value, _tables(hint), place, usual)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return from_dict(hint, value, place)
     origin, parts = get_origin(hint), get_args(hint)
+    if any(isinstance(part, type) and issubclass(part, Registered) for part in parts or (hint,)):
+        return _named(value, _tables(hint), place, usual)
     if origin in (Union, UnionType):
         return _one_of(value, hint, place, usual)
     if origin is tuple and isinstance(value, (list, tuple)):

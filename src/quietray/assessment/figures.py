@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 __all__ = [
     "Change",
@@ -28,35 +28,41 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Record(Mapping[str, Any]):
-    """Figures by name: read as attributes or as a mapping.  What is optional and None is not in the mapping."""
+class Record(dict[str, Any]):
+    """Figures by name, which do not change: read as attributes, or as a dictionary, which JSON knows.
 
-    def __getitem__(self, name: str) -> Any:
-        if name not in tuple(self):
-            raise KeyError(name)
-        return getattr(self, name)
+    A subclass is a frozen dataclass.  What is optional and None is not in the dictionary.
 
-    def __iter__(self) -> Iterator[str]:
-        for entry in dataclasses.fields(self):
-            if not (entry.metadata.get("optional") and getattr(self, entry.name) is None):
-                yield entry.name
+    Examples
+    --------
+    >>> shares = Corrected(zingers=0.1, bad=0.0, floored=0.0)
+    >>> shares.zingers, shares["zingers"], dict(shares)
+    (0.1, 0.1, {'zingers': 0.1, 'bad': 0.0, 'floored': 0.0})
+    >>> shares["bad"] = 1.0
+    Traceback (most recent call last):
+    TypeError: figures do not change once they are made
+    """
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, entry.name)
+            if value is not None or not entry.metadata.get("optional"):
+                super().__setitem__(entry.name, value)
 
     def record(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists and numbers, for JSON.
-
-        Examples
-        --------
-        >>> Corrected(zingers=0.1, bad=0.0, floored=0.0).record()
-        {'zingers': 0.1, 'bad': 0.0, 'floored': 0.0}
-        """
+        """Return plain dictionaries, lists and numbers."""
         return {name: _plain(value) for name, value in self.items()}
 
+    def _refuse(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError("figures do not change once they are made")
+
+    __setitem__ = __delitem__ = __ior__ = update = pop = popitem = clear = setdefault = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, (type(self), dict(vars(self)))
+
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> Self:
+    def of(cls, found: Mapping[str, Any]) -> Any:
         """Return the record in a mapping such as ``metrics.json``; what it does not know is left out.
 
         Raises
@@ -66,7 +72,7 @@ class Record(Mapping[str, Any]):
         """
         hints = _hints(cls)
         values: dict[str, Any] = {}
-        for entry in dataclasses.fields(cls):
+        for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
             if entry.name in found:
                 values[entry.name] = _read(found[entry.name], hints[entry.name])
             elif entry.default is entry.default_factory is dataclasses.MISSING:
@@ -152,7 +158,7 @@ class Trained(Record):
     seconds: float
     seconds_per_step: float
     stopped: str
-    history: tuple[Mapping[str, Any], ...]
+    history: list[dict[str, Any]]
     offset_of_judgements: float
 
 
@@ -171,7 +177,7 @@ class ScanFacts(Record):
 
     source: str
     views: int
-    rows: tuple[int, int]
+    rows: list[int]
     columns: int
     covered_degrees: float
     rotation_axis: float | None
@@ -190,7 +196,7 @@ class ImageFacts(Record):
     columns: int
     unit: str
     pixel_size_mm: float | None
-    window: tuple[float, float] | None
+    window: list[float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,7 +327,12 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
         One is missing.
     """
     kind: type[Metrics] = ImageMetrics if found["method"]["domain"] == "images" else ScanMetrics
-    return kind.of(found)
+    metrics: Metrics = kind.of(found)
+    return metrics
+
+
+def _made(kind: type[Any], values: dict[str, Any]) -> Any:
+    return kind(**values)
 
 
 @cache
@@ -340,9 +351,9 @@ def _plain(value: Any) -> Any:
 
 
 def _read(value: Any, hint: Any) -> Any:
-    """Return a value of a file as its hint says: records from mappings, tuples from lists."""
+    """Return a value of a file, as a record where its hint says so."""
     kinds = [one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, Record)]
     if isinstance(value, Mapping) and kinds:
-        fitting = [kind for kind in kinds if {entry.name for entry in dataclasses.fields(kind)} >= set(value)]
+        fitting = [kind for kind in kinds if {entry.name for entry in dataclasses.fields(kind)} >= set(value)]  # type: ignore[arg-type]
         return (fitting or kinds)[0].of(value)
-    return tuple(value) if isinstance(value, list) else value
+    return value

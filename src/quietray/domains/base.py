@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from quietray.assessment.evidence import Evidence, warnings_of
 from quietray.assessment.figures import Metrics
@@ -60,7 +60,7 @@ class Domain(ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(cls, run: Run, scans: Sequence[Any], split: Split, taught: bool = True) -> Self:
+    def prepare(cls, run: Run, scans: Sequence[Any], split: Split, taught: bool = True) -> Domain:
         """Measure what must be known, and make the data to learn from.
 
         Parameters

@@ -59,7 +59,7 @@ def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
         "scan": ScanFacts(
             source=str(scan.source),
             views=scan.n_views,
-            rows=(prepared.rows.start, prepared.rows.stop),
+            rows=[prepared.rows.start, prepared.rows.stop],
             columns=scan.n_cols,
             covered_degrees=float(np.rad2deg(scan.geometry.coverage)),
             rotation_axis=scan.geometry.axis,

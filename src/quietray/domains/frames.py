@@ -15,6 +15,7 @@ from quietray.assessment.halves import Halves
 from quietray.detector.correction.correct import RowCounts
 from quietray.domains.base import Domain
 from quietray.domains.common import method_facts
+from quietray.errors import SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.preparation.sources import Held
@@ -62,6 +63,11 @@ class FrameDomain(Domain):
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
         """Return the method for so many frames; a single one is refused."""
         (scan,) = scans
+        if scan.n_views < 2:
+            raise SettingsError(
+                f"the frames of one scene must be at least 2, got {scan.n_views}; take more of them, or give further "
+                "scans with --repeats"
+            )
         return run.split.on_scan(ScanShape(1, 1, scan.n_cols, scan.n_views))
 
     @classmethod
@@ -115,7 +121,7 @@ class FrameDomain(Domain):
             "scan": ScanFacts(
                 source=str(scan.source),
                 views=scan.n_views,
-                rows=(0, scan.n_rows),
+                rows=[0, scan.n_rows],
                 columns=scan.n_cols,
                 covered_degrees=180.0,
                 rotation_axis=None,

@@ -63,8 +63,8 @@ def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
         Of each subject: as many measurements as the method needs, and clean images for noise2clean.
     run
         Of its settings ``method``, ``network``, ``training``, ``budget``, ``seed``, ``symmetries``, ``start`` and
-        ``noise_models`` are used.  :class:`Auto` takes noise2clean where there are clean images, else noise2noise where there are several
-        measurements, else what the noise allows.
+        ``noise_models`` are used.  :class:`Auto` takes noise2clean where there are clean images, else noise2noise where
+        there are several measurements, else what the noise allows.
 
     Raises
     ------

@@ -223,7 +223,7 @@ class ImageDomain(Domain):
                 columns=width,
                 unit=series.unit,
                 pixel_size_mm=series.pixel_size,
-                window=series.window,
+                window=None if series.window is None else list(series.window),
             ),
             "noise": found,
             "method": method_facts(denoiser, "images", len(self.stacks)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from quietray.geometry import Geometry
 from quietray.registry import Registered, Registry
@@ -55,7 +55,7 @@ class Algorithm(Registered, ABC):
         """
         return self
 
-    def chosen(self, A: Any, y: Sinograms, missed: Callable[[Any], float]) -> Self:
+    def chosen(self, A: Any, y: Sinograms, missed: Callable[[Any], float]) -> Algorithm:
         """Return the algorithm with what is open chosen so that held-out views are missed least.
 
         Parameters

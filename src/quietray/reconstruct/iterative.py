@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class SIRT(Algorithm):
         """Whether the result depends linearly on the data, as Noise2Inverse needs."""
         return self.box is None
 
-    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> Self:
+    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> SIRT:
         """Return it with the number of iterations after which held-out views are missed least; see the base."""
         return replace(self, iterations=best_iterations(replace(self, iterations=1000), A, y, missed))
 
@@ -156,7 +156,7 @@ class CGLS(Algorithm):
         """Near enough for Noise2Inverse: the steps are those of the noise-free data but for a share of the noise."""
         return True
 
-    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> Self:
+    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> CGLS:
         """Return it with the number of iterations after which held-out views are missed least; see the base."""
         return replace(self, iterations=best_iterations(replace(self, iterations=100), A, y, missed))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class TV(Algorithm):
         """Total variation is not linear in the data."""
         return False
 
-    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> Self:
+    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> TV:
         """Return it with the weight with which held-out views are missed least; see the base.
 
         The search goes downhill in ever smaller factors; every weight starts from the volume of the best one so far.

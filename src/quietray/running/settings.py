@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import quietray.filters
 import quietray.splits  # noqa: F401  they register themselves
@@ -73,6 +73,13 @@ class Training:
             raise SettingsError(f"plateau must be at least 0, got {self.plateau}; 0 keeps the cosine")
 
 
+if TYPE_CHECKING:  # a name is turned into what it stands for at once
+    MethodOrName = Method
+    NetworkOrName = Architecture
+    AlgorithmOrName = Algorithm
+else:
+    MethodOrName, NetworkOrName, AlgorithmOrName = Method | str, Architecture | str, Algorithm | str
+
 _BY_NAME: tuple[tuple[str, Registry[Any], type[Any]], ...] = (
     ("method", METHODS, Method),
     ("network", NETWORKS, Architecture),
@@ -130,7 +137,7 @@ class Settings:
         See the classes.
     """
 
-    method: Method = field(default_factory=Auto)
+    method: MethodOrName = field(default_factory=Auto)
     seed: int = 0
     budget: str = "4m"
     max_memory: str | None = None
@@ -147,8 +154,8 @@ class Settings:
     noise_models: bool = False
     views_per_step: int = 0
     correction: Correction = field(default_factory=Correction)
-    reconstruction: Algorithm = field(default_factory=FBP)
-    network: Architecture = field(default_factory=UNet)
+    reconstruction: AlgorithmOrName = field(default_factory=FBP)
+    network: NetworkOrName = field(default_factory=UNet)
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:

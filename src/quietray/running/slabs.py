@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from quietray.errors import SettingsError
 from quietray.running.ledger import SlabRecord
@@ -39,6 +39,7 @@ class Finished:
     trust: Volume | None = None
 
 
+@runtime_checkable
 class Work(Protocol):
     """Computes slabs from a source; to be pickled, and free of what only training needs."""
 
@@ -49,6 +50,7 @@ class Work(Protocol):
         """Compute a slab, telling `advance` the slices done."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes slabs, in any order and from several threads."""
 
@@ -87,6 +89,7 @@ class SlabTask:
         return all(self.sink.done(*place) for place in self.work.places(slab))
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs the slabs of a task; the results do not depend on which one does."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -338,7 +338,7 @@ class Split(Method):
         """Return what the network is given of half of the parts, ``(batch, slice, y, x)`` each."""
         return parts.unbind(1)
 
-    def on_scan(self, shape: ScanShape) -> Self:
+    def on_scan(self, shape: ScanShape) -> Split:
         """Return the method as it can serve a scan.
 
         Raises
@@ -350,11 +350,11 @@ class Split(Method):
             raise SettingsError(f"{called(type(self))} must have one scan, got {shape.scans}; use noise2noise")
         return self
 
-    def on_radiographs(self, some: Tensor) -> Self:
+    def on_radiographs(self, some: Tensor) -> Split:
         """Return the method with what it needs to know of some line integrals ``(view, 1, row, col)``."""
         return self
 
-    def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Self:
+    def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Split:
         """Return the method, bound to a beam of one row and to the variance ``(view, col)`` of its noise if known."""
         return self
 
@@ -368,15 +368,15 @@ class Split(Method):
         """How often the network is applied in a step of training."""
         return 1
 
-    def watching(self, reach: int) -> Self:
+    def watching(self, reach: int) -> Split:
         """Return the method, watching the correlation of its residuals up to so many pixels away."""
         return self
 
-    def hiding_more(self, reach: int) -> Self | None:
+    def hiding_more(self, reach: int) -> Split | None:
         """Return the method for noise that is shared up to `reach` pixels away; None where there is none."""
         return None
 
-    def on_images(self, noise: ImageNoise) -> tuple[Self, str]:
+    def on_images(self, noise: ImageNoise) -> tuple[Split, str]:
         """Return the method as it can serve images, and why in a sentence.
 
         Raises
@@ -396,7 +396,7 @@ class Split(Method):
             )
         return self, noise.described
 
-    def as_served(self, bound: Split) -> Self:
+    def as_served(self, bound: Split) -> Split:
         """Return the method with what was settled when it was bound to a scan, to be run again like that."""
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -150,7 +150,7 @@ class Noise2Inverse(Split):
         """Return their mean where the network sees the mean of several, else each of them."""
         return [parts.mean(dim=1)] if self.input == "X:1" else parts.unbind(1)
 
-    def on_scan(self, shape: ScanShape) -> Self:
+    def on_scan(self, shape: ScanShape) -> Noise2Inverse:
         """Return the method with no more slices than there are rows, and fewer subsets where they would be too sparse.
 
         Streaks of sparse subsets add up to nothing, so that the input's are the negative of the target's.  The network
@@ -164,7 +164,8 @@ class Noise2Inverse(Split):
         SettingsError
             There are several scans, or it is set up for a series.
         """
-        split = super().on_scan(shape)
+        split = self
+        super().on_scan(shape)
         if split.times * split.channels > 1:
             raise SettingsError(
                 f"times and channels must be 1 for a single scan, got {split.times} and {split.channels}; name the "
@@ -181,7 +182,7 @@ class Noise2Inverse(Split):
             return replace(split, volume=True, slices=min(_DEPTH, shape.rows))
         return replace(split, slices=min(split.slices, shape.odd_rows))
 
-    def as_served(self, bound: Split) -> Self:
+    def as_served(self, bound: Split) -> Noise2Inverse:
         """Return the method with the subsets that it was given."""
         return replace(self, parts=bound.n_parts)
 

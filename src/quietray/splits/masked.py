@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ class _BlindSpot(Split):
     def hidden(self, image: Tensor, index: int) -> Tensor:
         """Return 1 at the pixels of a phase, else 0; the phases add up to 1."""
 
-    def watching(self, reach: int) -> Self:
+    def watching(self, reach: int) -> _BlindSpot:
         """Return the method, watching so far, unless it was told how far to watch."""
         return self if self.watched > 1 else replace(self, watched=max(1, reach))
 
@@ -156,7 +156,7 @@ class Noise2Self(_BlindSpot):
         _check(self)
 
     @classmethod
-    def hiding(cls, reach: int, inference: Literal["single", "masked"] = "single") -> Self:
+    def hiding(cls, reach: int, inference: Literal["single", "masked"] = "single") -> Noise2Self:
         """Return the method for noise that is shared up to `reach` pixels away, along rows and columns.
 
         A third of the grid stays visible between two blind spots, in each direction.
@@ -175,9 +175,9 @@ class Noise2Self(_BlindSpot):
         """
         return cls(inference, max(4, 3 * (reach + 1)), reach)
 
-    def hiding_more(self, reach: int) -> Self | None:
+    def hiding_more(self, reach: int) -> Noise2Self | None:
         """Return the method for such noise, unless it was told what to hide."""
-        return type(self).hiding(reach, self.inference) if self.footprint == 0 else None
+        return Noise2Self.hiding(reach, self.inference) if self.footprint == 0 else None
 
     @classmethod
     def candidates(cls) -> dict[str, Split]:

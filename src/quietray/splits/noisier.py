@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ class Noisier2Noise(Split):
         if self.passes < 1:
             raise SettingsError(f"passes must be at least 1, got {self.passes}")
 
-    def measured(self, image: Tensor) -> Self:
+    def measured(self, image: Tensor) -> Noisier2Noise:
         """Return the same method with the noise of an image of line integrals, unless it is known already.
 
         Parameters
@@ -143,16 +143,16 @@ class Noisier2Noise(Split):
         correlation = neighbour_correlation(result - image, torch.ones_like(image[:, 0]))
         return averaged(error, noise, weight * torch.isfinite(image), correlation)
 
-    def on_radiographs(self, some: Tensor) -> Self:
+    def on_radiographs(self, some: Tensor) -> Noisier2Noise:
         """Return the method with the noise of those line integrals."""
         return self.measured(some)
 
-    def on_images(self, noise: ImageNoise) -> tuple[Self, str]:
+    def on_images(self, noise: ImageNoise) -> tuple[Noisier2Noise, str]:
         """Return the method with the noise of the images, unless it is known already."""
-        split, said = super().on_images(noise)
-        if noise.found is None or split.poisson + split.gaussian > 0:
-            return split, said
-        return replace(split, gaussian=noise.variance), f"The noise was measured in {noise.found.source}."
+        _, said = super().on_images(noise)
+        if noise.found is None or self.poisson + self.gaussian > 0:
+            return self, said
+        return replace(self, gaussian=noise.variance), f"The noise was measured in {noise.found.source}."
 
     def _passes(self, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(seed_of(image))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ class Noise2Noise(_Realisations):
         others = (seen.sum(dim=0) - seen) / (self.realisations - 1)
         return judge_left_out(outputs, others, seen, weight, self.realisations - 1, self.realisations)
 
-    def on_scan(self, shape: ScanShape) -> Self:
+    def on_scan(self, shape: ScanShape) -> Noise2Noise:
         """Return the method for so many scans, with no more slices than there are rows.
 
         Raises
@@ -124,7 +124,7 @@ class Noise2Noise(_Realisations):
             )
         return replace(self, realisations=shape.scans, slices=min(self.slices, shape.odd_rows))
 
-    def on_images(self, noise: ImageNoise) -> tuple[Self, str]:
+    def on_images(self, noise: ImageNoise) -> tuple[Noise2Noise, str]:
         """Return the method for so many measurements.
 
         Raises
@@ -196,7 +196,7 @@ class Noise2Clean(_Realisations):
         noise = (self._middle(noisy).mean(dim=1) - clean).square()
         return averaged(error, noise, weight)
 
-    def on_scan(self, shape: ScanShape) -> Self:
+    def on_scan(self, shape: ScanShape) -> Noise2Clean:
         """Return the method with no more slices than there are rows.
 
         Raises
@@ -204,7 +204,8 @@ class Noise2Clean(_Realisations):
         SettingsError
             It cannot be run on one scan, or not with the network.
         """
-        split = super().on_scan(shape)
+        super().on_scan(shape)
+        split = self
         if split.realisations != 1:
             raise SettingsError(
                 f"noise2clean must have 1 realisation of a scan, got {split.realisations}; leave it out"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ class Noise2Projection(Split):
         if not self.equivariance >= 0:
             raise SettingsError(f"equivariance must be at least 0, got {self.equivariance}")
 
-    def on(self, geometry: ParallelBeam, variance: Float[Tensor, "view col"] | None = None) -> Self:
+    def on(self, geometry: ParallelBeam, variance: Float[Tensor, "view col"] | None = None) -> Noise2Projection:
         """Return the same method bound to a scan.
 
         Parameters
@@ -129,7 +129,7 @@ class Noise2Projection(Split):
         """To the turned object, too, where that counts."""
         return 2 if self.equivariance else 1
 
-    def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Self:
+    def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Noise2Projection:
         """Return the method, bound to them."""
         return self.on(geometry, variance)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class Recorrupted(Split):
                 f"of {', '.join(map(str, sorted(sizes)))}"
             )
 
-    def measured(self, covariance: Float[np.ndarray, "dy dx"]) -> Self:
+    def measured(self, covariance: Float[np.ndarray, "dy dx"]) -> Recorrupted:
         """Return the same method with the noise's auto-covariance, unless it is known already."""
         if self.covariance:
             return self
@@ -149,7 +149,7 @@ class Recorrupted(Split):
         cut: Tensor = coloured[..., :height, :width].to(image)
         return cut
 
-    def on_images(self, noise: ImageNoise) -> tuple[Self, str]:
+    def on_images(self, noise: ImageNoise) -> tuple[Recorrupted, str]:
         """Return the method with the covariance of the noise of the images, unless it is known already.
 
         Raises
@@ -157,16 +157,16 @@ class Recorrupted(Split):
         NoiseError
             The images do not tell it.
         """
-        split, _ = super().on_images(noise)
-        if split.covariance:
-            return split, "The covariance of the noise was given."
+        super().on_images(noise)
+        if self.covariance:
+            return self, "The covariance of the noise was given."
         if noise.found is None:
             raise NoiseError(
                 "the noise must be read from calm parts of the images, got too few of them; use noise2void, or give "
                 "further measurements with --repeats"
             )
         said = f"{noise.described} Stein's estimate judges, with that correlation."
-        return split.measured(noise.covariance), said
+        return self.measured(noise.covariance), said
 
     @property
     def _middle(self) -> float:
