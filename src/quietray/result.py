@@ -14,7 +14,7 @@ from quietray.assessment.evidence import Evidence
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.io import read_volume
+from quietray.io import VolumeFormat, read_volume
 from quietray.metrics.image import psnr
 from quietray.running.slabs import SlabRecord
 from quietray.training.loop import Fitted, Progress
@@ -80,7 +80,8 @@ class Result:
                 "start anew with --overwrite"
             ) from error
         denoiser = Denoiser.load(folder / "model")
-        maps = [read_volume(place) for name in ("trust.zarr", "trust.h5", "trust") if (place := folder / name).exists()]
+        kinds = VolumeFormat.registry.values()
+        maps = [read_volume(place) for kind in kinds if (place := folder / kind.trust).exists()]
         trust = maps[0] if maps else None
         return cls(volume, denoiser, metrics, warnings, notes, None, history, folder, trust)
 

@@ -16,6 +16,7 @@ from quietray.filters import (
     TotalVariation,
     Wavelet,
 )
+from quietray.io import VolumeFormat
 from quietray.networks import MSD, REDCNN, DnCNN, LehtinenUNet, UNet
 from quietray.reconstruct import FBP, Algorithm
 from quietray.settings import called, parse_bytes, parse_seconds
@@ -184,7 +185,7 @@ class Settings:
     symmetries
         Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
     format
-        Format of the volume.
+        Format of the volume, by its name: ``zarr``, ``h5``, ``tiff``, or one that another package brings.
     whiten
         Whether the detector's point response is undone before radiographs are denoised; ``auto`` does so when their
         noise is not white.
@@ -215,7 +216,7 @@ class Settings:
     region: str | None = None
     rotation_axis: float | None = None
     symmetries: Literal[0, 1, 2, 4, 8] = 0
-    format: Literal["zarr", "h5", "tiff"] = "zarr"
+    format: str = "zarr"
     whiten: Literal["auto", "always", "never"] = "auto"
     reblur: bool = False
     start: str | None = None
@@ -229,6 +230,7 @@ class Settings:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
+        VolumeFormat.registry[self.format]  # it must be there
         parse_seconds(self.budget)
         if self.max_memory is not None:
             parse_bytes(self.max_memory)
