@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from quietray.io.containers import Container, open_container
 from quietray.io.scans.raw import Flags, RawScan
-from quietray.registry import Registered, Registry
+from quietray.registry import Registered, Registry, called
 from quietray.scan import Scan
 
 __all__ = ["ScanReader", "ScanWriter", "Source"]
@@ -54,8 +54,13 @@ class ScanReader(Registered, ABC):
 
     registry: ClassVar[Registry[ScanReader]] = Registry("scan reader", "quietray.readers")
 
-    files: ClassVar[tuple[str, ...]] = ()
-    """What its files are called where a path cannot be read."""
+    files: ClassVar[tuple[str, ...]]
+    """What its files are called where a path cannot be read; the name of the format where nothing is stated."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        if "files" not in cls.__dict__:
+            cls.files = (called(cls),)
+        super().__init_subclass__(**more)
 
     @abstractmethod
     def recognises(self, source: Source, flags: Flags) -> bool:
