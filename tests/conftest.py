@@ -18,6 +18,7 @@ hypothesis.settings.register_profile("quietray", deadline=None, derandomize=True
 hypothesis.settings.load_profile("quietray")
 
 ROOT = Path(__file__).resolve().parent.parent
+collect_ignore = ["plugin"]  # a package of somebody else: importing it is what a test does
 
 
 @pytest.fixture(autouse=True)

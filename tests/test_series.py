@@ -15,7 +15,9 @@ from quietray.cli import main
 from quietray.errors import GeometryError, NoiseError, SettingsError
 from quietray.filters import GaussianFilter
 from quietray.inference.denoiser import Denoiser
-from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
+from quietray.io.volumes.hdf5 import Hdf5VolumeWriter
+from quietray.io.volumes.tiff import TiffVolumeWriter
+from quietray.io.volumes.zarr import ZarrVolumeWriter
 from quietray.metrics.image import disc
 from quietray.preparation.sources import PartReconstruction, SeriesReconstruction
 from quietray.running.watch import Watch

@@ -15,7 +15,7 @@ from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, Tr
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.io import read_volume
+from quietray.io import VolumeFormat, read_volume
 from quietray.metrics.image import psnr
 from quietray.running.ledger import SlabRecord
 from quietray.running.settings import Settings
@@ -85,7 +85,8 @@ class Result:
                 "start anew with --overwrite"
             ) from error
         denoiser = Denoiser.load(folder / "model")
-        maps = [read_volume(place) for name in ("trust.zarr", "trust.h5", "trust") if (place := folder / name).exists()]
+        kinds = VolumeFormat.registry.values()
+        maps = [read_volume(place) for kind in kinds if (place := folder / kind.trust).exists()]
         trust = maps[0] if maps else None
         settings = from_dict(Settings, read_toml(folder / "run.toml"))
         return cls(volume, denoiser, figures, warnings, notes, None, history, folder, trust, settings)

@@ -39,6 +39,30 @@ Paths = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES", help_behavior
 Count = Annotated[int | None, tyro.conf.arg(metavar="COUNT", help_behavior_hint="")]
 
 
+def _format(words: list[str]) -> str:
+    """Return the name of a format of volumes, if there is one; asked for only then, as it takes a while to import."""
+    from quietray.io import VolumeFormat
+
+    try:
+        VolumeFormat.registry[words[0]]
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+    return words[0]
+
+
+Format = Annotated[
+    str | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FORMAT",
+        instance_from_str=_format,
+        is_instance=lambda value: value is None or isinstance(value, str),
+        str_from_instance=lambda value: [str(value)],
+    ),
+    tyro.conf.arg(help_behavior_hint=""),
+]
+
+
 @dataclass(frozen=True)
 class ScanFlags:
     """How to read the scan; what is given here overrules the file."""
@@ -162,8 +186,8 @@ class RunFlags:
     """The projections are line integrals already (XRD-CT, fluorescence, preprocessed data): no flat, no logarithm."""
     max_memory: Text = None
     """What the process may use, such as 8G (default: 60 % of the free memory)."""
-    format: Annotated[Literal["zarr", "h5", "tiff"] | None, Choice] = None
-    """Format of the volume (default: zarr)."""
+    format: Format = None
+    """Format of the volume: zarr, h5, tiff, or one that another package brings (default: zarr)."""
     overwrite: Flag = False
     """Replace what is there."""
     json: Flag = False

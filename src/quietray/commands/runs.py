@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
 
-_VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
-
 
 @dataclass(frozen=True)
 class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
@@ -210,6 +208,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     from rich.markup import escape
 
     from quietray.console import show_comparison, show_table
+    from quietray.io import VolumeFormat
     from quietray.report import gain_text
 
     estimate, training = result.metrics["estimate"], result.metrics["training"]
@@ -224,7 +223,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
             "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",
-            "volume": str(out / _VOLUMES[settings.format]),
+            "volume": str(out / VolumeFormat.registry[settings.format].volume),
             "report": str(out / "report.html"),
         },
     )
@@ -243,12 +242,13 @@ class Reconstruct(RunFlags, ScanFlags):
     def run(self, console: Console) -> dict[str, Any]:
         """Reconstruct."""
         from quietray.console import TerminalWatch
+        from quietray.io import VolumeFormat, volume_format
         from quietray.workflows import reconstruct
 
-        endings = {".zarr": "zarr", ".h5": "h5", ".hdf5": "h5"}
-        chosen = self.format or endings.get(self.out.suffix, "tiff" if self.out.suffix == "" else None)
+        chosen = self.format or volume_format(self.out)
         if chosen is None:
-            raise SettingsError(f"--out must end in .zarr or .h5, or be a folder for TIFF, got {self.out}")
+            endings = [kind.endings[0] for kind in VolumeFormat.registry.values() if kind.endings[0]]
+            raise SettingsError(f"--out must end in {' or '.join(endings)}, or be a folder for TIFF, got {self.out}")
         settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
         place = reconstruct(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(f"volume: {place}", highlight=False, markup=False)

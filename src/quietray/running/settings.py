@@ -9,6 +9,7 @@ import quietray.filters
 import quietray.splits  # noqa: F401  they register themselves
 from quietray.detector.correction.correct import Correction
 from quietray.errors import SettingsError
+from quietray.io import VolumeFormat
 from quietray.method import METHODS, Auto, Method
 from quietray.networks import NETWORKS, Architecture, UNet
 from quietray.reconstruct import ALGORITHMS, FBP, Algorithm
@@ -112,7 +113,7 @@ class Settings:
     symmetries
         Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
     format
-        Format of the volume.
+        Format of the volume, by its name: ``zarr``, ``h5``, ``tiff``, or one that another package brings.
     whiten
         Whether the detector's point response is undone before radiographs are denoised; ``auto`` does so when their
         noise is not white.
@@ -145,7 +146,7 @@ class Settings:
     region: str | None = None
     rotation_axis: float | None = None
     symmetries: Literal[0, 1, 2, 4, 8] = 0
-    format: Literal["zarr", "h5", "tiff"] = "zarr"
+    format: str = "zarr"
     whiten: Literal["auto", "always", "never"] = "auto"
     reblur: bool = False
     start: str | None = None
@@ -162,6 +163,7 @@ class Settings:
         for name, kinds, base in _BY_NAME:
             object.__setattr__(self, name, kinds.made(getattr(self, name)))
             kinds.require(getattr(self, name), base)
+        VolumeFormat.registry[self.format]  # it must be there
         parse_seconds(self.budget)
         if self.max_memory is not None:
             parse_bytes(self.max_memory)

@@ -104,19 +104,11 @@ def acquire(
     mu = attenuation_for(absorption, probe)
     size = (geometry.n_rows, geometry.n_cols)
 
-    def line_integrals(beam: Geometry) -> Radiographs:
-        return np.float32(mu) * foam.project(beam, supersampling=supersampling)
-
     def frames(kind: str, number: int, count: int) -> _Drawn:
-        beam = geometry[number :: len(models)]
-
-        def expected(first: int, last: int) -> Radiographs:
-            if kind == "projections":
-                return np.asarray(np.float32(photons) * np.exp(-line_integrals(beam[first:last])))
-            return np.full((last - first, *size), photons if kind == "flats" else 0.0, np.float32)
-
+        rays = _Rays(foam, geometry[number :: len(models)], mu, supersampling) if kind == "projections" else None
         stream = [seed, _KINDS[kind]] if len(models) == 1 else [seed, _KINDS[kind], number]
-        return _Drawn((count, *size), _counts(models[number], expected, stream), np.uint16)
+        expected = _Light(0.0 if kind == "darks" else photons, size, rays)
+        return _Drawn((count, *size), _Counts(models[number], expected, tuple(stream)), np.uint16)
 
     def stack(kind: str, count: int) -> tuple[Frames, Int[np.ndarray, " frame"] | None]:
         if len(models) == 1:
@@ -147,7 +139,7 @@ def acquire(
             "detector": "; ".join(map(repr, models)),
         },
         truth=truth,
-        clean=_Drawn((geometry.n_views, *size), lambda a, b: line_integrals(geometry[a:b]), np.float32),
+        clean=_Drawn((geometry.n_views, *size), _Rays(foam, geometry, mu, supersampling), np.float32),
         detectors=detectors,
         flat_detectors=flat_detectors,
         dark_detectors=dark_detectors,
@@ -163,28 +155,57 @@ def _models(detector: NoiseModel | Sequence[NoiseModel] | None, photons: float) 
     return models
 
 
-def _counts(
-    model: NoiseModel, expected: Callable[[int, int], Radiographs], stream: list[int]
-) -> Callable[[int, int], np.ndarray]:
-    """Return a function that draws a run of frames, every frame from its own generator."""
+@dataclass(frozen=True, eq=False)
+class _Rays:
+    """Line integrals of a run of views."""
 
-    def draw(first: int, last: int) -> np.ndarray:
+    foam: Foam | Ellipsoids
+    geometry: Geometry
+    mu: float
+    supersampling: int
+
+    def __call__(self, first: int, last: int) -> Radiographs:
+        projected = self.foam.project(self.geometry[first:last], supersampling=self.supersampling)
+        return np.asarray(np.float32(self.mu) * projected)
+
+
+@dataclass(frozen=True, eq=False)
+class _Light:
+    """Expected photons in a run of frames: behind the object, or the same everywhere."""
+
+    photons: float
+    size: tuple[int, int]
+    rays: _Rays | None
+
+    def __call__(self, first: int, last: int) -> Radiographs:
+        if self.rays is None:
+            return np.full((last - first, *self.size), self.photons, np.float32)
+        return np.asarray(np.float32(self.photons) * np.exp(-self.rays(first, last)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Counts in a run of frames, every frame from its own generator."""
+
+    model: NoiseModel
+    expected: _Light
+    stream: tuple[int, ...]
+
+    def __call__(self, first: int, last: int) -> np.ndarray:
         before = max(0, first - 1)
-        photons = expected(before, last)
+        photons = self.expected(before, last)
         out = np.empty((last - first, *photons.shape[1:]), np.uint16)
         for frame in range(first, last):
-            rng = np.random.default_rng([*stream, frame])
+            rng = np.random.default_rng([*self.stream, frame])
             lit = photons[frame - before : frame - before + 1]
-            if isinstance(model, Scintillator):
+            if isinstance(self.model, Scintillator):
                 previous = photons[max(0, frame - before - 1) : max(1, frame - before)]
-                lighted = np.random.default_rng([*stream, frame - 1]) if frame else None
-                counts = model.sample(lit, rng, first_frame=frame, previous=previous, previous_rng=lighted)
+                lighted = np.random.default_rng([*self.stream, frame - 1]) if frame else None
+                counts = self.model.sample(lit, rng, first_frame=frame, previous=previous, previous_rng=lighted)
             else:
-                counts = model.sample(lit, rng)
+                counts = self.model.sample(lit, rng)
             out[frame - first] = np.clip(np.rint(counts[0]), 0, 65_535)
         return out
-
-    return draw
 
 
 @dataclass(frozen=True, eq=False)

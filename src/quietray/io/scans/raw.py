@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from quietray.errors import FormatError, GeometryError
+from quietray.errors import GeometryError, nearest
 from quietray.geometry import ParallelBeam
 from quietray.io.frames import LazyFrames
-from quietray.io.stated import FileBeam
+from quietray.io.scans.angles import check_unit
+from quietray.io.scans.stated import FileBeam
 from quietray.scan import Scan
 from quietray.types import Frames
 
-__all__ = ["Flags", "RawScan", "check_stack"]
+__all__ = ["Flags", "RawScan", "Stated"]
+
+
+class Stated(TypedDict, total=False):
+    """What the user may say of a scan, as keywords of :func:`quietray.read`; `Flags` has the same, as text."""
+
+    data: str | None
+    flats: str | os.PathLike[str] | None
+    darks: str | os.PathLike[str] | None
+    angles: str | os.PathLike[str] | None
+    image_key: str | None
+    pixel_size: float | None
+    rotation_axis: float | None
+    angle_unit: str | None
 
 
 @dataclass(frozen=True)
@@ -28,8 +43,16 @@ class Flags:
     ----------
     data, flats, darks, angles, image_key
         Dataset paths inside a file, or paths on disk.
+    pixel_size, rotation_axis
+        In mm and as a column; overrule what the file says.
     angle_unit
         ``deg`` or ``rad``; overrules what the file says.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> Flags.told({"angles": Path("theta.txt")}).angles
+    'theta.txt'
     """
 
     data: str | None = None
@@ -37,7 +60,30 @@ class Flags:
     darks: str | None = None
     angles: str | None = None
     image_key: str | None = None
+    pixel_size: float | None = None
+    rotation_axis: float | None = None
     angle_unit: str | None = None
+
+    @classmethod
+    def told(cls, stated: Mapping[str, Any]) -> Flags:
+        """Return the keywords of :func:`quietray.read` as flags, paths as text.
+
+        Raises
+        ------
+        TypeError
+            There is no such keyword.
+        SettingsError
+            `angle_unit` is unknown.
+        """
+        known = [entry.name for entry in dataclasses.fields(cls)]
+        for name in stated:
+            if name not in known:
+                raise TypeError(
+                    f"read() must be told of {', '.join(known)}, got the keyword '{name}'{nearest(name, known)}"
+                )
+        check_unit(stated.get("angle_unit"))
+        plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in stated.items()}
+        return cls(**plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,29 +183,3 @@ class RawScan:
             detectors=None if scan.detectors is None else scan.detectors[:-1],
         )
         return shorter.with_note(note)
-
-
-def check_stack(frames: Frames, what: str, place: str) -> None:
-    """Check that an array can be radiographs: three axes of real numbers, none of them empty; a volume may have four.
-
-    Raises
-    ------
-    FormatError
-        It cannot.
-
-    Examples
-    --------
-    >>> check_stack(np.ones((2, 3, 4)), "projections", "here")
-    """
-    shape, dtype = tuple(frames.shape), np.dtype(frames.dtype)
-    if dtype.kind not in "iuf":
-        raise FormatError(
-            f"{what} must be real numbers (integers or floats), got type {dtype} in {place}; "
-            "convert them, or name another dataset"
-        )
-    if len(shape) != 3 and not (what == "volume" and len(shape) == 4):
-        raise FormatError(
-            f"{what} must be a stack (frame, row, col), got shape {shape} in {place}; name a dataset with three axes"
-        )
-    if min(shape) < 1:
-        raise FormatError(f"{what} must hold frames, got shape {shape} in {place}; the scan seems never to have run")

@@ -10,7 +10,7 @@ import numpy as np
 from quietray.errors import FormatError
 from quietray.geometry import FanBeam, Geometry, ParallelBeam
 from quietray.io.containers import Container, as_text, length_factor, number
-from quietray.io.stated import Distances, FileBeam, Vectors
+from quietray.io.scans.stated import Distances, FileBeam, Vectors
 
 __all__ = ["read_beam", "write_beam"]
 

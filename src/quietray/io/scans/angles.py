@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from quietray.errors import FormatError, GeometryError, SettingsError
 
-__all__ = ["AngleList", "angle_range", "read_angle_file", "unit_of"]
+__all__ = ["AngleList", "angle_range", "check_unit", "read_angle_file", "unit_of"]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _TELLING_COLUMNS = ("angle", "theta", "rotation")

@@ -1,37 +1,34 @@
-"""One door for every series of images: the content of the path decides who reads it."""
+"""One door for every series of images: the content of the path decides which of the registered formats reads it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from quietray.errors import FormatError, nearest
+from quietray.errors import FormatError
 from quietray.images import ImageSeries
-from quietray.io.pictures import picture_kind, read_pictures, visible_files
+from quietray.io.images.base import ImageFormat
+from quietray.io.paths import require_path
 
 __all__ = ["image_format", "read_images"]
 
 
 def image_format(path: str | os.PathLike[str]) -> str | None:
-    """Return ``dicom``, ``png``, ``tiff`` or ``npy`` for images in a file or folder; None for anything else.
+    """Return ``dicom``, ``png``, ``tiff``, ``npy`` or another registered name for images in a file or folder, or None.
 
     Examples
     --------
     >>> image_format("nowhere") is None
     True
     """
-    from quietray.io.dicom import dicom_files
-
     place = Path(path)
     if not place.exists():
         return None
-    if dicom_files(place):
-        return "dicom"
-    return next((kind for one in visible_files(place)[:8] if (kind := picture_kind(one)) is not None), None)
+    return next((name for name, kind in ImageFormat.registry.items() if kind().holds(place)), None)
 
 
 def read_images(path: str | os.PathLike[str]) -> ImageSeries:
-    """Read a series of images: DICOM, PNG, TIFF or NPY, one file or a folder of them.
+    """Read a series of images: DICOM, PNG, TIFF, NPY or another registered format.
 
     Parameters
     ----------
@@ -58,19 +55,14 @@ def read_images(path: str | os.PathLike[str]) -> ImageSeries:
     >>> read_images(path).images[:, 0, 0].tolist()
     [2.0, 10.0]
     """
-    from quietray.io.dicom import read_dicom
-
     place = Path(path)
-    if not place.exists():
-        siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise FormatError(f"the images must exist, got {place}{nearest(place.name, siblings)}; check the path")
+    require_path(place, "images")
     kind = image_format(place)
-    if kind == "dicom":
-        return read_dicom(place)
     if kind is None:
         inside = sorted(entry.name for entry in place.iterdir())[:4] if place.is_dir() else ["a file of another kind"]
         raise FormatError(
             f"{place} must hold DICOM, PNG, TIFF or NPY images, got {', '.join(inside) or 'an empty folder'}; "
             "give a file, or the folder of one series"
         )
-    return read_pictures(place)
+    series: ImageSeries = ImageFormat.registry.made(kind).read(place)
+    return series

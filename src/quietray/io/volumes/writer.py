@@ -6,6 +6,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +58,10 @@ class VolumeWriter(ABC):
     Slabs may come in any order and from several threads; a slab is on the disk when :meth:`write` returns.  Leaving
     the ``with`` block closes the writer; only :meth:`finish` gives the volume its name.
 
+    A writer may be pickled: its copy takes the volume under construction up again in another process, and writes slabs
+    of its own there.  The process that started the volume finishes it.  A subclass holds nothing open but what
+    :meth:`_open` opens and :meth:`close` lets go; it is in the attributes that :attr:`_handles` names.
+
     Parameters
     ----------
     path
@@ -74,6 +79,8 @@ class VolumeWriter(ABC):
 
     share_of_size: ClassVar[float] = 1.0
     """Part of the volume's size that must be free on the disk at the start."""
+    _handles: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are None in another process, until they are opened there."""
 
     def __init__(
         self,
@@ -89,14 +96,13 @@ class VolumeWriter(ABC):
         self.series = series
         self.partial = path.parent / f".{path.name}.partial"
         self._extra = dict(extra)
-        self._finished = False
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
+        self._owner: int | None = os.getpid()
         if path.exists() and not resume:
             raise ResourceError(f"the volume {path} must not exist yet; remove it, resume, or give another folder")
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._finished = path.exists() and not self.partial.exists()
-            if resume and (self._finished or self.partial.exists()):
+            if resume and (path.exists() or self.partial.exists()):
                 self._reopen()
             else:
                 remove(self.partial)
@@ -112,6 +118,10 @@ class VolumeWriter(ABC):
     def axes(self) -> str:
         """Their names, a letter each."""
         return "zyx" if self.series is None else f"{self.series.name}zyx"
+
+    def __getstate__(self) -> dict[str, Any]:
+        places = {"path": self.path.absolute(), "partial": self.partial.absolute()}
+        return {**vars(self), **places, "_locks": {}, "_owner": None, **dict.fromkeys(self._handles)}
 
     @property
     def place(self) -> Path:
@@ -142,7 +152,8 @@ class VolumeWriter(ABC):
                 "use the grid that the writer was opened with"
             )
         with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
-            with self._lock:
+            with self._locks.setdefault(os.getpid(), threading.Lock()):  # one that was held at a fork stays so
+                self._take_up()
                 self._unfinish()
                 self._open()
             self._store(z0, np.ascontiguousarray(block, dtype="<f4"))
@@ -161,7 +172,6 @@ class VolumeWriter(ABC):
                 if self.path.exists():
                     remove(self.path)
                 os.replace(self.partial, self.path)
-                self._finished = True
                 sync_path(self.path.parent)
         return self.path
 
@@ -177,12 +187,24 @@ class VolumeWriter(ABC):
     ) -> None:
         self.close()
 
+    @property
+    def _finished(self) -> bool:
+        """Whether the volume has its name: the folder knows, which several processes see."""
+        return self.path.exists() and not self.partial.exists()
+
+    def _take_up(self) -> None:
+        """Open the volume anew in a process that has not started it: one that was forked, or that has a copy."""
+        if self._owner != os.getpid():
+            self.close()
+            self._reopen()
+            self._owner = os.getpid()
+
     def _unfinish(self) -> None:
         """Hide a finished volume again before a slab of it is rewritten: a name stands for a whole volume."""
         if self._finished:
             self.close()
-            os.replace(self.path, self.partial)
-            self._finished = False
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(self.path, self.partial)
 
     def _check_found(self, shape: tuple[int, ...], dtype: Any) -> None:
         if tuple(shape) != self.shape or np.dtype(dtype) != np.dtype("<f4"):

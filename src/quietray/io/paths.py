@@ -1,0 +1,94 @@
+"""Paths that a user gives: what is there, in which order, and one sentence where nothing can be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quietray.errors import FormatError, nearest
+
+__all__ = ["natural_key", "readable", "require_path", "unknown", "visible_files"]
+
+
+def natural_key(path: Path) -> list[tuple[int, str]]:
+    """Return a sorting key that puts ``frame_2`` before ``frame_10``.
+
+    Examples
+    --------
+    >>> [path.name for path in sorted([Path("f10"), Path("f9")], key=natural_key)]
+    ['f9', 'f10']
+    """
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), part) if part.isdigit() else (-1, part) for part in parts]
+
+
+def visible_files(path: Path) -> list[Path]:
+    """Return the file itself, or the files of a folder in natural order, without hidden ones."""
+    if not path.is_dir():
+        return [path]
+    return sorted((one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")), key=natural_key)
+
+
+def require_path(path: Path, what: str) -> None:
+    """Check that there is something at `path`.
+
+    Raises
+    ------
+    FormatError
+        There is not; the nearest name beside it is given.
+    """
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FormatError(f"the {what} must exist, got {path}{nearest(path.name, siblings)}; check the path")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Look at what a path holds: it must be there, not empty, and the user's to read.
+
+    Raises
+    ------
+    FormatError
+        It is not.
+    """
+    require_path(path, "scan")
+    try:
+        if not path.is_dir() and path.stat().st_size == 0:
+            raise FormatError(f"{path} must hold a scan, got an empty file; copy it again from where it was measured")
+        yield
+    except PermissionError as error:
+        raise FormatError(f"{path} must be readable by you, got: {error.strerror}; ask its owner") from error
+
+
+def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
+    """Return the error for a path that no reader recognises.
+
+    Parameters
+    ----------
+    path
+        Of a file or folder that is there.
+    kinds
+        Names of the files that can be read.
+    """
+    from quietray.io.images import image_format
+
+    images = image_format(path)
+    if images is not None:
+        return FormatError(
+            f"{path} must hold a scan, got a series of images ({images.upper()}), from which nothing can be "
+            "reconstructed; denoise them with quietray denoise or quietray filter"
+        )
+    if not path.is_dir():
+        *most, last = sorted(set(kinds))
+        with path.open("rb") as stream:
+            start = stream.read(8)
+        return FormatError(
+            f"{path} must be {', '.join(most)} or {last}, got a file that starts with {start!r}; "
+            "give the raw scan, or convert it to one of these"
+        )
+    inside = sorted(entry.name for entry in path.iterdir())
+    advice = "give one of the files in it" if inside else "the folder is empty"
+    some = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "")
+    return FormatError(f"the folder {path} must hold TIFF images or Zarr, got: {some or 'nothing'}; {advice}")
