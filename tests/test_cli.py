@@ -1,7 +1,8 @@
 """The command line: what scripts may rely on, every command from simulating to comparing, and the measured scans."""
 
 import dataclasses
-import inspect as python_inspect
+import functools
+import inspect
 import json
 import re
 import subprocess
@@ -14,8 +15,8 @@ import torch
 import quietray
 from quietray import FBP, Correction, Noise2Inverse, ParallelProjector, Scintillator, Settings, cli
 from quietray.cli import main
-from quietray.inspect import simulate_foam
 from quietray.settings import called, from_dict, read_toml, write_toml
+from quietray.simulate.foam_scan import FoamScan
 from scans import content, disc_scan, foam_scan, quick
 
 COMMANDS = [
@@ -99,11 +100,13 @@ def test_defaults_in_the_help_are_the_settings_own(capsys, monkeypatch):
     assert told["whiten"].split(",")[0] == settings.whiten
 
 
-def test_simulate_has_every_parameter_of_its_function_and_detector():
-    named = {field.name for field in dataclasses.fields(cli.Simulate)} - {"json"}
-    wanted = set(python_inspect.signature(simulate_foam).parameters) - {"detector"}
-    assert wanted <= named
-    assert named - wanted <= {field.name for field in dataclasses.fields(Scintillator)}
+def test_simulate_has_every_setting_of_its_scan_and_detector():
+    own = {field.name: field.default for field in dataclasses.fields(FoamScan)}
+    flags = {field.name: field.default for field in dataclasses.fields(cli.Simulate)}
+    assert set(flags) - set(own) == {"out", "overwrite", "json"}
+    assert {name: flags[name] for name in own} == own
+    detector = {field.name for field in dataclasses.fields(Scintillator)} - {"dark"}
+    assert detector <= set(own)
 
 
 @pytest.mark.parametrize("code", ["import quietray", "from quietray.cli import main\nmain(['--help'])"])
@@ -128,7 +131,7 @@ def test_public_names_are_what_they_say(tmp_path):
     for name in quietray.__all__:
         assert getattr(quietray, name) is not None
     for name in set(quietray.__all__) & {"read", "denoise", "reconstruct", "diagnose", "acquire", "read_volume"}:
-        assert python_inspect.isfunction(getattr(quietray, name)), name
+        assert inspect.isfunction(getattr(quietray, name)), name
 
 
 def test_flags_go_over_the_config(tmp_path, run):
@@ -273,11 +276,8 @@ def test_without_json_nothing_is_on_standard_output(tmp_path, capsys):
 def test_demo(tmp_path, run, monkeypatch):
     """The demo's own story on a smaller scan."""
 
-    def smaller(**asked):
-        small = {"views": 96, "rows": 8, "cols": 32, "spheres": 12, "largest": 0.25, "flats": 30, "darks": 5}
-        return simulate_foam(**{**asked, **small})
-
-    monkeypatch.setattr("quietray.inspect.simulate_foam", smaller)
+    small = {"views": 96, "rows": 8, "cols": 32, "spheres": 12, "largest": 0.25, "flats": 30, "darks": 5}
+    monkeypatch.setattr("quietray.commands.files.Simulate", functools.partial(cli.Simulate, **small))
     figures = run("demo", "--out", tmp_path / "demo", "--budget", "1s")
     compared = figures["comparison"]
     gain = compared["after (quietray)"]["psnr_db"] - compared["before (FBP)"]["psnr_db"]

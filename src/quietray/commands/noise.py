@@ -32,7 +32,7 @@ class Diagnose(ScanFlags):
     def run(self, console: Console) -> dict[str, Any]:
         """Diagnose."""
         from quietray.console import show_diagnosis
-        from quietray.inspect import diagnosed
+        from quietray.noise_workflows import diagnosed
 
         with console.status("measuring the noise"):
             found = diagnosed(self.read(), self.static, self.out, counts_per_photon=self.counts_per_photon)
@@ -59,7 +59,7 @@ class Decorrelate(ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Whiten."""
-        from quietray.inspect import write_white
+        from quietray.noise_workflows import write_white
 
         if self.out.exists() and not self.overwrite:
             raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")

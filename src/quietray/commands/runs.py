@@ -61,7 +61,7 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
                 console, self.scan, self.out, images, self.repeats, resume=self.resume, overwrite=self.overwrite
             )
         from quietray.console import TerminalWatch
-        from quietray.inspect import read_frames
+        from quietray.io.repeated import read_frames
         from quietray.workflows import denoise
 
         frames = self.method == "noise2noise" and not self.repeats
