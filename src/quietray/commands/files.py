@@ -30,12 +30,17 @@ class Info(ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Show."""
+        facts = self._images() or self._described()
         from quietray.console import show_table
-        from quietray.running.describe import describe
 
-        facts = self._images() or describe(self.read(), self.max_memory)
         show_table(console, str(self.scan), facts)
         return facts
+
+    def _described(self) -> dict[str, Any]:
+        scan = self.read()
+        from quietray.running.describe import describe
+
+        return describe(scan, self.max_memory)
 
     def _images(self) -> dict[str, Any]:
         """Return what is in a series of images; nothing of a scan."""

@@ -99,8 +99,6 @@ def of_images(
     model
         Folder of the model that is to be applied.
     """
-    from quietray.filters import FILTERS
-    from quietray.inference.denoiser import Denoiser
     from quietray.io import image_format, is_pairs
 
     if pairs and angles is None and is_pairs(path):
@@ -108,6 +106,9 @@ def of_images(
     kind = image_format(path)
     if kind != "tiff":
         return kind is not None
+    from quietray.filters import FILTERS
+    from quietray.inference.denoiser import Denoiser
+
     if model is not None:
         return Denoiser.load(model).facts.get("domain") == "images"
     alone = method in (*_OF_IMAGES, *FILTERS) or (method == "noise2noise" and repeats)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from quietray.errors import FormatError, nearest
+from quietray.errors import FormatError, require_path
 from quietray.images import ImageSeries
 from quietray.io.pictures import picture_kind, read_pictures, visible_files
 
@@ -61,9 +61,7 @@ def read_images(path: str | os.PathLike[str]) -> ImageSeries:
     from quietray.io.dicom import read_dicom
 
     place = Path(path)
-    if not place.exists():
-        siblings = [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else []
-        raise FormatError(f"the images must exist, got {place}{nearest(place.name, siblings)}; check the path")
+    require_path("images", place)
     kind = image_format(place)
     if kind == "dicom":
         return read_dicom(place)

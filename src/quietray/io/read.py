@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from quietray.errors import FormatError, nearest
+from quietray.errors import FormatError, require_path
 from quietray.io.angles import check_unit
 from quietray.io.containers import Container, require_array
 from quietray.io.hdf5 import is_hdf5, open_hdf5
@@ -101,9 +101,7 @@ def open_container(path: Path) -> Container | None:
     FormatError
         There is nothing at `path`, or nothing that can be read.
     """
-    if not path.exists():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FormatError(f"the scan must exist, got {path}{nearest(path.name, siblings)}; check the path")
+    require_path("scan", path)
     try:
         if path.is_dir():
             return _open_folder(path)
