@@ -88,7 +88,7 @@ class Scan:
             )
         if shape != wanted:
             raise GeometryError(
-                f"the detector of the geometry must fit the projections {shape}, got {wanted}; give its n_rows and n_cols"
+                f"the detector of the geometry must fit the projections {shape}, got {wanted}; mend n_rows and n_cols"
             )
         for name in ("flats", "darks"):
             frames = getattr(self, name)
