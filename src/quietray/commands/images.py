@@ -96,15 +96,16 @@ def of_images(
     model
         Folder of the model that is to be applied.
     """
-    from quietray.inference.denoiser import Denoiser
     from quietray.io import image_format, is_pairs
-    from quietray.running.settings import METHODS
 
     if pairs and angles is None and is_pairs(path):
         return True
     kind = image_format(path)
     if kind != "tiff":
         return kind is not None
+    from quietray.inference.denoiser import Denoiser
+    from quietray.running.settings import METHODS
+
     if model is not None:
         return Denoiser.load(model).facts.get("domain") == "images"
     known = METHODS.get(method) if method else None

@@ -58,13 +58,17 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             return denoised_images(
                 console, self.scan, self.out, images, self.repeats, resume=self.resume, overwrite=self.overwrite
             )
-        from quietray.console import TerminalWatch
-        from quietray.inspect import read_frames
-        from quietray.workflows import denoise
+        from quietray.io.repeated import read_frames
 
         frames = self.method == "noise2noise" and not self.repeats
         if self.series and self.channels:
             raise SettingsError("a series must be one of steps or of channels; give --series or --channels, not both")
+        # Files that cannot be read are told before libraries are imported that take seconds.
+        scan = read_frames(self.scan) if frames else self.read()
+        repeats, series = self.also(self.repeats), self.also(self.series or self.channels)
+        from quietray.console import TerminalWatch
+        from quietray.workflows import denoise
+
         steps = bool(self.series) or self.views_per_step is not None
         neighbours = steps and not self.config and self.times is None and self.method in (None, "noise2inverse")
         settings = self.settings(
@@ -78,13 +82,13 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             trust=self.trust,
         )
         result = denoise(
-            read_frames(self.scan) if frames else self.read(),
+            scan,
             self.out,
             settings,
             resume=self.resume,
             overwrite=self.overwrite,
-            repeats=self.also(self.repeats),
-            series=self.also(self.series or self.channels),
+            repeats=repeats,
+            series=series,
             watch=TerminalWatch(console),
         )
         return _told(console, result, self.out, settings)
@@ -99,13 +103,14 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
+        if self.method not in (None, "auto"):
+            raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
+        scan = self.read()
         from quietray.console import TerminalWatch, show_comparison
         from quietray.workflows import compare
 
-        if self.method not in (None, "auto"):
-            raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis)
-        found = compare(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         show_comparison(console, found.record())
         console.print(f"report: {self.out / 'report.html'}", highlight=False, markup=False)
         return {**found.record(), "out": str(self.out)}
@@ -134,6 +139,7 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             return self._train_on_images(console)
         if self.noise_models:
             raise SettingsError("--noise-models must be left out for scans; it is for pairs of images")
+        scans = [self.read(), *self.also(self.more)]
         from quietray.console import TerminalWatch
         from quietray.workflows import train
 
@@ -143,7 +149,6 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             start=None if self.from_ is None else str(self.from_),
             clean=None if self.clean is None else str(self.clean),
         )
-        scans = [self.read(), *self.also(self.more)]
         denoiser = train(scans, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(
             f"model: {self.out}, {denoiser.facts['steps']} steps on {len(scans)} scans", highlight=False, markup=False
@@ -185,6 +190,7 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
             return applied_to_images(
                 console, self.model, self.scan, self.out, self.settings(), strict=self.strict, overwrite=self.overwrite
             )
+        scan = self.read()
         from quietray.console import TerminalWatch
         from quietray.workflows import apply
 
@@ -193,7 +199,7 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
         )
         result = apply(
             self.model,
-            self.read(),
+            scan,
             self.out,
             settings,
             strict=self.strict,
@@ -241,6 +247,7 @@ class Reconstruct(RunFlags, ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Reconstruct."""
+        scan = self.read()
         from quietray.console import TerminalWatch
         from quietray.io import VolumeFormat, volume_format
         from quietray.workflows import reconstruct
@@ -250,7 +257,7 @@ class Reconstruct(RunFlags, ScanFlags):
             endings = [kind.endings[0] for kind in VolumeFormat.registry.values() if kind.endings[0]]
             raise SettingsError(f"--out must end in {' or '.join(endings)}, or be a folder for TIFF, got {self.out}")
         settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
-        place = reconstruct(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        place = reconstruct(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(f"volume: {place}", highlight=False, markup=False)
         return {"volume": str(place)}
 

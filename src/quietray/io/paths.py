@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quietray.errors import FormatError, nearest
+from quietray.errors import FormatError, require_path
 
-__all__ = ["natural_key", "readable", "require_path", "unknown", "visible_files"]
+__all__ = ["natural_key", "readable", "unknown", "visible_files"]
 
 
 def natural_key(path: Path) -> list[tuple[int, str]]:
@@ -31,19 +31,6 @@ def visible_files(path: Path) -> list[Path]:
     return sorted((one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")), key=natural_key)
 
 
-def require_path(path: Path, what: str) -> None:
-    """Check that there is something at `path`.
-
-    Raises
-    ------
-    FormatError
-        There is not; the nearest name beside it is given.
-    """
-    if not path.exists():
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FormatError(f"the {what} must exist, got {path}{nearest(path.name, siblings)}; check the path")
-
-
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Look at what a path holds: it must be there, not empty, and the user's to read.
@@ -53,7 +40,7 @@ def readable(path: Path) -> Iterator[None]:
     FormatError
         It is not.
     """
-    require_path(path, "scan")
+    require_path("scan", path)
     try:
         if not path.is_dir() and path.stat().st_size == 0:
             raise FormatError(f"{path} must hold a scan, got an empty file; copy it again from where it was measured")

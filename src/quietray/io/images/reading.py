@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from quietray.errors import FormatError
+from quietray.errors import FormatError, require_path
 from quietray.images import ImageSeries
 from quietray.io.images.base import ImageFormat
-from quietray.io.paths import require_path
 
 __all__ = ["image_format", "read_images"]
 
@@ -56,7 +55,7 @@ def read_images(path: str | os.PathLike[str]) -> ImageSeries:
     [2.0, 10.0]
     """
     place = Path(path)
-    require_path(place, "images")
+    require_path("images", place)
     kind = image_format(place)
     if kind is None:
         inside = sorted(entry.name for entry in place.iterdir())[:4] if place.is_dir() else ["a file of another kind"]
