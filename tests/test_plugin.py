@@ -15,6 +15,7 @@ from quietray.cli import main
 from quietray.errors import FormatError, SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.io import ImageFormat, ScanReader, ScanWriter, VolumeFormat, open_volume_writer, read_volume
+from quietray.method import Method
 from quietray.registry import Registry
 from quietray.running.watch import Watch
 from scans import disc_scan, in_slabs, quick
@@ -25,6 +26,8 @@ GROUPS = {
     "quietray.writers": ScanWriter,
     "quietray.volumes": VolumeFormat,
     "quietray.images": ImageFormat,
+    "quietray.splits": Method,
+    "quietray.networks": quietray.Architecture,
 }
 
 
@@ -150,3 +153,36 @@ def test_a_plug_in_that_cannot_be_imported_is_left_out(fresh, tmp_path, monkeypa
         assert quietray.read(disc_scan()).n_views == 32
     with pytest.warns(UserWarning, match=f"the format of a volume bad of {what} was left out"):
         assert "zarr" in VolumeFormat.registry
+
+
+@pytest.mark.parametrize("method", ["alternate", "neighbours"])
+def test_methods_and_a_network_of_another_package(plugin, tmp_path, method):
+    """By their names, in their domains, judged, saved and applied like any other."""
+    training = dataclasses.replace(quick().training, steps=4, judgements=2)
+    scan = quietray.read(disc_scan())
+    settings = quietray.Settings(method=method, network="plane", training=training, symmetries=1, whiten="never")
+    result = quietray.denoise(scan, tmp_path / "out", settings)
+    assert np.isfinite(result.volume[:]).all()
+    assert (tmp_path / "out/radiographs.h5").exists() == (method == "neighbours")
+    assert result.metrics["method"]["name"] == method
+    assert result.metrics["method"]["network"] == "plane"
+    assert len(result.history) == 2
+    record = f'name = "{method}"'
+    assert record in (tmp_path / "out/run.toml").read_text()
+    again = quietray.apply(tmp_path / "out/model", scan)
+    np.testing.assert_allclose(again.volume, result.volume[:], atol=1e-6)
+    main(["denoise", str(disc_scan()), "--config", str(tmp_path / "out/run.toml"), "--out", str(tmp_path / "toml")])
+    np.testing.assert_array_equal(read_volume(tmp_path / "toml/volume.zarr")[:], result.volume[:])
+
+
+def test_a_model_of_a_package_that_is_not_there(plugin, tmp_path, monkeypatch):
+    training = dataclasses.replace(quick().training, steps=2)
+    model = quietray.train([quietray.read(disc_scan())], tmp_path / "model", method="alternate", training=training)
+    assert model.trained
+    for group, base in GROUPS.items():
+        monkeypatch.setattr(base.registry, "_groups", [])
+        known = {name: kind for name, kind in base.registry._kinds.items() if kind.__module__ != "quietray_example"}
+        monkeypatch.setattr(base.registry, "_kinds", known)
+        assert group
+    with pytest.raises(FormatError, match=r"whose method and network are known, .*got 'alternate'.*import the module"):
+        quietray.apply(tmp_path / "model", quietray.read(disc_scan()))

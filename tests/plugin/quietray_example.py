@@ -1,13 +1,16 @@
-"""What a package of somebody else adds to quietray: a scan format, read and written, and a format of volumes."""
+"""What a package of somebody else adds to quietray: formats of scans and volumes, methods, a network."""
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from quietray import FormatError, Scan
+from quietray import Architecture, FormatError, Noise2Self, Scan, Split
 from quietray.io import (
     Flags,
     LazyFrames,
@@ -20,6 +23,8 @@ from quietray.io import (
     VolumeFormat,
     VolumeWriter,
 )
+from quietray.metrics.noreference import Judgement, averaged
+from quietray.splits.base import Network, Pair
 
 MAGIC = b"rays 1\n"
 
@@ -113,3 +118,53 @@ class Npy(VolumeFormat):
 
     def read(self, path: Path) -> StoredVolume:
         return StoredVolume(LazyFrames(OnDisk(np.load, path, "r"), place=str(path)), path)
+
+
+@dataclass(frozen=True)
+class Alternate(Split):
+    """A method in the volume: one of the angular subsets is seen, the next one must be met."""
+
+    n_slices: ClassVar[int] = 1
+    parts: int = 3
+
+    @property
+    def n_parts(self) -> int:
+        return self.parts
+
+    def draw(self, samples: Tensor, generator: torch.Generator) -> Pair:
+        seen = int(torch.randint(self.parts, (), generator=generator))
+        target = samples[:, (seen + 1) % self.parts]
+        return Pair(samples[:, seen], target, torch.ones(1, 1, 1, 1))
+
+    def infer(self, network: Network, samples: Tensor) -> Tensor:
+        return torch.stack([network(part).float() for part in samples.unbind(1)]).mean(dim=0)
+
+    def judge(self, network: Network, samples: Tensor, weight: Tensor) -> Judgement:
+        clean, others = self.infer(network, samples[:, :-1]), samples[:, -1]
+        noise = (samples[:, 0] - others).square() / 2
+        return averaged((clean - others).square() - noise, noise, weight)
+
+
+@dataclass(frozen=True)
+class Neighbours(Noise2Self):
+    """A method on radiographs: Noise2Self under another name."""
+
+    called: ClassVar[str] = "neighbours"
+
+
+@dataclass(frozen=True)
+class Plane(Architecture):
+    """One convolution."""
+
+    size: int = 3
+
+    @property
+    def radius(self) -> int:
+        return self.size // 2
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        return 16
+
+    def build(self, n_channels: int, n_outputs: int = 1) -> nn.Module:
+        return nn.Conv2d(n_channels, n_outputs, self.size, padding="same", padding_mode="reflect")

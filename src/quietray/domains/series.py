@@ -67,7 +67,7 @@ def series_method(settings: Settings, n_scans: int) -> Split:
         raise SettingsError(
             f"a scan to be cut into steps must be the only one, got {n_scans}; give --series or --views-per-step"
         )
-    channels = method.window.channels
+    channels = method.neighbourhood.channels
     if channels > 1 and (settings.views_per_step or channels != n_scans):
         raise SettingsError(
             f"a method for {channels} channels must be given a scan of each, got {n_scans}; name the others "
@@ -142,7 +142,7 @@ class SeriesDomain(VolumeDomain):
         """
         run = run.having(method=split)
         each, said = _cut(scans[0], run) if run.settings.views_per_step else _apart(scans, run)
-        n_series, window = len(each), split.window
+        n_series, window = len(each), split.neighbourhood
         if window.times > n_series + 1:
             raise SettingsError(
                 f"times must be at most {n_series + 1 - n_series % 2} for a series of {n_series} steps, got "
@@ -150,7 +150,7 @@ class SeriesDomain(VolumeDomain):
             )
         split = _bound(split, run, min((one.scan for one in each), key=lambda scan: scan.n_views))
         # every row is held in all its subsets, and denoised, of all steps
-        prepared = prepare(each[n_series // 2], run, n_series * (split.n_parts + 1), split.window.slices)
+        prepared = prepare(each[n_series // 2], run, n_series * (split.n_parts + 1), split.neighbourhood.slices)
         sources = tuple(
             reconstruction_of(one.scan, one.calibration, prepared.algorithm, prepared.grid, split.n_parts)
             for one in each
@@ -174,7 +174,7 @@ class SeriesDomain(VolumeDomain):
     @property
     def note(self) -> str:
         """What was done, in words."""
-        axis, window = self.axis, self.split.window
+        axis, window = self.axis, self.split.neighbourhood
         assert axis is not None
         sees = f"{min(window.times, axis.size)} of {axis.size} steps"
         if window.channels > 1:
@@ -239,7 +239,7 @@ class SeriesDomain(VolumeDomain):
 def _bound(split: Split, run: Run, fewest: Scan) -> Split:
     """Return the method bound to the scan of the fewest views, as if it were alone, for the whole series."""
     alone: Any = split
-    rows, window = len(chosen_rows(run.settings.rows, fewest.n_rows)), split.window
+    rows, window = len(chosen_rows(run.settings.rows, fewest.n_rows)), split.neighbourhood
     shape = ScanShape(fewest.n_views, rows, fewest.n_cols, 1, run.settings.network.dimensions)
     bound: Any = dataclasses.replace(alone, times=1, channels=1).on_scan(shape)
     together: Split = dataclasses.replace(bound, times=window.times, channels=window.channels)

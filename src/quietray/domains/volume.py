@@ -79,12 +79,12 @@ class VolumeDomain(Domain):
     @classmethod
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> VolumeDomain:
         """Calibrate, find the axis, reconstruct the parts to train on, scale them, hold slices out."""
-        if split.window.times * split.window.channels > 1:
+        if split.neighbourhood.times * split.neighbourhood.channels > 1:
             raise SettingsError("a model of a series must be given a series, got one scan; train on single scans")
         known: Sequence[Scan | Calibrated] = scans
         if run.calibrated is not None and len(scans) == 1:
             known = [run.calibrated]
-        each = [prepare(scan, run, split.n_parts, split.window.slices) for scan in known]
+        each = [prepare(scan, run, split.n_parts, split.neighbourhood.slices) for scan in known]
         source: Reconstruction = each[0].source(split.n_parts)
         if len(each) > 1:
             source = RepeatedReconstruction(tuple(one.source() for one in each))
@@ -94,11 +94,11 @@ class VolumeDomain(Domain):
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:
         """Reconstruct the parts to train on, scale them, hold slices out."""
         parts, changed = reconstruct_windows(prepared, source, run.watch)
-        n_channels = split.window.channels
+        n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
         targets = None
         if not prepared.plan.in_one_piece:  # rows were left out: only slices with their true neighbours are targets
-            reach, begin = split.window.slices // 2, 0
+            reach, begin = split.neighbourhood.slices // 2, 0
             inner: list[int] = []
             for start, stop in prepared.plan.windows:
                 inner += range(begin + reach, begin + stop - start - reach)
@@ -149,7 +149,7 @@ class VolumeDomain(Domain):
         """What the volume's first axis is, in a series."""
         if self.data.n_series == 1:
             return None
-        return SeriesAxis("c" if self.split.window.channels > 1 else "t", self.data.n_series)
+        return SeriesAxis("c" if self.split.neighbourhood.channels > 1 else "t", self.data.n_series)
 
     def slabs(self, step: int) -> tuple[Slab, ...]:
         """Return the plan's slabs as ranges of slices of the volume, in a step or channel of a series."""
@@ -168,7 +168,7 @@ class VolumeDomain(Domain):
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
         """Train the network, or tune the filter on this scan."""
         prepared, settings = self.prepared, self.run.settings
-        n_images = prepared.grid.shape[0] * (self.data.n_series if self.split.window.channels == 1 else 1)
+        n_images = prepared.grid.shape[0] * (self.data.n_series if self.split.neighbourhood.channels == 1 else 1)
         subject = Subject(self.scale, (n_images, *prepared.grid.shape[1:]), prepared.plan.tile, self.facts)
         if not settings.method.trained:
             return tuned(self.data, self.split, self.run.filter, subject, self.run.watch)

@@ -119,7 +119,7 @@ class Denoiser:
     @property
     def reach(self) -> int:
         """Slices that are needed above and below the one to be denoised."""
-        return max(self.architecture.depth, self.split.window.slices // 2)
+        return max(self.architecture.depth, self.split.neighbourhood.slices // 2)
 
     @property
     def trained(self) -> bool:
@@ -165,7 +165,7 @@ class Denoiser:
         ndarray
             Attenuation ``(output, y, x)``; one output but for spectral series.
         """
-        window = self.split.window
+        window = self.split.neighbourhood
         found = self._infer(neighbours(parts, z, window, n_series))
         if window.channels == 1 and self.split.n_outputs == window.slices:
             middle = found.shape[0] // 2
@@ -193,7 +193,7 @@ class Denoiser:
         n_series
             Steps or channels of a series, one after the other along z, in `parts` and in what is returned.
         """
-        rows, wanted, window = parts.shape[1] // n_series, last - first, self.split.window
+        rows, wanted, window = parts.shape[1] // n_series, last - first, self.split.neighbourhood
         clean = np.empty((n_series * wanted, *parts.shape[2:]), np.float32)
         if window.channels > 1:
             for z in range(first, last):
@@ -214,7 +214,7 @@ class Denoiser:
     ) -> None:
         """Denoise the slices ``first:last`` into `clean` with no other neighbours than those in space."""
         depth = self.architecture.depth
-        at_once = max(1, 2 * depth) if self.split.n_outputs == self.split.window.slices > 1 else 1
+        at_once = max(1, 2 * depth) if self.split.n_outputs == self.split.neighbourhood.slices > 1 else 1
         for z in range(first, last, at_once):
             end = min(z + at_once, last)
             if at_once == 1:

@@ -1,15 +1,15 @@
 """The networks, each a frozen dataclass of settings that builds a plain ``torch.nn.Module``."""
 
 from quietray.networks.base import Architecture
-from quietray.networks.dncnn import DnCNN
+from quietray.registry import Registry
+
+# In the order in which they are named, the default first.
+# isort: off
+from quietray.networks.unet import UNet
 from quietray.networks.lehtinen import LehtinenUNet
 from quietray.networks.msd import MSD
 from quietray.networks.redcnn import REDCNN
-
-# isort: off  # in the order in which they are named, the default first
-from quietray.networks.unet import UNet
-from quietray.registry import Registry
-
+from quietray.networks.dncnn import DnCNN
 # isort: on
 
 __all__ = ["MSD", "NETWORKS", "REDCNN", "Architecture", "DnCNN", "LehtinenUNet", "UNet"]

@@ -3,11 +3,11 @@
 from quietray.reconstruct.analytic import FBP
 from quietray.reconstruct.base import ALGORITHMS, Algorithm
 
-# isort: off  # in the order in which they are named
+# In the order in which they are named.
+# isort: off
 from quietray.reconstruct.diverging import FDK
 from quietray.reconstruct.iterative import CGLS, SIRT
 from quietray.reconstruct.variational import TV
-
 # isort: on
 
 __all__ = ["ALGORITHMS", "CGLS", "FBP", "FDK", "SIRT", "TV", "Algorithm"]

@@ -14,7 +14,7 @@ from quietray.operators.astra import SliceProjector
 from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct.base import Algorithm
 from quietray.reconstruct.diverging import FDK, fan_backprojection, require_turn
-from quietray.reconstruct.ramp import Window, ramp_filtered, require_window
+from quietray.reconstruct.ramp import RampFilter, ramp_filtered, require_filter
 from quietray.types import Sinograms, Volume
 
 __all__ = ["FBP", "angular_weights"]
@@ -48,10 +48,10 @@ class FBP(Algorithm):
 
     iterates: ClassVar[bool] = False
 
-    filter: Window = "ram-lak"
+    filter: RampFilter = "ram-lak"
 
     def __post_init__(self) -> None:
-        require_window(self.filter)
+        require_filter(self.filter)
 
     @property
     def linear(self) -> bool:

@@ -13,7 +13,7 @@ from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, VolumeGrid
 from quietray.operators.backprojection import ConeRays
 from quietray.reconstruct.base import Algorithm
-from quietray.reconstruct.ramp import Window, ramp_filtered, require_window
+from quietray.reconstruct.ramp import RampFilter, ramp_filtered, require_filter
 from quietray.types import Sinograms, Volume
 
 __all__ = ["FDK", "fan_backprojection", "require_turn", "turn_weights"]
@@ -60,10 +60,10 @@ class FDK(Algorithm):
 
     iterates: ClassVar[bool] = False
 
-    filter: Window = "ram-lak"
+    filter: RampFilter = "ram-lak"
 
     def __post_init__(self) -> None:
-        require_window(self.filter)
+        require_filter(self.filter)
 
     @property
     def linear(self) -> bool:
@@ -110,7 +110,7 @@ class FDK(Algorithm):
         return rays.backproject(filtered, scan.factors(rays.edge, rays.grid))
 
 
-def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window: Window) -> Volume:
+def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window: RampFilter) -> Volume:
     """Return the filtered backprojection of a fan beam with a flat detector, slice by slice: FDK in its plane.
 
     Raises

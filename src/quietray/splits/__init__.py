@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from quietray.method import METHODS
 from quietray.splits.base import Split
 
-# isort: off  # in the order in which they are named
+# In the order in which they are named.
+# isort: off
 from quietray.splits.inverse import Noise2Inverse
+from quietray.splits.paired import Noise2Clean, Noise2Noise
 from quietray.splits.masked import Noise2Self, Noise2Void
 from quietray.splits.noisier import Noisier2Noise
-from quietray.splits.paired import Noise2Clean, Noise2Noise
-from quietray.splits.projected import Noise2Projection
-from quietray.splits.pseudo import PseudoCT
-from quietray.splits.recorrupted import Recorrupted
 from quietray.splits.shuffled import APBSN
-
+from quietray.splits.recorrupted import Recorrupted
+from quietray.splits.pseudo import PseudoCT
+from quietray.splits.projected import Noise2Projection
 # isort: on
 
 __all__ = [

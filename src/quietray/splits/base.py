@@ -20,7 +20,7 @@ from quietray.metrics.noreference import Judgement
 from quietray.registry import called
 from quietray.types import Channels, Samples, Slice
 
-__all__ = ["ImageNoise", "Judge", "Network", "Pair", "Parts", "ScanShape", "Split", "Teacher", "Window"]
+__all__ = ["ImageNoise", "Judge", "Neighbourhood", "Network", "Pair", "Parts", "ScanShape", "Split", "Teacher"]
 
 Network = Callable[[Tensor], Tensor]
 Judge = Literal["left-out parts", "hidden pixels", "Stein's estimate"]
@@ -79,7 +79,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Window:
+class Neighbourhood:
     """What of a stack of slices makes one sample: its slices are listed series by series, neighbours within.
 
     Parameters
@@ -93,7 +93,7 @@ class Window:
 
     Examples
     --------
-    >>> Window(3, times=3).size
+    >>> Neighbourhood(3, times=3).size
     9
     """
 
@@ -121,7 +121,7 @@ class Window:
 
         Examples
         --------
-        >>> Window(3).indices(0, 8), Window(1, times=3).indices(2, 8, n_series=4)
+        >>> Neighbourhood(3).indices(0, 8), Neighbourhood(1, times=3).indices(2, 8, n_series=4)
         ([1, 0, 1], [0, 2, 4])
         """
         n_rows = n_slices // n_series
@@ -293,9 +293,9 @@ class Split(Method):
         return 1
 
     @property
-    def window(self) -> Window:
+    def neighbourhood(self) -> Neighbourhood:
         """What of a volume makes one sample."""
-        return Window(self.n_slices)
+        return Neighbourhood(self.n_slices)
 
     @property
     def teacher(self) -> Teacher | None:

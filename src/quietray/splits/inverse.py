@@ -11,7 +11,7 @@ from torch import Tensor
 
 from quietray.errors import GeometryError, SettingsError
 from quietray.metrics.noreference import Judgement, judge_left_out
-from quietray.splits.base import Network, Pair, ScanShape, Split, Window
+from quietray.splits.base import Neighbourhood, Network, Pair, ScanShape, Split
 from quietray.types import Channels, Samples
 
 __all__ = ["Noise2Inverse"]
@@ -90,7 +90,7 @@ class Noise2Inverse(Split):
     @property
     def n_slices(self) -> int:
         """Slices in a sample."""
-        return self.window.size
+        return self.neighbourhood.size
 
     @property
     def n_outputs(self) -> int:
@@ -98,9 +98,9 @@ class Noise2Inverse(Split):
         return self.slices if self.volume else self.channels
 
     @property
-    def window(self) -> Window:
+    def neighbourhood(self) -> Neighbourhood:
         """Neighbours in space, in time, and all channels."""
-        return Window(self.slices, self.times, self.channels)
+        return Neighbourhood(self.slices, self.times, self.channels)
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
         """Draw, for each sample, the subset that stands alone."""
