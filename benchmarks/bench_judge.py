@@ -16,7 +16,8 @@ from foam import Foam
 from scipy.stats import spearmanr
 
 import quietray
-from quietray.domains.compare import Comparison, compared
+from quietray.assessment.comparison import Comparison
+from quietray.domains.compare import compared
 from quietray.metrics.heldout import held_out_views
 from quietray.metrics.image import psnr
 from quietray.running.run import Run

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from quietray.assessment.comparison import Comparison, Standing
 from quietray.console import show_comparison
-from quietray.domains.compare import Comparison, Standing
 from quietray.filters import Filter, GaussianFilter, MedianFilter, TotalVariation
 from quietray.geometry import ParallelBeam
 from quietray.metrics.image import psnr

@@ -12,8 +12,9 @@ import pytest
 
 import quietray
 import quietray.metrics.image
+from quietray.assessment.comparison import Comparison, Standing
 from quietray.cli import main
-from quietray.domains.compare import FEWEST_ROWS, Comparison, Standing, affordable_rows
+from quietray.domains.compare import FEWEST_ROWS, affordable_rows
 from quietray.domains.models import unlike
 from quietray.domains.volume import VolumeDomain
 from quietray.errors import SettingsError

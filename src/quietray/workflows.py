@@ -10,34 +10,31 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
-import numpy as np
-
+from quietray.assessment.comparison import Comparison
 from quietray.checkpoint import replace_file, write_json
-from quietray.detector.correction.correct import Correction
 from quietray.domains import ImageDomain, SeriesDomain, domain_of
 from quietray.domains.auto import denoise_scans
 from quietray.domains.common import reconstructed_by
-from quietray.domains.compare import Comparison, compared
+from quietray.domains.compare import compared
 from quietray.domains.image_methods import NOISE
 from quietray.domains.image_models import ImageModel, ModelOnImages, train_on_images
 from quietray.domains.models import apply_model, train_model
 from quietray.domains.plain import reconstruct_plainly
-from quietray.errors import ResourceError, SettingsError, nearest
+from quietray.errors import ResourceError, SettingsError
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser
 from quietray.io import ImagePairs, open_volume_writer, read_images, read_volume
 from quietray.io.disk import disk_errors, remove
-from quietray.networks import Architecture
 from quietray.preparation.prepare import chosen_rows, prepare
-from quietray.reconstruct import Algorithm
 from quietray.report import report_of, write_comparison, write_report
 from quietray.result import Result
 from quietray.running.facts import versions
+from quietray.running.identity import identity_of
 from quietray.running.output import Output
 from quietray.running.run import Run
-from quietray.running.settings import Auto, Method, Settings, Training
+from quietray.running.settings import Auto, Changes, Settings, changed
 from quietray.running.watch import Watch
 from quietray.scan import Scan
 from quietray.settings import parse_seconds, write_toml
@@ -45,31 +42,6 @@ from quietray.splits import Noise2Inverse
 from quietray.training.loop import Fitted, Progress
 
 __all__ = ["Settings", "apply", "compare", "denoise", "reconstruct", "require_free", "train"]
-
-
-class Changes(TypedDict, total=False):
-    """Settings as keywords; see :class:`Settings`."""
-
-    method: Method | str
-    seed: int
-    budget: str
-    max_memory: str | None
-    rows: str | None
-    region: str | None
-    rotation_axis: float | None
-    symmetries: int
-    format: str
-    whiten: str
-    reblur: bool
-    start: str | None
-    clean: str | None
-    trust: float
-    noise_models: bool
-    views_per_step: int
-    correction: Correction
-    reconstruction: Algorithm | str
-    network: Architecture | str
-    training: Training
 
 
 def denoise(
@@ -121,8 +93,8 @@ def denoise(
     >>> import quietray
     >>> result = quietray.denoise(quietray.read("scan.h5"), "out/scan", budget="10m")  # doctest: +SKIP
     """
-    settings, started = _changed(settings, changes), time.monotonic()
-    identity = _identity(data, repeats, series)
+    settings, started = changed(settings, changes), time.monotonic()
+    identity = identity_of(data, repeats, series)
     with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
         run = Run(settings, output, watch or Watch())
         if output.complete:
@@ -175,7 +147,7 @@ def reconstruct(
     QuietrayError
         The scan, the settings, the memory or the disk do not allow it.
     """
-    settings = _changed(settings, changes)
+    settings = changed(settings, changes)
     run, place = Run.in_memory(settings, watch), None if out is None else Path(out)
     if place is not None and place.exists() and not overwrite:
         raise ResourceError(f"the volume {place} must not exist yet; give another name, or replace it with --overwrite")
@@ -237,7 +209,7 @@ def compare(
     QuietrayError
         The scan does not allow it, or the folder holds something already.
     """
-    settings, out = _changed(settings, changes), Path(out)
+    settings, out = changed(settings, changes), Path(out)
     require_free(out, "output", overwrite)
     rows = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
     if settings.rows is not None:
@@ -288,7 +260,7 @@ def train(
     QuietrayError
         The data or the settings do not allow it.
     """
-    settings, out = _changed(settings, changes), Path(out)
+    settings, out = changed(settings, changes), Path(out)
     require_free(out, "model", overwrite)
     run = Run.in_memory(settings, watch)
     if all(isinstance(one, ImagePairs) for one in data):
@@ -353,8 +325,8 @@ def apply(
         The model, the data or the disk do not allow it.
     """
     denoiser, started = Denoiser.load(Path(model)), time.monotonic()
-    settings = dataclasses.replace(_changed(settings, changes), method=denoiser.split, start=str(model))
-    with Output(out, settings, _identity(data), settings.format, overwrite=overwrite) as output:
+    settings = dataclasses.replace(changed(settings, changes), method=denoiser.split, start=str(model))
+    with Output(out, settings, identity_of(data), settings.format, overwrite=overwrite) as output:
         run = Run(settings, output, watch or Watch())
         denoiser = denoiser.to(run.device)
         if isinstance(data, ImageSeries):
@@ -382,23 +354,6 @@ def require_free(out: Path, what: str, overwrite: bool) -> None:
         raise ResourceError(
             f"the {what} folder {out} must be empty; give another folder, or replace it with --overwrite"
         )
-
-
-def _changed(settings: Settings | None, changes: Any) -> Settings:
-    """Return the settings with those given by name over them.
-
-    Raises
-    ------
-    SettingsError
-        There is no setting of such a name.
-    """
-    known = [entry.name for entry in dataclasses.fields(Settings)]
-    for name in changes:
-        if name not in known:
-            raise SettingsError(
-                f"'{name}' must be a known setting, got '{name}'{nearest(name, known)}; known here: {', '.join(known)}"
-            )
-    return dataclasses.replace(settings or Settings(), **changes)
 
 
 def _finished(run: Run, data: Scan | ImageSeries) -> Result:
@@ -435,22 +390,3 @@ def _trained_on_scans(scans: Sequence[Scan], run: Run) -> ImageModel:
     if not method.trained:
         raise SettingsError(f"the method to train must be a network's, got the filter {method}; use noise2inverse")
     return ImageModel(*train_model(domain_of(method, 2), scans, run))
-
-
-def _identity(data: Scan | ImageSeries, repeats: Sequence[Any] = (), series: Sequence[Scan] = ()) -> dict[str, Any]:
-    """Return what tells this run's input from another's."""
-    if isinstance(data, ImageSeries):
-        return {"images": [_of_images(one) for one in (data, *repeats)]}
-    return _of_scan(data) | ({"series": [_of_scan(other)["scan"] for other in series]} if series else {})
-
-
-def _of_images(images: ImageSeries) -> dict[str, Any]:
-    total = float(images.images.sum(dtype=np.float64))
-    return {"source": str(Path(images.source).absolute()), "shape": list(images.images.shape), "sum": total}
-
-
-def _of_scan(scan: Scan) -> dict[str, Any]:
-    frames = {"projections": scan.projections, "flats": scan.flats, "darks": scan.darks}
-    shapes = {name: None if stack is None else [int(size) for size in stack.shape] for name, stack in frames.items()}
-    geometry = {"angles": float(scan.geometry.angles.sum()), "pixel_size": scan.geometry.pixel_size}
-    return {"scan": {"source": str(Path(scan.source).absolute()), **shapes, **geometry}}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import quietray.filters
 import quietray.splits  # noqa: F401  they register themselves
 from quietray.detector.correction.correct import Correction
-from quietray.errors import SettingsError
+from quietray.errors import SettingsError, nearest
 from quietray.io import VolumeFormat
 from quietray.method import METHODS, Auto, Method
 from quietray.networks import NETWORKS, Architecture, UNet
@@ -16,7 +17,7 @@ from quietray.reconstruct import ALGORITHMS, FBP, Algorithm
 from quietray.registry import Registry
 from quietray.settings import parse_bytes, parse_seconds
 
-__all__ = ["METHODS", "Auto", "Method", "Settings", "Training"]
+__all__ = ["METHODS", "Auto", "Changes", "Method", "Settings", "Training", "changed"]
 
 
 @dataclass(frozen=True)
@@ -171,3 +172,45 @@ class Settings:
             raise SettingsError(f"views_per_step must be positive, or 0 for a single scan, got {self.views_per_step}")
         if not 0 <= self.trust < 1:
             raise SettingsError(f"trust must be at least 0 and below 1, got {self.trust}")
+
+
+class Changes(TypedDict, total=False):
+    """The fields of :class:`Settings` as keywords."""
+
+    method: Method | str
+    seed: int
+    budget: str
+    max_memory: str | None
+    rows: str | None
+    region: str | None
+    rotation_axis: float | None
+    symmetries: int
+    format: str
+    whiten: str
+    reblur: bool
+    start: str | None
+    clean: str | None
+    trust: float
+    noise_models: bool
+    views_per_step: int
+    correction: Correction
+    reconstruction: Algorithm | str
+    network: Architecture | str
+    training: Training
+
+
+def changed(settings: Settings | None, changes: Any) -> Settings:
+    """Return the settings with those given by name over them.
+
+    Raises
+    ------
+    SettingsError
+        There is no setting of such a name.
+    """
+    known = [entry.name for entry in dataclasses.fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise SettingsError(
+                f"'{name}' must be a known setting, got '{name}'{nearest(name, known)}; known here: {', '.join(known)}"
+            )
+    return dataclasses.replace(settings or Settings(), **changes)

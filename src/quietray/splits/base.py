@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quietray.detector.noise.calm import FlatNoise
-from quietray.detector.noise.lags import Lags
 from quietray.errors import SettingsError
 from quietray.geometry import ParallelBeam
 from quietray.method import Method
 from quietray.metrics.noreference import Judgement
 from quietray.registry import called
+from quietray.splits.neighbourhood import Neighbourhood
+from quietray.splits.served import ImageNoise, ScanShape
 from quietray.types import Channels, Samples, Slice
 
 __all__ = ["ImageNoise", "Judge", "Neighbourhood", "Network", "Pair", "Parts", "ScanShape", "Split", "Teacher"]
@@ -78,77 +77,6 @@ class Pair:
         return (weight * power(difference)).sum() / weight.sum().clamp_min(1e-12)
 
 
-@dataclass(frozen=True)
-class Neighbourhood:
-    """What of a stack of slices makes one sample: its slices are listed series by series, neighbours within.
-
-    Parameters
-    ----------
-    slices
-        Neighbouring slices, odd where there is one in the middle.
-    times
-        Neighbouring steps of a series in time; odd.
-    channels
-        All channels of a spectral series.
-
-    Examples
-    --------
-    >>> Neighbourhood(3, times=3).size
-    9
-    """
-
-    slices: int
-    times: int = 1
-    channels: int = 1
-
-    @property
-    def size(self) -> int:
-        """Slices in a sample."""
-        return self.slices * self.times * self.channels
-
-    def indices(self, z: int, n_slices: int, n_series: int = 1) -> list[int]:
-        """Return the slices of the sample around slice `z`, mirrored at the ends of space and time.
-
-        A step beyond the first or last one is mirrored about the middle one, so that this one, whose neighbours are
-        seen with all that was measured of them, is never among its own neighbours.
-
-        Parameters
-        ----------
-        z
-            Index into a stack in which the steps or channels of a series stand one after the other.
-        n_slices, n_series
-            Slices of the whole stack, and the steps or channels in it; at least as many steps as the window has.
-
-        Examples
-        --------
-        >>> Neighbourhood(3).indices(0, 8), Neighbourhood(1, times=3).indices(2, 8, n_series=4)
-        ([1, 0, 1], [0, 2, 4])
-        """
-        n_rows = n_slices // n_series
-        step, row = divmod(z, n_rows)
-        first = row - self.slices // 2
-        rows = [mirrored(k, n_rows) for k in range(first, first + self.slices)]
-        if self.channels > 1:
-            return [channel * n_rows + k for channel in range(self.channels) for k in rows]
-        reach = self.times // 2
-        steps = [k if 0 <= k < n_series else 2 * step - k for k in range(step - reach, step + reach + 1)]
-        return [near * n_rows + k for near in steps for k in rows]
-
-
-def mirrored(index: int, n: int) -> int:
-    """Return `index` reflected into ``0 .. n - 1`` about the first and last entry.
-
-    Examples
-    --------
-    >>> [mirrored(k, 3) for k in range(-3, 6)]
-    [1, 2, 1, 0, 1, 2, 1, 0, 1]
-    """
-    if n == 1:
-        return 0
-    index %= 2 * (n - 1)
-    return min(index, 2 * (n - 1) - index)
-
-
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """A network that a method makes its pairs with, and that takes over what is learned from them.
@@ -178,72 +106,6 @@ class Teacher:
         """Take over the weights of `network`, if this step is one to do so."""
         if self.period and step % self.period == 0:
             self.network.load_state_dict(network.state_dict())
-
-
-@dataclass(frozen=True)
-class ScanShape:
-    """What a method may ask of the scan that it is to serve.
-
-    Parameters
-    ----------
-    views, rows, columns
-        Of the scan, as far as they are to be used.
-    scans
-        Measurements of the same object.
-    dimensions
-        Of the network.
-    """
-
-    views: int
-    rows: int
-    columns: int
-    scans: int = 1
-    dimensions: int = 2
-
-    @property
-    def odd_rows(self) -> int:
-        """Most rows that a sample can have around a middle one."""
-        return self.rows - (self.rows + 1) % 2
-
-
-@dataclass(frozen=True, eq=False)
-class ImageNoise:
-    """What a method may ask of the images that it is to serve: how often they were measured, and their noise.
-
-    Parameters
-    ----------
-    measurements
-        Of the same images.
-    found
-        The noise as it was measured; None where there was nothing to read it from.
-    span
-        What is 1 in the scale of the network, in the unit of the images.
-    """
-
-    measurements: int
-    found: FlatNoise | None
-    span: float
-
-    @property
-    def variance(self) -> float:
-        """Of the noise, in the scale of the network."""
-        return 0.0 if self.found is None else float((self.found.sd / self.span) ** 2)
-
-    @property
-    def covariance(self) -> Lags:
-        """Auto-covariance of the noise, in the scale of the network."""
-        assert self.found is not None
-        return np.asarray(self.found.lags * (self.found.sd / self.span) ** 2)
-
-    @property
-    def described(self) -> str:
-        """What was found, in a sentence."""
-        if self.found is None:
-            return "The images have too few calm parts to tell the correlation of their noise."
-        shared = f"shared up to {self.found.reach} pixels away"
-        kind = "white" if self.found.reach == 0 else shared
-        correlation = f"{self.found.neighbours:+.2f} (in {self.found.source})"
-        return f"The noise of neighbouring pixels correlates by {correlation}: it is {kind}."
 
 
 class Split(Method):

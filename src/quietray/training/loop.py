@@ -112,7 +112,6 @@ def fit(
     seed: int = 0,
     budget: Callable[[float], float] = lambda per_step: 60.0,
     checkpoint: Path | None = None,
-    device: torch.device | None = None,
     watch: Callable[[int, int | None, Progress | None], None] = lambda step, n_steps, latest: None,
 ) -> Fitted:
     """Train a network by a split, judge it on what was held out, keep the best.
@@ -133,8 +132,6 @@ def fit(
         Seconds of training when ``settings.steps`` is None, given the seconds that one step takes.
     checkpoint
         File that the state is kept in at every judgement; if it exists the run goes on from there.
-    device
-        Where to compute; None takes the best there is.
     watch
         Called after every step with the step, the planned number of steps if known, and the latest judgement.
 
@@ -143,7 +140,7 @@ def fit(
     Fitted
         The network with its best weights, and the run's history.
     """
-    fabric = Fabric(accelerator=device.type if device else "auto", devices=1, precision=precision(settings.precision))
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision(settings.precision))
     state = start(build, settings.learning_rate, settings.steps, seed, split.teacher)
     if checkpoint is not None and checkpoint.exists():
         restore(state, checkpoint)
