@@ -130,6 +130,10 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             )
         return found
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what has this name, or `default`."""
+        return self[name] if name in self else default
+
     def __contains__(self, name: object) -> bool:
         return name in tuple(self)
 

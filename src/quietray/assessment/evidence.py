@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from quietray.assessment.halves import moved
 from quietray.inference.denoiser import Denoiser
+from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import neighbour_correlation, residual_correlation, streaks
 from quietray.training.batches import TrainingVolume
@@ -140,7 +141,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found, name = [], metrics["method"]["name"]
-    if metrics["method"].get("needs_linear") and not metrics.get("reconstruction", {}).get("linear", True):
+    method = METHODS.get(name, Method)
+    if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
             f"{_NAMES.get(name, name)} was run on a reconstruction that is not linear, where the noise of an angular "
             "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
@@ -161,7 +163,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result."
         )
-    taught = metrics["method"].get("taught", False)  # by what has no such bias: grey values may change
+    taught = method.domain == "clean"  # by what has no such bias: grey values may change
     if abs(change) > 0.02 and not taught:
         found.append(
             f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "

@@ -225,8 +225,6 @@ class MethodFacts(Record):
         Its name, and how many weights it has.
     symmetries, arithmetic
         Averaged over at inference, and its precision.
-    needs_linear, taught
-        Whether the method needs a linear reconstruction; whether clean data taught it.
     measurements
         Of the same images.
     """
@@ -240,8 +238,6 @@ class MethodFacts(Record):
     symmetries: int
     arithmetic: str
     parameters: int
-    needs_linear: bool = False
-    taught: bool = False
     measurements: int | None = field(default=None, metadata=_OPTIONAL)
 
 

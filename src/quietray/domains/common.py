@@ -93,7 +93,5 @@ def method_facts(denoiser: Denoiser, domain: str | None = None, measurements: in
         symmetries=denoiser.symmetries,
         arithmetic=denoiser.arithmetic,
         parameters=sum(weight.numel() for weight in denoiser.network.parameters()),
-        needs_linear=denoiser.trained and split.needs_linear,
-        taught=denoiser.trained and split.n_clean > 0,
         measurements=measurements,
     )
