@@ -8,7 +8,7 @@ from typing import Unpack
 
 from quietray.errors import QuietrayError
 from quietray.io.containers import require_array
-from quietray.io.paths import readable, unknown
+from quietray.io.doors import readable, unknown
 from quietray.io.scans.base import ScanReader, Source
 from quietray.io.scans.datasets import unknown_layout
 from quietray.io.scans.raw import Flags, Stated

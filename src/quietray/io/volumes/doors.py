@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quietray.geometry import VolumeGrid
-from quietray.io.paths import readable, unknown
+from quietray.io.doors import readable, unknown
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 
