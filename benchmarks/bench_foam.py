@@ -24,13 +24,14 @@ from torch import nn
 import quietray
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.preparation.prepare import prepare, reconstruct_windows
+from quietray.running.precision import precision
 from quietray.running.run import Run
 from quietray.running.settings import Training
 from quietray.running.watch import Watch
 from quietray.splits.base import Pair
 from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import fit, precision
+from quietray.training.loop import fit
 from quietray.types import Samples
 from quietray.workflows import Settings
 

@@ -20,11 +20,12 @@ from foam import Foam
 import quietray
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.preparation.prepare import prepare
+from quietray.running.precision import precision
 from quietray.running.run import Run
 from quietray.running.settings import Training
 from quietray.splits import Noise2Inverse, Noise2Self
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import fit, precision
+from quietray.training.loop import fit
 from quietray.types import Volume
 from quietray.workflows import Settings
 

@@ -52,13 +52,14 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.operators.sparse import many_slices
 from quietray.reconstruct import TV
 from quietray.reconstruct.choose import chosen
+from quietray.running.precision import precision
 from quietray.running.settings import Training
 from quietray.running.watch import Watch
 from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Subject, tuned
-from quietray.training.loop import fit, precision
+from quietray.training.loop import fit
 from quietray.types import Parts, Radiographs, Sinograms, Volume
 from quietray.workflows import Settings
 

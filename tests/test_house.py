@@ -1,4 +1,4 @@
-"""What the house keeps to: short signatures, nobody who asks which method it is, one loop over slabs, help on a screen."""
+"""What the house keeps to: short signatures, nobody who asks which method it is, one loop over slabs, short help."""
 
 import ast
 import inspect

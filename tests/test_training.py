@@ -25,11 +25,13 @@ from quietray.errors import FormatError, SettingsError
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import Judgement
 from quietray.networks.unet import UNet
+from quietray.running.precision import precision
 from quietray.running.settings import Training
 from quietray.splits.base import Neighbourhood, Network, mirrored
 from quietray.splits.inverse import Noise2Inverse
-from quietray.training.batches import TrainingVolume, neighbours
-from quietray.training.loop import Fitted, Progress, due, fit, judge_held_out, precision, schedule
+from quietray.splits.neighbourhood import neighbours
+from quietray.training.batches import TrainingVolume
+from quietray.training.loop import Fitted, Progress, due, fit, judge_held_out, schedule
 from quietray.training.state import seeded
 
 QUICK = Training(steps=24, batch=2, patch=16, judgements=4, precision="fp32", patience=10.0)

@@ -19,11 +19,11 @@ from quietray.errors import FormatError, SettingsError
 from quietray.filters import FILTERS, Filter
 from quietray.inference.tiling import tiled
 from quietray.networks import NETWORKS, Architecture
+from quietray.running.precision import precision
 from quietray.settings import called, from_dict, to_dict
 from quietray.splits import SPLITS
 from quietray.splits.base import Split
-from quietray.training.batches import neighbours
-from quietray.training.loop import precision
+from quietray.splits.neighbourhood import neighbours
 from quietray.types import Parts, Slice, Volume
 
 __all__ = ["Denoiser", "Scale"]

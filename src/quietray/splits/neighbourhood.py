@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Neighbourhood", "mirrored"]
+import numpy as np
+from jaxtyping import Float
+
+from quietray.types import Parts
+
+__all__ = ["Neighbourhood", "mirrored", "neighbours"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +81,13 @@ def mirrored(index: int, n: int) -> int:
         return 0
     index %= 2 * (n - 1)
     return min(index, 2 * (n - 1) - index)
+
+
+def neighbours(
+    parts: Parts, z: int, neighbourhood: Neighbourhood, n_series: int = 1
+) -> Float[np.ndarray, "part slice y x"]:
+    """Return what the window sees around slice `z`; a view where possible, mirrored at the first and last slice."""
+    seen = neighbourhood.indices(z, parts.shape[1], n_series)
+    if seen == list(range(seen[0], seen[0] + len(seen))):
+        return parts[:, seen[0] : seen[0] + len(seen)]
+    return parts[:, seen]

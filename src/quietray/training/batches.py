@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from quietray.errors import GeometryError
-from quietray.splits.base import Neighbourhood, Split
+from quietray.splits.base import Split
+from quietray.splits.neighbourhood import Neighbourhood, neighbours
 from quietray.types import Parts, Samples, Slice
 
 __all__ = ["TrainingSet", "TrainingVolume"]
@@ -289,16 +290,6 @@ class TrainingSet:
         """Yield the held-out samples of every scan, together at most about `most_pixels`."""
         for volume in self.volumes:
             yield from volume.held_out(most_pixels // len(self.volumes))
-
-
-def neighbours(
-    parts: Parts, z: int, neighbourhood: Neighbourhood, n_series: int = 1
-) -> Float[np.ndarray, "part slice y x"]:
-    """Return what the window sees around slice `z`; a view where possible, mirrored at the first and last slice."""
-    seen = neighbourhood.indices(z, parts.shape[1], n_series)
-    if seen == list(range(seen[0], seen[0] + len(seen))):
-        return parts[:, seen[0] : seen[0] + len(seen)]
-    return parts[:, seen]
 
 
 def _turned(x: Tensor, turns: int, mirror: int) -> Tensor:

@@ -19,13 +19,14 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io.disk import disk_errors
 from quietray.networks import Architecture
 from quietray.running.facts import versions
+from quietray.running.precision import precision
 from quietray.running.run import Run
 from quietray.running.settings import Settings, Training
 from quietray.running.watch import Watch
 from quietray.settings import parse_seconds
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out, precision
+from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
 
