@@ -16,7 +16,6 @@ from foam import Foam
 
 import quietray
 from quietray.filters import FILTERS
-from quietray.running.settings import as_method
 from quietray.splits import Noise2Inverse, Noise2Self
 from quietray.workflows import Settings
 
@@ -40,7 +39,7 @@ def main() -> None:
                 )
         return quality
 
-    methods = {name: as_method(kind()) for name, kind in FILTERS.items()}
+    methods = {name: kind() for name, kind in FILTERS.items()}
     methods |= {"noise2self": Noise2Self(), "noise2inverse, 2-D": Noise2Inverse(slices=1)}
     methods["noise2inverse, 2.5-D"] = Noise2Inverse()
     found = {name: row(name, dataclasses.replace(settings, method=method)) for name, method in methods.items()}

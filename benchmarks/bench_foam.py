@@ -24,13 +24,14 @@ from torch import nn
 import quietray
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.preparation.prepare import prepare, reconstruct_windows
-from quietray.running.output import Output
+from quietray.running.precision import precision
+from quietray.running.run import Run
 from quietray.running.settings import Training
 from quietray.running.watch import Watch
 from quietray.splits.base import Pair
 from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import fit, precision
+from quietray.training.loop import fit
 from quietray.types import Samples
 from quietray.workflows import Settings
 
@@ -59,18 +60,7 @@ def main() -> None:
     span = float(inside.max() - inside.min())
 
     split = Noise2Inverse()
-    prepared = prepare(
-        scan,
-        correction=quietray.Correction(),
-        rows=None,
-        region=None,
-        rotation_axis=None,
-        memory=None,
-        n_parts=split.parts,
-        n_slices=split.slices,
-        output=Output(None, Settings(), {}, "zarr"),
-        watch=Watch(),
-    )
+    prepared = prepare(scan, Run.in_memory(Settings(method=split)), split.parts, split.slices)
     parts, _ = reconstruct_windows(prepared, prepared.source(split.parts), Watch())
     print("| method | seconds | steps | PSNR (dB) | estimated (dB) |\n|---|---|---|---|---|", flush=True)
     print(f"| FBP, no denoising | | | {psnr(parts.mean(axis=0)):.2f} | |", flush=True)

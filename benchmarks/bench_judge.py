@@ -16,10 +16,11 @@ from foam import Foam
 from scipy.stats import spearmanr
 
 import quietray
-from quietray.domains.compare import Comparison, compared
+from quietray.assessment.comparison import Comparison
+from quietray.domains.compare import compared
 from quietray.metrics.heldout import held_out_views
 from quietray.metrics.image import psnr
-from quietray.running.watch import Watch
+from quietray.running.run import Run
 from quietray.settings import parse_seconds
 from quietray.simulate.noise import Scintillator
 from quietray.types import Volume
@@ -49,7 +50,7 @@ def main() -> None:
     """Print a table for each scan."""
     budget = sys.argv[1] if len(sys.argv) > 1 else "4m"
     for name, foam in SCANS.items():
-        found = compared(foam.scan, Settings(budget=budget), foam.rows, parse_seconds(budget), Watch())
+        found = compared(foam.scan, Run.in_memory(Settings(budget=budget)), foam.rows, parse_seconds(budget))[0]
         rows = [(each, true_error(foam, found, each.volume)) for each in found.standings]
         print(f"\n{name}, 16 x 128 x 128, 400 photons; judged: the {found.domain}\n")
         print(

@@ -18,14 +18,14 @@ import numpy as np
 from foam import Foam
 
 import quietray
-from quietray.domains.common import prepared_for
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.running.output import Output
+from quietray.preparation.prepare import prepare
+from quietray.running.precision import precision
+from quietray.running.run import Run
 from quietray.running.settings import Training
-from quietray.running.watch import Watch
 from quietray.splits import Noise2Inverse, Noise2Self
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import fit, precision
+from quietray.training.loop import fit
 from quietray.types import Volume
 from quietray.workflows import Settings
 
@@ -46,7 +46,7 @@ def main() -> None:
     foam, settings = Foam(), Settings(symmetries=1, rotation_axis=63.5)
     training = dataclasses.replace(settings.training, steps=steps)
     settings = dataclasses.replace(settings, training=training)
-    prepared = prepared_for(foam.scan, settings, 1, 1, Output(None, settings, {}, "zarr"), Watch())
+    prepared = prepare(foam.scan, Run.in_memory(settings))
     noisy = prepared.source()(slice(0, foam.rows))[0][0]
     print(
         f"{steps} steps each\n\n| order | PSNR (dB) |\n|---|---|\n| FBP, no denoising | {foam.psnr(noisy):.2f} |",

@@ -19,9 +19,8 @@ import numpy as np
 from foam import Foam
 
 import quietray
-from quietray.domains.common import prepared_for
-from quietray.running.output import Output
-from quietray.running.watch import Watch
+from quietray.preparation.prepare import prepare
+from quietray.running.run import Run
 from quietray.splits import Noise2Inverse
 from quietray.workflows import Settings
 
@@ -52,7 +51,7 @@ def main() -> None:
     """Print the table."""
     python, *given = sys.argv[1:]
     foam, settings = Foam(), Settings()
-    prepared = prepared_for(foam.scan, settings, 4, 1, Output(None, settings, {}, "zarr"), Watch())
+    prepared = prepare(foam.scan, Run.in_memory(settings), 4)
     parts = prepared.source(4)(slice(0, foam.rows))[0]
     print("| | seconds | PSNR (dB) |\n|---|---|---|", flush=True)
     print(f"| FBP, no denoising | | {foam.psnr(parts.mean(axis=0)):.2f} |", flush=True)

@@ -15,10 +15,11 @@ from quietray.detector.response.decorrelate import whiten
 from quietray.detector.response.response import PointResponse
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.metrics.dependency import neighbourhood_dependency
+from quietray.running.precision import precision
 from quietray.simulate.acquire import attenuation_for
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Fitted, fit, precision
+from quietray.training.loop import Fitted, fit
 from quietray.types import Frame, Radiographs
 
 __all__ = ["Scene", "Trainer", "applied", "judged"]

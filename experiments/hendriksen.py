@@ -52,13 +52,14 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.operators.sparse import many_slices
 from quietray.reconstruct import TV
 from quietray.reconstruct.choose import chosen
+from quietray.running.precision import precision
 from quietray.running.settings import Training
 from quietray.running.watch import Watch
 from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import tuned
-from quietray.training.loop import fit, precision
+from quietray.training.learn import Subject, tuned
+from quietray.training.loop import fit
 from quietray.types import Parts, Radiographs, Sinograms, Volume
 from quietray.workflows import Settings
 
@@ -295,7 +296,8 @@ def filtered(parts: Parts) -> Volume:
     weight = np.ones(parts.shape[2:], np.float32)
     split, scale = Noise2Inverse(slices=1), Scale.of(parts.mean(axis=0), weight)
     data = TrainingVolume.with_held_out(scale.apply(parts.copy()), split, weight)
-    denoiser, _ = tuned(data, scale, split, TotalVariation(), 1024, {}, Watch())
+    subject = Subject(scale, parts.shape[1:], 1024)
+    denoiser, _ = tuned(data, split, TotalVariation(), subject, Watch())
     return denoiser.slab(parts, 0, parts.shape[1])
 
 

@@ -28,7 +28,7 @@ from quietray.networks import LehtinenUNet
 from quietray.running.settings import Training
 from quietray.simulate.anatomy import attenuation, beam, hounsfield, subject
 from quietray.splits import Noise2Clean, Noise2Noise
-from quietray.splits.base import Window
+from quietray.splits.base import Neighbourhood
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import fit
 
@@ -98,7 +98,9 @@ def learned(stack: np.ndarray, steps: int, maps: int) -> Denoiser:
     scale = Scale(0.0, 1000.0)
     parts = scale.apply(stack.astype(np.float32))[:, None]
     rows = tuple(range(parts.shape[1]))
-    data = TrainingVolume(parts, Window(1), np.ones(parts.shape[2:], np.float32), rows, rows, held_out_band=(120, 136))
+    data = TrainingVolume(
+        parts, Neighbourhood(1), np.ones(parts.shape[2:], np.float32), rows, rows, held_out_band=(120, 136)
+    )
     network, split = LehtinenUNet(maps), Noise2Noise(len(stack))
     settings = Training(steps, batch=2, patch=96, learning_rate=1e-3, precision="fp32", judgements=5, patience=1.0)
     return Denoiser(fit(split, lambda: network.build(1), data, settings).network, network, split, scale)

@@ -9,7 +9,7 @@ import numpy as np
 from quietray.operators.astra import ParallelProjector
 from quietray.reconstruct.analytic import FBP
 from quietray.simulate.anatomy import beam, line_integrals, subject
-from quietray.splits.base import Window
+from quietray.splits.base import Neighbourhood
 from quietray.training.batches import TrainingVolume
 
 
@@ -45,7 +45,7 @@ def dataset(parts: np.ndarray, n_held_out: int, n_images: int) -> TrainingVolume
     weight = np.ones(parts.shape[2:], np.float32)
     return TrainingVolume(
         np.ascontiguousarray(parts, np.float32),
-        Window(1),
+        Neighbourhood(1),
         weight,
         tuple(range(first)),
         tuple(range(first, parts.shape[1])),

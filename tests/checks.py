@@ -140,7 +140,7 @@ def check_no_leak(case: Case, seed: int = 0, size: int = 9, batch: int = 6, draw
         samples = _samples(case, seed + draw, size, batch).requires_grad_()
         pair = case.split.draw(samples, _generator(draw))
         assert pair.target.requires_grad, "the target must be made of the samples, got one that does not depend on them"
-        in_target = _behind(pair.target * (pair.weight > 0), samples, seed, case.split.window.times)
+        in_target = _behind(pair.target * (pair.weight > 0), samples, seed, case.split.neighbourhood.times)
         assert in_target.flatten(1).any(dim=1).all(), "every target must be made of some measurement"
         gradient = torch.autograd.grad(
             (pair.input * torch.randn(pair.input.shape, generator=_generator(seed))).sum(), samples, allow_unused=True
@@ -490,7 +490,7 @@ def _scene(case: Case, seed: int, size: int) -> tuple[Tensor, Tensor]:
 
 def _wanted(split: Split) -> list[int]:
     """Return the slices of a sample that are denoised: the middle one, of every channel; all of a volume."""
-    window = split.window
+    window = split.neighbourhood
     if split.n_outputs == split.n_slices:
         return list(range(split.n_slices))
     if window.channels > 1:
@@ -508,7 +508,7 @@ def _noise(case: Case, shape: Sequence[int], generator: torch.Generator) -> Tens
     if case.white:
         return noise
     noise = noise + 0.6 * noise.roll(1, -1) + 0.4 * noise.roll(1, -2)
-    stacks = noise.unflatten(-3, (case.split.window.times, -1))
+    stacks = noise.unflatten(-3, (case.split.neighbourhood.times, -1))
     return (stacks + 0.3 * stacks.roll(1, -3) if stacks.shape[-3] > 1 else stacks).flatten(-4, -3)
 
 

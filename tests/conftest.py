@@ -18,6 +18,7 @@ hypothesis.settings.register_profile("quietray", deadline=None, derandomize=True
 hypothesis.settings.load_profile("quietray")
 
 ROOT = Path(__file__).resolve().parent.parent
+collect_ignore = ["plugin"]  # a package of somebody else: importing it is what a test does
 
 
 @pytest.fixture(autouse=True)
@@ -78,9 +79,9 @@ def chromium() -> str:
 def pytest_sessionstart() -> None:
     """With ``QUIETRAY_BF16=off`` what is to choose bfloat16 by itself finds a processor that has none."""
     if os.environ.get("QUIETRAY_BF16") == "off":
-        from quietray.training import loop
+        from quietray.running import precision
 
-        loop._cpu_has_bf16 = lambda: False
+        precision._cpu_has_bf16 = lambda: False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,9 @@ import pytest
 import quietray
 from io_files import write_exchange, write_tiffs
 from quietray.cli import main
-from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
+from quietray.io.volumes.hdf5 import Hdf5VolumeWriter
+from quietray.io.volumes.tiff import TiffVolumeWriter
+from quietray.io.volumes.zarr import ZarrVolumeWriter
 from quietray.settings import write_toml
 from scans import content, disc_scan, in_slabs, quick
 
@@ -221,7 +223,7 @@ TOMLS = {
     "[training]\nsteps = 3.5": "'training.steps' must be a whole number",
     "[network]\nwidths = 16": r"'network.widths' must be a list, got 16",
     "training = 3": "'training' must be a table, got 3",
-    'format = "png"': "'format' must be one of 'zarr', 'h5', 'tiff', got 'png'",
+    'format = "png"': "the format of a volume must be one of h5, tiff, zarr, got 'png'",
     "symmetries = 3": "'symmetries' must be one of 0, 1, 2, 4, 8, got 3",
     "[network]\nwidths = []": "widths must hold a positive number",
     "[training]\nbatch = 0": "batch must be positive, got 0",

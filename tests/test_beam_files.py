@@ -13,7 +13,7 @@ from io_files import counts, write_esrf
 from matrix import cone, fan
 from quietray.errors import FormatError, GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
-from quietray.inspect import describe
+from quietray.running.describe import describe
 from quietray.scan import Scan
 
 PAIRS = ConeBeam.joined([cone(3, 4, 5, pixel_size=0.2), ConeBeam.circular(np.array([1.0, 2.0]), 4, 5, 50.0, 70.0, 0.2)])

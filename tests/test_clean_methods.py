@@ -48,12 +48,11 @@ def errors(result: Any, scan: Scan) -> tuple[float, float]:
 
 
 def workflows_fbp(scan: Scan) -> np.ndarray:
-    from quietray.domains.common import prepared_for
-    from quietray.running.output import Output
-    from quietray.running.watch import Watch
+    from quietray.preparation.prepare import prepare
+    from quietray.running.run import Run
 
     settings = Settings()
-    prepared = prepared_for(scan, settings, 1, 1, Output(None, settings, {}, "zarr"), Watch())
+    prepared = prepare(scan, Run.in_memory(settings))
     return prepared.source()(slice(0, scan.n_rows))[0][0]
 
 

@@ -1,11 +1,15 @@
 """The command line: what scripts may rely on, every command from simulating to comparing, and the measured scans."""
 
+import ast
 import dataclasses
-import inspect as python_inspect
+import functools
+import inspect
 import json
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +18,8 @@ import torch
 import quietray
 from quietray import FBP, Correction, Noise2Inverse, ParallelProjector, Scintillator, Settings, cli
 from quietray.cli import main
-from quietray.inspect import simulate_foam
 from quietray.settings import called, from_dict, read_toml, write_toml
+from quietray.simulate.foam_scan import FoamScan
 from scans import content, disc_scan, foam_scan, quick
 
 COMMANDS = [
@@ -99,11 +103,13 @@ def test_defaults_in_the_help_are_the_settings_own(capsys, monkeypatch):
     assert told["whiten"].split(",")[0] == settings.whiten
 
 
-def test_simulate_has_every_parameter_of_its_function_and_detector():
-    named = {field.name for field in dataclasses.fields(cli.Simulate)} - {"json"}
-    wanted = set(python_inspect.signature(simulate_foam).parameters) - {"detector"}
-    assert wanted <= named
-    assert named - wanted <= {field.name for field in dataclasses.fields(Scintillator)}
+def test_simulate_has_every_setting_of_its_scan_and_detector():
+    own = {field.name: field.default for field in dataclasses.fields(FoamScan)}
+    flags = {field.name: field.default for field in dataclasses.fields(cli.Simulate)}
+    assert set(flags) - set(own) == {"out", "overwrite", "json"}
+    assert {name: flags[name] for name in own} == own
+    detector = {field.name for field in dataclasses.fields(Scintillator)} - {"dark"}
+    assert detector <= set(own)
 
 
 @pytest.mark.parametrize("code", ["import quietray", "from quietray.cli import main\nmain(['--help'])"])
@@ -128,7 +134,66 @@ def test_public_names_are_what_they_say(tmp_path):
     for name in quietray.__all__:
         assert getattr(quietray, name) is not None
     for name in set(quietray.__all__) & {"read", "denoise", "reconstruct", "diagnose", "acquire", "read_volume"}:
-        assert python_inspect.isfunction(getattr(quietray, name)), name
+        assert inspect.isfunction(getattr(quietray, name)), name
+
+
+def test_editors_see_the_names_that_there_are():
+    """What type checkers read says the same names, from the same homes, as the lazy table."""
+    tree = ast.parse(Path(quietray.__file__).with_suffix(".pyi").read_text())
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: node.module for node in imports for alias in node.names}
+    assert all(alias.asname is None for node in imports for alias in node.names)
+    assert homes == quietray._HOME
+    told = next(node.value for node in tree.body if isinstance(node, ast.Assign))
+    assert sorted(ast.literal_eval(told)) == quietray.__all__
+    public = {name for module in (quietray.errors, quietray.splits, quietray.filters) for name in module.__all__}
+    assert public - {"SPLITS", "FILTERS", "Tuned", "tune", "nearest", "require", "require_path"} <= set(homes)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("denoise", "absent.h5"), "the scan must exist, got absent.h5"),
+        (("denoise", "scan.h5x"), "the scan must exist, got scan.h5x (did you mean 'scan.h5'?)"),
+        (("denoise", "scan.h5", "--from", "absent"), "the model must exist, got absent"),
+        (("denoise", "scan.h5", "--repeats", "scan.h5", "absent.h5"), "the scan must exist, got absent.h5"),
+        (("denoise", "scan.h5", "--budget", "soon"), "a duration must be positive, got 'soon'"),
+        (("denoise", "scan.h5"), "must be HDF5, TIFF or Zarr"),
+        (("reconstruct", "scan.h5"), "must be HDF5, TIFF or Zarr"),
+        (("compare", "scan.h5"), "must be HDF5, TIFF or Zarr"),
+        (("train", "scan.h5"), "must be HDF5, TIFF or Zarr"),
+        (("info", "scan.h5"), "must be HDF5, TIFF or Zarr"),
+        (("diagnose", "scan.h5"), "must be HDF5, TIFF or Zarr"),
+        (("diagnose", "scan.h5", "--static", "absent.h5"), "the stack of frames must exist, got absent.h5"),
+        (("decorrelate", "scan.h5", "--out", "white.h5"), "must be HDF5, TIFF or Zarr"),
+        (("apply", "absent", "scan.h5"), "the model must exist, got absent"),
+        (("evaluate", "absent.zarr", "scan.h5"), "the volume must exist, got absent.zarr"),
+        (("filter", "absent"), "the images must exist, got absent"),
+        (("simulate", "--out", "new.h5", "--views", "0"), "views must be positive, got 0"),
+        (
+            ("denoise", "--methd", "foo", "scan.h5"),
+            "--methd must be a flag of quietray denoise, got an unknown one (did you",
+        ),
+        (("denoise", "scan.h5", "--max_memry=1G"), "(did you mean '--max-memory'?); see quietray denoise --help"),
+        (("denoise", "--from-scratch", "scan.h5"), "--from-scratch must be a flag of quietray denoise"),
+        (("denoize", "scan.h5"), "denoize"),
+    ],
+)
+def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path, words, said):
+    (tmp_path / "scan.h5").write_text("words")
+    code = "import sys\nfrom quietray.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    "
+    code += "print([name for name in ('torch', 'scipy', 'numba', 'matplotlib', 'astra') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, env=_elsewhere()
+    )
+    assert done.returncode == 2, done.stderr
+    assert said in " ".join(done.stderr.split())
+    assert done.stdout == "[]\n"
+
+
+def _elsewhere():
+    """Return the environment of a process that runs in another folder."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"}
 
 
 def test_flags_go_over_the_config(tmp_path, run):
@@ -273,11 +338,8 @@ def test_without_json_nothing_is_on_standard_output(tmp_path, capsys):
 def test_demo(tmp_path, run, monkeypatch):
     """The demo's own story on a smaller scan."""
 
-    def smaller(**asked):
-        small = {"views": 96, "rows": 8, "cols": 32, "spheres": 12, "largest": 0.25, "flats": 30, "darks": 5}
-        return simulate_foam(**{**asked, **small})
-
-    monkeypatch.setattr("quietray.inspect.simulate_foam", smaller)
+    small = {"views": 96, "rows": 8, "cols": 32, "spheres": 12, "largest": 0.25, "flats": 30, "darks": 5}
+    monkeypatch.setattr("quietray.commands.files.Simulate", functools.partial(cli.Simulate, **small))
     figures = run("demo", "--out", tmp_path / "demo", "--budget", "1s")
     compared = figures["comparison"]
     gain = compared["after (quietray)"]["psnr_db"] - compared["before (FBP)"]["psnr_db"]

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from quietray.assessment.comparison import Comparison, Standing
 from quietray.console import show_comparison
-from quietray.domains.compare import Comparison, Standing
 from quietray.filters import Filter, GaussianFilter, MedianFilter, TotalVariation
 from quietray.geometry import ParallelBeam
 from quietray.metrics.image import psnr
 from quietray.report import ReportData, write_comparison, write_report
 from quietray.report.comparison import board_of, gallery_of
 from quietray.report.images import grey, grey_window, shrink
-from quietray.running.settings import Settings, as_method
+from quietray.running.settings import Settings
 from quietray.scan import Scan
 from quietray.splits import Noise2Inverse, Split
 from test_report import CONTRAST, HOSTILE, SWITCHES, Page
@@ -39,7 +39,7 @@ def comparison(size: int = 40, recommended: str = "tv", left_out: str = "the noi
     standings = tuple(
         Standing(
             name,
-            Settings(method=as_method(METHODS[name])),
+            Settings(method=METHODS[name]),
             error,
             (-1e-5 if name == "noise2inverse 2-D" else 0.9 * error, 1.1 * error),
             (error - 0.0007, error),

@@ -18,12 +18,11 @@ import quietray.running.plan as plan_module
 from matrix import cone
 from quietray import GeometryError, Noise2Inverse, Noise2Self, ResourceError, Scan, Settings
 from quietray.cli import main
-from quietray.domains.common import prepared_for
 from quietray.geometry import ConeBeam
 from quietray.operators.backprojection import ConeRays
 from quietray.reconstruct import CGLS, FDK, SIRT, TV
-from quietray.running.output import Output
 from quietray.running.plan import plan_run, plan_whole, rows_of_slices
+from quietray.running.run import Run
 from quietray.running.settings import Auto
 from quietray.running.watch import Watch
 from rtk import require_rtk
@@ -126,7 +125,7 @@ def test_noise2inverse_on_subsets(beam: str) -> None:
 
 def test_subsets_of_a_cone_add_up() -> None:
     scan = quietray.read(foam("cone"))
-    prepared = prepared_for(scan, quick(rotation_axis=None), 2, 1, Output(None, Settings(), {}, "zarr"), Watch())
+    prepared = prepare_module.prepare(scan, Run.in_memory(quick(rotation_axis=None)), 2)
     assert isinstance(prepared.algorithm, FDK)
     halves, whole = (prepared.source(n)(slice(1, 4))[0] for n in (2, 1))
     np.testing.assert_allclose(halves.mean(axis=0), whole[0], atol=1e-4 * np.abs(whole).max())

@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate
 from dicom_files import edited, header, phantom, write_image, write_series
 from quietray.errors import FormatError
 from quietray.io import image_format, read_images
-from quietray.io.dicom_write import decoded
+from quietray.io.images.dicom_pixels import decoded
 
 FILES = Path(pydicom.__path__[0]) / "data/test_files"
 STORED = phantom(5, 20)

@@ -62,7 +62,7 @@ def halves(network: Applied, split: Split, truth: np.ndarray, noise: float = NOI
     parts = truth + rng.normal(0, noise, (split.n_parts, *truth.shape)).astype(np.float32)
     y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
     weight = (np.hypot(y, x) <= SIZE / 2).astype(np.float32)
-    data = TrainingVolume(Scale(0.0, 2.0).apply(parts), split.window, weight, (), tuple(range(SLICES)))
+    data = TrainingVolume(Scale(0.0, 2.0).apply(parts), split.neighbourhood, weight, (), tuple(range(SLICES)))
     return Halves.of_parts(denoiser(network, split), data)
 
 
@@ -104,7 +104,7 @@ def test_a_half_never_sees_the_other(split: Split, seen: list[tuple[int, ...]]) 
     parts = (10.0 ** np.arange(split.n_parts, dtype=np.float32))[:, None, None, None] * np.ones(
         (1, 4, 24, 24), np.float32
     )
-    data = TrainingVolume(parts / 2, split.window, np.ones((24, 24), np.float32), (), (1, 2))
+    data = TrainingVolume(parts / 2, split.neighbourhood, np.ones((24, 24), np.float32), (), (1, 2))
     found = Halves.of_parts(denoiser(Applied(lambda x: x), split), data)
     for half, which in enumerate(seen):
         expected = np.mean([10.0**k for k in which])
@@ -118,7 +118,7 @@ def test_a_half_never_sees_the_other(split: Split, seen: list[tuple[int, ...]]) 
 
 def test_what_was_trained_on_whole_scans_is_shown_all_views_at_once() -> None:
     parts = np.array([1.0, 3.0], np.float32)[:, None, None, None] * np.ones((1, 4, 24, 24), np.float32)
-    data = TrainingVolume(parts / 2, Noise2Clean().window, np.ones((24, 24), np.float32), (), (1, 2))
+    data = TrainingVolume(parts / 2, Noise2Clean().neighbourhood, np.ones((24, 24), np.float32), (), (1, 2))
     found = Halves.of_parts(denoiser(Applied(torch.square), Noise2Clean()), data)  # scaled: 2 is 1
     assert found.after.mean(axis=(1, 2, 3)) == pytest.approx([0.5, 4.5])
     assert found.clean.mean() == pytest.approx(2.0)

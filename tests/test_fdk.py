@@ -14,7 +14,6 @@ from quietray.geometry import ConeBeam, FanBeam, ParallelBeam, VolumeGrid
 from quietray.operators.astra import FanProjector, ParallelProjector
 from quietray.operators.backprojection import ConeRays
 from quietray.reconstruct import CGLS, FBP, FDK, SIRT
-from quietray.reconstruct.choose import suited
 from quietray.reconstruct.diverging import turn_weights
 from quietray.simulate.bodies import Bodies
 from quietray.simulate.ellipsoids import Ellipsoids
@@ -169,8 +168,8 @@ def test_what_is_no_circle_is_refused(beam: ConeBeam, words: str) -> None:
     with pytest.raises(GeometryError, match=words):
         FDK()(ConeRays(beam, beam.grid()), np.zeros((16, 30, 16), np.float32))
     with pytest.raises(GeometryError, match=words):
-        suited(FBP(), beam)
-    assert suited(CGLS(), beam) == CGLS()
+        FBP().for_beam(beam)
+    assert CGLS().for_beam(beam) == CGLS()
 
 
 def test_a_small_tilt_is_projected_as_it_is() -> None:
@@ -184,12 +183,12 @@ def test_a_small_tilt_is_projected_as_it_is() -> None:
 
 
 def test_each_beam_has_its_algorithm() -> None:
-    assert suited(FBP("hann"), cone()) == FDK("hann")
-    assert suited(FBP(), fan()) == FBP()
+    assert FBP("hann").for_beam(cone()) == FDK("hann")
+    assert FBP().for_beam(fan()) == FBP()
     parallel = ParallelBeam(np.zeros(3), 1, 8)
     for other in (fan(), parallel):
         with pytest.raises(GeometryError, match="FDK must have a cone beam"):
-            suited(FDK(), other)
+            FDK().for_beam(other)
     with pytest.raises(GeometryError, match="FDK must have a cone beam"):
         FDK()(ParallelProjector(parallel), np.zeros((1, 3, 8), np.float32))
     with pytest.raises(GeometryError, match="sinograms must have shape"):

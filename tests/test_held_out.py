@@ -14,7 +14,7 @@ from quietray.errors import NoiseError, SettingsError
 from quietray.preparation.prepare import Prepared
 from quietray.simulate.noise import Scintillator
 from quietray.splits import Noise2Inverse, Noise2Self, Noise2Void
-from quietray.splits.base import Window
+from quietray.splits.base import Neighbourhood
 from quietray.training.batches import TrainingSet, TrainingVolume
 from quietray.training.state import Progress, best
 
@@ -84,8 +84,8 @@ def test_all_slices_of_a_volume_are_targets_but_the_held_out_ones() -> None:
 
 
 def test_windows_are_mirrored_in_space_and_time() -> None:
-    assert Window(3, times=3).indices(0, 12, 4) == [4, 3, 4, 1, 0, 1, 4, 3, 4]
-    assert Window(2).indices(3, 8) == [2, 3]
+    assert Neighbourhood(3, times=3).indices(0, 12, 4) == [4, 3, 4, 1, 0, 1, 4, 3, 4]
+    assert Neighbourhood(2).indices(3, 8) == [2, 3]
 
 
 @pytest.mark.parametrize("more", [{"times": 2}, {"channels": 0}, {"times": 3, "channels": 2}, {"slices": 4}])

@@ -23,7 +23,7 @@ from quietray.errors import FormatError, GeometryError, NoiseError, SettingsErro
 from quietray.filters import BilateralFilter, GaussianFilter, MedianFilter, TotalVariation
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import ImageSeries, read_images
-from quietray.io.pictures import PictureFiles
+from quietray.io.images.pictures import PictureFiles
 from quietray.networks import UNet
 from quietray.running.settings import Auto, Settings, Training
 from quietray.settings import from_dict, read_toml

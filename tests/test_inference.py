@@ -25,8 +25,8 @@ from quietray.inference.tiling import tiled
 from quietray.networks.unet import UNet
 from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
+from quietray.running.ledger import Ledger, SlabRecord
 from quietray.running.plan import Plan, available_memory, plan_run
-from quietray.running.slabs import Ledger, SlabRecord
 from quietray.scan import Scan
 from quietray.simulate.acquire import acquire
 from quietray.simulate.phantom import Foam

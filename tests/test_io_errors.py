@@ -1,5 +1,6 @@
 """What cannot be read is refused with a sentence that says what to do."""
 
+import dataclasses
 import errno
 import re
 
@@ -12,6 +13,7 @@ import zarr
 from io_files import counts, write_diamond, write_esrf, write_exchange, write_tiffs
 from quietray.errors import FormatError, GeometryError, QuietrayError, SettingsError
 from quietray.io import read
+from quietray.io.scans.raw import Flags, Stated
 
 DATA = counts(12)
 THETA = np.arange(12) * 15.0
@@ -338,3 +340,13 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
     assert "must be readable by you" in refusal(FormatError, path)
+
+
+def test_an_unknown_keyword_names_the_nearest(tmp_path):
+    path = write_exchange(tmp_path / "scan.h5", DATA, THETA)
+    with pytest.raises(TypeError, match=r"got the keyword 'flat' \(did you mean 'flats'\?\)"):
+        read(path, flat=path)
+
+
+def test_every_keyword_is_a_flag():
+    assert [entry.name for entry in dataclasses.fields(Flags)] == list(Stated.__annotations__)

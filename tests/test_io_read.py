@@ -206,7 +206,7 @@ def test_chunk_cache_fits_the_storage(tmp_path):
     for name, filters in (("plain", {}), ("gzip", {"compression": "gzip"})):
         write_exchange(tmp_path / f"{name}.h5", counts(8, 600, 700), np.arange(8.0), chunks=(2, 600, 700), **filters)
     cache = {
-        name: read(tmp_path / f"{name}.h5").projections._stored.id.get_access_plist().get_chunk_cache()[1]
+        name: read(tmp_path / f"{name}.h5").projections._stored._frames.id.get_access_plist().get_chunk_cache()[1]
         for name in ("plain", "gzip")
     }
     assert cache["plain"] == 0  # HDF5 then reads rows, not chunks

@@ -13,7 +13,7 @@ from checks import same_weights
 from quietray.errors import SettingsError
 from quietray.networks import REDCNN
 from quietray.running.settings import Training
-from quietray.splits.base import Window
+from quietray.splits.base import Neighbourhood
 from quietray.splits.pseudo import EnsembleNoise, GaussianNoise, HistogramNoise, ModelNoise, PseudoCT
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, fit
@@ -97,7 +97,7 @@ def test_with_a_teacher_that_is_right_and_true_noise_the_judgement_is_right() ->
 def data(seed: int = 0) -> TrainingVolume:
     rng = np.random.default_rng(seed)
     parts = np.cumsum(rng.normal(0, 0.1, (1, 4, 24, 24)), axis=-1).astype(np.float32)
-    return TrainingVolume(parts, Window(1), np.ones((24, 24), np.float32), (0, 1, 2), (3,))
+    return TrainingVolume(parts, Neighbourhood(1), np.ones((24, 24), np.float32), (0, 1, 2), (3,))
 
 
 def tuned(

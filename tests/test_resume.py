@@ -19,7 +19,9 @@ import quietray
 import quietray.console as console_module
 from quietray.cli import main
 from quietray.errors import SettingsError
-from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
+from quietray.io.volumes.hdf5 import Hdf5VolumeWriter
+from quietray.io.volumes.tiff import TiffVolumeWriter
+from quietray.io.volumes.zarr import ZarrVolumeWriter
 from quietray.preparation.sources import PartReconstruction
 from quietray.running.watch import Watch
 from quietray.settings import write_toml

@@ -13,8 +13,7 @@ from quietray.assessment.against import evaluate_volumes
 from quietray.cli import main
 from quietray.io import read_volume
 from quietray.preparation.prepare import prepare
-from quietray.running.output import Output
-from quietray.running.watch import Watch
+from quietray.running.run import Run
 from quietray.settings import from_dict, read_toml
 from quietray.splits.inverse import Noise2Inverse as Split
 from quietray.workflows import reconstruct
@@ -111,18 +110,7 @@ def test_history_of_the_training_improves(foam):
 def test_model_reproduces_the_volume_from_the_parts(foam):
     scan = quietray.read(foam_scan())
     settings = FOAM
-    prepared = prepare(
-        scan,
-        correction=settings.correction,
-        rows=None,
-        region=None,
-        rotation_axis=None,
-        memory=None,
-        n_parts=2,
-        n_slices=3,
-        output=Output(None, settings, {}, "zarr"),
-        watch=Watch(),
-    )
+    prepared = prepare(scan, Run.in_memory(dataclasses.replace(settings, rotation_axis=None)), 2, 3)
     parts, _ = prepared.source(2)(slice(0, 10))
     loaded = Denoiser.load(foam.folder / "model")
     assert (loaded.split, loaded.symmetries, loaded.scale) == (Split(parts=2, slices=3), 2, foam.denoiser.scale)

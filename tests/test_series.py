@@ -15,13 +15,15 @@ from quietray.cli import main
 from quietray.errors import GeometryError, NoiseError, SettingsError
 from quietray.filters import GaussianFilter
 from quietray.inference.denoiser import Denoiser
-from quietray.io.volume import Hdf5VolumeWriter, TiffVolumeWriter, ZarrVolumeWriter
+from quietray.io.volumes.hdf5 import Hdf5VolumeWriter
+from quietray.io.volumes.tiff import TiffVolumeWriter
+from quietray.io.volumes.zarr import ZarrVolumeWriter
 from quietray.metrics.image import disc
 from quietray.preparation.sources import PartReconstruction, SeriesReconstruction
 from quietray.report import report_of
 from quietray.report.page import _render
 from quietray.running.watch import Watch
-from quietray.splits.base import Window
+from quietray.splits.base import Neighbourhood
 from scans import content, in_slabs, quick
 
 pytestmark = pytest.mark.usefixtures("short_report")
@@ -330,7 +332,7 @@ def test_scans_that_do_not_belong_together(scans: list[Scan]) -> None:
 
 def test_auto_is_noise2inverse_on_neighbours_in_time(scans: list[Scan]) -> None:
     result = quietray.denoise(scans[0], None, fast(method=Settings().method), series=scans[1:3])
-    assert result.denoiser.split.window.times == 3
+    assert result.denoiser.split.neighbourhood.times == 3
     assert any("Noise2Inverse was taken; its network sees 3 of 3 steps" in note for note in result.notes)
 
 
@@ -338,7 +340,7 @@ def test_a_step_is_never_among_its_own_neighbours() -> None:
     for times in (3, 5, 7):
         for n_series in range(times - 1, times + 3):
             for step in range(n_series):
-                seen = Window(1, times=times).indices(step, n_series, n_series)
+                seen = Neighbourhood(1, times=times).indices(step, n_series, n_series)
                 assert seen[times // 2] == step
                 assert seen.count(step) == 1, "its noise would be in the input and in the target"
                 assert set(seen) <= set(range(n_series))

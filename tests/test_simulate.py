@@ -12,12 +12,13 @@ from scipy.spatial import cKDTree
 
 from matrix import beam
 from quietray.errors import SettingsError
-from quietray.geometry import VolumeGrid
+from quietray.geometry import ConeBeam, FanBeam, VolumeGrid
 from quietray.metrics.image import disc
 from quietray.operators.astra import ParallelProjector
 from quietray.reconstruct.analytic import FBP
 from quietray.scan import Scan
-from quietray.simulate.acquire import acquire, attenuation_for
+from quietray.simulate.acquire import Exposure, acquire, attenuation_for
+from quietray.simulate.foam_scan import FoamScan
 from quietray.simulate.noise import Gaussian, NoiseModel, Poisson, Scintillator, laplace_response
 from quietray.simulate.phantom import Foam
 
@@ -412,6 +413,59 @@ def test_unstable_pixels_flicker_by_themselves() -> None:
     assert wild.mean() == pytest.approx(0.03, abs=0.015)
     assert frames[:, wild].std(axis=0).mean() == pytest.approx(math.hypot(30, 10), rel=0.05)
     assert frames[:, ~wild].std(axis=0).mean() == pytest.approx(10, rel=0.02)
+
+
+def test_an_exposure_is_what_its_keywords_are() -> None:
+    foam, geometry = packed(5), beam(6, 2, 16)
+    told = {"photons": 90.0, "absorption": 0.3, "detector": Poisson(), "n_flats": 3, "n_darks": 2, "seed": 4}
+    one, two = (
+        acquire(foam, geometry, **told, supersampling=1),
+        acquire(foam, geometry, Exposure(**told, supersampling=1)),
+    )
+    for name in ("projections", "flats", "darks", "truth", "clean"):
+        np.testing.assert_array_equal(getattr(one, name)[:], getattr(two, name)[:])
+    assert one.provenance == two.provenance
+    with pytest.raises(SettingsError, match="must be told once, got an Exposure and photons, seed"):
+        acquire(foam, geometry, Exposure(photons=90.0), photons=90.0, seed=1)
+    with pytest.raises(TypeError, match="n_flat"):
+        acquire(foam, geometry, photons=90.0, n_flat=3)
+    with pytest.raises(SettingsError, match="photons must be positive, got -1"):
+        acquire(foam, geometry, photons=-1.0)
+    with pytest.raises(SettingsError, match="at least one detector"):
+        Exposure(photons=1.0, detector=[])
+
+
+SMALL = {"views": 6, "rows": 2, "cols": 16, "spheres": 3, "largest": 0.2, "flats": 3, "darks": 2}
+
+
+def test_a_simulated_scan_is_made_of_its_parts() -> None:
+    made = FoamScan(**SMALL, beam="cone", pairs=2, degrees=90.0, pixel_size=0.5, response_width=(0.0, 0.4), dead=0.1)
+    scan = made.acquire()
+    assert isinstance(made.geometry, ConeBeam)
+    np.testing.assert_allclose(np.rad2deg(scan.geometry.angles), [0, 180, 30, 210, 60, 240])
+    np.testing.assert_allclose(made.geometry.reach, [[32.0, 48.0]] * 6)
+    assert [one.response_width for one in made.detectors] == [0.0, 0.4]
+    assert {(one.gain, one.dark, one.dead, one.read_noise) for one in made.detectors} == {(10.0, 100.0, 0.1, 2.0)}
+    assert scan.provenance["detector"] == "; ".join(map(repr, made.detectors))
+    fan = FoamScan(**SMALL, beam="fan", source_axis=100.0).geometry
+    assert isinstance(fan, FanBeam)
+    assert (fan.source_axis, fan.source_detector, fan.axis) == (100.0, 150.0, 7.5)
+    np.testing.assert_allclose(np.rad2deg(FoamScan(**SMALL).geometry.angles), np.arange(6) * 30)
+    assert FoamScan(photons=1e5).detectors[0].gain == 0.4  # 16 bits would overflow
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *(({name: 0}, f"{name} must be positive, got 0") for name in ("views", "rows", "cols", "pairs")),
+        ({"photons": -1.0}, "photons must be positive, got -1"),
+        ({"photons": math.nan}, "photons must be positive, got nan"),
+        ({"response_width": (0.1, 0.2)}, "response_width must be one number, or one for each of the 1 pairs, got 2"),
+    ],
+)
+def test_impossible_scans_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        FoamScan(**change)
 
 
 def test_zingers_hit_now_here_now_there() -> None:

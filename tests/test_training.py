@@ -25,11 +25,13 @@ from quietray.errors import FormatError, SettingsError
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import Judgement
 from quietray.networks.unet import UNet
+from quietray.running.precision import precision
 from quietray.running.settings import Training
-from quietray.splits.base import Network, Window, mirrored
+from quietray.splits.base import Neighbourhood, Network, mirrored
 from quietray.splits.inverse import Noise2Inverse
-from quietray.training.batches import TrainingVolume, neighbours
-from quietray.training.loop import Fitted, Progress, due, fit, judge_held_out, precision, schedule
+from quietray.splits.neighbourhood import neighbours
+from quietray.training.batches import TrainingVolume
+from quietray.training.loop import Fitted, Progress, due, fit, judge_held_out, schedule
 from quietray.training.state import seeded
 
 QUICK = Training(steps=24, batch=2, patch=16, judgements=4, precision="fp32", patience=10.0)
@@ -470,7 +472,7 @@ def test_patches_are_cut_from_the_volume_and_turned_with_their_weights() -> None
         for sample, mask in zip(samples.numpy(), weights.numpy(), strict=True):
             corner = sample[0, 1].min()  # the smallest number lies at the top left of the window
             z, y, x = int(corner // 10_000), int(corner % 10_000 // 100), int(corner % 100)
-            window = neighbours(parts, z, Window(3))[..., y : y + 4, x : x + 4]
+            window = neighbours(parts, z, Neighbourhood(3))[..., y : y + 4, x : x + 4]
             matches = [
                 (kind, flip)
                 for flip in (False, True)
@@ -506,7 +508,7 @@ def test_neighbours_are_mirrored_at_the_ends(n_z: int, n_slices: int) -> None:
     parts = coded(n_z, 2, 2)
     padded = np.pad(parts, ((0, 0), (n_slices // 2,) * 2, (0, 0), (0, 0)), mode="reflect")
     for z in range(n_z):
-        assert np.array_equal(neighbours(parts, z, Window(n_slices)), padded[:, z : z + n_slices])
+        assert np.array_equal(neighbours(parts, z, Neighbourhood(n_slices)), padded[:, z : z + n_slices])
         assert mirrored(z, n_z) == z
 
 

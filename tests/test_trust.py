@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 import quietray
 from quietray import Noise2Inverse, ParallelProjector, Settings, Training, UNet
-from quietray.assessment.uncertainty import BAND, Calibrated
+from quietray.assessment.uncertainty import BAND, ErrorModel
 from quietray.metrics.noreference import judge_left_out, streaks
 from quietray.report import report_of
 from quietray.report.page import _render
@@ -105,14 +105,14 @@ def test_calibration_sees_through_the_noise_of_its_estimates():
     rng = np.random.default_rng(0)
     seen, held = rng.gamma(2.0, 0.5, 200_000), rng.gamma(2.0, 0.5, 20_000)
     noisy = 0.3 + 0.8 * seen + rng.normal(0, 5, seen.size)
-    found = Calibrated.fitted((seen, noisy), (held, -0.1 + rng.normal(0, 0.5, held.size)))
+    found = ErrorModel.fitted((seen, noisy), (held, -0.1 + rng.normal(0, 0.5, held.size)))
     assert found.floor == pytest.approx(0.2, abs=0.06)
     assert found.slope == pytest.approx(0.8, abs=0.06)
 
 
 def test_an_error_too_small_to_be_seen_is_bounded_not_denied():
     seen = np.linspace(0.0, 1.0, 100)
-    found = Calibrated.fitted((seen, np.full(100, -0.3)), (seen, np.full(100, -0.1)))
+    found = ErrorModel.fitted((seen, np.full(100, -0.3)), (seen, np.full(100, -0.1)))
     assert (found.floor, found.slope) == (pytest.approx(0.4), 0.0)
 
 

@@ -9,69 +9,74 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
-__version__ = version("quietray")
-
-# Names are looked up when they are first used: `quietray --help` must not wait for torch.
-_HOME = {
-    "Correction": "quietray.detector.correction.correct",
-    "Denoiser": "quietray.inference.denoiser",
-    "FBP": "quietray.reconstruct.analytic",
-    "FormatError": "quietray.errors",
-    "ImagePairs": "quietray.io",
-    "ImageSeries": "quietray.io",
-    "Foam": "quietray.simulate.phantom",
-    "GeometryError": "quietray.errors",
-    "MissingExtra": "quietray.errors",
-    "Noise2Inverse": "quietray.splits.inverse",
-    "NoiseError": "quietray.errors",
-    "ParallelBeam": "quietray.geometry",
-    "ParallelProjector": "quietray.operators.astra",
-    "QuietrayError": "quietray.errors",
-    "ResourceError": "quietray.errors",
-    "Scan": "quietray.scan",
-    "Scintillator": "quietray.simulate.noise",
-    "Settings": "quietray.workflows",
-    "SettingsError": "quietray.errors",
-    "Training": "quietray.running.settings",
-    "UNet": "quietray.networks.unet",
-    "MSD": "quietray.networks.msd",
-    "DnCNN": "quietray.networks.dncnn",
-    "LehtinenUNet": "quietray.networks.lehtinen",
-    "REDCNN": "quietray.networks.redcnn",
-    "Noise2Noise": "quietray.splits.paired",
-    "Noisier2Noise": "quietray.splits.noisier",
-    "APBSN": "quietray.splits.shuffled",
-    "VolumeGrid": "quietray.geometry",
-    "Diagnosis": "quietray.diagnose",
-    "Noise2Self": "quietray.splits.masked",
-    "Noise2Void": "quietray.splits.masked",
-    "apply": "quietray.workflows",
-    "compare": "quietray.workflows",
-    "train": "quietray.workflows",
-    "acquire": "quietray.simulate.acquire",
-    "decorrelate": "quietray.detector.response.decorrelate",
-    "denoise": "quietray.workflows",
-    "apply_images": "quietray.image_workflows",
-    "denoise_images": "quietray.image_workflows",
-    "train_images": "quietray.image_workflows",
-    "diagnose": "quietray.diagnose",
-    "estimate_point_response": "quietray.detector.response.prf",
-    "read": "quietray.io",
-    "read_images": "quietray.io",
-    "read_pairs": "quietray.io",
-    "read_volume": "quietray.io",
-    "reconstruct": "quietray.workflows",
-    "write_scan": "quietray.io",
+# The public names by the modules that they live in.  They are looked up when they are first used: `quietray --help`
+# must not wait for torch.  What editors and type checkers read is __init__.pyi; a test keeps the two alike.
+_NAMES = {
+    "quietray.assessment.against": ("evaluate_images", "evaluate_volumes"),
+    "quietray.detector.correction.correct": ("Correction",),
+    "quietray.detector.response.decorrelate": ("decorrelate", "reblur"),
+    "quietray.detector.response.prf": ("estimate_point_response",),
+    "quietray.diagnose": ("Diagnosis", "diagnose"),
+    "quietray.errors": (
+        "FormatError",
+        "GeometryError",
+        "MissingExtra",
+        "NoiseError",
+        "QuietrayError",
+        "ResourceError",
+        "SettingsError",
+    ),
+    "quietray.filters": (
+        "BilateralFilter",
+        "Filter",
+        "GaussianFilter",
+        "MedianFilter",
+        "NonLocalMeans",
+        "TotalVariation",
+        "Wavelet",
+    ),
+    "quietray.geometry": ("ConeBeam", "FanBeam", "ParallelBeam", "VolumeGrid"),
+    "quietray.image_workflows": ("apply_images", "denoise_images", "train_images"),
+    "quietray.inference.denoiser": ("Denoiser",),
+    "quietray.io": ("ImagePairs", "ImageSeries", "read", "read_images", "read_pairs", "read_volume", "write_scan"),
+    "quietray.networks": ("Architecture", "DnCNN", "LehtinenUNet", "MSD", "REDCNN", "UNet"),
+    "quietray.operators.astra": ("ParallelProjector",),
+    "quietray.operators.beams": ("projector",),
+    "quietray.reconstruct": ("CGLS", "FBP", "FDK", "SIRT", "TV"),
+    "quietray.result": ("Result",),
+    "quietray.running.describe": ("describe",),
+    "quietray.running.settings": ("Auto", "Training"),
+    "quietray.scan": ("Scan",),
+    "quietray.simulate.acquire": ("Exposure", "acquire"),
+    "quietray.simulate.foam_scan": ("FoamScan",),
+    "quietray.simulate.noise": ("Scintillator",),
+    "quietray.simulate.phantom": ("Foam",),
+    "quietray.splits": (
+        "APBSN",
+        "Noise2Clean",
+        "Noise2Inverse",
+        "Noise2Noise",
+        "Noise2Projection",
+        "Noise2Self",
+        "Noise2Void",
+        "Noisier2Noise",
+        "PseudoCT",
+        "Recorrupted",
+    ),
+    "quietray.splits.base": ("Split",),
+    "quietray.workflows": ("Settings", "apply", "compare", "denoise", "reconstruct", "train"),
 }
+_HOME = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("quietray")
     if name not in _HOME:
         raise AttributeError(f"module 'quietray' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOME[name]), name)

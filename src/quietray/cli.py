@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
 import sys
 import traceback
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 
 from quietray.commands.files import Demo, Evaluate, Info, Simulate
+from quietray.commands.flags import check_at_once
 from quietray.commands.images import Filter
 from quietray.commands.noise import Decorrelate, Diagnose
 from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
-from quietray.errors import QuietrayError
+from quietray.errors import QuietrayError, SettingsError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["main"]
 
@@ -43,37 +48,68 @@ _Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]
 )
+_KINDS: dict[str, type] = {kind.__origin__.__name__.lower(): kind.__origin__ for kind in get_args(_Command)}
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """Refuse an unknown flag by its name; else the argument after it, its value or the scan, would seem to be missing.
+
+    Raises
+    ------
+    SettingsError
+        A flag is unknown.
+    """
+    kind = _KINDS.get(arguments[0]) if arguments else None
+    if kind is None:
+        return  # which is told better where commands are told apart
+    known = [f"--{entry.name.strip('_').replace('_', '-')}" for entry in dataclasses.fields(kind)] + ["--help"]
+    for argument in arguments[1:]:
+        flag = argument.split("=")[0]
+        if flag.startswith("--") and flag.replace("_", "-") not in known:
+            raise SettingsError(
+                f"{flag} must be a flag of quietray {arguments[0]}, got an unknown one{nearest(flag, known)}; "
+                f"see quietray {arguments[0]} --help"
+            )
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, 2 (something that the user can mend) or 1 (our fault)."""
-    command = tyro.cli(
-        _Command,
-        prog="quietray",
-        description="Remove the noise from X-ray radiographs and CT volumes, without any clean data.",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(stderr=True)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports the precision that we chose
+    command = None
     try:
-        figures = command.run(console)
+        _check_flags(sys.argv[1:] if arguments is None else arguments)
+        command = tyro.cli(
+            _Command,
+            prog="quietray",
+            description="Remove the noise from X-ray radiographs and CT volumes, without any clean data.",
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+        check_at_once(command)
+        figures = command.run(_console())
     except QuietrayError as error:
-        console.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        from rich.markup import escape
+
+        _console().print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except MemoryError:
-        console.print("[red]error:[/red] the machine ran out of memory; give a smaller --max-memory", highlight=False)
+        _console().print(
+            "[red]error:[/red] the machine ran out of memory; give a smaller --max-memory", highlight=False
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         kept = "; what was learned and written is kept, go on with --resume" if isinstance(command, Denoise) else ""
-        console.print(f"stopped{kept}", highlight=False)
+        _console().print(f"stopped{kept}", highlight=False)
         sys.exit(130)
     except Exception:
         traceback.print_exc()
-        console.print("[red]this is a fault of quietray, not yours:[/red] please report it with the lines above")
+        _console().print("[red]this is a fault of quietray, not yours:[/red] please report it with the lines above")
         sys.exit(1)
     if getattr(command, "json", False):
         print(json.dumps(_finite(figures), indent=2, default=str, allow_nan=False))

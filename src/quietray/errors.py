@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "SettingsError",
     "nearest",
     "require",
+    "require_path",
 ]
 
 
@@ -58,6 +60,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def require_path(what: str, path: Path) -> None:
+    """Raise :class:`FormatError` where there is nothing at `path`, with the nearest name that there is.
+
+    Raises
+    ------
+    FormatError
+        There is no such file or folder.
+
+    Examples
+    --------
+    >>> require_path("scan", Path("nowhere.h5"))
+    Traceback (most recent call last):
+    quietray.errors.FormatError: the scan must exist, got nowhere.h5; check the path
+    """
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FormatError(f"the {what} must exist, got {path}{nearest(path.name, siblings)}; check the path")
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -69,6 +69,8 @@ class ImageSeries:
     >>> series = ImageSeries(np.zeros((3, 4, 5), np.float32), None, "here")
     >>> series.n_images, series.unit, float(series.weight.mean())
     (3, 'raw', 1.0)
+    >>> series
+    ImageSeries(3 of 4 x 5 pixels, image, raw, from here)
     """
 
     images: Volume
@@ -87,6 +89,11 @@ class ImageSeries:
     def __post_init__(self) -> None:
         if 0 in self.images.shape:
             raise GeometryError(f"a series must have images with pixels, got {self.images.shape}; check {self.source}")
+
+    def __repr__(self) -> str:
+        n, height, width = self.images.shape
+        kinds = f"{self.modality}, {self.unit}" + (f", from {self.source}" if self.source else "")
+        return f"ImageSeries({n} of {height} x {width} pixels, {kinds})"
 
     @property
     def n_images(self) -> int:

@@ -59,21 +59,32 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         self._kinds: dict[str, type[T]] = {}
 
     def add(self, kind: type[Any]) -> None:
-        """Register a class under its name; one that is defined anew, as in a notebook, takes its own place.
+        """Register a class under its name, unless another has it; one that is defined anew takes its own place."""
+        known = self._kinds.get(called(kind))
+        if known is None or (known.__module__, known.__qualname__) == (kind.__module__, kind.__qualname__):
+            self._kinds[called(kind)] = kind
+
+    def require(self, found: Any, base: type[Any]) -> None:
+        """Raise unless an object is of this kind and would be found again by the name of its class.
 
         Raises
         ------
         SettingsError
-            Another class has that name.
+            It is of another kind, or another class has that name.
         """
-        name = called(kind)
-        known = self._kinds.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (kind.__module__, kind.__qualname__):
+        kind = type(found)
+        if not isinstance(found, base):
             raise SettingsError(
-                f"the {self.what} {kind.__module__}.{kind.__qualname__} must have a name of its own, got '{name}', which "
-                f'is that of {known.__module__}.{known.__qualname__}; give it another one: called = "..."'
+                f"the {self.what} must be one of {', '.join(self)}, or a {base.__name__}, got {found!r}"
+                f"{nearest(called(kind), self)}"
             )
-        self._kinds[name] = kind
+        known = self[called(kind)]
+        if known is not kind:
+            raise SettingsError(
+                f"the {self.what} {kind.__module__}.{kind.__qualname__} must have a name of its own, got "
+                f"'{called(kind)}', which is that of {known.__module__}.{known.__qualname__}; give it another one, "
+                f"such as called = 'my-{called(kind)}'"
+            )
 
     def made(self, value: Any) -> Any:
         """Return an object as it is; for a name, one of that class, as it is by default.
@@ -94,6 +105,21 @@ class Registry(Mapping[str, type[T]], Generic[T]):
                 f"give an object: {kind.__name__}(...)"
             ) from None
 
+    def under(self, base: type[Any]) -> Mapping[str, Any]:
+        """Return those that derive from one base, as they are at any time.
+
+        Examples
+        --------
+        >>> class Shape(Registered):
+        ...     registry = Registry("shape")
+        >>> class Round(Shape): ...
+        >>> class Disc(Round): ...
+        >>> class Square(Shape): ...
+        >>> list(Shape.registry.under(Round))
+        ['round', 'disc']
+        """
+        return _Under(self, base)
+
     def __getitem__(self, name: str) -> type[T]:
         if name not in self._kinds:
             self._load()
@@ -103,6 +129,10 @@ class Registry(Mapping[str, type[T]], Generic[T]):
                 f"the {self.what} must be one of {', '.join(self)}, got {name!r}{nearest(str(name), self)}"
             )
         return found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return what has this name, or `default`."""
+        return self[name] if name in self else default
 
     def __contains__(self, name: object) -> bool:
         return name in tuple(self)
@@ -122,6 +152,30 @@ class Registry(Mapping[str, type[T]], Generic[T]):
                     entry.load()
                 except Exception as error:  # whatever a stranger's module raises
                     warnings.warn(f"the {self.what} {entry.name} of {entry.value} was left out: {error}", stacklevel=2)
+
+
+class _Under(Mapping[str, Any]):
+    """The part of a registry that derives from one base."""
+
+    def __init__(self, whole: Registry[Any], base: type[Any]) -> None:
+        self._whole, self._base = whole, base
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._whole[name]
+        if not issubclass(found, self._base):
+            raise SettingsError(
+                f"the {self._whole.what} must be one of {', '.join(self)}, got {name!r}{nearest(str(name), self)}"
+            )
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in tuple(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._whole if issubclass(self._whole[name], self._base))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Registered:

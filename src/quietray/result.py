@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,20 @@ import numpy as np
 from jaxtyping import Float
 
 from quietray.assessment.evidence import Evidence
+from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, Trained, metrics_of
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.io import read_volume
+from quietray.io import VolumeFormat, read_volume
 from quietray.metrics.image import psnr
-from quietray.running.slabs import SlabRecord
+from quietray.running.ledger import SlabRecord
+from quietray.running.settings import Settings
+from quietray.settings import from_dict, read_toml
 from quietray.training.loop import Fitted, Progress
 
-__all__ = ["Gathered", "Result", "figures", "gather", "histogram_edges", "percentile"]
+__all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile"]
 
 _BINS = 400
-_VOLUME_DOMAIN = "held-out rows of the volume, each judged by the angular subset that it was not computed from"
-_RADIOGRAPH_DOMAIN = "held-out radiographs, each hidden pixel judged by what was measured there"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Result:
     denoiser
         The trained method.
     metrics
-        What ``metrics.json`` holds.
+        What ``metrics.json`` holds: attributes, or a mapping.
     warnings, notes
         Sentences for the user.
     gathered
@@ -48,17 +49,20 @@ class Result:
         Where everything lies, or None.
     trust
         ``(z, y, x)`` standard deviation of the volume's error, or None where none was asked for.
+    settings
+        What was run, with the steps that the budget bought and what was chosen on the way: enough to run it again.
     """
 
     volume: Any
     denoiser: Denoiser
-    metrics: dict[str, Any]
+    metrics: Metrics
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     gathered: Gathered | None
     history: tuple[Progress, ...]
     folder: Path | None = None
     trust: Any = None
+    settings: Settings = field(default_factory=Settings)
 
     @classmethod
     def load(cls, folder: Path, volume: Any) -> Result:
@@ -74,15 +78,18 @@ class Result:
             metrics.pop("run", None)
             warnings, notes = tuple(metrics.pop("warnings")), tuple(metrics.pop("notes"))
             history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
+            figures = metrics_of(metrics)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 f"{folder / 'metrics.json'} must be the figures of a finished run, got: {error}; "
                 "start anew with --overwrite"
             ) from error
         denoiser = Denoiser.load(folder / "model")
-        maps = [read_volume(place) for name in ("trust.zarr", "trust.h5", "trust") if (place := folder / name).exists()]
+        kinds = VolumeFormat.registry.values()
+        maps = [read_volume(place) for kind in kinds if (place := folder / kind.trust).exists()]
         trust = maps[0] if maps else None
-        return cls(volume, denoiser, metrics, warnings, notes, None, history, folder, trust)
+        settings = from_dict(Settings, read_toml(folder / "run.toml"))
+        return cls(volume, denoiser, figures, warnings, notes, None, history, folder, trust, settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,54 +154,67 @@ def percentile(counts: np.ndarray, edges: np.ndarray, share: float) -> float:
     return float(np.interp(share, cumulative, edges))
 
 
-def figures(
-    evidence: Evidence, gathered: Gathered, fitted: Fitted, radiographs_range: float | None = None
-) -> dict[str, Any]:
-    """Return the numbers of a run that its data speak of; JSON.
+@dataclass(frozen=True)
+class Judged:
+    """What the evidence of a run is about, in words.
+
+    Parameters
+    ----------
+    domain
+        What was judged, and by what.
+    data_range
+        That PSNR is given for; None takes that of the denoised volume.
+    data_range_is
+        What it is.
+    """
+
+    domain: str = "held-out rows of the volume, each judged by the angular subset that it was not computed from"
+    data_range: float | None = None
+    data_range_is: str = "0.5 to 99.5 percentile of the denoised volume"
+
+
+def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judged) -> dict[str, Any]:
+    """Return the figures of a run that its data speak of, by their names in :class:`Metrics`.
 
     Parameters
     ----------
     evidence, gathered, fitted
         What was judged, denoised and trained.
-    radiographs_range
-        Range of the line integrals, where the evidence is about radiographs and not about the volume.
+    judged
+        What the evidence is about.
     """
     low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
-    data_range, of_what, domain = high - low, "denoised volume", _VOLUME_DOMAIN
-    if radiographs_range is not None:
-        data_range, of_what, domain = radiographs_range, "measured line integrals", _RADIOGRAPH_DOMAIN
+    data_range = high - low if judged.data_range is None else judged.data_range
     before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
     changed = gathered.changed
     return {
-        "estimate": {
-            "psnr_noisy_db": _finite(psnr(evidence.noise, data_range)),
-            "psnr_db": _finite(psnr(evidence.error, data_range)),
-            "psnr_gain_db": _finite(evidence.gain),
-            "psnr_gain_db_at_least": _finite(evidence.gain_interval[0]),
-            "psnr_gain_db_at_most": _finite(evidence.gain_interval[1]),
-            "interval": "90 %, bootstrap over blocks of 32 x 32 pixels",
-            "rmse_noisy": _finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
-            "rmse": _finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
-            "data_range": data_range,
-            "data_range_is": f"0.5 to 99.5 percentile of the {of_what}",
-            "domain": domain,
-            "residual_correlation": evidence.correlation,
-        },
-        "volume": {
-            "mean_noisy": before,
-            "mean": after,
-            "relative_change_of_mean": _finite((after - before) / before if before else float("nan")),
-        },
-        "correction": {name: getattr(changed, name) / max(1, changed.total) for name in ("zingers", "bad", "floored")},
-        "training": {
-            "steps": fitted.history[-1].step if fitted.history else 0,
-            "best_step": fitted.best.step,
-            "seconds": fitted.history[-1].seconds if fitted.history else 0.0,
-            "seconds_per_step": fitted.seconds_per_step,
-            "stopped": fitted.stopped,
-            "history": [asdict(progress) for progress in fitted.history],
-            "offset_of_judgements": evidence.offset,
-        },
+        "estimate": Estimate(
+            psnr_noisy_db=_finite(psnr(evidence.noise, data_range)),
+            psnr_db=_finite(psnr(evidence.error, data_range)),
+            psnr_gain_db=_finite(evidence.gain),
+            psnr_gain_db_at_least=_finite(evidence.gain_interval[0]),
+            psnr_gain_db_at_most=_finite(evidence.gain_interval[1]),
+            interval="90 %, bootstrap over blocks of 32 x 32 pixels",
+            rmse_noisy=_finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
+            rmse=_finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
+            data_range=data_range,
+            data_range_is=judged.data_range_is,
+            domain=judged.domain,
+            residual_correlation=evidence.correlation,
+        ),
+        "volume": Change(before, after, _finite((after - before) / before if before else float("nan"))),
+        "correction": Corrected(
+            **{name: getattr(changed, name) / max(1, changed.total) for name in ("zingers", "bad", "floored")}
+        ),
+        "training": Trained(
+            steps=fitted.history[-1].step if fitted.history else 0,
+            best_step=fitted.best.step,
+            seconds=fitted.history[-1].seconds if fitted.history else 0.0,
+            seconds_per_step=fitted.seconds_per_step,
+            stopped=fitted.stopped,
+            history=[asdict(progress) for progress in fitted.history],
+            offset_of_judgements=evidence.offset,
+        ),
     }
 
 

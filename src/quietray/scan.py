@@ -10,11 +10,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from quietray.errors import FormatError, GeometryError
-from quietray.geometry import Geometry
+from quietray.arrays import open_frames, projection_frames, radians
+from quietray.errors import FormatError, GeometryError, SettingsError
+from quietray.geometry import Geometry, ParallelBeam, angles_told, beam_told
+from quietray.lazy import chosen_frames, interleaved
 from quietray.types import Frames
 
 __all__ = ["Scan", "chosen_frames", "interleaved"]
+
+# What goes without saying of a scan.
+_UNSAID = {"detectors": "one", "exposure": "not known", "sample": "not known", "truth": "none, as usual"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,18 +84,20 @@ class Scan:
         wanted = (self.geometry.n_views, self.geometry.n_rows, self.geometry.n_cols)
         if shape[0] != wanted[0]:
             raise GeometryError(
-                f"there must be one angle per view, got {wanted[0]} angles for {shape[0]} views; "
-                "give the right list with --angles"
+                f"there must be one angle per view, got {wanted[0]} angles for {shape[0]} views; give the right list"
             )
         if shape != wanted:
-            raise GeometryError(f"the detector of the geometry must fit the projections {shape}, got {wanted}")
+            raise GeometryError(
+                f"the detector of the geometry must fit the projections {shape}, got {wanted}; mend n_rows and n_cols"
+            )
         for name in ("flats", "darks"):
             frames = getattr(self, name)
             if frames is None:
                 continue
             if len(frames.shape) != 3 or frames.shape[0] < 1 or tuple(frames.shape[1:]) != shape[1:]:
                 raise FormatError(
-                    f"{name} must be frames of the projections' size {shape[1:]}, got shape {tuple(frames.shape)}"
+                    f"{name} must be frames of the projections' size {shape[1:]}, got shape {tuple(frames.shape)}; "
+                    "cut or bin both alike"
                 )
         for what, frames, numbers in (
             ("views", self.projections, self.detectors),
@@ -100,12 +107,129 @@ class Scan:
             if numbers is not None:
                 _check_numbers(what, frames, numbers, self.detectors)
 
+    @classmethod
+    def from_arrays(
+        cls,
+        projections: Any,
+        angles: Any = None,
+        *,
+        flats: Any = None,
+        darks: Any = None,
+        degrees: bool = True,
+        pixel_size: float | None = None,
+        rotation_axis: float | None = None,
+        geometry: Geometry | None = None,
+    ) -> Scan:
+        """Return a scan of arrays, which may be lazy: NumPy, memory maps, h5py, Zarr, Dask.  None is loaded whole.
+
+        What :func:`quietray.read` finds in a file is given here; everything is checked first.  What else is known, such
+        as the exposure, ``dataclasses.replace`` adds.
+
+        Parameters
+        ----------
+        projections
+            ``(view, row, col)`` in counts; ``(view, col)`` is one row.
+        angles
+            ``(view,)`` in degrees, of a parallel beam.
+        flats, darks
+            Open-beam and beam-off frames ``(frame, row, col)`` in counts, or one frame ``(row, col)``; without the
+            rows where the projections have none.  Without flats the projections are taken for transmissions.
+        degrees
+            False for angles in radians.
+        pixel_size
+            Edge of a pixel in mm, at the object.
+        rotation_axis
+            Column that the rotation axis projects to; found when not given.
+        geometry
+            Any beam, in place of `angles`, `pixel_size` and `rotation_axis`.
+
+        Raises
+        ------
+        FormatError
+            An array is not laid out as said above.
+        GeometryError
+            The angles, or the geometry, are not those of the projections.
+        NoiseError
+            What is in memory holds NaN or infinity.
+        SettingsError
+            A geometry is given together with what it holds.
+
+        Examples
+        --------
+        >>> counts = np.full((180, 4, 6), 700, np.uint16)
+        >>> Scan.from_arrays(counts, np.arange(180), flats=np.full((4, 6), 1000, np.uint16), pixel_size=0.05)
+        Scan of 180 views of 4 x 6, uint16, 0.0 MB
+          beam: parallel
+          angles: 0.000 to 179.000 degrees, step 1, covering 180.0
+          flats: 1 frames, uint16
+          darks: none
+          pixel size: 0.05 mm
+          rotation axis: to be found
+        >>> Scan.from_arrays(counts, np.arange(181))
+        Traceback (most recent call last):
+        quietray.errors.GeometryError: angles must be one for each of the 180 views of projections, got 181 angles; give
+        the right list
+        """
+        stack = projection_frames(projections)
+        n_views, n_rows, n_cols = stack.shape
+        if geometry is None:
+            if angles is None:
+                raise GeometryError(
+                    f"angles must be given, one for each of the {n_views} views, got none; give a list in degrees, or "
+                    "a geometry"
+                )
+            beam = radians(angles, tuple(projections.shape), degrees=degrees)
+            geometry = ParallelBeam(beam, int(n_rows), int(n_cols), rotation_axis, pixel_size)
+        elif not (angles is None and pixel_size is None and rotation_axis is None):
+            raise SettingsError(
+                "angles, pixel_size and rotation_axis must be left out with a geometry, got both; give one of them"
+            )
+        one_row = len(projections.shape) == 2
+        return cls(
+            stack,
+            geometry,
+            open_frames("flats", flats, one_row=one_row),
+            open_frames("darks", darks, one_row=one_row),
+            provenance={"format": "arrays"},
+        )
+
+    def __repr__(self) -> str:
+        facts = self.describe()
+        _, views = facts.pop("format"), facts.pop("projections")
+        origin = f" from {self.source}" if self.source else ""
+        told = [f"{name}: {fact}" for name, fact in facts.items() if fact != _UNSAID.get(name)]
+        return "\n  ".join([f"Scan of {views}{origin}", *told])
+
+    def describe(self) -> dict[str, str]:
+        """Return what is in the scan as text by name; nothing but geometry and shapes is looked at."""
+        geometry = self.geometry
+        axis = "to be found" if geometry.rotation_axis is None else f"column {geometry.rotation_axis:.2f}"
+
+        def frames(stack: Frames | None) -> str:
+            return "none" if stack is None else f"{stack.shape[0]} frames, {np.dtype(stack.dtype)}"
+
+        return {
+            "format": str(self.provenance.get("format", "not known")),
+            "projections": f"{self.n_views} views of {self.n_rows} x {self.n_cols}, "
+            f"{np.dtype(self.projections.dtype)}, {self.nbytes / 1e6:.1f} MB",
+            "beam": beam_told(geometry),
+            "angles": angles_told(geometry),
+            "flats": frames(self.flats),
+            "darks": frames(self.darks),
+            "pixel size": "not known" if geometry.pixel_size is None else f"{geometry.pixel_size:g} mm",
+            "detectors": "one" if self.detectors is None else str(len(np.unique(self.detectors))),
+            "exposure": "not known" if self.exposure is None else f"{self.exposure:g} s",
+            "rotation axis": axis,
+            "sample": str(self.provenance.get("sample", "not known")),
+            "truth": "included" if self.truth is not None else "none, as usual",
+        }
+
     def __getitem__(self, views: slice | np.ndarray) -> Scan:
         chosen = np.arange(self.n_views)[views] if isinstance(views, slice) else _checked(views, self.n_views)
         return dataclasses.replace(
             self,
-            projections=_Chosen(self.projections, chosen),
-            clean=None if self.clean is None else _Chosen(self.clean, chosen),
+            projections=chosen_frames(self.projections, chosen),
+            clean=None if self.clean is None else chosen_frames(self.clean, chosen),
             geometry=self.geometry[chosen],
             detectors=None if self.detectors is None else self.detectors[chosen],
         )
@@ -118,7 +242,11 @@ class Scan:
 
     def _of(self, detectors: Int[np.ndarray, " view"], number: int) -> Scan:
         def own(frames: Frames | None, numbers: Int[np.ndarray, " frame"] | None) -> Frames | None:
-            return frames if frames is None or numbers is None else _Chosen(frames, np.flatnonzero(numbers == number))
+            return (
+                frames
+                if frames is None or numbers is None
+                else chosen_frames(frames, np.flatnonzero(numbers == number))
+            )
 
         return dataclasses.replace(
             self[np.flatnonzero(detectors == number)],
@@ -174,36 +302,6 @@ class Scan:
         return dataclasses.replace(self, notes=(*self.notes, note))
 
 
-def interleaved(parts: Mapping[int, Frames], numbers: Int[np.ndarray, " frame"]) -> Frames:
-    """Return frames of several detectors as one stack, still on disk: what `Scan.by_detector` took apart.
-
-    Parameters
-    ----------
-    parts
-        Frames ``(frame, row, col)`` of each detector, in order.
-    numbers
-        ``(frame,)`` which detector each frame of the stack is of.
-
-    Examples
-    --------
-    >>> parts = {0: np.zeros((2, 1, 3)), 1: np.ones((2, 1, 3))}
-    >>> interleaved(parts, np.array([0, 1, 1, 0]))[1:, 0, 0].tolist()
-    [1.0, 1.0, 0.0]
-    """
-    return _Interleaved(dict(parts), numbers)
-
-
-def chosen_frames(frames: Frames, chosen: Int[np.ndarray, " frame"]) -> Frames:
-    """Return some of the frames of a stack, still on disk.
-
-    Examples
-    --------
-    >>> chosen_frames(np.arange(4.0)[:, None, None], np.array([3, 0]))[:, 0, 0].tolist()
-    [3.0, 0.0]
-    """
-    return _Chosen(frames, chosen)
-
-
 def _check_numbers(
     what: str, frames: Frames | None, numbers: Int[np.ndarray, " frame"], views: Int[np.ndarray, " view"] | None
 ) -> None:
@@ -234,66 +332,3 @@ def _checked(views: np.ndarray, n_views: int) -> Int[np.ndarray, " view"]:
     ):
         raise GeometryError(f"views must be chosen by numbers from 0 to {n_views - 1}, got {views!r}")
     return chosen.astype(np.intp)
-
-
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    """Some of the frames of a stack, still on disk."""
-
-    frames: Frames
-    chosen: Int[np.ndarray, " frame"]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.chosen), *self.frames.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.frames.dtype)
-
-    def __getitem__(self, key: Any) -> Any:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        inner = self.chosen[first]
-        return self.frames[(int(inner), *rest)] if np.ndim(inner) == 0 else _picked(self.frames, inner, rest)
-
-
-@dataclass(frozen=True, eq=False)
-class _Interleaved:
-    """Frames of several stacks in turn."""
-
-    parts: dict[int, Frames]
-    numbers: Int[np.ndarray, " frame"]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.numbers), *next(iter(self.parts.values())).shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.result_type(*(np.dtype(frames.dtype) for frames in self.parts.values()))
-
-    def __getitem__(self, key: Any) -> Any:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        chosen = np.arange(len(self.numbers))[first]
-        if np.ndim(chosen) == 0:
-            return self[(slice(int(chosen), int(chosen) + 1), *rest)][0]
-        out = np.empty(0, self.dtype)
-        for number, frames in self.parts.items():
-            mine = self.numbers[chosen] == number
-            rank = np.cumsum(self.numbers == number) - 1  # frames of the same detector before each
-            block = _picked(frames, rank[chosen[mine]], rest)
-            out = out if out.ndim > 1 else np.empty((len(chosen), *block.shape[1:]), self.dtype)
-            out[mine] = block
-        return out
-
-
-def _picked(frames: Frames, index: Int[np.ndarray, " frame"], rest: list[Any]) -> Any:
-    """Read some frames, with one slice where they are evenly spread."""
-    step = int(index[1] - index[0]) if len(index) > 1 else 1
-    if len(index) == 0:
-        return frames[(slice(0, 0), *rest)]
-    if step == 0 or (np.diff(index) != step).any():
-        return np.stack([np.asarray(frames[(slice(int(one), int(one) + 1), *rest)])[0] for one in index])
-    if step > 0:
-        return frames[(slice(int(index[0]), int(index[-1]) + 1, step), *rest)]
-    return frames[(slice(int(index[-1]), int(index[0]) + 1, -step), *rest)][::-1]

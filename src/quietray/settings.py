@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import tomli_w
 
 from quietray.errors import FormatError, SettingsError, nearest
-from quietray.registry import called
+from quietray.registry import Registered, called
 
 __all__ = ["called", "from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "write_toml"]
 
@@ -107,12 +107,17 @@ def to_dict(settings: Any) -> dict[str, Any]:
     >>> to_dict(Limit(memory=None))
     {'memory': 'none'}
     """
+    if not dataclasses.is_dataclass(settings) and vars(settings):
+        raise SettingsError(
+            f"{type(settings).__name__} must be a frozen dataclass, so that its settings can be written down and read "
+            f"again, got a plain class with {', '.join(vars(settings))}; put @dataclass(frozen=True) over it"
+        )
     hints = get_type_hints(type(settings))
     out: dict[str, Any] = {}
     for entry in _entries(settings):
         value = getattr(settings, entry.name)
         plain = _plain(value)
-        if dataclasses.is_dataclass(value) and len(_tables(hints[entry.name])) > 1:
+        if isinstance(plain, dict) and len(_tables(hints[entry.name])) > 1:
             plain = {"name": called(type(value)), **plain}
         if value is not None and plain == _NONE and NoneType in get_args(hints[entry.name]):
             raise SettingsError(
@@ -185,11 +190,13 @@ def write_toml(settings: Any) -> str:
 
 
 def _entries(settings: Any) -> list[dataclasses.Field[Any]]:
+    if not dataclasses.is_dataclass(settings):
+        return []  # somebody's own class without settings: its name says it all
     return [entry for entry in dataclasses.fields(settings) if entry.init]
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) or isinstance(value, Registered):
         return to_dict(value)
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
@@ -205,8 +212,11 @@ def _usual(entry: dataclasses.Field[Any]) -> type | None:
 
 
 def _tables(hint: Any) -> dict[str, type]:
-    """Return the dataclasses of a union, by their names in files."""
+    """Return what a table may be, by its name in files: the dataclasses of a union, or what a registry holds."""
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for part in parts:
+        if isinstance(part, type) and issubclass(part, Registered) and "registry" in part.__dict__:
+            return dict(part.registry)
     return {called(part): part for part in parts if dataclasses.is_dataclass(part) and isinstance(part, type)}
 
 
@@ -218,6 +228,8 @@ def _value(value: Any, hint: Any, place: str, usual: type | None = None) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return from_dict(hint, value, place)
     origin, parts = get_origin(hint), get_args(hint)
+    if any(isinstance(part, type) and issubclass(part, Registered) for part in parts or (hint,)):
+        return _named(value, _tables(hint), place, usual)
     if origin in (Union, UnionType):
         return _one_of(value, hint, place, usual)
     if origin is tuple and isinstance(value, (list, tuple)):

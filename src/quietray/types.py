@@ -7,11 +7,10 @@ neighbours given to the network together.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 Radiographs = Float[np.ndarray, "view row col"]
 Sinograms = Float[np.ndarray, "row view col"]
@@ -20,8 +19,13 @@ Parts = Float[np.ndarray, "part z y x"]
 Frame = Float[np.ndarray, "row col"]
 PixelMask = Bool[np.ndarray, "row col"]
 Slice = Float[np.ndarray, "y x"]
-Samples = Float[Tensor, "batch part slice y x"]
-Channels = Float[Tensor, "batch channel y x"]
+_TENSORS = {"Samples": "batch part slice y x", "Channels": "batch channel y x"}
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Samples = Float[Tensor, "batch part slice y x"]
+    Channels = Float[Tensor, "batch channel y x"]
 
 
 @runtime_checkable
@@ -38,3 +42,12 @@ class Frames(Protocol):
 
     def __getitem__(self, key: Any) -> Any:
         """Read ``[frames, rows]`` or ``[frames, rows, cols]``; only what is asked for is read."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return a type of tensors; torch takes seconds to import, and reading a scan needs none."""
+    if name not in _TENSORS:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from torch import Tensor
+
+    return Float[Tensor, _TENSORS[name]]

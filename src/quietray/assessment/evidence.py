@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from quietray.assessment.halves import moved
 from quietray.inference.denoiser import Denoiser
+from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import neighbour_correlation, residual_correlation, streaks
-from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import TrainingData, judge_held_out
 from quietray.training.state import NOT_WHITE
@@ -23,6 +23,7 @@ from quietray.training.state import NOT_WHITE
 __all__ = ["Evidence", "warnings_of"]
 
 _FEW_STEPS = 200
+_NAMES = {"noise2inverse": "Noise2Inverse"}  # as their papers spell them
 _PIXELS = 2**21  # to judge the finished denoiser by
 _COARSER = 1.25  # resolution after denoising over that before, to be warned of
 
@@ -61,7 +62,7 @@ class Evidence:
             total += _correlation(samples[:, :, seen] - clean[:, shown : shown + 1], weight) * pixels
             weights += pixels
         found = replace(judged, correlation=total / max(weights, 1e-12))
-        if not isinstance(denoiser.split, Noise2Inverse):
+        if not denoiser.split.angular:
             return found
         # what subsets differ by beyond noise was taken for noise
         missed = streaks(data.parts, data.weight) * (denoiser.scale.high - denoiser.scale.low) ** 2
@@ -139,12 +140,13 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     gain, correlation = estimate["psnr_gain_db_at_least"], estimate["residual_correlation"]
     change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
-    found = []
-    if metrics["method"]["name"] == "noise2inverse" and not metrics.get("reconstruction", {}).get("linear", True):
+    found, name = [], metrics["method"]["name"]
+    method = METHODS.get(name, Method)
+    if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
-            "Noise2Inverse was run on a reconstruction that is not linear, where the noise of an angular subset is no "
-            "longer independent of what the subset shows: streaks and lost detail are learned as if they were the "
-            "object. Denoise the radiographs (noise2self) or use noise2projection instead."
+            f"{_NAMES.get(name, name)} was run on a reconstruction that is not linear, where the noise of an angular "
+            "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
+            "were the object. Denoise the radiographs (noise2self) or use noise2projection instead."
         )
     if metrics["method"]["parameters"] and 0 < steps < _FEW_STEPS:
         found.append(
@@ -161,7 +163,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result."
         )
-    taught = metrics["method"]["name"] == "noise2clean"  # by what has no such bias: grey values may change
+    taught = method.domain == "clean"  # by what has no such bias: grey values may change
     if abs(change) > 0.02 and not taught:
         found.append(
             f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "

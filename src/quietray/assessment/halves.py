@@ -17,7 +17,6 @@ from quietray.inference.denoiser import Denoiser
 from quietray.metrics.resolution import Criterion, fourier_ring_correlation
 from quietray.metrics.spectrum import RegionBias, power_spectrum, region_bias
 from quietray.preparation.prepare import Prepared
-from quietray.splits import Noise2Inverse, Noise2Noise
 from quietray.training.batches import TrainingVolume
 from quietray.types import Slice, Volume
 
@@ -79,17 +78,16 @@ class Halves:
             Scaled parts, two or more.
         """
         split, started = denoiser.split, time.monotonic()
-        of_parts = isinstance(split, (Noise2Inverse, Noise2Noise))
         seen, shown = data.judged
         found: list[np.ndarray] = []
         for samples, weight in data.held_out(_PIXELS):
             together = samples.to(denoiser.device)
             n = together.shape[1] // 2
             halves = together[:, 0 : 2 * n : 2], together[:, 1 : 2 * n : 2]
-            of_mean = isinstance(split, Noise2Inverse) and split.input == "X:1"
-            given = [[half.mean(dim=1)] if of_mean else half.unbind(1) for half in halves]
-            denoised = [torch.stack([denoiser.evaluate(x).float() for x in some]).mean(dim=0) for some in given]
-            if not of_parts:  # trained on whole measurements, each of which is one
+            denoised = [
+                torch.stack([denoiser.evaluate(x).float() for x in split.half(half)]).mean(dim=0) for half in halves
+            ]
+            if split.whole:  # trained on whole measurements, each of which is one
                 clean = split.infer(denoiser.evaluate, together.mean(dim=1, keepdim=True))
             elif together.shape[1] == 2:  # each is a half, and the result is the mean of both
                 clean = (denoised[0] + denoised[1]) / 2
@@ -102,7 +100,7 @@ class Halves:
             inside = weight[0].amax(dim=0)
             found.append(images.cpu().numpy()[:, inside.any(dim=1)])
         stack = denoiser.scale.undo(np.stack(found, axis=1))
-        of = MEASUREMENTS if isinstance(split, Noise2Noise) else "every other angular subset"
+        of = MEASUREMENTS if split.parts_are == "measurements" else "every other angular subset"
         kept = inside.numpy()[inside.any(dim=1).numpy()].astype(np.float32)
         return cls(stack[:2], stack[2:4], stack[4], stack[5], kept, of, True, time.monotonic() - started)
 

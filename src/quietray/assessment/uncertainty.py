@@ -15,14 +15,13 @@ from scipy.optimize import nnls
 
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.noreference import streaks
-from quietray.running.output import Output
-from quietray.running.watch import Watch
+from quietray.running.run import Run
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import Recipe, learn
+from quietray.training.learn import Recipe, Subject, learn
 from quietray.training.loop import Fitted
 from quietray.types import Parts, Slice, Volume
 
-__all__ = ["BAND", "Calibrated", "Trust", "calibrate", "disagreement", "shares", "steps_of_each", "trusted"]
+__all__ = ["BAND", "ErrorModel", "Trust", "disagreement", "errors_of", "shares", "steps_of_each", "trusted"]
 
 BAND = 1.645  # standard deviations that hold 90 % of a normal distribution
 _BINS = 12
@@ -34,7 +33,7 @@ _Slab = Float[np.ndarray, "slice y x"]
 
 
 @dataclass(frozen=True, eq=False)
-class Calibrated:
+class ErrorModel:
     """The variance of the error of a voxel as ``floor + slope * disagreement``, both at least zero.
 
     Where the networks agree the error is not zero: all of them see the same noise and have the same shortcomings.  Two
@@ -61,7 +60,7 @@ class Calibrated:
     voxels: Int[np.ndarray, " bin"]
 
     @classmethod
-    def fitted(cls, crossed: tuple[_Values, _Values], held_out: tuple[_Values, _Values]) -> Calibrated:
+    def fitted(cls, crossed: tuple[_Values, _Values], held_out: tuple[_Values, _Values]) -> ErrorModel:
         """Fit the coefficients to noisy estimates of squared errors.
 
         Parameters
@@ -75,7 +74,7 @@ class Calibrated:
         Examples
         --------
         >>> d = np.linspace(0, 1, 600)
-        >>> found = Calibrated.fitted((d, 1 + 2 * d), (d, np.full(600, -0.5)))
+        >>> found = ErrorModel.fitted((d, 1 + 2 * d), (d, np.full(600, -0.5)))
         >>> round(found.floor, 6), round(found.slope, 6)
         (0.5, 2.0)
         """
@@ -97,7 +96,7 @@ class Calibrated:
         Examples
         --------
         >>> nothing = np.empty(0), np.empty(0), np.empty(0, int)
-        >>> Calibrated(1.0, 2.0, *nothing).sd(np.array([0.0, 4.0])).round(6).tolist()
+        >>> ErrorModel(1.0, 2.0, *nothing).sd(np.array([0.0, 4.0])).round(6).tolist()
         [1.0, 3.0]
         """
         return np.sqrt(self.floor + self.slope * disagreement)
@@ -111,12 +110,12 @@ class Trust:
     ----------
     companions
         The two.
-    calibrated
+    errors
         From disagreement to error.
     """
 
     companions: tuple[Denoiser, Denoiser]
-    calibrated: Calibrated
+    errors: ErrorModel
 
     def sd(self, parts: Parts, clean: _Slab, first: int) -> _Slab:
         """Return the standard deviation of the error of `clean`, the slices of `parts` from `first` on, in attenuation.
@@ -135,12 +134,12 @@ class Trust:
             some = clean[z : z + _CHUNK]
             low, high = first + z, first + z + len(some)
             results = [some, *(one.slab(parts, low, high) for one in self.companions)]
-            sd[z : z + _CHUNK] = self.calibrated.sd(disagreement(np.stack(results)))
+            sd[z : z + _CHUNK] = self.errors.sd(disagreement(np.stack(results)))
         return sd
 
     def figures(self) -> dict[str, Any]:
         """Return the numbers of the calibration; JSON."""
-        found = self.calibrated
+        found = self.errors
         return {
             "band": f"90 %: +- {BAND} sd",
             "steps": [int(one.facts["steps"]) for one in self.companions],
@@ -184,9 +183,7 @@ def steps_of_each(fitted: Fitted, share: float) -> int:
     return max(1, round(fitted.history[-1].n_steps * share / 2 / (1 - share)))
 
 
-def trusted(
-    data: TrainingVolume, denoiser: Denoiser, recipe: Recipe, images: tuple[int, int, int], output: Output, watch: Watch
-) -> Trust:
+def trusted(data: TrainingVolume, denoiser: Denoiser, recipe: Recipe, subject: Subject, run: Run) -> Trust:
     """Train two networks on disjoint halves of the data and calibrate their disagreement.
 
     A resumed run takes up a network that was finished, and trains one anew that was not.
@@ -199,34 +196,32 @@ def trusted(
         The main one.
     recipe
         Of the two, with the steps to train.
-    images
-        Number, height and width of the images that will be denoised.
-    output
-        Keeps the networks until the run is finished.
-    watch
-        Told the progress.
+    subject
+        What will be denoised.
+    run
+        Its output keeps the networks until it is finished.
     """
-    recipe = dataclasses.replace(recipe, symmetries=1)
-    nowhere = Output(None, output.settings, {}, output.format)
+    recipe, work = dataclasses.replace(recipe, symmetries=1), run.output.work
+    subject, alone = dataclasses.replace(subject, facts={}), run.alone()
 
     def trained(half: TrainingVolume, number: int) -> Denoiser:
-        place = None if output.work is None else output.work / f"half-{number}"
+        place = None if work is None else work / f"half-{number}"
         if place is not None and (place / "model.json").exists():
             kept = Denoiser.load(place)
             return dataclasses.replace(kept, network=kept.network.to(denoiser.device))
         seeded = dataclasses.replace(recipe, seed=recipe.seed + number)
-        found, _ = learn(half, denoiser.scale, denoiser.split, seeded, images, denoiser.tile, {}, nowhere, watch)
+        found, _ = learn(half, denoiser.split, seeded, subject, alone)
         if place is not None:
             found.save(place)
         return found
 
     one, other = data.halves()
     companions = trained(one, 1), trained(other, 2)
-    with watch.stage("calibrating"):
-        return Trust(companions, calibrate(denoiser, companions, data))
+    with run.watch.stage("calibrating"):
+        return Trust(companions, errors_of(denoiser, companions, data))
 
 
-def calibrate(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: TrainingVolume) -> Calibrated:
+def errors_of(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: TrainingVolume) -> ErrorModel:
     """Learn how far off the result is where its companions, trained on the halves of the data, disagree.
 
     Half of the data was no target of one of the companions: there, and on what was held out from all, the left-out
@@ -249,7 +244,7 @@ def calibrate(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: T
     held, errors = _looked_at(data, three, three)
     scale = denoiser.scale
     missed = streaks(data.parts, data.weight) * (scale.high - scale.low) ** 2
-    return Calibrated.fitted((seen, error[:, 0] + missed), (held, errors[:, 0] - errors[:, 1:].mean(axis=1)))
+    return ErrorModel.fitted((seen, error[:, 0] + missed), (held, errors[:, 0] - errors[:, 1:].mean(axis=1)))
 
 
 def shares(trust: Any, inside: Slice) -> dict[str, float]:

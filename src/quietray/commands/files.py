@@ -11,6 +11,7 @@ import tyro
 from quietray.commands.flags import Count, Flag, Number, ScanFlags, Text
 from quietray.commands.runs import Denoise, Reconstruct
 from quietray.errors import ResourceError, SettingsError
+from quietray.simulate.foam_scan import FoamScan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,12 +30,17 @@ class Info(ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Show."""
+        facts = self._images() or self._described()
         from quietray.console import show_table
-        from quietray.inspect import describe
 
-        facts = self._images() or describe(self.read(), self.max_memory)
         show_table(console, str(self.scan), facts)
         return facts
+
+    def _described(self) -> dict[str, Any]:
+        scan = self.read()
+        from quietray.running.describe import describe
+
+        return describe(scan, self.max_memory)
 
     def _images(self) -> dict[str, Any]:
         """Return what is in a series of images; nothing of a scan."""
@@ -104,81 +110,25 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Simulate:
-    """Simulate a scan of a foam in any beam, the truth included."""
+class _New:
+    """What is written."""
 
     out: Path
     """The new scan: NXtomo where it ends in .nx or .nxs, else DXchange HDF5."""
-    views: int = 256
-    """Radiographs."""
-    rows: int = 32
-    """Detector rows."""
-    cols: int = 128
-    """Detector columns."""
-    beam: Literal["parallel", "fan", "cone"] = "parallel"
-    """Parallel, as at a synchrotron; fan, a slice for each row; or cone, as in a laboratory."""
+
+
+@dataclass(frozen=True)
+class Simulate(FoamScan, _New):
+    """Simulate a scan of a foam in any beam, the truth included."""
+
+    # Options without a default of their own; FoamScan says what each is.
     source_axis: Number = None
-    """Distance from the source to the rotation axis, in mm, without a pixel size in pixels (default: 4 widths of the
-    detector)."""
     source_detector: Number = None
-    """Distance from the source to the detector (default: 1.5 times that to the axis)."""
-    pairs: int = 1
-    """Source-detector pairs around the object that take the views in turn, each with a detector of its own."""
     degrees: Number = None
-    """Range of the views, half open; 0 where nothing turns (default: 180, of a fan or cone beam 360)."""
-    photons: float = 100.0
-    """Expected photons per pixel and view in the open beam."""
-    absorption: float = 0.5
-    """Mean absorption of the rays that hit the object."""
-    spheres: int = 300
-    """Voids in the foam, in a height of 0.7 detector half-widths or the detector's, whichever is more."""
-    largest: float = 0.08
-    """Radius of the largest voids, in half-widths of the detector."""
     rotation_axis: Number = None
-    """Column of the rotation axis (default: the middle)."""
     pixel_size: Number = None
-    """Edge of a pixel in mm (default: unknown: attenuation in 1/pixel)."""
-    flats: int = 400
-    """Open-beam frames."""
-    darks: int = 20
-    """Beam-off frames."""
     gain: Number = None
-    """Counts per photon (default: 10, less where 16 bits would overflow)."""
-    dark_level: float = 100.0
-    """Counts without beam."""
-    read_noise: float = 2.0
-    """Standard deviation of the readout, in counts."""
-    read_noise_spread: float = 0.0
-    """Relative spread of the read noise from pixel to pixel."""
-    response_width: tuple[float, ...] = (0.0,)
-    """Decay length of the scintillator's Laplace point response in pixels, one for all pairs or one for each; 0.5 gives
-    about 390 % correlation."""
-    response_shape: Literal["laplace", "gaussian"] = "laplace"
-    """Shape of the point response; the width of the Gaussian one is its standard deviation."""
-    excess: float = 1.0
-    """Excess (Swank) factor of the light per photon."""
-    flicker: float = 0.0
-    """Relative sd of the beam from frame to frame."""
-    drift: float = 0.0
-    """Relative change of the beam over 1000 frames."""
-    row_noise: float = 0.0
-    """Sd in counts of an offset common to a row."""
-    gain_spread: float = 0.0
-    """Relative spread of the gain from pixel to pixel."""
-    afterglow: float = 0.0
-    """Share of the previous frame's light that is seen again."""
-    dead: float = 0.0
-    """Share of dead pixels."""
-    hot: float = 0.0
-    """Share of hot pixels."""
-    stuck: float = 0.0
-    """Share of pixels that read one and the same number of counts."""
-    unstable: float = 0.0
-    """Share of pixels that flicker by themselves."""
-    zingers: float = 0.0
-    """Share of samples hit by a zinger."""
-    seed: int = 0
-    """Seed of phantom and noise."""
+
     overwrite: Flag = False
     """Replace a file of that name."""
     json: Flag = False
@@ -186,12 +136,10 @@ class Simulate:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Simulate."""
-        from quietray.inspect import simulate_foam
-
         if self.out.exists() and not self.overwrite:
             raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
         with console.status("simulating"):
-            facts = simulate_foam(**{k: v for k, v in vars(self).items() if k != "json"})
+            facts = self.write(self.out, overwrite=self.overwrite)
         console.print(
             f"{self.out}: {self.views} views of {self.rows} x {self.cols}, {self.photons:g} photons, seed {self.seed}",
             highlight=False,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from quietray.errors import SettingsError
+from quietray.errors import SettingsError, require_path
+from quietray.settings import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
     from quietray.running.settings import Settings
@@ -27,7 +28,18 @@ __all__ = [
     "RunFlags",
     "ScanFlags",
     "Text",
+    "check_at_once",
 ]
+
+# What a command reads, by its flags.
+_INPUTS = {
+    **dict.fromkeys(("scan", "more", "repeats", "series", "channels"), "scan"),
+    **dict.fromkeys(("model", "from_"), "model"),
+    **dict.fromkeys(("result", "reference", "clean"), "volume"),
+    "images": "images",
+    "static": "stack of frames",
+    "config": "settings file",
+}
 
 # Options without a default of their own tell it in their text: most take it from --config or from the settings.
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -37,6 +49,54 @@ File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="
 Number = Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")]
 Paths = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES", help_behavior_hint="")]
 Count = Annotated[int | None, tyro.conf.arg(metavar="COUNT", help_behavior_hint="")]
+
+
+def _format(words: list[str]) -> str:
+    """Return the name of a format of volumes, if there is one; asked for only then, as it takes a while to import."""
+    from quietray.io import VolumeFormat
+
+    try:
+        VolumeFormat.registry[words[0]]
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+    return words[0]
+
+
+Format = Annotated[
+    str | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="FORMAT",
+        instance_from_str=_format,
+        is_instance=lambda value: value is None or isinstance(value, str),
+        str_from_instance=lambda value: [str(value)],
+    ),
+    tyro.conf.arg(help_behavior_hint=""),
+]
+
+
+def check_at_once(command: Any) -> None:
+    """Check what can be checked of a command before libraries are imported that take seconds.
+
+    Raises
+    ------
+    QuietrayError
+        What it is to read does not exist, or a time or a size is none.
+
+    Examples
+    --------
+    >>> check_at_once(ScanFlags(Path("nowhere.h5")))
+    Traceback (most recent call last):
+    quietray.errors.FormatError: the scan must exist, got nowhere.h5; check the path
+    """
+    for name, what in _INPUTS.items():
+        given = getattr(command, name, None)
+        for path in given if isinstance(given, tuple) else [given]:
+            if path is not None:
+                require_path(what, path)
+    for name, parse in (("budget", parse_seconds), ("max_memory", parse_bytes)):
+        if (text := getattr(command, name, None)) is not None:
+            parse(text)
 
 
 @dataclass(frozen=True)
@@ -162,8 +222,8 @@ class RunFlags:
     """The projections are line integrals already (XRD-CT, fluorescence, preprocessed data): no flat, no logarithm."""
     max_memory: Text = None
     """What the process may use, such as 8G (default: 60 % of the free memory)."""
-    format: Annotated[Literal["zarr", "h5", "tiff"] | None, Choice] = None
-    """Format of the volume (default: zarr)."""
+    format: Format = None
+    """Format of the volume: zarr, h5, tiff, or one that another package brings (default: zarr)."""
     overwrite: Flag = False
     """Replace what is there."""
     json: Flag = False

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Filter", "applied_to_images", "denoised_images", "of_images", "refuse_flags_of_scans", "trained_on_images"]
 
-_OF_IMAGES = ("noise2void", "noise2self", "noisier2noise", "apbsn", "recorrupted", "pseudo-ct")
 _OF_SCANS = (  # flags that mean nothing to images
     *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
@@ -53,15 +52,13 @@ class Filter:
         """Filter."""
         from quietray.console import TerminalWatch
         from quietray.filters import FILTERS
-        from quietray.image_workflows import denoise_images
         from quietray.io import read_images
-        from quietray.running.settings import as_method
-        from quietray.workflows import Settings
+        from quietray.workflows import Settings, denoise
 
-        result = denoise_images(
+        result = denoise(
             read_images(self.images),
             self.out,
-            Settings(method=as_method(FILTERS[self.filter]()), seed=self.seed),
+            Settings(method=FILTERS[self.filter](), seed=self.seed),
             overwrite=self.overwrite,
             repeats=[read_images(path) for path in self.repeats],
             watch=TerminalWatch(console),
@@ -99,8 +96,6 @@ def of_images(
     model
         Folder of the model that is to be applied.
     """
-    from quietray.filters import FILTERS
-    from quietray.inference.denoiser import Denoiser
     from quietray.io import image_format, is_pairs
 
     if pairs and angles is None and is_pairs(path):
@@ -108,9 +103,13 @@ def of_images(
     kind = image_format(path)
     if kind != "tiff":
         return kind is not None
+    from quietray.inference.denoiser import Denoiser
+    from quietray.running.settings import METHODS
+
     if model is not None:
         return Denoiser.load(model).facts.get("domain") == "images"
-    alone = method in (*_OF_IMAGES, *FILTERS) or (method == "noise2noise" and repeats)
+    known = METHODS.get(method) if method else None
+    alone = known is not None and (known.of_images or (known.takes_repeats and repeats))
     alone |= clean is not None and image_format(clean) is not None
     return alone and angles is None
 
@@ -127,10 +126,10 @@ def denoised_images(
 ) -> dict[str, Any]:
     """Denoise a series of images; the arguments are those of the command."""
     from quietray.console import TerminalWatch
-    from quietray.image_workflows import denoise_images
     from quietray.io import read_images
+    from quietray.workflows import denoise
 
-    result = denoise_images(
+    result = denoise(
         read_images(images),
         out,
         settings,
@@ -153,8 +152,8 @@ def trained_on_images(
         Clean images are given beside pairs.
     """
     from quietray.console import TerminalWatch
-    from quietray.image_workflows import train_images
     from quietray.io import ImagePairs, is_pairs, read_images, read_pairs
+    from quietray.workflows import train
 
     if clean is not None and (is_pairs(places[0]) or len(places) > 1):
         raise SettingsError(
@@ -162,7 +161,7 @@ def trained_on_images(
         )
     truth = None if clean is None else read_images(clean)
     pairs = [read_pairs(path) if is_pairs(path) else ImagePairs((read_images(path),), truth) for path in places]
-    denoiser = train_images(pairs, out, settings, overwrite=overwrite, watch=TerminalWatch(console))
+    denoiser = train(pairs, out, settings, overwrite=overwrite, watch=TerminalWatch(console))
     count, steps = sum(pair.noisy[0].n_images for pair in pairs), denoiser.facts["steps"]
     console.print(
         f"model: {out}, {steps} steps on {count} images of {len(pairs)} series", highlight=False, markup=False
@@ -175,11 +174,11 @@ def applied_to_images(
 ) -> dict[str, Any]:
     """Denoise a series of images with a trained model; the arguments are those of the command."""
     from quietray.console import TerminalWatch
-    from quietray.image_workflows import apply_images
     from quietray.io import read_images
+    from quietray.workflows import apply
 
     watch = TerminalWatch(console)
-    result = apply_images(model, read_images(images), out, settings, strict=strict, overwrite=overwrite, watch=watch)
+    result = apply(model, read_images(images), out, settings, strict=strict, overwrite=overwrite, watch=watch)
     return told_of_images(console, result, out)
 
 

@@ -31,11 +31,12 @@ class Diagnose(ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Diagnose."""
+        scan = self.read()  # a file that cannot be read is told before libraries are imported that take seconds
         from quietray.console import show_diagnosis
-        from quietray.inspect import diagnosed
+        from quietray.noise_workflows import diagnosed
 
         with console.status("measuring the noise"):
-            found = diagnosed(self.read(), self.static, self.out, counts_per_photon=self.counts_per_photon)
+            found = diagnosed(scan, self.static, self.out, counts_per_photon=self.counts_per_photon)
         show_diagnosis(console, found)
         if self.out is not None:
             console.print(f"picture and figures: {self.out}", highlight=False)
@@ -59,17 +60,15 @@ class Decorrelate(ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Whiten."""
-        from quietray.inspect import write_white
-
         if self.out.exists() and not self.overwrite:
             raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
+        scan = self.read()
+        from quietray.noise_workflows import write_white
 
         def told(text: str) -> None:
             console.print(text, highlight=False)
 
         with console.status("whitening"):
-            facts = write_white(
-                self.read(), self.static, self.out, back=self.reblur, overwrite=self.overwrite, told=told
-            )
+            facts = write_white(scan, self.static, self.out, back=self.reblur, overwrite=self.overwrite, told=told)
         console.print(f"{self.out}: {facts['note']}", highlight=False)
         return facts

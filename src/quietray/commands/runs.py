@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
 
-_VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
-
 
 @dataclass(frozen=True)
 class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
@@ -60,13 +58,17 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             return denoised_images(
                 console, self.scan, self.out, images, self.repeats, resume=self.resume, overwrite=self.overwrite
             )
-        from quietray.console import TerminalWatch
-        from quietray.inspect import read_frames
-        from quietray.workflows import denoise
+        from quietray.io.repeated import read_frames
 
         frames = self.method == "noise2noise" and not self.repeats
         if self.series and self.channels:
             raise SettingsError("a series must be one of steps or of channels; give --series or --channels, not both")
+        # Files that cannot be read are told before libraries are imported that take seconds.
+        scan = read_frames(self.scan) if frames else self.read()
+        repeats, series = self.also(self.repeats), self.also(self.series or self.channels)
+        from quietray.console import TerminalWatch
+        from quietray.workflows import denoise
+
         steps = bool(self.series) or self.views_per_step is not None
         neighbours = steps and not self.config and self.times is None and self.method in (None, "noise2inverse")
         settings = self.settings(
@@ -80,13 +82,13 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             trust=self.trust,
         )
         result = denoise(
-            read_frames(self.scan) if frames else self.read(),
+            scan,
             self.out,
             settings,
             resume=self.resume,
             overwrite=self.overwrite,
-            repeats=self.also(self.repeats),
-            series=self.also(self.series or self.channels),
+            repeats=repeats,
+            series=series,
             watch=TerminalWatch(console),
         )
         return _told(console, result, self.out, settings)
@@ -101,13 +103,14 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
+        if self.method not in (None, "auto"):
+            raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
+        scan = self.read()
         from quietray.console import TerminalWatch, show_comparison
         from quietray.workflows import compare
 
-        if self.method not in (None, "auto"):
-            raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis)
-        found = compare(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         show_comparison(console, found.record())
         console.print(f"report: {self.out / 'report.html'}", highlight=False, markup=False)
         return {**found.record(), "out": str(self.out)}
@@ -136,6 +139,7 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             return self._train_on_images(console)
         if self.noise_models:
             raise SettingsError("--noise-models must be left out for scans; it is for pairs of images")
+        scans = [self.read(), *self.also(self.more)]
         from quietray.console import TerminalWatch
         from quietray.workflows import train
 
@@ -145,7 +149,6 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             start=None if self.from_ is None else str(self.from_),
             clean=None if self.clean is None else str(self.clean),
         )
-        scans = [self.read(), *self.also(self.more)]
         denoiser = train(scans, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(
             f"model: {self.out}, {denoiser.facts['steps']} steps on {len(scans)} scans", highlight=False, markup=False
@@ -187,6 +190,7 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
             return applied_to_images(
                 console, self.model, self.scan, self.out, self.settings(), strict=self.strict, overwrite=self.overwrite
             )
+        scan = self.read()
         from quietray.console import TerminalWatch
         from quietray.workflows import apply
 
@@ -195,7 +199,7 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
         )
         result = apply(
             self.model,
-            self.read(),
+            scan,
             self.out,
             settings,
             strict=self.strict,
@@ -210,6 +214,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     from rich.markup import escape
 
     from quietray.console import show_comparison, show_table
+    from quietray.io import VolumeFormat
     from quietray.report import gain_text
 
     estimate, training = result.metrics["estimate"], result.metrics["training"]
@@ -224,7 +229,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
             "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",
-            "volume": str(out / _VOLUMES[settings.format]),
+            "volume": str(out / VolumeFormat.registry[settings.format].volume),
             "report": str(out / "report.html"),
         },
     )
@@ -242,15 +247,17 @@ class Reconstruct(RunFlags, ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Reconstruct."""
+        scan = self.read()
         from quietray.console import TerminalWatch
+        from quietray.io import VolumeFormat, volume_format
         from quietray.workflows import reconstruct
 
-        endings = {".zarr": "zarr", ".h5": "h5", ".hdf5": "h5"}
-        chosen = self.format or endings.get(self.out.suffix, "tiff" if self.out.suffix == "" else None)
+        chosen = self.format or volume_format(self.out)
         if chosen is None:
-            raise SettingsError(f"--out must end in .zarr or .h5, or be a folder for TIFF, got {self.out}")
+            endings = [kind.endings[0] for kind in VolumeFormat.registry.values() if kind.endings[0]]
+            raise SettingsError(f"--out must end in {' or '.join(endings)}, or be a folder for TIFF, got {self.out}")
         settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
-        place = reconstruct(self.read(), self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        place = reconstruct(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(f"volume: {place}", highlight=False, markup=False)
         return {"volume": str(place)}
 

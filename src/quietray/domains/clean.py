@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from quietray.assessment.evidence import Evidence
-from quietray.domains.common import facts_of, prepared_for, recipe_of
-from quietray.domains.volume import Reconstructed, applied, begun
+from quietray.domains.volume import VolumeDomain, shape_of
 from quietray.errors import FormatError, GeometryError, SettingsError
 from quietray.inference.denoiser import Denoiser
 from quietray.io import read_volume
-from quietray.preparation.prepare import Prepared, chosen_region, chosen_rows, reconstruct_windows
-from quietray.reconstruct import Analytic
-from quietray.result import Result
-from quietray.running.output import Output
+from quietray.preparation.prepare import Prepared, chosen_region, prepare, reconstruct_windows
+from quietray.result import Judged
+from quietray.running.run import Run
 from quietray.running.settings import Settings
-from quietray.running.watch import Watch
 from quietray.scan import Scan
-from quietray.splits import Noise2Clean, Noise2Inverse
+from quietray.splits import Noise2Inverse
+from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import learn
+from quietray.training.learn import Recipe, Subject, learn
 from quietray.training.loop import Fitted, TrainingData
-from quietray.types import Frames, Slice, Volume
+from quietray.types import Frames, Parts, Slice, Volume
 
-__all__ = ["Paired", "applied_with_clean", "clean_split", "denoise_with_clean", "learned_from_clean", "paired"]
+__all__ = ["CleanDomain"]
 
 _ALIKE = 0.25  # of the contrast of the clean volume, that even a smooth reconstruction has; and the other way round
 _TRUE = "held-out rows of the volume, judged by the clean volume: true errors, not estimates"
@@ -35,120 +33,95 @@ _HALVES = "held-out rows of the volume, of which each half of the views was deno
 
 
 @dataclass(frozen=True, eq=False)
-class Paired:
+class CleanDomain(VolumeDomain):
     """What learning from a clean volume starts from.
 
     Parameters
     ----------
-    start
-        The reconstruction of all views; its `data` are those of even and odd views, which tell the noise and judge
-        where there is nothing clean.
-    data
+    pairs
         The reconstruction of all views and the clean volume, with slices held out; None where there is nothing clean.
-    facts
-        Of the scan, for a model to keep.
+        The base's `data` are the reconstructions of even and odd views, which tell the noise, and judge where there is
+        nothing clean.
+    noisy
+        The reconstruction of all views in the training windows, in the network's scale.
     """
 
-    start: Reconstructed
-    data: TrainingVolume | None
-    facts: dict[str, Any]
+    maps_errors = False
+
+    pairs: TrainingVolume | None = None
+    noisy: Volume | None = None
+
+    @classmethod
+    def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
+        """Return the method for the scan."""
+        return run.split.on_scan(shape_of(run, scans))
+
+    @classmethod
+    def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> CleanDomain:
+        """Reconstruct the rows to train on and put the clean slices beside them.
+
+        Raises
+        ------
+        SettingsError
+            There is no clean volume, and there must be one.
+        GeometryError
+            It is not on the grid of the scan, or shows something else.
+        """
+        (scan,), settings = scans, run.settings
+        frames, name = _clean(scan, settings)
+        if frames is None and taught:
+            raise SettingsError(
+                f"noise2clean must have a clean volume, got none, and {scan.source or 'the scan'} holds no truth; give "
+                "one with --clean, or take a method that needs none, such as noise2inverse"
+            )
+        prepared = prepare(run.calibrated or scan, run, 4, split.n_slices)
+        halves = VolumeDomain.begun(run, prepared, prepared.source(2), Noise2Inverse(2, slices=split.n_slices))
+        noisy, pairs = _whole(halves), None
+        if frames is not None:
+            clean = halves.scale.apply(_on_grid(frames, name, prepared, settings))
+            _require_alike(clean, noisy, prepared.weight, name, prepared.grid.unit)
+            pairs = dataclasses.replace(halves.data, parts=np.stack([noisy, clean]))
+        return cls(
+            run, split, halves.facts, prepared, prepared.source(), halves.changed, halves.scale, halves.data, (), pairs,
+            noisy,
+        )  # fmt: skip
+
+    @property
+    def taught_by(self) -> TrainingVolume | None:
+        """What there is to learn from."""
+        return self.pairs
+
+    def measured(self) -> Parts:
+        """Return the reconstruction of all views in attenuation; it is changed, to spare memory."""
+        assert self.noisy is not None
+        return self.scale.undo(self.noisy)[None]
+
+    def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
+        """Train the network on the pairs, or on those of several scans."""
+        tile, shape = self.prepared.plan.tile, self.prepared.grid.shape
+        subject, learned = Subject(self.scale, shape, tile, self.facts), data or self.pairs
+        assert learned is not None
+        return learn(learned, self.split, Recipe.of(self.run.settings), subject, self.run)
+
+    def judge(self, denoiser: Denoiser) -> Evidence:
+        """Judge by the clean volume, or by halves of the views where there is none."""
+        if self.pairs is not None:
+            return Evidence.judged(denoiser, self.pairs)
+        by_halves = Noise2Inverse(2, slices=self.split.n_slices)
+        return Evidence.measure(dataclasses.replace(denoiser, split=by_halves), self.data)
+
+    def judged(self) -> Judged:
+        """Return what is judged."""
+        return Judged(_HALVES if self.pairs is None else _TRUE)
 
 
-def denoise_with_clean(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
-    """Reconstruct, train on the clean volume, denoise all of the scan, and judge by the clean volume."""
-    pair = paired(scan, clean_split(scan, settings), settings, output, watch)
-    assert pair.data is not None
-    denoiser, fitted = learned_from_clean(pair, pair.data, settings, output, watch)
-    return applied_with_clean(pair, denoiser, fitted, output, watch)
-
-
-def clean_split(scan: Scan, settings: Settings) -> Noise2Clean:
-    """Return the split, with no more slices than there are rows.
-
-    Raises
-    ------
-    SettingsError
-        It cannot be run on one scan, or not with the network.
-    """
-    method = settings.method
-    assert isinstance(method, Noise2Clean)
-    if method.realisations != 1:
-        raise SettingsError(f"noise2clean must have 1 realisation of a scan, got {method.realisations}; leave it out")
-    if settings.network.dimensions == 3:
-        raise SettingsError("noise2clean must have a network of 2 dimensions, got 3; give it more --slices instead")
-    n_rows = len(chosen_rows(settings.rows, scan.n_rows))
-    return dataclasses.replace(method, slices=min(method.slices, n_rows - (n_rows + 1) % 2))
-
-
-def paired(
-    scan: Scan, split: Noise2Clean, settings: Settings, output: Output, watch: Watch, needed: bool = True
-) -> Paired:
-    """Reconstruct the rows to train on and put the clean slices beside them.
-
-    Parameters
-    ----------
-    scan
-        The scan; its `truth` is the clean volume, unless ``settings.clean`` names another.
-    split
-        The method.
-    settings, output, watch
-        Of the run.
-    needed
-        Whether there must be a clean volume.
-
-    Raises
-    ------
-    SettingsError
-        There is none.
-    GeometryError
-        It is not on the grid of the scan, or shows something else.
-    """
-    frames, name = _clean(scan, settings)
-    if frames is None and needed:
-        raise SettingsError(
-            f"noise2clean must have a clean volume, got none, and {scan.source or 'the scan'} holds no truth; give one "
-            "with --clean, or take a method that needs none, such as noise2inverse"
-        )
-    prepared = prepared_for(scan, settings, 4, split.slices, output, watch)
-    halves = begun(prepared, prepared.source(2), Noise2Inverse(2, slices=split.slices), watch)
-    noisy = _whole(prepared, halves, watch)
-    data = None
-    if frames is not None:
-        clean = halves.scale.apply(_on_grid(frames, name, prepared, settings))
-        _require_alike(clean, noisy, prepared.weight, name, prepared.grid.unit)
-        data = dataclasses.replace(halves.data, parts=np.stack([noisy, clean]))
-    start = dataclasses.replace(halves, source=prepared.source(), parts=noisy[None], split=split)
-    return Paired(start, data, facts_of(prepared, halves.data, halves.split))
-
-
-def learned_from_clean(
-    pair: Paired, data: TrainingData, settings: Settings, output: Output, watch: Watch
-) -> tuple[Denoiser, Fitted]:
-    """Train the network on `data`: the pair's, or those of several scans."""
-    start = pair.start
-    tile, shape = start.prepared.plan.tile, start.prepared.grid.shape
-    return learn(data, start.scale, start.split, recipe_of(settings), shape, tile, pair.facts, output, watch)
-
-
-def applied_with_clean(pair: Paired, denoiser: Denoiser, fitted: Fitted, output: Output, watch: Watch) -> Result:
-    """Judge the denoiser by the clean volume, or by halves of the views where there is none, and denoise the volume."""
-    start = pair.start
-    if pair.data is not None:
-        evidence, domain = Evidence.judged(denoiser, pair.data), _TRUE
-    else:
-        by_halves = Noise2Inverse(2, slices=start.split.n_slices)
-        evidence, domain = Evidence.measure(dataclasses.replace(denoiser, split=by_halves), start.data), _HALVES
-    result = applied(start, denoiser, fitted, output, watch, evidence=evidence)
-    result.metrics["estimate"]["domain"] = domain
-    return result
-
-
-def _whole(prepared: Prepared, halves: Reconstructed, watch: Watch) -> Volume:
+def _whole(halves: VolumeDomain) -> Volume:
     """Return the reconstruction of all views in the training windows, scaled: where it is linear, from the halves."""
-    if not isinstance(prepared.algorithm, Analytic):
-        return halves.scale.apply(reconstruct_windows(prepared, prepared.source(), watch)[0][0])
+    prepared = halves.prepared
+    if prepared.algorithm.iterates:
+        return halves.scale.apply(reconstruct_windows(prepared, prepared.source(), halves.run.watch)[0][0])
     sizes = [len(range(first, prepared.scan.n_views, 2)) for first in range(2)]
-    together = np.average(halves.parts, axis=0, weights=np.array(sizes, np.float32))
+    together = np.average(halves.data.parts, axis=0, weights=np.array(sizes, np.float32))
     return np.asarray(together, np.float32)
 
 

@@ -1,70 +1,24 @@
-"""What runs in either domain share."""
+"""What runs in any domain share."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from quietray.assessment.evidence import warnings_of
-from quietray.filters import Filter
+from quietray.assessment.figures import LogBias, Memory, MethodFacts, Reconstructed, ScanFacts
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.noreference import neighbour_correlation
-from quietray.networks import UNet
-from quietray.preparation.prepare import Calibrated, Prepared, prepare
-from quietray.result import Gathered, Result
+from quietray.preparation.prepare import Prepared
 from quietray.running.facts import peak_memory, versions
-from quietray.running.output import Output
-from quietray.running.settings import Settings, of_radiographs
-from quietray.running.watch import Watch
-from quietray.scan import Scan
-from quietray.settings import called, parse_bytes, parse_seconds, to_dict
+from quietray.settings import called, to_dict
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import Recipe
-from quietray.training.loop import Fitted, judge_held_out
+from quietray.training.loop import judge_held_out
 
-__all__ = [
-    "circumstances",
-    "facts_of",
-    "method_facts",
-    "noise_level",
-    "prepared_for",
-    "recipe_of",
-    "reconstruction_facts",
-    "result_of",
-]
-
-
-def prepared_for(
-    scan: Scan | Calibrated, settings: Settings, n_parts: int, n_slices: int, output: Output, watch: Watch
-) -> Prepared:
-    """Return a scan calibrated, its axis known and its memory planned, after the settings of a run."""
-    return prepare(
-        scan,
-        correction=settings.correction,
-        rows=settings.rows,
-        region=settings.region,
-        rotation_axis=settings.rotation_axis,
-        memory=parse_bytes(settings.max_memory) if settings.max_memory else None,
-        n_parts=n_parts,
-        n_slices=n_slices,
-        network=UNet() if isinstance(settings.method, Filter) else settings.network,  # no filter takes as much
-        algorithm=settings.reconstruction,
-        output=output,
-        watch=watch,
-    )
-
-
-def recipe_of(settings: Settings) -> Recipe:
-    """Return what training needs to know beside the data."""
-    start = None if settings.start is None else Denoiser.load(Path(settings.start))
-    return Recipe(
-        settings.network, settings.training, settings.seed, parse_seconds(settings.budget), settings.symmetries, start
-    )
+__all__ = ["circumstances", "facts_of", "method_facts", "noise_level", "reconstructed_by"]
 
 
 def facts_of(prepared: Prepared, data: TrainingVolume, split: Split) -> dict[str, Any]:
@@ -97,59 +51,47 @@ def noise_correlation(data: TrainingVolume) -> float | None:
     return neighbour_correlation(difference, torch.from_numpy(data.weight).expand(len(rows), -1, -1))
 
 
-def result_of(
-    output: Output,
-    denoiser: Denoiser,
-    metrics: dict[str, Any],
-    notes: tuple[str, ...],
-    gathered: Gathered,
-    fitted: Fitted,
-) -> Result:
-    """Close the volume and hand everything back."""
-    volume = output.finish_volume()
-    return Result(volume, denoiser, metrics, warnings_of(metrics), notes, gathered, fitted.history, output.folder)
-
-
 def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
-    """Return the facts of a run that are not about its result."""
-    scan, plan = prepared.scan, prepared.plan
+    """Return the figures of a run that are not about its result, by their names in the metrics."""
+    scan, plan, bias = prepared.scan, prepared.plan, prepared.log_bias()
     return {
-        "log_bias": prepared.log_bias(),
-        "scan": {
-            "source": str(scan.source),
-            "views": scan.n_views,
-            "rows": [prepared.rows.start, prepared.rows.stop],
-            "columns": scan.n_cols,
-            "covered_degrees": float(np.rad2deg(scan.geometry.coverage)),
-            "rotation_axis": scan.geometry.axis,
-            "unit": prepared.grid.unit,
-            "voxel_size_mm": prepared.grid.voxel_size,
-        },
+        "log_bias": None if bias is None else LogBias(**bias),
+        "scan": ScanFacts(
+            source=str(scan.source),
+            views=scan.n_views,
+            rows=[prepared.rows.start, prepared.rows.stop],
+            columns=scan.n_cols,
+            covered_degrees=float(np.rad2deg(scan.geometry.coverage)),
+            rotation_axis=scan.geometry.axis,
+            unit=prepared.grid.unit,
+            voxel_size_mm=prepared.grid.voxel_size,
+        ),
         "method": method_facts(denoiser),
-        **reconstruction_facts(prepared),
-        "memory": {"limit": plan.memory, "planned_peak": plan.peak, "peak": peak_memory(), "slabs": len(plan.slabs)},
+        "reconstruction": reconstructed_by(prepared),
+        "memory": Memory(plan.memory, plan.peak, peak_memory(), len(plan.slabs)),
         "versions": versions(),
     }
 
 
-def reconstruction_facts(prepared: Prepared) -> dict[str, Any]:
-    """Return what reconstructed, for the figures."""
+def reconstructed_by(prepared: Prepared) -> Reconstructed:
+    """Return what reconstructed."""
     algorithm = prepared.algorithm
-    settings = {"name": called(type(algorithm)), **to_dict(algorithm)}
-    return {"reconstruction": {"linear": algorithm.linear, "settings": settings}}
+    return Reconstructed(algorithm.linear, {"name": called(type(algorithm)), **to_dict(algorithm)})
 
 
-def method_facts(denoiser: Denoiser) -> dict[str, Any]:
-    """Return what was done, for the figures."""
+def method_facts(denoiser: Denoiser, domain: str | None = None, measurements: int | None = None) -> MethodFacts:
+    """Return what was done; `domain` where it is not the method's own, `measurements` where there are several."""
     split = denoiser.split
-    return {
-        "name": called(type(split if denoiser.trained else denoiser.architecture)),
-        "domain": "radiographs" if of_radiographs(split) else "volume",
-        "slices": split.n_slices,
-        "parts": split.n_parts,
-        "network": called(type(denoiser.architecture)),
-        "settings": to_dict(split if denoiser.trained else denoiser.architecture),
-        "symmetries": denoiser.symmetries,
-        "arithmetic": denoiser.arithmetic,
-        "parameters": sum(weight.numel() for weight in denoiser.network.parameters()),
-    }
+    made_by = split if denoiser.trained else denoiser.architecture
+    return MethodFacts(
+        name=called(type(made_by)),
+        domain=domain or ("radiographs" if split.domain == "radiographs" else "volume"),
+        slices=split.n_slices,
+        parts=split.n_parts,
+        network=called(type(denoiser.architecture)),
+        settings=to_dict(made_by),
+        symmetries=denoiser.symmetries,
+        arithmetic=denoiser.arithmetic,
+        parameters=sum(weight.numel() for weight in denoiser.network.parameters()),
+        measurements=measurements,
+    )

@@ -9,29 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from quietray.assessment.comparison import Comparison, Standing
 from quietray.detector.correction.correct import Correction, calibrate, correct_rows
-from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.detector.noise.photon_transfer import log_variance
 from quietray.diagnose import Diagnosis, diagnose
-from quietray.domains.common import prepared_for
-from quietray.domains.radiographs import denoise_radiographs
-from quietray.domains.volume import denoise_volume
+from quietray.domains import domain_of
 from quietray.errors import NoiseError, QuietrayError
-from quietray.filters import FILTERS, Filter, GaussianFilter
-from quietray.geometry import ParallelBeam, require_parallel
+from quietray.filters import FILTERS, GaussianFilter
+from quietray.geometry import require_parallel
 from quietray.metrics.heldout import HeldOut, adjacent_views_suffice, held_out_views
-from quietray.metrics.image import psnr
-from quietray.preparation.prepare import chosen_rows
-from quietray.result import Result
-from quietray.running.output import Output
-from quietray.running.settings import Method, Settings, as_method, of_radiographs
-from quietray.running.watch import Watch
+from quietray.preparation.prepare import calibrated, chosen_rows, prepare
+from quietray.running.run import Run
+from quietray.running.settings import Settings
 from quietray.scan import Scan
-from quietray.settings import called, parse_seconds, to_dict
-from quietray.splits import Noise2Inverse, Noise2Self
-from quietray.types import Slice, Volume
+from quietray.settings import parse_seconds
+from quietray.splits import SPLITS
+from quietray.types import Volume
 
-__all__ = ["FEWEST_ROWS", "Comparison", "Standing", "affordable_rows", "compared", "recommended_method"]
+__all__ = ["FEWEST_ROWS", "Comparison", "Standing", "affordable_rows", "compared", "measured"]
 
 _LEARNING = 0.6  # of the time
 _FILTERING = 1e-4  # seconds per voxel, for all filters together
@@ -39,138 +34,24 @@ FEWEST_ROWS = 8  # to compare on; with fewer no network sees its neighbours
 _SHARE = 0.2  # of the views, held out: what is left falls into four even subsets
 
 
-@dataclass(frozen=True, eq=False)
-class Standing:
-    """How one method did.
-
-    Parameters
-    ----------
-    name
-        Of the method.
-    settings
-        That it was run with; filters as tuned.
-    error, interval
-        Estimated mean squared error of the volume against what noise-free views would give, and its 90 % interval.
-    behind
-        90 % interval of how much larger the error is than the winner's.
-    seconds
-        What it took.
-    volume
-        ``(z, y, x)`` of the rows that were compared on, made without the held-out views.
-    """
-
-    name: str
-    settings: Settings
-    error: float
-    interval: tuple[float, float]
-    behind: tuple[float, float]
-    seconds: float
-    volume: Volume
-
-    @property
-    def picture(self) -> Slice:
-        """The middle slice."""
-        return np.asarray(self.volume[len(self.volume) // 2])
-
-    @property
-    def learned(self) -> bool:
-        """Whether it is a network."""
-        return not isinstance(self.settings.method, Filter)
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Methods in the order of their estimated error.
-
-    Parameters
-    ----------
-    standings
-        Best first.
-    left_out
-        Method and why it was not run.
-    recommended
-        Name of the simplest method whose error is not clearly larger than the winner's.
-    data_range
-        That PSNR is given for: the 0.5 to 99.5 percentile of the winner's volume, or of the line integrals.
-    domain
-        What the judgement is about, in words.
-    picked
-        Settings to go on with: the winner's, or those of a network that is not clearly behind, for it learns on.
-    why
-        A sentence.
-    """
-
-    standings: tuple[Standing, ...]
-    left_out: tuple[tuple[str, str], ...]
-    recommended: str
-    data_range: float
-    domain: str
-    picked: Settings
-    why: str
-
-    def to_learn(self) -> tuple[Settings, Settings | None]:
-        """Return settings to go on with when there is more time; a network's come with those of the best filter.
-
-        A comparison gives networks seconds, so that one that is behind is not ruled out: it is trained on, and the
-        filter takes its place if that is still ahead then.  That can be judged in the volume only; a network of
-        radiographs that is clearly behind a filter is not trained.
-        """
-        networks = [standing for standing in self.standings if standing.learned]
-        filters = [standing for standing in self.standings if not standing.learned]
-        if not (networks and filters):
-            return self.picked, None
-        network, rival = networks[0], filters[0]
-        in_volume = not of_radiographs(network.settings.method)
-        chosen = network if in_volume or rival.error >= network.interval[0] else rival
-        known = [dataclasses.replace(self.picked, method=each.settings.method) for each in (chosen, rival)]
-        return known[0], known[1] if in_volume else None
-
-    def record(self) -> dict[str, Any]:
-        """Return the figures, for JSON."""
-
-        def decibel(error: float) -> float | None:
-            return psnr(error, self.data_range) if 0 < error < np.inf else None
-
-        rows = [
-            {
-                "method": standing.name,
-                "psnr_db": decibel(standing.error),
-                "psnr_db_at_least": decibel(standing.interval[1]),
-                "psnr_db_at_most": decibel(standing.interval[0]),
-                "clearly_behind": bool(standing.behind[0] > 0),
-                "rmse": standing.error**0.5 if standing.error > 0 else None,
-                "seconds": standing.seconds,
-                "settings": to_dict(standing.settings.method),
-            }
-            for standing in self.standings
-        ]
-        return {
-            "methods": rows,
-            "left_out": [{"method": name, "reason": reason} for name, reason in self.left_out],
-            "winner": self.standings[0].name,
-            "recommended": self.recommended,
-            "data_range": self.data_range,
-            "domain": self.domain,
-            "interval": "90 %, bootstrap over bands of rows and held-out views",
-            "why": self.why,
-        }
-
-
-def compared(scan: Scan, settings: Settings, rows: int, seconds: float, watch: Watch) -> Comparison:
+def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Comparison, Run]:
     """Run every method that the noise allows, and every filter, and judge them by views that none of them saw.
 
     Parameters
     ----------
     scan
         As measured.
-    settings
-        Of a run; the method is replaced by each candidate in turn.
+    run
+        Of its settings the method is replaced by each candidate in turn; nothing is written.
     rows
         Detector rows to compare on, around the middle of the chosen ones.
     seconds
         For everything: the networks share six tenths evenly, the filters take what they need.
-    watch
-        Told the progress.
+
+    Returns
+    -------
+    comparison, run
+        The methods, and the run with what was measured of the scan.
 
     Raises
     ------
@@ -178,15 +59,17 @@ def compared(scan: Scan, settings: Settings, rows: int, seconds: float, watch: W
         The scan has too few views to hold some out, or no method could be run.
     """
     require_parallel(scan.geometry, "comparing methods")
-    part, allowed = _part(scan, settings, rows, watch)
-    held = _Held.out_of(part)
-    candidates, left_out = _candidates(settings, allowed)
+    settings, run = run.settings, measured(scan, run)
+    assert run.calibrated is not None
+    assert run.diagnosis is not None
+    held = _Held.out_of(_part(run.calibrated.scan, settings, rows))
+    candidates, left_out = _candidates(settings, run.diagnosis)
     volumes: dict[str, Volume] = {}
     took: dict[str, float] = {}
     ran: dict[str, Settings] = {}
-    n_networks = sum(not isinstance(candidate.method, Filter) for _, candidate in candidates)
+    n_networks = sum(candidate.method.trained for _, candidate in candidates)
     budget = _LEARNING * seconds / max(1, n_networks)
-    with watch.stage("comparing", len(candidates)) as advance:
+    with run.watch.stage("comparing", len(candidates)) as advance:
         for name, candidate in candidates:
             begun = time.monotonic()
             try:
@@ -195,37 +78,23 @@ def compared(scan: Scan, settings: Settings, rows: int, seconds: float, watch: W
                 left_out.append((name, str(error)))
             took[name] = time.monotonic() - begun
             advance(1, name)
-    return _ranked(held, volumes, ran, took, left_out, settings)
+    return _ranked(held, volumes, ran, took, left_out, settings), run
+
+
+def measured(scan: Scan, run: Run) -> Run:
+    """Return the run with the calibrated scan and the diagnosis of its noise."""
+    known = run.calibrated
+    if known is None:
+        known = calibrated(scan, run.settings.correction, run.settings.rotation_axis, run.watch)
+    with run.watch.stage("measuring the noise"):
+        found = run.diagnosis or diagnose(known.scan, calibration=known.calibration)
+    return dataclasses.replace(run, calibrated=known, diagnosis=found)
 
 
 def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
     """Return how many rows can be compared on when the filters may take four tenths of the time, at most `most`."""
     a_row = _FILTERING * scan.n_cols**2
     return min(most, scan.n_rows, int((1 - _LEARNING) * seconds / a_row))
-
-
-def recommended_method(scan: Scan, settings: Settings) -> tuple[Method, str]:
-    """Return the method that the diagnosis and the reconstruction recommend without a comparison, and why."""
-    algorithm = settings.reconstruction
-    if not isinstance(scan.geometry, ParallelBeam):
-        return Noise2Self(), (
-            "Noise2Self was taken, which denoises the radiographs whatever the beam: methods are compared, and the "
-            "noise of a volume is judged, for parallel beams only. Ask for another method by its name."
-        )
-    if not algorithm.linear:
-        return Noise2Self(), (
-            f"Noise2Self was taken, which denoises the radiographs: Noise2Inverse must have a linear reconstruction, "
-            f"and {called(type(algorithm))} as set is none."
-        )
-    said = "A comparison of methods would take more than its share of the budget (quietray compare makes it)"
-    try:
-        found = diagnose(scan, calibration=calibrate(scan, settings.correction))
-    except NoiseError as error:
-        return Noise2Inverse(), f"{said}, and the noise could not be measured ({error}): Noise2Inverse was taken."
-    verdict = found.verdict("noise2inverse")
-    if verdict.answer == "not valid" and found.recommended.startswith("noise2self"):
-        return Noise2Self(), f"{said}; Noise2Self was taken, for Noise2Inverse is not valid here: {verdict.reason}"
-    return Noise2Inverse(), f"{said}; Noise2Inverse was taken, which is {verdict.answer}: {verdict.reason}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,23 +119,16 @@ class _Held:
         return cls(scan[rest], HeldOut(sinograms, beam, held, variance))
 
 
-def _part(scan: Scan, settings: Settings, n_rows: int, watch: Watch) -> tuple[Scan, Diagnosis]:
-    """Return the rows around the middle of the chosen ones, in memory, their axis known; and the diagnosis."""
+def _part(scan: Scan, settings: Settings, n_rows: int) -> Scan:
+    """Return the rows around the middle of the chosen ones, in memory."""
     chosen = chosen_rows(settings.rows, scan.n_rows)
-    with watch.stage("measuring the noise"):
-        calibration = calibrate(scan, settings.correction)
-        found = diagnose(scan, calibration=calibration)
-        if settings.rotation_axis is not None:
-            scan = scan.with_axis(settings.rotation_axis)
-        elif scan.geometry.rotation_axis is None:
-            scan = scan.with_axis(find_rotation_axis(scan, calibration).column)
     first = max(chosen.start, chosen.start + (len(chosen) - n_rows) // 2)
     rows = slice(first, min(first + n_rows, chosen.stop))
 
     def cropped(frames: Any) -> Any:
         return None if frames is None else np.asarray(frames[:, rows], np.float32)
 
-    part = dataclasses.replace(
+    return dataclasses.replace(
         scan,
         projections=scan.read(rows),
         geometry=scan.geometry.rows(rows.stop - rows.start),
@@ -275,7 +137,6 @@ def _part(scan: Scan, settings: Settings, n_rows: int, watch: Watch) -> tuple[Sc
         truth=None,
         clean=None,
     )
-    return part, found
 
 
 def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, Settings]], list[tuple[str, str]]]:
@@ -292,44 +153,33 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
         max_memory=None,
     )
     allowed: list[tuple[str, Settings]] = [("fbp", dataclasses.replace(common, method=GaussianFilter(0.0)))]
-    allowed += [(name, dataclasses.replace(common, method=as_method(kind()))) for name, kind in FILTERS.items()]
+    allowed += [(name, dataclasses.replace(common, method=kind())) for name, kind in FILTERS.items()]
     left_out: list[tuple[str, str]] = []
-    flat, deep = Noise2Inverse(slices=1), Noise2Inverse()
-    for name, method, verdicts in (
-        ("noise2inverse 2-D", flat, ("noise2inverse",)),
-        ("noise2inverse 2.5-D", deep, ("noise2inverse",)),
-        ("noise2self", Noise2Self(), ("noise2self", "noise2self after decorrelation")),
-    ):
-        judged = [found.verdict(verdict) for verdict in verdicts]
-        if isinstance(method, Noise2Inverse) and not settings.reconstruction.linear:
-            left_out.append((name, "The reconstruction is not linear, so that its subsets share more than the object."))
-        elif any(verdict.answer != "not valid" for verdict in judged):
-            allowed.append((name, dataclasses.replace(common, method=method)))
-        else:
-            left_out.append((name, judged[-1].reason))
+    for kind in SPLITS.values():
+        for name, method in kind.candidates().items():
+            judged = [found.verdict(verdict) for verdict in method.verdicts]
+            if method.needs_linear and not settings.reconstruction.linear:
+                left_out.append(
+                    (name, "The reconstruction is not linear, so that its subsets share more than the object.")
+                )
+            elif any(verdict.answer != "not valid" for verdict in judged) or not judged:
+                allowed.append((name, dataclasses.replace(common, method=method)))
+            else:
+                left_out.append((name, judged[-1].reason))
     return allowed, left_out
 
 
 def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
-    """Run one method in memory; filters come back with the setting that was found, Noise2Inverse with its subsets."""
-    output, watch = Output(None, settings, {}, settings.format), Watch()
-    if settings.method == GaussianFilter(0.0):  # nothing to tune
-        prepared = prepared_for(scan, settings, 1, 1, output, watch)
+    """Run one method in memory; filters come back with the setting that was found, methods with what was settled."""
+    run, method = Run.in_memory(settings), settings.method
+    if method == GaussianFilter(0.0):  # nothing to tune
+        prepared = prepare(scan, run)
         parts, _ = prepared.source()(slice(0, scan.n_rows))
         return parts[0] * prepared.weight, settings
-    with output:
-        run = denoise_radiographs if of_radiographs(settings.method) else _in_volume
-        result = run(scan, settings, output, watch)
-    if isinstance(result.denoiser.architecture, Filter):
-        settings = dataclasses.replace(settings, method=as_method(result.denoiser.architecture))
-    elif isinstance(settings.method, Noise2Inverse):
-        method = dataclasses.replace(settings.method, parts=result.denoiser.split.n_parts)
-        settings = dataclasses.replace(settings, method=method)
-    return np.asarray(result.volume), settings
-
-
-def _in_volume(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
-    return denoise_volume([scan], settings, output, watch)
+    with run.output:
+        result = domain_of(method).denoise(run, [scan])
+    method = run.split.as_served(result.denoiser.split) if result.denoiser.trained else result.denoiser.filter
+    return np.asarray(result.volume), dataclasses.replace(settings, method=method)
 
 
 def _ranked(
@@ -359,7 +209,7 @@ def _ranked(
     )
     near = [standing.name for standing in standings if standing.behind[0] <= 0]
     recommended = next(name for name in volumes if name in near)  # they were run simplest first
-    trained = [name for name in near if not isinstance(ran[name].method, Filter)]
+    trained = [name for name in near if ran[name].method.trained]
     pick = best if best in trained or not trained else trained[0]
     shown = volumes[best] if found.domain == "volume" else held.judge.sinograms[:]
     span = float(np.subtract(*np.percentile(shown, (99.5, 0.5))))
@@ -369,7 +219,7 @@ def _ranked(
         + ("" if recommended == best else f"; {recommended} is simpler and not clearly behind")
         + ("." if pick == best else f". {pick} is not clearly behind either and goes on learning: it was picked.")
     )
-    networks = [name for name in ran if not isinstance(ran[name].method, Filter)]
+    networks = [name for name in ran if ran[name].method.trained]
     if networks and best not in networks:
         seconds = parse_seconds(ran[networks[0]].budget)
         why += f" The networks had only {seconds:.0f} s each: with a longer budget they may come first."

@@ -3,74 +3,161 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from quietray.assessment.evidence import Evidence
+from quietray.assessment.figures import Memory, ScanFacts, ScanMetrics
 from quietray.assessment.halves import Halves
 from quietray.detector.correction.correct import RowCounts
-from quietray.domains.common import method_facts, recipe_of, result_of
+from quietray.domains.base import Domain
+from quietray.domains.common import method_facts
+from quietray.errors import SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.result import Result, figures, gather, histogram_edges
+from quietray.preparation.sources import Held
+from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
-from quietray.running.output import Output
+from quietray.running.ledger import SlabRecord
 from quietray.running.plan import available_memory
-from quietray.running.settings import Settings
-from quietray.running.slabs import SlabRecord
-from quietray.running.watch import Watch
+from quietray.running.run import Run
+from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
 from quietray.settings import called
-from quietray.splits import Noise2Noise
+from quietray.splits.base import ScanShape, Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import learn
+from quietray.training.learn import Recipe, Subject, learn
+from quietray.training.loop import Fitted, TrainingData
 from quietray.types import Parts
 
-__all__ = ["denoise_frames"]
+__all__ = ["FrameDomain"]
 
 _TILE = 1024
 
 
-def denoise_frames(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
-    """Train each repeated frame against the others, and return the one image that they all show.
+@dataclass(frozen=True, eq=False)
+class FrameDomain(Domain):
+    """Frames of one static scene, each a measurement of its own; they become the one image that they all show.
 
     Parameters
     ----------
     scan
-        Its projections are frames of one static scene; where it has flats the result is a transmission, else counts.
-    settings, output, watch
-        Of the run.
-
-    Raises
-    ------
-    SettingsError
-        There are fewer than two frames.
+        Its projections are the frames; where it has flats the result is a transmission, else counts.
+    scale
+        Of the data.
+    data
+        The frames ``(part, 1, row, col)``, scaled, with a part of them held out.
+    unit
+        Of the frames.
     """
-    assert isinstance(settings.method, Noise2Noise)
-    split = dataclasses.replace(settings.method, realisations=scan.n_views, slices=1)  # refuses a single frame
-    parts, unit = _frames(scan)
-    weight = np.ones(parts.shape[2:], np.float32)
-    scale = Scale.of(parts.mean(axis=0), weight)
-    parts = scale.apply(parts)
-    data = TrainingVolume.with_held_out(parts, split, weight)
-    facts = {"source": str(scan.source), "unit": unit, "voxel_size_mm": scan.geometry.pixel_size}
-    images = (1, scan.n_rows, scan.n_cols)
-    denoiser, fitted = learn(data, scale, split, recipe_of(settings), images, _TILE, facts, output, watch)
-    evidence, halves = Evidence.measure(denoiser, data), Halves.of_parts(denoiser, data)
 
-    grid = VolumeGrid((1, scan.n_rows, scan.n_cols), voxel_size=scan.geometry.pixel_size)
-    output.open_volume(grid, {"source": scan.source, "method": called(type(split))})
-    edges = histogram_edges(scale)
-    parts = scale.undo(parts)
-    with watch.stage("denoising", 1) as advance:
-        if not output.done(0, 1):
-            clean = denoiser.slab(parts, 0, 1, advance)
-            output.write(clean, SlabRecord.of(0, 0, parts.mean(axis=0), clean, weight, edges, RowCounts()))
-    gathered = gather(output.records(((0, 1),)), edges)
-    metrics = figures(evidence, gathered, fitted) | _circumstances(scan, denoiser, unit)
-    metrics["evidence"] = halves.figures(scan.geometry.pixel_size)
-    return result_of(output, denoiser, metrics, scan.notes, gathered, fitted)
+    scan: Scan
+    scale: Scale
+    data: TrainingVolume
+    unit: str
+
+    @classmethod
+    def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
+        """Return the method for so many frames; a single one is refused."""
+        (scan,) = scans
+        if scan.n_views < 2:
+            raise SettingsError(
+                f"the frames of one scene must be at least 2, got {scan.n_views}; take more of them, or give further "
+                "scans with --repeats"
+            )
+        return run.split.on_scan(ScanShape(1, 1, scan.n_cols, scan.n_views))
+
+    @classmethod
+    def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> FrameDomain:
+        """Correct the frames as far as the scan allows, scale them, hold a part of them out."""
+        (scan,) = scans
+        parts, unit = _frames(scan)
+        weight = np.ones(parts.shape[2:], np.float32)
+        scale = Scale.of(parts.mean(axis=0), weight)
+        data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)
+        facts = {"source": str(scan.source), "unit": unit, "voxel_size_mm": scan.geometry.pixel_size}
+        return cls(run, split, facts, scan, scale, data, unit)
+
+    @property
+    def taught_by(self) -> TrainingVolume | None:
+        """What there is to learn from."""
+        return self.data
+
+    def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
+        """Train each frame against the others."""
+        subject = Subject(self.scale, (1, self.scan.n_rows, self.scan.n_cols), _TILE, self.facts)
+        return learn(data or self.data, self.split, Recipe.of(self.run.settings), subject, self.run)
+
+    def adopted(self, denoiser: Denoiser) -> Denoiser:
+        """Return a trained model with the scale of these frames."""
+        return dataclasses.replace(denoiser, tile=_TILE, scale=self.scale)
+
+    def judge(self, denoiser: Denoiser) -> Evidence:
+        """Judge by the frames that each output was not computed from."""
+        return Evidence.measure(denoiser, self.data)
+
+    def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
+        """Return the one image that the frames show."""
+        evidence, halves = self.judge(denoiser), Halves.of_parts(denoiser, self.data)
+        scan, output, edges = self.scan, self.run.output, histogram_edges(self.scale)
+        grid = VolumeGrid((1, scan.n_rows, scan.n_cols), voxel_size=scan.geometry.pixel_size)
+        output.open_volume(grid, {"source": scan.source, "method": called(type(self.split))})
+        source = Held(self.scale.undo(self.data.parts), RowCounts(), range(1))
+        self.run.over(((0, 1),), SlabTask(source, DenoiseFrames(denoiser, edges), output), "denoising")
+        gathered = gather(output.records(((0, 1),)), edges)
+        metrics = ScanMetrics(
+            **figures(evidence, gathered, fitted, Judged()),
+            **self._circumstances(denoiser),
+            evidence=halves.figures(scan.geometry.pixel_size),
+        )
+        return self.result(denoiser, fitted, metrics, gathered, prepared=None, notes=scan.notes)
+
+    def _circumstances(self, denoiser: Denoiser) -> dict[str, Any]:
+        scan, memory = self.scan, available_memory()
+        return {
+            "scan": ScanFacts(
+                source=str(scan.source),
+                views=scan.n_views,
+                rows=[0, scan.n_rows],
+                columns=scan.n_cols,
+                covered_degrees=180.0,
+                rotation_axis=None,
+                unit=self.unit,
+                voxel_size_mm=scan.geometry.pixel_size,
+            ),
+            "method": method_facts(denoiser),
+            "memory": Memory(memory, memory, peak_memory(), 1),
+            "versions": versions(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class DenoiseFrames:
+    """Denoises the one image of all frames.
+
+    Parameters
+    ----------
+    denoiser
+        Trained on them.
+    edges
+        Of the histogram's bins.
+    """
+
+    denoiser: Denoiser
+    edges: np.ndarray
+
+    def places(self, slab: Slab) -> list[Slab]:
+        """Return the one slice."""
+        return [slab]
+
+    def __call__(self, source: Held, slab: Slab, advance: Advance) -> Iterator[Finished]:
+        """Denoise the image."""
+        parts, changed = source(slice(*slab))
+        clean, weight = self.denoiser.slab(parts, *slab, advance), np.ones(parts.shape[2:], np.float32)
+        yield Finished(0, clean, SlabRecord.of(0, 0, parts.mean(axis=0), clean, weight, self.edges, changed))
 
 
 def _frames(scan: Scan) -> tuple[Parts, str]:
@@ -84,23 +171,3 @@ def _frames(scan: Scan) -> tuple[Parts, str]:
     if scan.darks is not None:
         flat -= np.asarray(scan.darks[:], np.float32).mean(axis=0)
     return (frames / np.maximum(flat, 1e-3 * flat.mean()))[:, None], "transmission"
-
-
-def _circumstances(scan: Scan, denoiser: Denoiser, unit: str) -> dict[str, Any]:
-    memory = available_memory()
-    return {
-        "log_bias": None,
-        "scan": {
-            "source": str(scan.source),
-            "views": scan.n_views,
-            "rows": [0, scan.n_rows],
-            "columns": scan.n_cols,
-            "covered_degrees": 180.0,
-            "rotation_axis": None,
-            "unit": unit,
-            "voxel_size_mm": scan.geometry.pixel_size,
-        },
-        "method": method_facts(denoiser),
-        "memory": {"limit": memory, "planned_peak": memory, "peak": peak_memory(), "slabs": 1},
-        "versions": versions(),
-    }

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from quietray.detector.noise.calm import FlatNoise, flat_noise, repeated_noise
-from quietray.detector.noise.lags import Lags
 from quietray.errors import NoiseError, SettingsError
-from quietray.filters import Filter
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.guard import quiet_noise
-from quietray.running.settings import Auto, Method
-from quietray.settings import called
-from quietray.splits import Noise2Noise, Noise2Projection, Noise2Self, Noisier2Noise, PseudoCT
-from quietray.splits.base import Split
+from quietray.running.settings import Method
+from quietray.splits import Noise2Noise, Noise2Self, PseudoCT
+from quietray.splits.base import ImageNoise, Split
 from quietray.splits.pseudo import EnsembleNoise, MeasuredNoise, ModelNoise
 from quietray.splits.recorrupted import Recorrupted
 
@@ -47,7 +43,7 @@ def noise_of(stacks: Sequence[ImageSeries]) -> FlatNoise | None:
     return flat_noise(series.images, series.weight)
 
 
-def image_split(method: Method | Split, n_measured: int, noise: FlatNoise | None, scale: Scale) -> tuple[Split, str]:
+def image_split(method: Method, n_measured: int, noise: FlatNoise | None, scale: Scale) -> tuple[Split, str]:
     """Return the split that serves a method on images, and why.
 
     Filters have no training: their split only says how their error is estimated.
@@ -68,31 +64,16 @@ def image_split(method: Method | Split, n_measured: int, noise: FlatNoise | None
     SettingsError
         The method needs projections, or repeated measurements.
     """
-    name = called(type(method))
-    of_any = isinstance(method, (Filter, Auto))
-    if n_measured > 1 and (of_any or isinstance(method, Noise2Noise)):
-        found = method if isinstance(method, Noise2Noise) else Noise2Noise()
-        said = f"Judged by {n_measured} measurements of the same images, whose noise is independent."
-        return dataclasses.replace(found, realisations=n_measured, slices=1), said
+    seen = ImageNoise(n_measured, noise, scale.high - scale.low)
+    if isinstance(method, Split):
+        return method.on_images(seen)
     if n_measured > 1:
-        raise SettingsError(f"{name} must have one measurement of the images, got {n_measured}; use noise2noise")
-    if isinstance(method, Noise2Noise):
-        raise SettingsError(
-            "noise2noise must have two or more measurements of the same images, got one; give the others (--repeats, "
-            "or 'noisy2' in a folder of pairs), or use noise2void or noise2self"
-        )
-    if of_any or isinstance(method, Recorrupted):
-        return _for_one(method, noise, scale)
-    of_one = isinstance(method, Split) and not isinstance(method, Noise2Projection) and method.n_parts == 1
-    if not isinstance(method, Split) or not of_one or method.n_clean:
-        raise SettingsError(
-            f"the method must be one for images, got {name}, which needs projections or clean images; use noise2void, "
-            "noise2self, noisier2noise, apbsn or recorrupted, or noise2noise with further measurements"
-        )
-    if isinstance(method, Noisier2Noise) and noise is not None and method.poisson + method.gaussian == 0:
-        variance = (noise.sd / (scale.high - scale.low)) ** 2
-        return dataclasses.replace(method, gaussian=variance), f"The noise was measured in {noise.source}."
-    return method, _correlated(noise)
+        return Noise2Noise().on_images(seen)
+    if noise is None:
+        return Noise2Self(), f"{seen.described} It was taken to be white."
+    if noise.reach == 0:
+        return Noise2Self(), f"{seen.described} Hidden pixels judge."
+    return Recorrupted().on_images(seen)
 
 
 def told_noise(noise: FlatNoise | None, series: ImageSeries) -> FlatNoise:
@@ -126,9 +107,11 @@ def judge_of(split: Split, noise: FlatNoise, scale: Scale) -> Split:
 
     A method of one measurement judges itself; for the others Stein's estimate does, with the measured noise.
     """
-    if split.n_parts == 1 and not isinstance(split, (PseudoCT, Recorrupted)):
-        return split
-    return Recorrupted().measured(_covariance(noise, scale))
+    return split if split.judged_by == "hidden pixels" else _by_stein(noise, scale)
+
+
+def _by_stein(noise: FlatNoise, scale: Scale) -> Recorrupted:
+    return Recorrupted().measured(ImageNoise(1, noise, scale.high - scale.low).covariance)
 
 
 def scale_of_model(model: Denoiser, series: ImageSeries) -> Scale:
@@ -176,42 +159,10 @@ def pseudo_ct(
             "pseudo-ct must start from a network for single images, got "
             + (f"one for {start.split.n_slices} slices" if start.trained else "a filter")
         )
-    judge = judge_of(method, told_noise(noise, series), start.scale)
-    assert isinstance(judge, Recorrupted)
+    judge, seen = _by_stein(told_noise(noise, series), start.scale), ImageNoise(1, noise, 1.0)
     if models:
         source = EnsembleNoise(tuple(ModelNoise(model.network) for model in models), method.block)
         said = f"It is drawn from {len(models)} models of it."
-        return method.on(start.network, source, judge), f"{_correlated(noise)} {said}"
+        return method.on(start.network, source, judge), f"{seen.described} {said}"
     said = "The model has no models of the noise, so that noise is drawn as it was measured."
-    return method.on(start.network, MeasuredNoise(judge), judge), f"{_correlated(noise)} {said}"
-
-
-def _for_one(method: Method | Split, noise: FlatNoise | None, scale: Scale) -> tuple[Split, str]:
-    """Return how one measurement judges: by hidden pixels if its noise is white, else by Stein's estimate."""
-    if isinstance(method, Recorrupted) and method.covariance:
-        return method, "The covariance of the noise was given."
-    if noise is None:
-        if isinstance(method, Recorrupted):
-            raise NoiseError(
-                "the noise must be read from calm parts of the images, got too few of them; use noise2void, or give "
-                "further measurements with --repeats"
-            )
-        return Noise2Self(), f"{_correlated(noise)} It was taken to be white."
-    if not isinstance(method, Recorrupted) and noise.reach == 0:
-        return Noise2Self(), f"{_correlated(noise)} Hidden pixels judge."
-    split = method if isinstance(method, Recorrupted) else Recorrupted()
-    return split.measured(
-        _covariance(noise, scale)
-    ), f"{_correlated(noise)} Stein's estimate judges, with that correlation."
-
-
-def _covariance(noise: FlatNoise, scale: Scale) -> Lags:
-    """Return the auto-covariance of noise in a scale."""
-    return np.asarray(noise.lags * (noise.sd / (scale.high - scale.low)) ** 2)
-
-
-def _correlated(noise: FlatNoise | None) -> str:
-    if noise is None:
-        return "The images have too few calm parts to tell the correlation of their noise."
-    kind = "white" if noise.reach == 0 else f"shared up to {noise.reach} pixels away"
-    return f"The noise of neighbouring pixels correlates by {noise.neighbours:+.2f} (in {noise.source}): it is {kind}."
+    return method.on(start.network, MeasuredNoise(judge), judge), f"{seen.described} {said}"

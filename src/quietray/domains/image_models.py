@@ -5,33 +5,32 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from quietray.domains.common import recipe_of
+from quietray.assessment.figures import ImageMetrics
 from quietray.domains.image_methods import image_split, judge_of, noise_of, scale_of_model, together, told_noise
-from quietray.domains.images import TILE, ImageRun, facts_of_images, finished
+from quietray.domains.images import TILE, ImageDomain, facts_of_images
 from quietray.domains.models import unlike
 from quietray.errors import SettingsError
-from quietray.filters import Filter
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.guard import guarded
 from quietray.io.pairs import ImagePairs
 from quietray.networks import UNet
 from quietray.result import Result
-from quietray.running.output import Output
-from quietray.running.settings import Auto, Settings
-from quietray.running.watch import Watch
+from quietray.running.run import Run
+from quietray.running.settings import Settings
 from quietray.settings import called, parse_seconds
-from quietray.splits import Noise2Clean, Noise2Noise, PseudoCT
+from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingSet, TrainingVolume
-from quietray.training.learn import learn
-from quietray.training.loop import Fitted, Progress
+from quietray.training.learn import Recipe, Subject, learn
+from quietray.training.loop import Fitted
 from quietray.types import Volume
 
-__all__ = ["ImageModel", "apply_to_images", "train_on_images"]
+__all__ = ["ImageModel", "ModelOnImages", "train_on_images"]
 
 _LEFT = 0.5  # of the budget, for the denoiser where noise models are trained, too
 
@@ -55,25 +54,24 @@ class ImageModel:
     noise: tuple[Denoiser, ...] = ()
 
 
-def train_on_images(pairs: Sequence[ImagePairs], settings: Settings, watch: Watch) -> ImageModel:
+def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
     """Train one network on the images of one subject or several, all in one scale.
 
     Parameters
     ----------
     pairs
         Of each subject: as many measurements as the method needs, and clean images for noise2clean.
-    settings
-        ``method``, ``network``, ``training``, ``budget``, ``seed``, ``symmetries``, ``start`` and ``noise_models`` are
-        used.  :class:`Auto` takes noise2clean where there are clean images, else noise2noise where there are several
-        measurements, else what the noise allows.
-    watch
-        Told how the run proceeds.
+    run
+        Of its settings ``method``, ``network``, ``training``, ``budget``, ``seed``, ``symmetries``, ``start`` and
+        ``noise_models`` are used.  :class:`Auto` takes noise2clean where there are clean images, else noise2noise where
+        there are several measurements, else what the noise allows.
 
     Raises
     ------
     SettingsError
         The method cannot be trained on these images, or their units differ.
     """
+    settings = run.settings
     if not pairs:
         raise SettingsError("a model must be trained on images, got none; give at least one series")
     first = pairs[0].noisy[0]
@@ -83,79 +81,90 @@ def train_on_images(pairs: Sequence[ImagePairs], settings: Settings, watch: Watc
                 f"all images of one model must have one unit, got {first.unit} in {first.source} and "
                 f"{pair.noisy[0].unit} in {pair.noisy[0].source}"
             )
-    recipe, output = recipe_of(settings), Output(None, settings, {}, settings.format)
+    recipe = Recipe.of(settings)
     scale = _scale_of(pairs) if recipe.start is None else scale_of_model(recipe.start, first)
     split, why = _split_of(pairs, settings, scale)
-    watch.note(why)
+    run.watch.note(why)
     noises = [noise_of(pair.noisy[:1]) for pair in pairs]  # measured as in the images that the model will be applied to
     facts = [facts_of_images(pair.noisy[0], noise, scale) for pair, noise in zip(pairs, noises, strict=True)]
     share = _LEFT if settings.noise_models else 1.0
     recipe = dataclasses.replace(recipe, budget=share * recipe.budget)
     sets = TrainingSet(tuple(_data(pair, split, scale) for pair in pairs))
     known = {**facts[0], "trained_on": facts}
-    denoiser, fitted = learn(sets, scale, split, recipe, first.images.shape, TILE, known, output, watch)
+    denoiser, fitted = learn(sets, split, recipe, Subject(scale, first.images.shape, TILE, known), run)
     if not settings.noise_models:
         return ImageModel(denoiser, fitted)
-    return ImageModel(denoiser, fitted, tuple(_noise_model(pair, len(pairs), settings, scale, watch) for pair in pairs))
+    return ImageModel(denoiser, fitted, tuple(_noise_model(pair, len(pairs), run, scale) for pair in pairs))
 
 
-def apply_to_images(
-    denoiser: Denoiser, series: ImageSeries, settings: Settings, output: Output, watch: Watch, strict: bool
-) -> Result:
-    """Denoise images with a trained model, after measuring whether they are such as the model knows.
-
-    An image that the model would make worse, as far as its noise tells, is given back as it is.
+@dataclass(frozen=True, eq=False)
+class ModelOnImages(ImageDomain):
+    """Images that a trained model is applied to; one that it would make worse is given back as it is.
 
     Parameters
     ----------
-    denoiser
-        The model.
-    series
-        The images.
-    settings, output, watch
-        Of the run.
-    strict
-        Refuse images that are unlike those that the model was trained on, instead of warning.
-
-    Raises
-    ------
-    SettingsError
-        The model is not one of such images; with `strict`, the images are unlike those that it was trained on.
+    judged_with
+        What judges the model on one measurement of images that it was not trained on.
+    differences
+        In what these images are unlike those that it was trained on.
     """
-    scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series]), series)
-    differences = unlike(denoiser.facts, facts_of_images(series, noise, scale))
-    if differences and strict:
-        raise SettingsError(
-            f"the images must be like those that the model was trained on, got {'; '.join(differences)}; train on "
-            "images like them, fine-tune with --from, or leave --strict out"
-        )
-    judge = judge_of(denoiser.split, noise, scale)
-    parts = scale.apply(series.images[None].copy())
-    clean, helped = series.images.copy(), []
-    with watch.stage("denoising", series.n_images) as advance:
-        for index, image in enumerate(series.images):
-            seen = None if series.padding is None else np.asarray(~series.padding[index], np.float32)
-            safe = guarded(denoiser, image, noise.sd, lags=noise.lags, weight=seen)
-            clean[index] = safe.image
-            helped += [index] * safe.helped
-            advance(1)
-    judged = tuple(helped) or tuple(range(series.n_images))  # nothing was trained on any of them
-    data = TrainingVolume.with_held_out(parts, judge, series.weight)
-    data = dataclasses.replace(data, held_out_rows=judged, held_out_band=None)
-    run = ImageRun([series], data, scale, denoiser.split, noise, "The model was trained on other images.", denoiser)
-    share, kept = len(helped) / series.n_images, series.n_images - len(helped)
-    if series.padding is not None:
-        clean[series.padding] = series.images[series.padding]
-    fitted = Fitted(denoiser.network, (), Progress(0, 0, 0.0, 0.0, 0.0, 0.0), "a trained model was applied", 0.0)
-    result = finished(run, denoiser, fitted, np.asarray(clean), output, judge, share)
-    result.metrics["guard"] = {"images": series.n_images, "left_as_they_were": kept}
-    told = [f"The model was trained on other images: {difference}." for difference in differences]
-    if kept:
-        told.append(
-            f"{kept} of {series.n_images} images were left as they were: their noise is hardly more than the error "
-            "that the model would leave in them, or less."
-        )
-    return dataclasses.replace(result, warnings=(*told, *result.warnings))
+
+    judged_with: Split | None = None
+    differences: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, run: Run, series: ImageSeries, denoiser: Denoiser, strict: bool) -> ModelOnImages:
+        """Measure whether the images are such as the model knows.
+
+        Raises
+        ------
+        SettingsError
+            The model is not one of such images; with `strict`, they are unlike those that it was trained on.
+        """
+        scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series]), series)
+        facts = facts_of_images(series, noise, scale)
+        differences = unlike(denoiser.facts, facts)
+        if differences and strict:
+            raise SettingsError(
+                f"the images must be like those that the model was trained on, got {'; '.join(differences)}; train on "
+                "images like them, fine-tune with --from, or leave --strict out"
+            )
+        judge = judge_of(denoiser.split, noise, scale)
+        data = TrainingVolume.with_held_out(scale.apply(series.images[None].copy()), judge, series.weight)
+        data = dataclasses.replace(data, held_out_band=None)
+        why = "The model was trained on other images."
+        return cls(run, denoiser.split, facts, [series], data, scale, noise, why, denoiser, judge, tuple(differences))
+
+    def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
+        """Denoise image by image, but for those that the model would make worse, as far as their noise tells."""
+        series, noise, judge = self.series, self.noise, self.judged_with
+        assert noise is not None
+        assert judge is not None
+        clean, helped = series.images.copy(), []
+        with self.run.watch.stage("denoising", series.n_images) as advance:
+            for index, image in enumerate(series.images):
+                seen = None if series.padding is None else np.asarray(~series.padding[index], np.float32)
+                safe = guarded(denoiser, image, noise.sd, lags=noise.lags, weight=seen)
+                clean[index] = safe.image
+                helped += [index] * safe.helped
+                advance(1)
+        judged = tuple(helped) or tuple(range(series.n_images))  # nothing was trained on any of them
+        share, kept = len(helped) / series.n_images, series.n_images - len(helped)
+        if series.padding is not None:
+            clean[series.padding] = series.images[series.padding]
+        known = dataclasses.replace(self, data=dataclasses.replace(self.data, held_out_rows=judged))
+        evidence = known.judge(dataclasses.replace(denoiser, split=judge), share)
+        result = known.told(denoiser, fitted, np.asarray(clean), evidence, judge)
+        assert isinstance(result.metrics, ImageMetrics)
+        guard = {"images": series.n_images, "left_as_they_were": kept}
+        told = [f"The model was trained on other images: {difference}." for difference in self.differences]
+        if kept:
+            told.append(
+                f"{kept} of {series.n_images} images were left as they were: their noise is hardly more than the error "
+                "that the model would leave in them, or less."
+            )
+        metrics = dataclasses.replace(result.metrics, guard=guard)
+        return dataclasses.replace(result, metrics=metrics, warnings=(*told, *result.warnings))
 
 
 def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> tuple[Split, str]:
@@ -166,18 +175,20 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
     SettingsError
         It cannot be trained on them.
     """
-    method, counts = settings.method, {len(pair.noisy) for pair in pairs}
+    method: Any = settings.method
+    counts = {len(pair.noisy) for pair in pairs}
     cleans = [pair.clean is not None for pair in pairs]
-    if isinstance(method, (Filter, PseudoCT)):
+    if not method.trained or method.needs_start:
         raise SettingsError(
             f"the method to train must be a network's, and not one that needs a trained one, got "
             f"{called(type(method))}; use noise2clean, noise2noise or noise2void"
         )
-    if isinstance(method, (Noise2Clean, Noise2Noise)) and method.slices != 1:
+    learns_clean = method.domain == "clean"
+    if (learns_clean or method.takes_repeats) and getattr(method, "slices", 1) != 1:
         raise SettingsError(f"slices must be 1 for images, which are seen one by one, got {method.slices}")
     if settings.noise_models and not all(cleans):
         raise SettingsError("models of the noise must have clean images to learn from; leave --noise-models out")
-    if isinstance(method, Noise2Clean) or (isinstance(method, Auto) and all(cleans)):
+    if learns_clean or (method.decides and all(cleans)):
         if not all(cleans):
             raise SettingsError(
                 "noise2clean must have clean images, got none for some; put them in a folder 'clean' beside 'noisy', "
@@ -185,7 +196,7 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
             )
         few = min(counts)
         return Noise2Clean(few), f"Clean images teach, with {few} measurement{'s' * (few > 1)} of each."
-    several = isinstance(method, Noise2Noise) or (isinstance(method, Auto) and min(counts) > 1)
+    several = method.takes_repeats or (method.decides and min(counts) > 1)
     n_measured = min(counts) if several else 1
     noise = together([noise_of(pair.noisy[:n_measured]) for pair in pairs])
     return image_split(method, n_measured, noise, scale)
@@ -206,18 +217,17 @@ def _data(pair: ImagePairs, split: Split, scale: Scale) -> TrainingVolume:
     return TrainingVolume.with_held_out(scale.apply(np.stack(chosen)), split, pair.weight)
 
 
-def _noise_model(pair: ImagePairs, n_models: int, settings: Settings, scale: Scale, watch: Watch) -> Denoiser:
+def _noise_model(pair: ImagePairs, n_models: int, run: Run, scale: Scale) -> Denoiser:
     """Train a default U-Net to tell the noise of one subject: noisy minus clean images."""
     assert pair.clean is not None
-    series, split = pair.noisy[0], Noise2Clean()
+    settings, series, split = run.settings, pair.noisy[0], Noise2Clean()
     noise: Volume = (series.images - pair.clean.images) / np.float32(scale.high - scale.low)
     parts = np.stack([scale.apply(series.images.copy()), noise])
     data = TrainingVolume.with_held_out(parts, split, pair.weight)
     budget = (1 - _LEFT) * parse_seconds(settings.budget) / n_models
     training = dataclasses.replace(settings.training, loss="mae")
     recipe = dataclasses.replace(
-        recipe_of(settings), network=UNet(), training=training, budget=budget, symmetries=1, start=None
+        Recipe.of(settings), network=UNet(), training=training, budget=budget, symmetries=1, start=None
     )
-    output = Output(None, settings, {}, settings.format)
     facts = {"domain": "noise", "source": series.source, "unit": series.unit}
-    return learn(data, scale, split, recipe, series.images.shape, TILE, facts, output, watch)[0]
+    return learn(data, split, recipe, Subject(scale, series.images.shape, TILE, facts), run.alone())[0]

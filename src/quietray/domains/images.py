@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from quietray.assessment.evidence import Evidence
+from quietray.assessment.figures import ImageFacts, ImageMetrics, Memory, NoiseFacts
 from quietray.assessment.halves import Halves
 from quietray.assessment.image_warnings import image_warnings
 from quietray.detector.correction.correct import RowCounts
 from quietray.detector.noise.calm import FlatNoise
-from quietray.domains.common import method_facts, recipe_of
+from quietray.domains.base import Domain, settled
+from quietray.domains.common import method_facts
 from quietray.domains.image_methods import (
     FINE_TUNING,
     image_split,
@@ -25,38 +27,35 @@ from quietray.domains.image_methods import (
     scale_of_model,
 )
 from quietray.errors import SettingsError
-from quietray.filters import Filter
 from quietray.images import ImageSeries, require_alike
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.result import Gathered, Result, figures, gather, histogram_edges
+from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
-from quietray.running.output import Output
+from quietray.running.ledger import SlabRecord
 from quietray.running.plan import available_memory
-from quietray.running.settings import Settings
-from quietray.running.slabs import SlabRecord
-from quietray.running.watch import Watch
+from quietray.running.run import Run
 from quietray.settings import called
-from quietray.splits import Noise2Noise, PseudoCT
 from quietray.splits.base import Split
-from quietray.splits.recorrupted import Recorrupted
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import learn, tuned
-from quietray.training.loop import Fitted, judge_held_out
+from quietray.training.learn import Recipe, Subject, learn, tuned
+from quietray.training.loop import Fitted, TrainingData, judge_held_out
 from quietray.types import Volume
 
-__all__ = ["TILE", "ImageRun", "denoise_images", "facts_of_images", "finished"]
+__all__ = ["TILE", "ImageDomain", "facts_of_images"]
 
 TILE = 1024
 _VARIANCE = 0.1  # by which the power of noise may be wrong, read from one image: 9 % in a simulated CT
 _TUNED_ON = 2**18  # pixels, of whole images
-_LEFT_OUT = "held-out images, each judged by the measurements that it was not computed from"
-_STEIN = "held-out images, by Stein's estimate with the measured auto-covariance of the noise"
-_HIDDEN = "hidden pixels, each judged by what was measured there, which is right where noise is white"
+_DOMAINS = {
+    "left-out parts": "held-out images, each judged by the measurements that it was not computed from",
+    "Stein's estimate": "held-out images, by Stein's estimate with the measured auto-covariance of the noise",
+    "hidden pixels": "hidden pixels, each judged by what was measured there, which is right where noise is white",
+}
 
 
 @dataclass(frozen=True, eq=False)
-class ImageRun:
-    """What a run on images has to work with.
+class ImageDomain(Domain):
+    """What denoising images starts from; the method is bound to how often they were measured, and to their noise.
 
     Parameters
     ----------
@@ -66,8 +65,6 @@ class ImageRun:
         Scaled, with something held out.
     scale
         Of the data.
-    split
-        The method.
     noise
         What was measured of it.
     why
@@ -79,86 +76,183 @@ class ImageRun:
     stacks: Sequence[ImageSeries]
     data: TrainingVolume
     scale: Scale
-    split: Split
     noise: FlatNoise | None
     why: str
     model: Denoiser | None = None
+
+    @classmethod
+    def bound(cls, run: Run, scans: Sequence[ImageSeries]) -> Split:
+        """Return the method for such images; for a filter, the one that judges it."""
+        return _bound(run, scans)[0]
+
+    @classmethod
+    def prepare(
+        cls, run: Run, scans: Sequence[ImageSeries], split: Split | None = None, taught: bool = True
+    ) -> ImageDomain:
+        """Scale the images, measure their noise, hold something out; bind the method where no split is given."""
+        found, why, noise, scale, model = _bound(run, scans)
+        split = split or found
+        parts, weight = np.stack([stack.images for stack in scans]), scans[0].weight
+        data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)
+        if not run.settings.method.trained:  # what is left of few images, a band, need not have the edges it blurs
+            data = dataclasses.replace(data, held_out_band=None)
+        facts = facts_of_images(scans[0], noise, scale)
+        return cls(run, split, facts, scans, data, scale, noise, why, model)
+
+    @classmethod
+    def denoise(cls, run: Run, scans: Sequence[ImageSeries]) -> Result:
+        """Prepare, learn, apply."""
+        start = cls.prepare(run, scans)
+        run.watch.note(start.why)
+        return start.apply(*start.learn())
 
     @property
     def series(self) -> ImageSeries:
         """The first measurement, whose files the result is written like."""
         return self.stacks[0]
 
+    @property
+    def taught_by(self) -> TrainingVolume | None:
+        """What there is to learn from."""
+        return self.data
 
-def denoise_images(stacks: Sequence[ImageSeries], settings: Settings, output: Output, watch: Watch) -> Result:
-    """Train a network, or tune a filter, on a series of images, and denoise them.
+    def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
+        """Train the network, or tune the filter."""
+        n, height, width = self.series.images.shape
+        subject, run = Subject(self.scale, (n, height, width), TILE, self.facts), self.run
+        if not run.settings.method.trained:
+            count = max(1, min(4, _TUNED_ON // (height * width)))
+            amount = count, min(_TUNED_ON, count * height * width)
+            return tuned(self.data, self.split, run.filter, subject, run.watch, amount)
+        if self.split.needs_start:
+            return self._learned_on(subject)
+        return learn(data or self.data, self.split, Recipe.of(run.settings), subject, run)
 
-    Parameters
-    ----------
-    stacks
-        The series, and further measurements of the same images.
-    settings, output, watch
-        Of the run.
+    def _learned_on(self, subject: Subject) -> tuple[Denoiser, Fitted]:
+        """Train a trained model on, gently; its weights stay where that makes it no better."""
+        model, training, facts = self.model, self.run.settings.training, dict(self.facts)
+        assert model is not None
+        gentle = dataclasses.replace(training, learning_rate=min(training.learning_rate, FINE_TUNING))
+        recipe = dataclasses.replace(Recipe.of(self.run.settings), network=model.trained_architecture, training=gentle)
+        facts |= {"trained_on": [*model.facts.get("trained_on", [dict(model.facts)]), dict(facts)]}
+        denoiser, fitted = learn(self.data, self.split, recipe, dataclasses.replace(subject, facts=facts), self.run)
+        before = judge_held_out(self.split, dataclasses.replace(model, symmetries=1).evaluate, self.data, model.device)
+        if before.error <= fitted.best.error:
+            self.run.watch.note(
+                "Training on its own output made the model no better, so that its weights were left as they were."
+            )
+            denoiser.network.load_state_dict(model.network.state_dict())
+        return denoiser, fitted
 
-    Raises
-    ------
-    QuietrayError
-        The method is not one for images, or the measurements differ in size.
-    """
-    run = _started(stacks, settings)
-    watch.note(run.why)
-    denoiser, fitted = _learned(run, settings, output, watch)
-    return finished(run, denoiser, fitted, _applied(run, denoiser, watch), output)
+    def adopted(self, denoiser: Denoiser) -> Denoiser:
+        """Return a trained model, which keeps its scale: values of images mean the same everywhere."""
+        return dataclasses.replace(denoiser, tile=TILE)
 
+    def judge(self, denoiser: Denoiser, share: float = 1.0) -> Evidence:
+        """Judge by what the method judges by; the power of the noise, which Stein's estimate needs, may be wrong.
 
-def finished(
-    run: ImageRun,
-    denoiser: Denoiser,
-    fitted: Fitted,
-    clean: Volume,
-    output: Output,
-    judge: Split | None = None,
-    share: float = 1.0,
-) -> Result:
-    """Judge a denoiser, write the images, and gather what is to be told of them.
+        Parameters
+        ----------
+        denoiser
+            With the method that judges.
+        share
+            Of the images, those that it was applied to; the others are as they were.
+        """
+        found = Evidence.measure(denoiser, self.data).shared(share)
+        if denoiser.split.judged_by != "Stein's estimate":
+            return found
+        (low, high), unsure = found.interval, _VARIANCE * found.noise
+        return dataclasses.replace(found, interval=(low - unsure, high + unsure))
 
-    Parameters
-    ----------
-    run
-        What it had to work with.
-    denoiser, fitted
-        What was trained or tuned.
-    clean
-        The denoised images.
-    output
-        Where they are written.
-    judge
-        Judges the denoiser, if not its own method.
-    share
-        Of the images, those that it was applied to; the others are as they were.
-    """
-    judge = judge or denoiser.split
-    evidence = Evidence.measure(dataclasses.replace(denoiser, split=judge), run.data).shared(share)
-    by_stein = isinstance(judge, (Recorrupted, PseudoCT))
-    if by_stein:
-        low, high = evidence.interval
-        evidence = dataclasses.replace(
-            evidence, interval=(low - _VARIANCE * evidence.noise, high + _VARIANCE * evidence.noise)
+    def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
+        """Denoise the images; padding stays as it was."""
+        series = self.series
+        parts = self.scale.undo(self.data.parts.copy())
+        with self.run.watch.stage("denoising", series.n_images) as advance:
+            clean = denoiser.slab(parts, 0, series.n_images, advance)
+        if series.padding is not None:
+            clean[series.padding] = series.images[series.padding]
+        return self.told(denoiser, fitted, np.asarray(clean), self.judge(denoiser), denoiser.split)
+
+    def told(self, denoiser: Denoiser, fitted: Fitted, clean: Volume, evidence: Evidence, judge: Split) -> Result:
+        """Write the images, and gather what is to be told of them.
+
+        Parameters
+        ----------
+        denoiser, fitted
+            What was trained or tuned.
+        clean
+            The denoised images.
+        evidence
+            What is known of them.
+        judge
+            What judged.
+        """
+        edges, series, run = histogram_edges(self.scale), self.series, self.run
+        noisy = np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
+        record = SlabRecord.of(0, series.n_images // 2, noisy, clean, series.weight, edges, RowCounts())
+        gathered = _planes(gather([record], edges), series)
+        judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
+        several = len(self.stacks) > 1
+        metrics = ImageMetrics(
+            **figures(evidence, gathered, fitted, judged),
+            **self._circumstances(denoiser),
+            evidence=Halves.of_parts(denoiser, self.data).figures(series.pixel_size) if several else None,
         )
-    edges, series = histogram_edges(run.scale), run.series
-    noisy = np.asarray(np.mean([stack.images for stack in run.stacks], axis=0, dtype=np.float32))
-    record = SlabRecord.of(0, series.n_images // 2, noisy, clean, series.weight, edges, RowCounts())
-    gathered = _planes(gather([record], edges), series)
-    metrics = figures(evidence, gathered, fitted) | _circumstances(run, denoiser)
-    metrics["estimate"]["domain"] = _STEIN if by_stein else _LEFT_OUT if isinstance(judge, Noise2Noise) else _HIDDEN
-    metrics["estimate"]["data_range_is"] = "0.5 to 99.5 percentile of the denoised images"
-    if len(run.stacks) > 1:
-        metrics["evidence"] = Halves.of_parts(denoiser, run.data).figures(series.pixel_size)
-    origin, what = series.origin, denoiser.split if denoiser.trained else denoiser.architecture
-    if origin is not None:
-        output.keep_folder("series", lambda folder: origin.write(folder, clean, f"quietray {called(type(what))}"))
-    warnings, notes = image_warnings(metrics), (*series.notes, run.why)
-    return Result(clean, denoiser, metrics, warnings, notes, gathered, fitted.history, output.folder)
+        origin, what = series.origin, denoiser.split if denoiser.trained else denoiser.architecture
+        if origin is not None:
+            run.output.keep_folder("series", lambda place: origin.write(place, clean, f"quietray {called(type(what))}"))
+        settings = dataclasses.replace(settled(run.settings, denoiser, fitted), rotation_axis=None)
+        warnings, notes = image_warnings(metrics), (*series.notes, self.why)
+        return Result(
+            clean, denoiser, metrics, warnings, notes, gathered, fitted.history, run.output.folder, settings=settings
+        )
+
+    def _circumstances(self, denoiser: Denoiser) -> dict[str, Any]:
+        series, noise = self.series, self.noise
+        n, height, width = series.images.shape
+        found = None
+        if noise is not None:
+            found = NoiseFacts(noise.sd, noise.neighbours, noise.reach, noise.source)
+        return {
+            "scan": ImageFacts(
+                source=series.source,
+                modality=series.modality,
+                images=n,
+                rows=height,
+                columns=width,
+                unit=series.unit,
+                pixel_size_mm=series.pixel_size,
+                window=None if series.window is None else list(series.window),
+            ),
+            "noise": found,
+            "method": method_facts(denoiser, "images", len(self.stacks)),
+            "memory": Memory(available_memory(), None, peak_memory(), 1),
+            "versions": versions(),
+        }
+
+
+def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoise | None, Scale, Denoiser | None]:
+    """Return the method bound to the images and why, their noise, their scale, and the model to start from."""
+    settings, series = run.settings, stacks[0]
+    method: Any = settings.method
+    require_alike(stacks)
+    model = None if settings.start is None else Denoiser.load(Path(settings.start))
+    scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
+    if method.needs_start and len(stacks) > 1:
+        raise SettingsError(
+            f"{called(type(method))} must have one measurement of the images, got {len(stacks)}; leave --repeats out"
+        )
+    split: Split
+    if method.needs_start:
+        split, why = pseudo_ct(method, model, noise_models(settings.start), noise, series)
+    else:
+        split, why = image_split(method, len(stacks), noise, scale)
+    return split, why, noise, scale, model
+
+
+def _scale_of(stacks: Sequence[ImageSeries]) -> Scale:
+    return Scale.of(np.stack([stack.images for stack in stacks]).mean(axis=0), stacks[0].weight)
 
 
 def facts_of_images(series: ImageSeries, noise: FlatNoise | None, scale: Scale) -> dict[str, Any]:
@@ -173,96 +267,8 @@ def facts_of_images(series: ImageSeries, noise: FlatNoise | None, scale: Scale) 
     }
 
 
-def _started(stacks: Sequence[ImageSeries], settings: Settings) -> ImageRun:
-    """Scale the images, choose the split, hold something out."""
-    method, series, weight = settings.method, stacks[0], stacks[0].weight
-    require_alike(stacks)
-    parts = np.stack([stack.images for stack in stacks])
-    model = None if settings.start is None else Denoiser.load(Path(settings.start))
-    scale = Scale.of(parts.mean(axis=0), weight) if model is None else scale_of_model(model, series)
-    noise = noise_of(stacks)
-    split: Split
-    if isinstance(method, PseudoCT) and len(stacks) > 1:
-        raise SettingsError(
-            f"pseudo-ct must have one measurement of the images, got {len(stacks)}; leave --repeats out"
-        )
-    if isinstance(method, PseudoCT):
-        split, why = pseudo_ct(method, model, noise_models(settings.start), noise, series)
-    else:
-        split, why = image_split(method, len(stacks), noise, scale)
-    data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)
-    if isinstance(method, Filter):  # what is left of few images, a band, need not have the edges that a filter blurs
-        data = dataclasses.replace(data, held_out_band=None)
-    return ImageRun(stacks, data, scale, split, noise, why, model)
-
-
-def _learned(run: ImageRun, settings: Settings, output: Output, watch: Watch) -> tuple[Denoiser, Fitted]:
-    """Train the network, or tune the filter."""
-    facts = facts_of_images(run.series, run.noise, run.scale)
-    n, height, width = run.series.images.shape
-    if isinstance(settings.method, Filter):
-        count = max(1, min(4, _TUNED_ON // (height * width)))
-        amount = count, min(_TUNED_ON, count * height * width)
-        return tuned(run.data, run.scale, run.split, settings.method, TILE, facts, watch, amount)
-    recipe = recipe_of(settings)
-    if not isinstance(run.split, PseudoCT):
-        return learn(run.data, run.scale, run.split, recipe, (n, height, width), TILE, facts, output, watch)
-    model, training = run.model, settings.training
-    assert model is not None
-    assert not isinstance(model.architecture, Filter)
-    gentle = dataclasses.replace(training, learning_rate=min(training.learning_rate, FINE_TUNING))
-    recipe = dataclasses.replace(recipe, network=model.architecture, training=gentle)
-    facts |= {"trained_on": [*model.facts.get("trained_on", [dict(model.facts)]), dict(facts)]}
-    denoiser, fitted = learn(run.data, run.scale, run.split, recipe, (n, height, width), TILE, facts, output, watch)
-    before = judge_held_out(run.split, dataclasses.replace(model, symmetries=1).evaluate, run.data, model.device)
-    if before.error <= fitted.best.error:
-        watch.note("Training on its own output made the model no better, so that its weights were left as they were.")
-        denoiser.network.load_state_dict(model.network.state_dict())
-    return denoiser, fitted
-
-
-def _applied(run: ImageRun, denoiser: Denoiser, watch: Watch) -> Volume:
-    """Return the denoised images; padding stays as it was."""
-    series = run.series
-    parts = run.scale.undo(run.data.parts.copy())
-    with watch.stage("denoising", series.n_images) as advance:
-        clean = denoiser.slab(parts, 0, series.n_images, advance)
-    if series.padding is not None:
-        clean[series.padding] = series.images[series.padding]
-    return np.asarray(clean)
-
-
 def _planes(gathered: Gathered, series: ImageSeries) -> Gathered:
     """Leave out cuts across images that do not lie on top of each other."""
     if series.step is not None:
         return gathered
     return dataclasses.replace(gathered, cuts={"axial": gathered.cuts["axial"]})
-
-
-def _circumstances(run: ImageRun, denoiser: Denoiser) -> dict[str, Any]:
-    series, noise = run.series, run.noise
-    n, height, width = series.images.shape
-    found = None
-    if noise is not None:
-        found = {
-            "sd": noise.sd,
-            "neighbour_correlation": noise.neighbours,
-            "shared_pixels_away": noise.reach,
-            "read_from": noise.source,
-        }
-    return {
-        "scan": {
-            "source": series.source,
-            "modality": series.modality,
-            "images": n,
-            "rows": height,
-            "columns": width,
-            "unit": series.unit,
-            "pixel_size_mm": series.pixel_size,
-            "window": None if series.window is None else list(series.window),
-        },
-        "noise": found,
-        "method": {**method_facts(denoiser), "domain": "images", "measurements": len(run.stacks)},
-        "memory": {"limit": available_memory(), "planned_peak": None, "peak": peak_memory(), "slabs": 1},
-        "versions": versions(),
-    }

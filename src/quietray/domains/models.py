@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quietray.domains.clean import applied_with_clean, clean_split, learned_from_clean, paired
-from quietray.domains.common import facts_of
-from quietray.domains.projections import applied_to_views, learned_from_views, projected
-from quietray.domains.radiographs import applied_to_radiographs, learned_from, measured
-from quietray.domains.volume import applied, learned, reconstructed, volume_split
+from quietray.domains import domain_of
+from quietray.domains.base import Domain
 from quietray.errors import SettingsError
-from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser
 from quietray.result import Result
-from quietray.running.output import Output
-from quietray.running.settings import Auto, Network, Settings, of_radiographs
-from quietray.running.watch import Watch
+from quietray.running.run import Run
 from quietray.scan import Scan
-from quietray.splits import Noise2Clean, Noise2Inverse, Noise2Projection
+from quietray.settings import called
 from quietray.splits.base import Split
-from quietray.training.batches import TrainingSet
 from quietray.training.loop import Fitted, Progress
 
 __all__ = ["apply_model", "train_model", "unlike"]
@@ -30,62 +22,32 @@ __all__ = ["apply_model", "train_model", "unlike"]
 _NOISE, _CORRELATION, _VOXEL = 1.5, 0.15, 1.25  # how far from what a model was trained on it may be used
 
 
-def train_model(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tuple[Denoiser, Fitted]:
+def train_model(domain: type[Domain], scans: Sequence[Scan], run: Run) -> tuple[Denoiser, Fitted]:
     """Train one network on several scans, each in a scale of its own.
 
     Raises
     ------
     SettingsError
-        The method is a filter, which has nothing to train, or the scans need different numbers of subsets.
+        The scans need different methods, such as different numbers of subsets.
     """
-    method = Noise2Inverse() if isinstance(settings.method, Auto) else settings.method
-    if isinstance(method, Filter):
-        raise SettingsError(f"the method to train must be a network's, got the filter {method}; use noise2inverse")
-    settings, output = dataclasses.replace(settings, method=method), Output(None, settings, {}, settings.format)
-    if isinstance(method, Noise2Projection):
-        if len(scans) > 1:
-            raise SettingsError(
-                f"a model of noise2projection must be trained on one scan, got {len(scans)}; leave --more"
-            )
-        start = projected(scans[0], method, settings, output, watch)
-        denoiser, fitted = learned_from_views(start, settings, output, watch)
-        facts = [start.facts]
-    elif isinstance(method, Noise2Clean):
-        denoiser, fitted, facts = _learned_from_clean(scans, settings, output, watch)
-    elif of_radiographs(method):
-        starts = [measured(scan, method, settings, output, watch) for scan in scans]
-        _must_agree([start.split for start in starts])
-        data = TrainingSet(tuple(start.data for start in starts))
-        denoiser, fitted = learned_from(starts[0], data, settings, output, watch)
-        facts = [facts_of(start.prepared, start.data, start.split) for start in starts]
-    else:
-        splits = [volume_split([scan], settings) for scan in scans]
-        _must_agree(splits)
-        volumes = [reconstructed([scan], splits[0], settings, output, watch) for scan in scans]
-        data = TrainingSet(tuple(start.data for start in volumes))
-        denoiser, fitted = learned(volumes[0], data, settings, output, watch)
-        facts = [facts_of(start.prepared, start.data, start.split) for start in volumes]
-    return dataclasses.replace(denoiser, facts={**denoiser.facts, "trained_on": facts}), fitted
-
-
-def _learned_from_clean(
-    scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch
-) -> tuple[Denoiser, Fitted, list[dict[str, Any]]]:
-    """Train on scans that each hold their truth, or on one with the clean volume that was given."""
-    if settings.clean and len(scans) > 1:
+    if len(scans) > 1 and not domain.learns_from_several:
+        raise SettingsError(
+            f"a model of {called(type(run.split))} must be trained on one scan, got {len(scans)}; leave --more"
+        )
+    if len(scans) > 1 and run.settings.clean:
         raise SettingsError(
             f"a clean volume must go with one scan, got {len(scans)}; leave --clean out, if each scan holds its truth"
         )
-    splits = [clean_split(scan, settings) for scan in scans]
+    splits = [domain.bound(run, [scan]) for scan in scans]
     _must_agree(splits)
-    pairs = [paired(scan, splits[0], settings, output, watch) for scan in scans]
-    data = TrainingSet(tuple(pair.data for pair in pairs if pair.data is not None))
-    return *learned_from_clean(pairs[0], data, settings, output, watch), [pair.facts for pair in pairs]
+    starts = [domain.prepare(run, [scan], splits[0]) for scan in scans]
+    _must_agree([start.split for start in starts])
+    denoiser, fitted = starts[0].learn(starts[0].together(starts))
+    known = {**denoiser.facts, "trained_on": [dict(start.facts) for start in starts]}
+    return dataclasses.replace(denoiser, facts=known), fitted
 
 
-def apply_model(
-    denoiser: Denoiser, scan: Scan, settings: Settings, output: Output, watch: Watch, strict: bool
-) -> Result:
+def apply_model(denoiser: Denoiser, scan: Scan, run: Run, strict: bool) -> Result:
     """Apply a trained model to a scan, after measuring whether it is one that the model knows.
 
     Raises
@@ -93,44 +55,24 @@ def apply_model(
     SettingsError
         The model is one of images; with `strict`, the scan is unlike those that the model was trained on.
     """
-    split = denoiser.split
     if denoiser.facts.get("domain") == "images":
         raise SettingsError(
             f"the model must have been trained on scans to be applied to {scan.source or 'one'}, got one of images in "
             f"{denoiser.facts['unit']}; train one with `quietray train` on a scan like it"
         )
-    if isinstance(denoiser.architecture, Network):
-        settings = dataclasses.replace(settings, network=denoiser.architecture)  # whose memory is planned
-    finish: Callable[[Denoiser, Fitted], Result]
-    changes: dict[str, Any] = {}
-    if isinstance(split, Noise2Projection):
-        views = projected(scan, split, settings, output, watch)
-        prepared, facts = views.prepared, views.facts
-        changes = {"split": views.split, "scale": views.scale}
-        finish = partial(applied_to_views, views, settings=settings, output=output, watch=watch)
-    elif isinstance(split, Noise2Clean):
-        pair = paired(scan, split, settings, output, watch, needed=False)
-        prepared, facts = pair.start.prepared, pair.facts
-        changes = {"scale": pair.start.scale}
-        finish = partial(applied_with_clean, pair, output=output, watch=watch)
-    elif of_radiographs(split):
-        start = measured(scan, split, settings, output, watch)
-        prepared, facts = start.prepared, facts_of(start.prepared, start.data, split)
-        finish = partial(applied_to_radiographs, start, settings=settings, output=output, watch=watch)
-    else:
-        volume = reconstructed([scan], split, settings, output, watch)
-        prepared, facts = volume.prepared, facts_of(volume.prepared, volume.data, split)
-        changes = {"scale": volume.scale}
-        finish = partial(applied, volume, output=output, watch=watch)
-    denoiser = dataclasses.replace(denoiser, tile=prepared.plan.tile, **changes)
-    differences = unlike(denoiser.facts, facts)
+    if denoiser.trained:
+        run = run.having(network=denoiser.trained_architecture)  # whose memory is planned
+    domain = domain_of(denoiser.split, 2)  # one scan, whatever it was trained on
+    start = domain.prepare(run, [scan], denoiser.split, taught=False)
+    denoiser = start.adopted(denoiser)
+    differences = unlike(denoiser.facts, start.facts)
     if differences and strict:
         raise SettingsError(
             f"the scan must be like those that the model was trained on, got {'; '.join(differences)}; "
             "train on a scan like it, fine-tune with --from, or leave --strict out"
         )
-    judged = Progress(0, 0, 0.0, 0.0, 0.0, facts["noise_level"] ** 2)
-    result = finish(denoiser, Fitted(denoiser.network, (), judged, "a trained model was applied", 0.0))
+    judged = Progress(0, 0, 0.0, 0.0, 0.0, start.facts["noise_level"] ** 2)
+    result = start.apply(denoiser, Fitted(denoiser.network, (), judged, "a trained model was applied", 0.0))
     told = tuple(f"The model was trained on other scans: {difference}." for difference in differences)
     return dataclasses.replace(result, warnings=(*told, *result.warnings))
 

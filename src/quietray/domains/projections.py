@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,167 +13,248 @@ from jaxtyping import Float
 from scipy.ndimage import uniform_filter
 
 from quietray.assessment.evidence import Evidence
+from quietray.assessment.figures import ScanMetrics
 from quietray.detector.correction.correct import RowCounts, correct_rows
 from quietray.detector.noise.photon_transfer import log_variance
-from quietray.domains.common import circumstances, prepared_for, recipe_of, result_of
+from quietray.domains.base import Domain
+from quietray.domains.common import circumstances
+from quietray.domains.volume import shape_of
 from quietray.errors import GeometryError, ResourceError, SettingsError
-from quietray.geometry import ParallelBeam, field_of_view
+from quietray.geometry import ParallelBeam, field_of_view, require_parallel
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.operators.astra import ParallelProjector
-from quietray.preparation.prepare import Prepared, chosen_region
+from quietray.preparation.prepare import Prepared, chosen_region, prepare
+from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
-from quietray.result import Result, figures, gather, histogram_edges
-from quietray.running.output import Output
+from quietray.result import Judged, Result, figures, gather, histogram_edges
+from quietray.running.ledger import SlabRecord
+from quietray.running.run import Run
 from quietray.running.settings import Settings
-from quietray.running.slabs import SlabRecord
+from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.running.watch import Watch
 from quietray.scan import Scan
 from quietray.settings import called
-from quietray.splits import Noise2Projection
-from quietray.training.learn import Recipe, learn
-from quietray.training.loop import Fitted, judge_held_out
+from quietray.splits.base import Split
+from quietray.training.learn import Recipe, Subject, learn
+from quietray.training.loop import Fitted, TrainingData, judge_held_out
 from quietray.training.sinograms import TrainingSinograms
-from quietray.types import Sinograms, Volume
+from quietray.types import Sinograms, Slice
 
-__all__ = ["Projected", "applied_to_views", "denoise_projected", "learned_from_views", "projected"]
+__all__ = ["DenoiseSinograms", "ProjectionDomain"]
 
 _ROWS_AT_ONCE = 4
 _SMOOTH = 5  # views and columns: the variance changes slowly, the counts that tell it do not
 _SCALED_BY = 8  # rows that the range of the attenuation is taken from
 _STEP = 3  # times what a network holds when it is applied, that it holds in a step of training
 _DOMAIN = "views of held-out rows, each predicted by a result that it was no part of: line integrals, not the volume"
+_RANGE = "0.5 to 99.5 percentile of the measured line integrals"
 
 
 @dataclass(frozen=True, eq=False)
-class Projected:
-    """What training in the projection domain starts from.
+class ProjectionDomain(Domain):
+    """What training in the projection domain starts from; the method is bound to the beam and to the noise.
 
     Parameters
     ----------
     prepared
         The scan.
-    split
-        The method, bound to the scan.
     scale
         A factor, without an offset.
     data
         Sinograms of the training windows, scaled, rows held out.
-    facts
-        Of the scan, for a model to keep.
     said
         What is known of the noise, in a sentence.
     """
 
+    learns_from_several = False
+
     prepared: Prepared
-    split: Noise2Projection
     scale: Scale
     data: TrainingSinograms
-    facts: dict[str, Any]
     said: str
 
+    @classmethod
+    def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
+        """Return the method for one scan of a parallel beam.
 
-def denoise_projected(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
-    """Train on whole sinograms, against views that were left out, and denoise the volume row by row."""
-    assert isinstance(settings.method, Noise2Projection)
-    start = projected(scan, settings.method, settings, output, watch)
-    denoiser, fitted = learned_from_views(start, settings, output, watch)
-    return applied_to_views(start, denoiser, fitted, settings, output, watch)
+        Raises
+        ------
+        SettingsError
+            The network is one of three dimensions.
+        GeometryError
+            The beam is not parallel.
+        """
+        return run.split.on_scan(shape_of(run, scans))
 
+    @classmethod
+    def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> ProjectionDomain:
+        """Correct the sinograms to train on, measure their noise, scale them, hold rows out.
 
-def projected(scan: Scan, split: Noise2Projection, settings: Settings, output: Output, watch: Watch) -> Projected:
-    """Correct the sinograms to train on, measure their noise, scale them, hold rows out.
-
-    Raises
-    ------
-    SettingsError
-        The network is one of three dimensions.
-    GeometryError
-        The beam is not parallel.
-    ResourceError
-        A training step, which needs whole slices, does not fit into memory.
-    """
-    if settings.network.dimensions == 3:
-        raise SettingsError("noise2projection must have a network of 2 dimensions, got 3; rows are seen one at a time")
-    if not isinstance(scan.geometry, ParallelBeam):
-        raise GeometryError(
-            f"noise2projection must have a parallel beam, got {type(scan.geometry).__name__}; use noise2inverse"
+        Raises
+        ------
+        SettingsError
+            The network is one of three dimensions.
+        GeometryError
+            The beam is not parallel.
+        ResourceError
+            A training step, which needs whole slices, does not fit into memory.
+        """
+        (scan,), settings = scans, run.settings
+        name = called(type(split))
+        if settings.network.dimensions == 3:
+            raise SettingsError(f"{name} must have a network of 2 dimensions, got 3; rows are seen one at a time")
+        if not isinstance(scan.geometry, ParallelBeam):
+            raise GeometryError(
+                f"{name} must have a parallel beam, got {type(scan.geometry).__name__}; use noise2inverse"
+            )
+        prepared = prepare(run.calibrated or scan, run, 2)
+        _require_memory(prepared, split, settings)
+        sinograms, variance = _measured(prepared, run.watch)
+        geometry = require_parallel(prepared.scan.geometry, name)
+        scale = _scale_of(geometry, sinograms)
+        known = None if variance is None else torch.from_numpy(variance / np.float32(scale.high**2))
+        split = split.on_sinograms(geometry.rows(1), known)
+        data = TrainingSinograms.with_held_out(scale.apply(sinograms))
+        said = (
+            "Views count by the variance of their noise, from the counts per quantum."
+            if variance is not None
+            else "The counts per quantum are not known: all views count alike, and their noise is taken for white."
         )
-    prepared = prepared_for(scan, settings, 2, 1, output, watch)
-    _require_memory(prepared, split, settings)
-    sinograms, variance = _measured(prepared, watch)
-    geometry = prepared.scan.geometry
-    assert isinstance(geometry, ParallelBeam)
+        run.watch.note(said)
+        noise = judge_held_out(split, lambda x: x, data, torch.device("cpu")).noise
+        facts = {
+            "source": str(scan.source),
+            "unit": prepared.grid.unit,
+            "voxel_size_mm": prepared.grid.voxel_size,
+            "noise_level": math.sqrt(max(0.0, noise)),
+            "correlation": None,
+        }
+        return cls(run, split, facts, prepared, scale, data, said)
+
+    @property
+    def taught_by(self) -> TrainingSinograms:
+        """What there is to learn from."""
+        return self.data
+
+    def together(self, starts: Sequence[Domain]) -> TrainingData:
+        """Return what there is to learn from; there is one scan."""
+        return self.data
+
+    def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
+        """Train the network, on as many whole slices in a step as hold the pixels of a patch, and at least one."""
+        n_z, n = len(self.prepared.rows), self.prepared.scan.n_cols
+        passes = (self.split.n_passes * n_z, n, n)  # the network is applied once for each choice of views
+        subject = Subject(self.scale, passes, self.prepared.plan.tile, self.facts)
+        recipe = _whole_slices(Recipe.of(self.run.settings), n)
+        return learn(data or self.data, self.split, recipe, subject, self.run)
+
+    def adopted(self, denoiser: Denoiser) -> Denoiser:
+        """Return a trained model, bound to this beam, with this scan's scale."""
+        return dataclasses.replace(denoiser, tile=self.prepared.plan.tile, split=self.split, scale=self.scale)
+
+    def judge(self, denoiser: Denoiser) -> Evidence:
+        """Judge by held-out rows, in the projection domain."""
+        return Evidence.judged(denoiser, self.data)
+
+    def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
+        """Denoise the volume slab by slab."""
+        prepared, output, evidence = self.prepared, self.run.output, self.judge(denoiser)
+        output.open_volume(prepared.grid, {"source": prepared.scan.source, "method": called(type(self.split))})
+        edges = histogram_edges(self.scale)
+        region = chosen_region(self.run.settings.region)
+        work = DenoiseSinograms(denoiser, self.split, self.scale, prepared.rows, prepared.weight, edges, region)
+        self.run.over(prepared.plan.slabs, SlabTask(prepared.source(), work, output), "denoising")
+        gathered = gather(output.records(prepared.slabs), edges)
+        span = float(np.subtract(*np.percentile(self.data.sinograms, (99.5, 0.5)))) * self.scale.high
+        metrics = ScanMetrics(
+            **figures(evidence, gathered, fitted, Judged(_DOMAIN, span, _RANGE)),
+            **circumstances(prepared, denoiser),
+        )
+        return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=(self.said,))
+
+
+@dataclass(frozen=True, eq=False)
+class DenoiseSinograms:
+    """Denoises slabs of the volume from whole sinograms, row by row.
+
+    Parameters
+    ----------
+    denoiser
+        Trained, or tuned.
+    split
+        The method, bound to the beam.
+    scale
+        Of the sinograms.
+    rows
+        Detector rows of the whole volume.
+    weight
+        ``(y, x)``: one in the field of view.
+    edges
+        Of the histogram's bins.
+    region
+        Of the slices, ``(y0, y1, x0, x1)``; None is all.
+    """
+
+    denoiser: Denoiser
+    split: Split
+    scale: Scale
+    rows: range
+    weight: Slice
+    edges: np.ndarray
+    region: tuple[int, int, int, int] | None
+
+    def places(self, slab: Slab) -> list[Slab]:
+        """Return the slices of the slab."""
+        return [(slab[0] - self.rows.start, slab[1] - self.rows.start)]
+
+    def __call__(self, source: PartReconstruction, slab: Slab, advance: Advance) -> Iterator[Finished]:
+        """Denoise the detector rows of a slab, and reconstruct them as they were measured."""
+        scan, grid, changed, rows = source.scan, source.grid, RowCounts(), range(*slab)
+        y0, y1, x0, x1 = self.region or (0, scan.n_cols, 0, scan.n_cols)
+        before, clean = (np.empty((len(rows), *grid.shape[1:]), np.float32) for _ in range(2))
+        beam = require_parallel(scan.geometry, called(type(self.split)))
+        for band in _bands(rows):
+            sinograms, some = correct_rows(scan.read(band), source.calibration, band)
+            changed += some
+            n, first = len(sinograms), band.start - rows.start
+            A = ParallelProjector(beam.rows(n), grid.with_slices(n))
+            before[first : first + n] = source.algorithm(A, sinograms)
+            for place, scaled in enumerate(self.scale.apply(sinograms), start=first):
+                samples = torch.from_numpy(scaled)[None, None, None]
+                with torch.no_grad():
+                    image = self.split.infer(self.denoiser.evaluate, samples)[0, 0].numpy()
+                clean[place] = self.scale.undo(image)[y0:y1, x0:x1]
+                advance(1)
+        clean *= self.weight
+        ((z0, _),) = self.places(slab)
+        middle = len(self.rows) // 2
+        yield Finished(z0, clean, SlabRecord.of(z0, middle, before, clean, self.weight, self.edges, changed))
+
+
+def _scale_of(geometry: ParallelBeam, sinograms: Sinograms) -> Scale:
+    """Return the factor that brings attenuation to about one, from some of the rows."""
     some = sinograms[:: max(1, len(sinograms) // _SCALED_BY)]
     images = FBP()(ParallelProjector(geometry.rows(len(some))), np.ascontiguousarray(some))
     n, axis = geometry.n_cols, geometry.axis
-    scale = Scale(0.0, Scale.of(images, field_of_view(n, n, min(axis, n - 1 - axis) + 0.5, (0.0, 0.0))).high)
-    known = None if variance is None else torch.from_numpy(variance / np.float32(scale.high**2))
-    split = split.on(geometry.rows(1), known)
-    data = TrainingSinograms.with_held_out(scale.apply(sinograms))
-    said = (
-        "Views count by the variance of their noise, from the counts per quantum."
-        if variance is not None
-        else "The counts per quantum are not known: all views count alike, and their noise is taken for white."
-    )
-    watch.note(said)
-    noise = judge_held_out(split, lambda x: x, data, torch.device("cpu")).noise
-    grid = prepared.grid
-    facts = {
-        "source": str(scan.source),
-        "unit": grid.unit,
-        "voxel_size_mm": grid.voxel_size,
-        "noise_level": math.sqrt(max(0.0, noise)),
-        "correlation": None,
-    }
-    return Projected(prepared, split, scale, data, facts, said)
+    return Scale(0.0, Scale.of(images, field_of_view(n, n, min(axis, n - 1 - axis) + 0.5, (0.0, 0.0))).high)
 
 
-def learned_from_views(start: Projected, settings: Settings, output: Output, watch: Watch) -> tuple[Denoiser, Fitted]:
-    """Train the network, on as many whole slices in a step as hold the pixels of a patch, and at least one."""
-    n_z, n = len(start.prepared.rows), start.prepared.scan.n_cols
-    passes = (start.split.parts * n_z, n, n)  # the network is applied once for each choice of views
-    tile = start.prepared.plan.tile
-    return learn(start.data, start.scale, start.split, _recipe(settings, n), passes, tile, start.facts, output, watch)
-
-
-def applied_to_views(
-    start: Projected, denoiser: Denoiser, fitted: Fitted, settings: Settings, output: Output, watch: Watch
-) -> Result:
-    """Judge the denoiser by held-out rows, in the projection domain, and denoise the volume slab by slab."""
-    prepared, weight = start.prepared, start.prepared.weight
-    evidence = Evidence.judged(denoiser, start.data)
-    output.open_volume(prepared.grid, {"source": prepared.scan.source, "method": called(type(start.split))})
-    edges, middle = histogram_edges(start.scale), len(prepared.rows) // 2
-    with watch.stage("denoising", len(prepared.rows)) as advance:
-        for (first, last), (z0, z1) in zip(prepared.plan.slabs, prepared.slabs, strict=True):
-            if not output.done(z0, z1):
-                before, clean, changed = _slab(start, denoiser, settings, range(first, last), advance)
-                clean *= weight
-                output.write(clean, SlabRecord.of(z0, middle, before, clean, weight, edges, changed))
-    gathered = gather(output.records(prepared.slabs), edges)
-    span = float(np.subtract(*np.percentile(start.data.sinograms, (99.5, 0.5)))) * start.scale.high
-    metrics = figures(evidence, gathered, fitted, span) | circumstances(prepared, denoiser)
-    metrics["estimate"]["domain"] = _DOMAIN
-    return result_of(output, denoiser, metrics, (*prepared.notes, start.said), gathered, fitted)
-
-
-def _recipe(settings: Settings, n_cols: int) -> Recipe:
+def _whole_slices(recipe: Recipe, n_cols: int) -> Recipe:
     """Return the recipe with whole slices for patches, as many as hold the pixels of a patch."""
-    recipe, training = recipe_of(settings), settings.training
+    training = recipe.training
     together = min(8, max(1, training.patch**2 // n_cols**2))
     whole = dataclasses.replace(training, patch=n_cols, batch=training.batch * together)
     return dataclasses.replace(recipe, training=whole)
 
 
-def _require_memory(prepared: Prepared, split: Noise2Projection, settings: Settings) -> None:
+def _require_memory(prepared: Prepared, split: Split, settings: Settings) -> None:
     n, memory = prepared.scan.n_cols, prepared.plan.memory
-    training = _recipe(dataclasses.replace(settings, start=None), n).training
-    times = 2 if split.equivariance else 1  # the network is applied to the turned object, too
-    needed = _STEP * times * training.batch * n * n * settings.network.bytes_per_pixel
+    training = _whole_slices(Recipe.of(dataclasses.replace(settings, start=None)), n).training
+    needed = _STEP * split.applied * training.batch * n * n * settings.network.bytes_per_pixel
     if needed > memory:
         raise ResourceError(
-            f"a training step of noise2projection, of whole slices of {n} x {n} pixels, must fit into memory and needs "
-            f"{needed / 2**30:.2f} GiB, got a limit of {memory / 2**30:.2f} GiB; give --max-memory more, take a "
+            f"a training step of {called(type(split))}, of whole slices of {n} x {n} pixels, must fit into memory and "
+            f"needs {needed / 2**30:.2f} GiB, got a limit of {memory / 2**30:.2f} GiB; give --max-memory more, take a "
             "smaller --network, or use noise2inverse"
         )
 
@@ -203,27 +283,3 @@ def _measured(prepared: Prepared, watch: Watch) -> tuple[Sinograms, Float[np.nda
 
 def _bands(rows: range) -> list[slice]:
     return [slice(z, min(z + _ROWS_AT_ONCE, rows.stop)) for z in range(rows.start, rows.stop, _ROWS_AT_ONCE)]
-
-
-def _slab(
-    start: Projected, denoiser: Denoiser, settings: Settings, rows: range, advance: Callable[..., None]
-) -> tuple[Volume, Volume, RowCounts]:
-    """Return the reconstruction of detector rows, the same denoised, and what correcting changed."""
-    prepared, changed = start.prepared, RowCounts()
-    scan, grid, beam = prepared.scan, prepared.grid, start.split.geometry
-    assert beam is not None
-    y0, y1, x0, x1 = chosen_region(settings.region) or (0, scan.n_cols, 0, scan.n_cols)
-    before, clean = (np.empty((len(rows), *grid.shape[1:]), np.float32) for _ in range(2))
-    for band in _bands(rows):
-        sinograms, some = correct_rows(scan.read(band), prepared.calibration, band)
-        changed += some
-        n, first = len(sinograms), band.start - rows.start
-        A = ParallelProjector(beam.rows(n), grid.with_slices(n))
-        before[first : first + n] = prepared.algorithm(A, sinograms)
-        for place, scaled in enumerate(start.scale.apply(sinograms), start=first):
-            samples = torch.from_numpy(scaled)[None, None, None]
-            with torch.no_grad():
-                image = start.split.infer(denoiser.evaluate, samples)[0, 0].numpy()
-            clean[place] = start.scale.undo(image)[y0:y1, x0:x1]
-            advance(1)
-    return before, clean, changed

@@ -3,44 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from quietray.assessment.evidence import Evidence
+from quietray.assessment.figures import ScanMetrics
 from quietray.assessment.halves import Halves
 from quietray.assessment.open_beam import with_dependency
 from quietray.detector.correction.correct import calibrate
 from quietray.detector.findings import amplification
 from quietray.detector.response.prf import PointResponse
 from quietray.diagnose import diagnose
-from quietray.domains.common import circumstances, facts_of, prepared_for, recipe_of, reconstruction_facts, result_of
+from quietray.domains.base import Domain
+from quietray.domains.common import circumstances, facts_of, reconstructed_by
 from quietray.domains.log_radiographs import DenoisedRadiographs, as_scan, finished_correction, log_radiographs
+from quietray.domains.volume import shape_of
 from quietray.errors import NoiseError
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.preparation.prepare import Prepared, usable, with_choices
-from quietray.reconstruct.choose import suited
-from quietray.result import Result, figures, gather, histogram_edges
-from quietray.running.output import Output
-from quietray.running.settings import Settings
-from quietray.running.slabs import SlabRecord
-from quietray.running.watch import Watch
+from quietray.preparation.prepare import Prepared, prepare, usable, with_choices
+from quietray.preparation.sources import Held
+from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
+from quietray.running.ledger import SlabRecord
+from quietray.running.run import Run
+from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
 from quietray.settings import called
-from quietray.splits import Noise2Self, Noise2Void, Noisier2Noise
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import learn
+from quietray.training.learn import Recipe, Subject, learn
 from quietray.training.loop import Fitted, TrainingData
+from quietray.types import Slice
 
-__all__ = ["Measured", "applied_to_radiographs", "denoise_radiographs", "learned_from", "measured"]
+__all__ = ["RadiographDomain", "Reconstruct", "correlated_reach"]
+
+_DOMAIN = "held-out radiographs, each hidden pixel judged by what was measured there"
+_RANGE = "0.5 to 99.5 percentile of the measured line integrals"
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class RadiographDomain(Domain):
     """What denoising radiographs starts from.
+
+    The bound method hides more than it was told to where noise is shared and could not be made white.
 
     Parameters
     ----------
@@ -48,8 +57,6 @@ class Measured:
         The scan.
     response
         Point response that was undone, if any.
-    split
-        The method; it hides more where noise is shared and could not be made white.
     noisy
         Line integrals ``(1, view, row, col)``; NaN where a pixel is bad.
     data
@@ -62,121 +69,164 @@ class Measured:
 
     prepared: Prepared
     response: PointResponse | None
-    split: Split
     noisy: Float[np.ndarray, "1 view row col"]
     data: TrainingVolume
     why: str
     floored: float
 
+    @classmethod
+    def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
+        """Return the method, for one scan."""
+        return run.split.on_scan(shape_of(run, scans))
 
-def denoise_radiographs(scan: Scan, settings: Settings, output: Output, watch: Watch) -> Result:
-    """Whiten the radiographs, train on hidden pixels, denoise them and reconstruct."""
-    assert isinstance(settings.method, Split)
-    start = measured(scan, settings.method, settings, output, watch)
-    denoiser, fitted = learned_from(start, start.data, settings, output, watch)
-    return applied_to_radiographs(start, denoiser, fitted, settings, output, watch)
-
-
-def measured(scan: Scan, split: Split, settings: Settings, output: Output, watch: Watch) -> Measured:
-    """Calibrate, undo the point response where it is called for, take the logarithm, hold pixels out."""
-    prepared = prepared_for(scan, settings, 1, 1, output, watch)
-    response, split, why = _against_correlation(prepared, settings.whiten, split)
-    watch.note(why)
-    noisy, floored = log_radiographs(prepared, response, output.work and output.work / "radiographs.npy", watch)
-    if isinstance(split, Noisier2Noise):
+    @classmethod
+    def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> RadiographDomain:
+        """Calibrate, undo the point response where it is called for, take the logarithm, hold pixels out."""
+        (scan,), output, watch = scans, run.output, run.watch
+        prepared = prepare(run.calibrated or scan, run)
+        response, split, why = _against_correlation(prepared, run, split)
+        watch.note(why)
+        noisy, floored = log_radiographs(prepared, response, output.work and output.work / "radiographs.npy", watch)
         some = np.array(noisy[0, :: max(1, scan.n_views // 8), None])
-        split = split.measured(torch.from_numpy(some))
-    data = TrainingVolume.with_held_out(noisy, split, np.isfinite(noisy[0, 0]).astype(np.float32))
-    return Measured(prepared, response, split, noisy, data, why, floored)
+        split = split.on_radiographs(torch.from_numpy(some))
+        data = TrainingVolume.with_held_out(noisy, split, np.isfinite(noisy[0, 0]).astype(np.float32))
+        facts = facts_of(prepared, data, split)
+        return cls(run, split, facts, prepared, response, noisy, data, why, floored)
+
+    @property
+    def taught_by(self) -> TrainingVolume | None:
+        """What there is to learn from."""
+        return self.data
+
+    def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
+        """Train the network on hidden pixels."""
+        images = (self.noisy.shape[1], self.noisy.shape[2], self.noisy.shape[3])
+        subject = Subject(Scale(0.0, 1.0), images, self.prepared.plan.tile, self.facts)
+        return learn(data or self.data, self.split, Recipe.of(self.run.settings), subject, self.run)
+
+    def adopted(self, denoiser: Denoiser) -> Denoiser:
+        """Return a trained model; line integrals have no scale of their own."""
+        return dataclasses.replace(denoiser, tile=self.prepared.plan.tile)
+
+    def judge(self, denoiser: Denoiser) -> Evidence:
+        """Judge by hidden pixels."""
+        return Evidence.measure(denoiser, self.data)
+
+    def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
+        """Denoise the radiographs, and reconstruct them slab by slab."""
+        prepared, output, evidence = self.prepared, self.run.output, self.judge(denoiser)
+        after = self._denoised(denoiser)
+        output.open_volume(prepared.grid, {"source": prepared.scan.source, "method": called(type(self.split))})
+        before = prepared.source()
+        rows = slice(*prepared.plan.slabs[0])
+        first, changed = before(rows)
+        edges = histogram_edges(Scale.of(first[0], prepared.weight))
+        held = Held(first, changed, range(rows.start, rows.stop)) if len(prepared.plan.slabs) == 1 else before
+        work = Reconstruct(prepared.rows, after.rows.start, prepared.weight, edges)
+        self.run.over(prepared.plan.slabs, SlabTask((held, after.source()), work, output), "reconstructing")
+        gathered = gather(output.records(prepared.slabs), edges)
+        return self._told(denoiser, fitted, evidence, after, gathered)
+
+    def _denoised(self, denoiser: Denoiser) -> Prepared:
+        """Return the denoised radiographs, ready to be reconstructed."""
+        prepared, settings, scan = self.prepared, self.run.settings, self.prepared.scan
+        with self.run.watch.stage("denoising", scan.n_views) as advance:
+            frames = DenoisedRadiographs(self.noisy, denoiser, advance)
+            clean = as_scan(prepared, frames, self.response, settings.reblur)
+            clean = self.run.output.keep_scan("radiographs.h5", clean)
+        after = dataclasses.replace(
+            prepared,
+            scan=clean,
+            calibration=calibrate(clean, usable(finished_correction(settings.correction), clean)[0]),
+            rows=prepared.rows if len(prepared.detector_rows) == scan.n_rows else range(len(prepared.rows)),
+            algorithm=settings.reconstruction.for_beam(clean.geometry),
+        )
+        return with_choices(after, self.run, "denoised")  # with less noise there is more to be had from them
+
+    def _told(
+        self, denoiser: Denoiser, fitted: Fitted, evidence: Evidence, after: Prepared, gathered: Gathered
+    ) -> Result:
+        """Gather what is to be told of the volume."""
+        prepared, noisy = self.prepared, self.noisy
+        some = noisy[0, :: max(1, prepared.scan.n_views // 16)]
+        judged = Judged(_DOMAIN, float(np.subtract(*np.nanpercentile(some, (99.5, 0.5)))), _RANGE)
+        found = figures(evidence, gathered, fitted, judged)
+        # of what was learned from: whitened counts may be negative
+        found["correction"] = dataclasses.replace(found["correction"], floored=self.floored)
+        halves = Halves.of_views(prepared, after).figures(prepared.grid.voxel_size)
+        metrics = ScanMetrics(
+            **found,
+            **circumstances(prepared, denoiser) | {"reconstruction": reconstructed_by(after)},
+            evidence=with_dependency(halves, prepared, self.response, denoiser),
+        )
+        told = dataclasses.replace(prepared, algorithm=after.algorithm)
+        return self.result(denoiser, fitted, metrics, gathered, prepared=told, notes=(self.why,))
 
 
-def learned_from(
-    start: Measured, data: TrainingData, settings: Settings, output: Output, watch: Watch
-) -> tuple[Denoiser, Fitted]:
-    """Train the network on `data`."""
-    prepared, scale = start.prepared, Scale(0.0, 1.0)
-    images = (start.noisy.shape[1], start.noisy.shape[2], start.noisy.shape[3])
-    tile, facts = prepared.plan.tile, facts_of(prepared, start.data, start.split)
-    return learn(data, scale, start.split, recipe_of(settings), images, tile, facts, output, watch)
+@dataclass(frozen=True, eq=False)
+class Reconstruct:
+    """Reconstructs slabs of radiographs that are denoised already, and as they were measured for comparison.
+
+    Parameters
+    ----------
+    rows
+        Detector rows of the volume.
+    begin
+        Row of the denoised radiographs that is the first slice.
+    weight
+        ``(y, x)``: one in the field of view.
+    edges
+        Of the histogram's bins.
+    """
+
+    rows: range
+    begin: int
+    weight: Slice
+    edges: np.ndarray
+
+    def places(self, slab: Slab) -> list[Slab]:
+        """Return the slices of the slab."""
+        return [(slab[0] - self.rows.start, slab[1] - self.rows.start)]
+
+    def __call__(self, source: Any, slab: Slab, advance: Advance) -> Iterator[Finished]:
+        """Reconstruct a slab from both sources: as measured, and denoised."""
+        measured, denoised = source
+        ((z0, z1),) = self.places(slab)
+        before, changed = measured(slice(*slab))
+        found = denoised(slice(self.begin + z0, self.begin + z1))[0][0]
+        middle = len(self.rows) // 2
+        yield Finished(z0, found, SlabRecord.of(z0, middle, before[0], found, self.weight, self.edges, changed))
+        advance(z1 - z0)
 
 
-def applied_to_radiographs(
-    start: Measured, denoiser: Denoiser, fitted: Fitted, settings: Settings, output: Output, watch: Watch
-) -> Result:
-    """Judge the denoiser on what was held out, denoise the radiographs and reconstruct them."""
-    prepared, response, noisy, split, why = start.prepared, start.response, start.noisy, start.split, start.why
-    scan = prepared.scan
-    evidence = Evidence.measure(denoiser, start.data)
-    with watch.stage("denoising", scan.n_views) as advance:
-        frames = DenoisedRadiographs(noisy, denoiser, advance)
-        clean = output.keep_scan("radiographs.h5", as_scan(prepared, frames, response, settings.reblur))
-
-    after = dataclasses.replace(
-        prepared,
-        scan=clean,
-        calibration=calibrate(clean, usable(finished_correction(settings.correction), clean)[0]),
-        rows=prepared.rows if len(prepared.detector_rows) == scan.n_rows else range(len(prepared.rows)),
-        algorithm=suited(settings.reconstruction, clean.geometry),
-    )
-    after = with_choices(after, output, watch, "denoised")  # with less noise there is more to be had from them
-    sources = prepared.source(), after.source()
-    output.open_volume(prepared.grid, {"source": scan.source, "method": called(type(split))})
-    edges = None
-    with watch.stage("reconstructing", len(prepared.rows)) as advance:
-        for (first, last), (z0, z1) in zip(prepared.plan.slabs, prepared.slabs, strict=True):
-            before, changed = sources[0](slice(first, last))
-            if edges is None:
-                edges = histogram_edges(Scale.of(before[0], prepared.weight))
-            if not output.done(z0, z1):
-                slab = sources[1](slice(after.rows.start + z0, after.rows.start + z1))[0][0]
-                middle, weight = len(prepared.rows) // 2, prepared.weight
-                output.write(slab, SlabRecord.of(z0, middle, before[0], slab, weight, edges, changed))
-            advance(last - first)
-    assert edges is not None
-    gathered = gather(output.records(prepared.slabs), edges)
-    some = noisy[0, :: max(1, scan.n_views // 16)]
-    span = float(np.subtract(*np.nanpercentile(some, (99.5, 0.5))))
-    metrics = figures(evidence, gathered, fitted, span) | circumstances(prepared, denoiser)
-    metrics |= reconstruction_facts(after)
-    metrics["correction"] |= {"floored": start.floored}  # of what was learned from: whitened counts may be negative
-    halves = Halves.of_views(prepared, after)
-    metrics["evidence"] = with_dependency(halves.figures(prepared.grid.voxel_size), prepared, response, denoiser)
-    return result_of(output, denoiser, metrics, (*prepared.notes, why), gathered, fitted)
-
-
-def _against_correlation(prepared: Prepared, whiten: str, split: Split) -> tuple[PointResponse | None, Split, str]:
+def _against_correlation(prepared: Prepared, run: Run, split: Split) -> tuple[PointResponse | None, Split, str]:
     """Return the point response to undo before pixels are hidden, if any, the split to use, and why.
 
-    Where the response cannot be undone, Noise2Self hides as many neighbours as share their noise.
+    Where the response cannot be undone, a method that can hides as many neighbours as share their noise.
     """
+    whiten = run.settings.whiten
     if whiten == "never":
         return None, split, "The radiographs were not whitened, as asked."
-    found = diagnose(prepared.scan, calibration=prepared.calibration)
+    found = run.diagnosis or diagnose(prepared.scan, calibration=prepared.calibration)
     plain = found.verdict("noise2self")
     if whiten == "auto" and plain.answer == "valid":
         return None, split, f"The radiographs were not whitened: {plain.reason}"
     verdict = found.verdict("noise2self after decorrelation")
     if found.response is not None and verdict.answer != "not valid":
         said = f"The radiographs were whitened ({amplification(found.response)}): {verdict.reason}"
-        return found.response, _watching(split, found.response), said
+        reach = max(max(kernel.shape) // 2 for kernel in found.response.kernels)
+        return found.response, split.watching(reach), said  # at all lags of it: there, correlation may be left
     if whiten == "always":
         raise NoiseError(f"the radiographs must have a point response that can be undone: {verdict.reason}")
     reach = correlated_reach(found.before.lags)
-    if isinstance(split, Noise2Self) and split.footprint == 0 and plain.answer == "not valid" and reach:
-        wider = Noise2Self.hiding(reach, split.inference)
+    wider = split.hiding_more(reach) if plain.answer == "not valid" and reach else None
+    if wider is not None:
         said = (
             f"The radiographs were not whitened: {verdict.reason} Instead, the {2 * reach + 1} x {2 * reach + 1} "
             "pixels around each target were hidden, which share its noise."
         )
         return None, wider, said
     return None, split, f"The radiographs were not whitened, and should not be: {verdict.reason} {verdict.advice}"
-
-
-def _watching(split: Split, response: PointResponse) -> Split:
-    """Return the split that watches its residuals at all lags of the response: there, correlation may be left."""
-    if not isinstance(split, Noise2Self | Noise2Void) or split.watched > 1:
-        return split
-    return dataclasses.replace(split, watched=max(1, max(max(kernel.shape) // 2 for kernel in response.kernels)))
 
 
 _LITTLE = 0.02  # correlation that a blind spot may leave visible

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from quietray.domains.common import prepared_for
-from quietray.domains.volume import Reconstructed, applied, begun, learned, volume_split
+from quietray.assessment.figures import ScanFacts, ScanMetrics
+from quietray.assessment.uncertainty import Trust
+from quietray.detector.correction.calibration import Calibrated
+from quietray.domains.volume import VolumeDomain
 from quietray.errors import GeometryError, SettingsError
+from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import streaks
-from quietray.preparation.prepare import Calibrated, calibrated
+from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.preparation.sources import SeriesReconstruction, reconstruction_of
 from quietray.result import Result, gather, histogram_edges, percentile
-from quietray.running.output import Output
-from quietray.running.settings import Auto, Settings
-from quietray.running.watch import Watch
+from quietray.running.run import Run
+from quietray.running.settings import Settings
 from quietray.scan import Scan
 from quietray.settings import called
 from quietray.splits import Noise2Inverse
-from quietray.training.loop import judge_held_out
+from quietray.splits.base import ScanShape, Split
+from quietray.training.loop import Fitted, judge_held_out
 
-__all__ = ["denoise_series", "series_method", "steps_of"]
+__all__ = ["SeriesDomain", "series_method", "steps_of"]
 
 _SAME_AXIS = 1.0  # columns by which the axes found in several scans may differ, to be one
 _PIXELS = 2**21  # to judge all entries of a series by
 
 
-def series_method(settings: Settings, n_scans: int) -> Noise2Inverse:
+def series_method(settings: Settings, n_scans: int) -> Split:
     """Return the method for a series: what the settings say, or where they say auto Noise2Inverse on 3 steps in time.
 
     Parameters
@@ -51,10 +55,10 @@ def series_method(settings: Settings, n_scans: int) -> Noise2Inverse:
     >>> series_method(Settings(), 5).times
     3
     """
-    method = settings.method
-    if isinstance(method, Auto):
+    if settings.method.decides:
         return Noise2Inverse(times=1 if settings.network.dimensions == 3 else 3)
-    if not isinstance(method, Noise2Inverse):
+    method: Any = settings.method
+    if not method.sees_series:
         raise SettingsError(
             f"a series must be denoised by noise2inverse, got {called(type(method))}; leave --method out, or denoise "
             "its scans one by one"
@@ -63,12 +67,14 @@ def series_method(settings: Settings, n_scans: int) -> Noise2Inverse:
         raise SettingsError(
             f"a scan to be cut into steps must be the only one, got {n_scans}; give --series or --views-per-step"
         )
-    if method.channels > 1 and (settings.views_per_step or method.channels != n_scans):
+    channels = method.neighbourhood.channels
+    if channels > 1 and (settings.views_per_step or channels != n_scans):
         raise SettingsError(
-            f"a method for {method.channels} channels must be given a scan of each, got {n_scans}; name the others "
+            f"a method for {channels} channels must be given a scan of each, got {n_scans}; name the others "
             "with --channels, all of them"
         )
-    return method
+    found: Split = method
+    return found
 
 
 def steps_of(scan: Scan, views: int) -> tuple[list[slice], int]:
@@ -101,56 +107,148 @@ def steps_of(scan: Scan, views: int) -> tuple[list[slice], int]:
     return [slice(k * views, (k + 1) * views) for k in range(count)], scan.n_views - count * views
 
 
-def denoise_series(scans: Sequence[Scan], settings: Settings, output: Output, watch: Watch) -> Result:
-    """Reconstruct every step or channel, train one network on all of them, denoise all.
+@dataclass(frozen=True, eq=False)
+class SeriesDomain(VolumeDomain):
+    """Steps or channels, reconstructed one by one, with one network for all of them.
+
+    The volume is ``(step or channel, z, y, x)``; the figures hold a table ``series`` with an entry for each.
 
     Parameters
     ----------
-    scans
-        The steps in their order, or the channels; or one acquisition, to be cut into steps of
-        ``settings.views_per_step`` views.
-    settings
-        Of the run; its method is that of :func:`series_method`.
-    output, watch
-        As everywhere.
-
-    Returns
-    -------
-    Result
-        The volume is ``(step or channel, z, y, x)``; the figures hold a table ``series`` with an entry for each.
-
-    Raises
-    ------
-    QuietrayError
-        The scans do not belong together, or the settings, the memory or the disk do not allow the run.
+    each
+        The steps in their order, or the channels, calibrated.
+    said
+        How they were made, in words.
     """
-    if settings.trust:
-        watch.note("No map of the error was made: there is none for series.")
-    method = series_method(settings, len(scans))
-    each, said = _cut(scans[0], settings, watch) if settings.views_per_step else _apart(scans, settings, watch)
-    start = _reconstructed(each, method, dataclasses.replace(settings, method=method), output, watch)
-    axis = start.axis
-    assert axis is not None
-    shown = axis.size // 2
-    sees = (
-        f"all {axis.size} channels" if method.channels > 1 else f"{min(method.times, axis.size)} of {axis.size} steps"
-    )
-    said += (
-        f" Noise2Inverse was taken; its network sees {sees} at once. Figures and pictures are of {axis.kind} {shown}, "
-        "counted from 0, and the estimated gain of all of them."
-    )
-    watch.note(said)
-    denoiser, fitted = learned(start, start.data, settings, output, watch)
-    judged = _judged(start, denoiser)
-    result = applied(start, denoiser, fitted, output, watch)
-    result.metrics["series"] = {"of": axis.kind, "shown": shown, "each": _figures(start, judged, each, output)}
-    if len({one.scan.geometry.axis for one in each}) > 1:
-        result.metrics["scan"]["rotation_axis"] = None  # there is not one
-    return dataclasses.replace(result, notes=(*result.notes, said))
+
+    maps_errors = False
+
+    each: tuple[Calibrated, ...] = ()
+    said: str = ""
+
+    @classmethod
+    def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
+        """Return the method for the series, not yet bound to what is in its scans."""
+        return series_method(run.settings, len(scans))
+
+    @classmethod
+    def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> SeriesDomain:
+        """Calibrate the steps or channels, or cut one acquisition into steps; reconstruct the parts to train on.
+
+        Raises
+        ------
+        QuietrayError
+            The scans do not belong together, or the settings or the memory do not allow the run.
+        """
+        run = run.having(method=split)
+        each, said = _cut(scans[0], run) if run.settings.views_per_step else _apart(scans, run)
+        n_series, window = len(each), split.neighbourhood
+        if window.times > n_series + 1:
+            raise SettingsError(
+                f"times must be at most {n_series + 1 - n_series % 2} for a series of {n_series} steps, got "
+                f"{window.times}"
+            )
+        split = _bound(split, run, min((one.scan for one in each), key=lambda scan: scan.n_views))
+        # every row is held in all its subsets, and denoised, of all steps
+        prepared = prepare(each[n_series // 2], run, n_series * (split.n_parts + 1), split.neighbourhood.slices)
+        sources = tuple(
+            reconstruction_of(one.scan, one.calibration, prepared.algorithm, prepared.grid, split.n_parts)
+            for one in each
+        )
+        begun = VolumeDomain.begun(run, prepared, SeriesReconstruction(sources), split)
+        return cls(
+            **{entry.name: getattr(begun, entry.name) for entry in dataclasses.fields(begun)},
+            each=tuple(each),
+            said=said,
+        )
+
+    @classmethod
+    def denoise(cls, run: Run, scans: Sequence[Scan], rival: Filter | None = None) -> Result:
+        """Reconstruct every step or channel, train one network on all of them, denoise all."""
+        if run.settings.trust:
+            run.watch.note("No map of the error was made: there is none for series.")
+        start = cls.prepare(run, scans, cls.bound(run, scans))
+        run.watch.note(start.note)
+        return start.apply(*start.learn())
+
+    @property
+    def note(self) -> str:
+        """What was done, in words."""
+        axis, window = self.axis, self.split.neighbourhood
+        assert axis is not None
+        sees = f"{min(window.times, axis.size)} of {axis.size} steps"
+        if window.channels > 1:
+            sees = f"all {axis.size} channels"
+        return (
+            f"{self.said} Noise2Inverse was taken; its network sees {sees} at once. Figures and pictures are of "
+            f"{axis.kind} {axis.size // 2}, counted from 0, and the estimated gain of all of them."
+        )
+
+    def apply(self, denoiser: Denoiser, fitted: Fitted, trust: Trust | None = None) -> Result:
+        """Denoise all, and judge each."""
+        judged, axis = self._judged(denoiser), self.axis
+        assert axis is not None
+        result = super().apply(denoiser, fitted)
+        metrics, settings = result.metrics, result.settings
+        assert isinstance(metrics, ScanMetrics)
+        if len({one.scan.geometry.axis for one in self.each}) > 1:  # there is not one
+            assert isinstance(metrics.scan, ScanFacts)
+            metrics = dataclasses.replace(metrics, scan=dataclasses.replace(metrics.scan, rotation_axis=None))
+            settings = dataclasses.replace(settings, rotation_axis=None)
+        series = {"of": axis.kind, "shown": axis.size // 2, "each": self._figures(judged)}
+        metrics = dataclasses.replace(metrics, series=series)
+        return dataclasses.replace(result, metrics=metrics, settings=settings, notes=(*result.notes, self.note))
+
+    def _judged(self, denoiser: Denoiser) -> list[tuple[float, float]]:
+        """Return the estimated squared error of every step or channel, and that of its noise, in attenuation."""
+        data, found = self.data, []
+        pixels = max(2**17, _PIXELS // data.n_series)
+        for step, own in enumerate(np.split(data.parts, data.n_series, axis=1)):
+            scale = self.scale_of(step)
+            span = (scale.high - scale.low) ** 2
+            judged = judge_held_out(denoiser.split, denoiser.evaluate, data.of_step(step), denoiser.device, pixels)
+            found.append(((judged.error + streaks(own, data.weight)) * span, judged.noise * span))
+        return found
+
+    def _figures(self, judged: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
+        """Return the numbers of every step or channel; JSON."""
+        found = []
+        for step, (one, (error, noise)) in enumerate(zip(self.each, judged, strict=True)):
+            gathered = gather(self.run.output.records(self.slabs(step)), histogram_edges(self.scale_of(step)))
+            low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
+            before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
+            decibels = [psnr(mse, high - low) for mse in (noise, error)]
+            decibels.append(decibels[1] - decibels[0])
+            names = "psnr_noisy_db", "psnr_db", "psnr_gain_db"
+            found.append(
+                {
+                    "source": str(one.scan.source),
+                    "views": one.scan.n_views,
+                    "rotation_axis": one.scan.geometry.axis,
+                    **{
+                        name: value if np.isfinite(value) else None for name, value in zip(names, decibels, strict=True)
+                    },
+                    "data_range": high - low,
+                    "mean_noisy": before,
+                    "mean": after,
+                }
+            )
+        return found
 
 
-def _apart(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tuple[list[Calibrated], str]:
+def _bound(split: Split, run: Run, fewest: Scan) -> Split:
+    """Return the method bound to the scan of the fewest views, as if it were alone, for the whole series."""
+    alone: Any = split
+    rows, window = len(chosen_rows(run.settings.rows, fewest.n_rows)), split.neighbourhood
+    shape = ScanShape(fewest.n_views, rows, fewest.n_cols, 1, run.settings.network.dimensions)
+    bound: Any = dataclasses.replace(alone, times=1, channels=1).on_scan(shape)
+    together: Split = dataclasses.replace(bound, times=window.times, channels=window.channels)
+    return together
+
+
+def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
     """Calibrate scans that were taken one by one, and give them one axis if it is one."""
+    settings = run.settings
     if len(scans) < 2:
         raise SettingsError("a series must have two or more scans, got one; name the others with --series")
     first = scans[0]
@@ -164,7 +262,7 @@ def _apart(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tuple[lis
                     f"the scans of a series must have one {what}, got {wanted} in scan 0 and {got} in scan {number} "
                     f"({scan.source}); bring them to one grid"
                 )
-    each = [calibrated(scan, settings.correction, settings.rotation_axis, watch) for scan in scans]
+    each = [calibrated(scan, settings.correction, settings.rotation_axis, run.watch) for scan in scans]
     said = f"A series of {len(each)} scans."
     open_ones = [k for k, scan in enumerate(scans) if scan.geometry.rotation_axis is None]
     if settings.rotation_axis is not None or not open_ones:
@@ -179,75 +277,14 @@ def _apart(scans: Sequence[Scan], settings: Settings, watch: Watch) -> tuple[lis
     return each, f"{said} Their rotation axis was taken at column {column:.2f}, the median of what was found in each."
 
 
-def _cut(scan: Scan, settings: Settings, watch: Watch) -> tuple[list[Calibrated], str]:
+def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
     """Calibrate one acquisition and find its axis as a whole, then cut it into steps, each with its own angles."""
+    settings = run.settings
     views = settings.views_per_step or 1
     steps, rest = steps_of(scan, views)
-    whole = calibrated(scan, settings.correction, settings.rotation_axis, watch)
+    whole = calibrated(scan, settings.correction, settings.rotation_axis, run.watch)
     each = [
         Calibrated(whole.scan[step], whole.calibration.of_views(whole.scan[step], step), whole.notes) for step in steps
     ]
     left = f"; the last {rest} views, too few for a step, were left out" if rest else ""
     return each, f"The acquisition was cut into {len(steps)} steps of {views} views, each with its own angles{left}."
-
-
-def _reconstructed(
-    each: Sequence[Calibrated], method: Noise2Inverse, settings: Settings, output: Output, watch: Watch
-) -> Reconstructed:
-    """Plan the memory for all, reconstruct the parts to train on."""
-    n_series = len(each)
-    if method.times > n_series + 1:
-        raise SettingsError(
-            f"times must be at most {n_series + 1 - n_series % 2} for a series of {n_series} steps, got {method.times}"
-        )
-    alone = dataclasses.replace(settings, method=dataclasses.replace(method, times=1, channels=1))
-    fewest = min((one.scan for one in each), key=lambda scan: scan.n_views)
-    split = volume_split([fewest], alone)
-    assert isinstance(split, Noise2Inverse)
-    split = dataclasses.replace(split, times=method.times, channels=method.channels)
-    # every row is held in all its subsets, and denoised, of all steps
-    prepared = prepared_for(
-        each[n_series // 2], settings, n_series * (split.parts + 1), split.window.slices, output, watch
-    )
-    sources = tuple(
-        reconstruction_of(one.scan, one.calibration, prepared.algorithm, prepared.grid, split.parts) for one in each
-    )
-    return begun(prepared, SeriesReconstruction(sources), split, watch)
-
-
-def _judged(start: Reconstructed, denoiser: Denoiser) -> list[tuple[float, float]]:
-    """Return the estimated squared error of every step or channel, and that of its noise, in attenuation."""
-    data, found = start.data, []
-    pixels = max(2**17, _PIXELS // data.n_series)
-    for step, own in enumerate(np.split(data.parts, data.n_series, axis=1)):
-        scale = start.scale_of(step)
-        span = (scale.high - scale.low) ** 2
-        judged = judge_held_out(denoiser.split, denoiser.evaluate, data.of_step(step), denoiser.device, pixels)
-        found.append(((judged.error + streaks(own, data.weight)) * span, judged.noise * span))
-    return found
-
-
-def _figures(
-    start: Reconstructed, judged: Sequence[tuple[float, float]], each: Sequence[Calibrated], output: Output
-) -> list[dict[str, Any]]:
-    """Return the numbers of every step or channel; JSON."""
-    found = []
-    for step, (one, (error, noise)) in enumerate(zip(each, judged, strict=True)):
-        gathered = gather(output.records(start.slabs(step)), histogram_edges(start.scale_of(step)))
-        low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
-        before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
-        decibels = [psnr(mse, high - low) for mse in (noise, error)]
-        decibels.append(decibels[1] - decibels[0])
-        names = "psnr_noisy_db", "psnr_db", "psnr_gain_db"
-        found.append(
-            {
-                "source": str(one.scan.source),
-                "views": one.scan.n_views,
-                "rotation_axis": one.scan.geometry.axis,
-                **{name: value if np.isfinite(value) else None for name, value in zip(names, decibels, strict=True)},
-                "data_range": high - low,
-                "mean_noisy": before,
-                "mean": after,
-            }
-        )
-    return found

@@ -1,9 +1,12 @@
 """Classical filters: an architecture with nothing to train, applied, judged and saved like a network."""
 
+from collections.abc import Mapping
+
 from quietray.filters.averaging import BilateralFilter, GaussianFilter, MedianFilter, NonLocalMeans
 from quietray.filters.base import Filter
 from quietray.filters.sparse import TotalVariation, Wavelet
 from quietray.filters.tuning import Tuned, tune
+from quietray.method import METHODS
 
 __all__ = [
     "FILTERS",
@@ -18,7 +21,4 @@ __all__ = [
     "tune",
 ]
 
-FILTERS: dict[str, type[Filter]] = {
-    kind.called: kind
-    for kind in (GaussianFilter, MedianFilter, BilateralFilter, NonLocalMeans, Wavelet, TotalVariation)
-}
+FILTERS: Mapping[str, type[Filter]] = METHODS.under(Filter)

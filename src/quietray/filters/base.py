@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from quietray.errors import SettingsError
+from quietray.method import Method
 from quietray.types import Slice
 
 __all__ = ["STRENGTHS", "Filter", "FilterModule", "Search", "require_strength"]
@@ -24,14 +25,15 @@ STRENGTHS = (0.0, *(0.005 * 2.0**k for k in range(11)))
 
 
 @dataclass(frozen=True)
-class Filter(ABC):
+class Filter(Method):
     """Settings of a filter; a subclass is a frozen dataclass.
 
     A filter acts on one image at a time and has the interface of a network's settings.  Strengths are in the unit of
     the data, which is scaled to about [0, 1]; a strength of 0 leaves the image as it is.
     """
 
-    called: ClassVar[str]
+    trained: ClassVar[bool] = False
+    of_images: ClassVar[bool] = True
 
     @property
     @abstractmethod

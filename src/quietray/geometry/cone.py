@@ -21,6 +21,7 @@ from quietray.geometry.grid import (
     detector_grid,
     ends_where_it_began,
 )
+from quietray.geometry.words import beam_repr
 
 __all__ = ["ConeBeam"]
 
@@ -172,6 +173,11 @@ class ConeBeam:
             and (self.n_rows, self.n_cols, self.unit) == (other.n_rows, other.n_cols, other.unit)
             and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("angles", *_VECTORS))
         )
+
+    def __repr__(self) -> str:
+        unit = "mm" if self.unit == "mm" else "pixels"
+        to_axis, to_detector = self.reach.mean(axis=0)
+        return beam_repr(self, f"source to axis {to_axis:.6g} and to detector {to_detector:.6g} {unit}")
 
     @property
     def n_views(self) -> int:

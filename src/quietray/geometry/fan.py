@@ -19,6 +19,7 @@ from quietray.geometry.grid import (
     detector_grid,
     ends_where_it_began,
 )
+from quietray.geometry.words import beam_repr
 
 __all__ = ["FanBeam"]
 
@@ -72,6 +73,10 @@ class FanBeam:
             and np.array_equal(self.angles, other.angles)
             and all(getattr(self, name) == getattr(other, name) for name in names)
         )
+
+    def __repr__(self) -> str:
+        unit = "mm" if self.pixel_size else "pixels"
+        return beam_repr(self, f"source to axis {self.source_axis:g} and to detector {self.source_detector:g} {unit}")
 
     @property
     def n_views(self) -> int:

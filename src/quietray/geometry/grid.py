@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -93,15 +94,30 @@ def checked_angles(angles: np.ndarray) -> Float[np.ndarray, " view"]:
     Raises
     ------
     GeometryError
-        They are not one finite number for each view.
+        They are not one finite number for each view, or a list of degrees.
     """
     angles = np.array(angles, dtype=np.float64)
     if angles.ndim != 1 or angles.size == 0:
         raise GeometryError(f"angles must be a list with one entry per view, got shape {angles.shape}")
     if not np.isfinite(angles).all():
         raise GeometryError("angles must be finite numbers, got NaN or infinity; mend the angle list")
+    if _in_degrees(angles):
+        raise GeometryError(
+            f"angles must be in radians, got {angles.size} from {angles[0]:g} to {angles[-1]:g}, which are degrees; "
+            "give np.deg2rad(angles)"
+        )
     angles.setflags(write=False)
     return angles
+
+
+def _in_degrees(angles: Float[np.ndarray, " view"]) -> bool:
+    """Return whether angles divide 180 or 360 evenly, to the last digits: what radians do not, whatever they cover."""
+    if angles.size < 8:
+        return False
+    step = (angles[-1] - angles[0]) / (angles.size - 1)
+    swept = abs(step) * np.array([angles.size, angles.size - 1])  # half open, or both ends
+    whole = np.abs(swept[:, None] / [180.0, 360.0] - 1).min() < 1e-6
+    return bool(whole) and bool(np.allclose(np.diff(angles), step, rtol=0, atol=1e-6 * swept[0]))
 
 
 def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotation_axis: float | None) -> None:
@@ -114,10 +130,15 @@ def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotatio
     """
     if min(n_rows, n_cols) < 1:
         raise GeometryError(f"the detector must have rows and columns, got {n_rows} x {n_cols}")
-    if pixel_size is not None and not pixel_size > 0:
-        raise GeometryError(f"pixel_size must be positive (mm), got {pixel_size}")
+    for name, value in (("pixel_size", pixel_size), ("rotation_axis", rotation_axis)):
+        if not (value is None or isinstance(value, Real)):
+            raise GeometryError(f"{name} must be a number, or None where it is not known, got {value!r}; give a number")
+    if pixel_size is not None and not 0 < pixel_size < math.inf:
+        raise GeometryError(f"pixel_size must be positive (mm), got {pixel_size}; leave it out if it is not known")
     if rotation_axis is not None and not 0 <= rotation_axis <= n_cols - 1:
-        raise GeometryError(f"rotation_axis must lie on the detector (0 to {n_cols - 1}), got {rotation_axis}")
+        raise GeometryError(
+            f"rotation_axis must lie on the detector (0 to {n_cols - 1}), got {rotation_axis}; give a column of it"
+        )
 
 
 def checked_distances(source_axis: float, source_detector: float) -> None:

@@ -17,6 +17,7 @@ from quietray.geometry.grid import (
     detector_grid,
     ends_where_it_began,
 )
+from quietray.geometry.words import beam_repr
 
 __all__ = ["ParallelBeam"]
 
@@ -42,6 +43,9 @@ class ParallelBeam:
     >>> beam = ParallelBeam(np.linspace(0, np.pi, 8, endpoint=False), n_rows=2, n_cols=16)
     >>> len(beam[1::4].angles), beam.axis
     (2, 7.5)
+    >>> beam
+    ParallelBeam(8 views of 2 x 16 pixels, 0.000 to 157.500 degrees, step 22.5, covering 180.0, axis to be found, pixel
+    size not known)
     """
 
     angles: Float[np.ndarray, " view"]
@@ -66,6 +70,9 @@ class ParallelBeam:
                 for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size")
             )
         )
+
+    def __repr__(self) -> str:
+        return beam_repr(self)
 
     @property
     def n_views(self) -> int:

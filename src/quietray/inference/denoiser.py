@@ -19,11 +19,11 @@ from quietray.errors import FormatError, SettingsError
 from quietray.filters import FILTERS, Filter
 from quietray.inference.tiling import tiled
 from quietray.networks import NETWORKS, Architecture
+from quietray.running.precision import precision
 from quietray.settings import called, from_dict, to_dict
 from quietray.splits import SPLITS
 from quietray.splits.base import Split
-from quietray.training.batches import neighbours
-from quietray.training.loop import precision
+from quietray.splits.neighbourhood import neighbours
 from quietray.types import Parts, Slice, Volume
 
 __all__ = ["Denoiser", "Scale"]
@@ -35,7 +35,6 @@ _SYMMETRIES = {  # quarter turns, and whether mirrored
     4: _ROTATIONS,
     8: (*_ROTATIONS, *((turns, True) for turns in range(4))),
 }
-ARCHITECTURES: dict[str, type[Architecture] | type[Filter]] = {**NETWORKS, **FILTERS}
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
 
 
@@ -120,17 +119,33 @@ class Denoiser:
     @property
     def reach(self) -> int:
         """Slices that are needed above and below the one to be denoised."""
-        return max(self.architecture.depth, self.split.window.slices // 2)
+        return max(self.architecture.depth, self.split.neighbourhood.slices // 2)
 
     @property
     def trained(self) -> bool:
         """Whether it is a network; a filter has nothing to train."""
-        return not isinstance(self.architecture, Filter)
+        return self.architecture.trained
+
+    @property
+    def filter(self) -> Filter:
+        """The filter, where it is one."""
+        assert isinstance(self.architecture, Filter)
+        return self.architecture
+
+    @property
+    def trained_architecture(self) -> Architecture:
+        """How the network is built, where it is one."""
+        assert isinstance(self.architecture, Architecture)
+        return self.architecture
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
+
+    def to(self, device: torch.device) -> Denoiser:
+        """Return the denoiser with its network on another device."""
+        return dataclasses.replace(self, network=self.network.to(device))
 
     @torch.no_grad()
     def slice(self, parts: Parts, z: int, n_series: int = 1) -> Float[np.ndarray, "output y x"]:
@@ -150,7 +165,7 @@ class Denoiser:
         ndarray
             Attenuation ``(output, y, x)``; one output but for spectral series.
         """
-        window = self.split.window
+        window = self.split.neighbourhood
         found = self._infer(neighbours(parts, z, window, n_series))
         if window.channels == 1 and self.split.n_outputs == window.slices:
             middle = found.shape[0] // 2
@@ -178,7 +193,7 @@ class Denoiser:
         n_series
             Steps or channels of a series, one after the other along z, in `parts` and in what is returned.
         """
-        rows, wanted, window = parts.shape[1] // n_series, last - first, self.split.window
+        rows, wanted, window = parts.shape[1] // n_series, last - first, self.split.neighbourhood
         clean = np.empty((n_series * wanted, *parts.shape[2:]), np.float32)
         if window.channels > 1:
             for z in range(first, last):
@@ -199,7 +214,7 @@ class Denoiser:
     ) -> None:
         """Denoise the slices ``first:last`` into `clean` with no other neighbours than those in space."""
         depth = self.architecture.depth
-        at_once = max(1, 2 * depth) if self.split.n_outputs == self.split.window.slices > 1 else 1
+        at_once = max(1, 2 * depth) if self.split.n_outputs == self.split.neighbourhood.slices > 1 else 1
         for z in range(first, last, at_once):
             end = min(z + at_once, last)
             if at_once == 1:
@@ -272,11 +287,13 @@ class Denoiser:
         tensors, _ = load_tensors(folder / _WEIGHTS)
         try:
             split = from_dict(SPLITS[record["method"]], record["split"], "split")
-            architecture = from_dict(ARCHITECTURES[record["architecture"]], record["network"], "network")
+            name = record["architecture"]
+            kinds: Mapping[str, Any] = FILTERS if name in FILTERS else NETWORKS
+            architecture = from_dict(kinds[name], record["network"], "network")
             network = architecture.build(split.n_slices, split.n_outputs)
             network.load_state_dict(tensors)
             return cls(
-                network.to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
+                network.to(memory_format=torch.channels_last).eval(),
                 architecture,
                 split,
                 Scale(**record["scale"]),
@@ -286,6 +303,11 @@ class Denoiser:
                 record["facts"],
                 tuple(Scale(**scale) for scale in record.get("scales", ())),
             )
+        except SettingsError as error:
+            raise FormatError(
+                f"{folder} must hold a model whose method and network are known, got: {error}; if they are your own, "
+                "import the module that defines them first"
+            ) from None
         except (KeyError, TypeError, RuntimeError) as error:
             raise FormatError(f"{folder} must hold a model of this version of quietray, got: {error}") from None
 

@@ -1,20 +1,40 @@
-"""Scans, volumes and series of images, in and out: :func:`read`, :func:`read_volume`, :func:`read_images`."""
+"""Scans, volumes and series of images, in and out: :func:`read`, :func:`read_volume`, :func:`read_images`.
+
+A format is a class that registers itself: :class:`ScanReader`, :class:`ScanWriter`, :class:`VolumeFormat`,
+:class:`ImageFormat`.
+"""
 
 from __future__ import annotations
 
 from quietray.images import ImageSeries
-from quietray.io.images import image_format, read_images
+from quietray.io.frames import LazyFrames, OnDisk
+from quietray.io.images import ImageFormat, image_format, read_images
 from quietray.io.pairs import ImagePairs, is_pairs, read_pairs
-from quietray.io.read import read
-from quietray.io.scans import write_scan
-from quietray.io.stored import StoredVolume, read_volume
-from quietray.io.volume import SeriesAxis, VolumeWriter, open_volume_writer
+from quietray.io.scans import Flags, RawScan, ScanReader, ScanWriter, Source, read, write_scan
+from quietray.io.volumes import (
+    SeriesAxis,
+    StoredVolume,
+    VolumeFormat,
+    VolumeWriter,
+    open_volume_writer,
+    read_volume,
+    volume_format,
+)
 
 __all__ = [
+    "Flags",
+    "ImageFormat",
     "ImagePairs",
     "ImageSeries",
+    "LazyFrames",
+    "OnDisk",
+    "RawScan",
+    "ScanReader",
+    "ScanWriter",
     "SeriesAxis",
+    "Source",
     "StoredVolume",
+    "VolumeFormat",
     "VolumeWriter",
     "image_format",
     "is_pairs",
@@ -23,5 +43,6 @@ __all__ = [
     "read_images",
     "read_pairs",
     "read_volume",
+    "volume_format",
     "write_scan",
 ]

@@ -9,11 +9,22 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from quietray.errors import FormatError, nearest
-from quietray.io.frames import LazyFrames
-from quietray.io.raw import check_stack
+from quietray.io.frames import LazyFrames, OnDisk, check_stack
+from quietray.io.hdf5 import is_hdf5, open_hdf5
+from quietray.io.zarr import is_zarr, open_zarr
 from quietray.types import Frames
 
-__all__ = ["Container", "as_text", "length_factor", "length_mm", "number", "open_frames", "require_array"]
+__all__ = [
+    "Container",
+    "as_text",
+    "length_factor",
+    "length_mm",
+    "number",
+    "open_container",
+    "open_frames",
+    "require_array",
+    "seconds",
+]
 
 _MM_PER = {"m": 1e3, "met": 1e3, "cm": 10.0, "cent": 10.0, "mm": 1.0, "mill": 1.0, "um": 1e-3, "micr": 1e-3, "nm": 1e-6}
 _SECONDS_PER = {"": 1.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "mill": 1e-3, "us": 1e-6, "micr": 1e-6, "min": 60.0}
@@ -29,6 +40,9 @@ class Container(Protocol):
     def array(self, name: str) -> Any | None:
         """Return the array called `name` (unread), or None."""
 
+    def frames(self, name: str) -> OnDisk:
+        """Return the array of that name, which is there, for reading parts of it in any process."""
+
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of an array or group; empty when there is none of that name."""
 
@@ -40,6 +54,19 @@ class Container(Protocol):
 
     def check_readable(self, name: str) -> None:
         """Raise FormatError when the array cannot be read here: a missing filter, a missing linked file."""
+
+
+def open_container(path: Path) -> Container | None:
+    """Open an HDF5 file or Zarr folder; None for anything else.
+
+    Raises
+    ------
+    FormatError
+        It is one, but cannot be read.
+    """
+    if path.is_dir():
+        return open_zarr(path) if is_zarr(path) else None
+    return open_hdf5(path) if is_hdf5(path) else None
 
 
 def require_array(container: Container, name: str, flag: str) -> Any:
@@ -72,9 +99,10 @@ def open_frames(container: Container, name: str, what: str) -> LazyFrames:
     """
     array = require_array(container, name, what)
     place = f"{container.path}:/{name.strip('/')}"
-    stack: Frames = array
-    if len(array.shape) == 2 and what != "data" and np.dtype(array.dtype).kind in "iuf":
-        stack = np.asarray(array[()])[None]
+    single = len(array.shape) == 2 and what != "data" and np.dtype(array.dtype).kind in "iuf"
+    frame = np.asarray(array[()])[None] if single else None
+    del array  # a dataset that is held open would keep the chunk cache that it has
+    stack: Frames = container.frames(name) if frame is None else frame
     check_stack(stack, "projections" if what == "data" else what, place)
     container.check_readable(name)
     return LazyFrames(stack, place=place)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from jaxtyping import Int
@@ -11,7 +15,89 @@ from jaxtyping import Int
 from quietray.errors import FormatError
 from quietray.types import Frames
 
-__all__ = ["LazyFrames", "runs"]
+__all__ = ["LazyFrames", "OnDisk", "check_stack", "runs"]
+
+
+class OnDisk:
+    """A stored array that every process opens for itself, by its path.
+
+    It is opened at once, so that a damaged file is told of where it is named.  Pickled, it is the function that opens
+    it and what that is given; a copy opens the array when it is first read, and so does a process that was forked:
+    no two processes share a handle.
+
+    Parameters
+    ----------
+    open
+        Function, or class, of a module; it returns the array.
+    arguments
+        What it is called with.  Paths are absolute in other processes.
+
+    Raises
+    ------
+    FormatError
+        In another process: the file holds another array now.
+
+    Examples
+    --------
+    >>> import pickle, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "frames.npy"
+    >>> np.save(path, np.arange(24).reshape(6, 2, 2))
+    >>> frames = OnDisk(np.load, path, "r")
+    >>> len(pickle.dumps(frames)) < 1000, pickle.loads(pickle.dumps(frames))[1:3, 0].tolist()
+    (True, [[4, 5], [8, 9]])
+    """
+
+    def __init__(self, open: Callable[..., Frames], *arguments: Any) -> None:
+        self._open, self._arguments = open, arguments
+        self._frames: Frames | None = open(*arguments)
+        self.shape = tuple(int(size) for size in self._frames.shape)
+        self.dtype: np.dtype[Any] = np.dtype(self._frames.dtype)
+        _HELD.add(self)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._opened()[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        arguments = tuple(one.absolute() if isinstance(one, Path) else one for one in self._arguments)
+        return {"open": self._open, "arguments": arguments, "shape": self.shape, "dtype": self.dtype}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open, self._arguments = state["open"], state["arguments"]
+        self.shape, self.dtype = state["shape"], state["dtype"]
+        self._frames = None
+        _HELD.add(self)
+
+    def _opened(self) -> Frames:
+        if self._frames is not None and os.getpid() == _owner:
+            return self._frames
+        with _LOCKS.setdefault(os.getpid(), threading.RLock()):  # one that was held at a fork stays so
+            _leave_inherited()
+            if self._frames is None:
+                found = self._open(*self._arguments)
+                if (tuple(found.shape), np.dtype(found.dtype)) != (self.shape, self.dtype):
+                    raise FormatError(
+                        f"{self._arguments[0]} must stay as it was when it was opened, {self.shape} in {self.dtype}, "
+                        f"got {tuple(found.shape)} in {found.dtype}; open the scan again"
+                    )
+                self._frames = found
+            return self._frames
+
+
+_HELD: WeakSet[OnDisk] = WeakSet()
+_LOCKS: dict[int, Any] = {}
+_owner = os.getpid()
+
+
+def _leave_inherited() -> None:
+    """Let go, in a process that was forked, of all handles that belong to the one before it."""
+    global _owner
+    if os.getpid() != _owner:
+        for array in list(_HELD):
+            array._frames = None
+        _owner = os.getpid()
 
 
 class LazyFrames:
@@ -22,7 +108,7 @@ class LazyFrames:
     Parameters
     ----------
     stored
-        The whole stack ``(frame, row, col)``, such as an HDF5 dataset, a Zarr array or a memory map.
+        The whole stack ``(frame, row, col)``; :class:`OnDisk`, where other processes are to read it, too.
     index
         ``(n_chosen,)`` positions in `stored`; None for all of them.
     place
@@ -89,6 +175,32 @@ class LazyFrames:
                 f"{self.place or 'the stack'} must be readable, got: {error}; "
                 "the file may be damaged: copy it again from where it was measured"
             ) from error
+
+
+def check_stack(frames: Frames, what: str, place: str) -> None:
+    """Check that an array can be radiographs: three axes of real numbers, none of them empty; a volume may have four.
+
+    Raises
+    ------
+    FormatError
+        It cannot.
+
+    Examples
+    --------
+    >>> check_stack(np.ones((2, 3, 4)), "projections", "here")
+    """
+    shape, dtype = tuple(frames.shape), np.dtype(frames.dtype)
+    if dtype.kind not in "iuf":
+        raise FormatError(
+            f"{what} must be real numbers (integers or floats), got type {dtype} in {place}; "
+            "convert them, or name another dataset"
+        )
+    if len(shape) != 3 and not (what == "volume" and len(shape) == 4):
+        raise FormatError(
+            f"{what} must be a stack (frame, row, col), got shape {shape} in {place}; name a dataset with three axes"
+        )
+    if min(shape) < 1:
+        raise FormatError(f"{what} must hold frames, got shape {shape} in {place}; the scan seems never to have run")
 
 
 def runs(index: Int[np.ndarray, " frame"]) -> Iterator[slice]:

@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from quietray.errors import FormatError
+from quietray.io.frames import OnDisk
 
-__all__ = ["Hdf5Container", "is_hdf5", "open_hdf5"]
+__all__ = ["Hdf5Container", "is_hdf5", "open_dataset", "open_hdf5"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEEPEST = 12
@@ -40,10 +41,39 @@ def open_hdf5(path: Path) -> Hdf5Container:
     FormatError
         The file is truncated, damaged, locked or not readable by this user.
     """
+    return Hdf5Container(path, _open_file(path))
+
+
+def open_dataset(path: Path, name: str, cache: int | None) -> h5py.Dataset:
+    """Open one dataset of a file.
+
+    Parameters
+    ----------
+    path, name
+        Of the file, and in it.
+    cache
+        Bytes of the chunk cache; None leaves it to HDF5.  It is settled when a dataset is first opened.
+
+    Raises
+    ------
+    FormatError
+        The file cannot be read, or holds no such dataset.
+    """
+    file = _open_file(path)
+    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+    if cache is not None:
+        access.set_chunk_cache(10007, cache, 1.0)
+    try:
+        return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+    except KeyError as error:
+        raise FormatError(f"{path} must hold the dataset {name}, got none of that name; copy the file again") from error
+
+
+def _open_file(path: Path) -> h5py.File:
     import hdf5plugin  # noqa: F401 (the import registers the compression filters)
 
     try:
-        return Hdf5Container(path, h5py.File(path, "r", locking="best-effort"))
+        return h5py.File(path, "r", locking="best-effort")
     except OSError as error:
         reason = str(error)
         if error.errno in (errno.EACCES, errno.EPERM):
@@ -77,13 +107,14 @@ class Hdf5Container:
     def array(self, name: str) -> h5py.Dataset | None:
         """Return the dataset called `name`, or None."""
         found = self._get(name)
-        if not isinstance(found, h5py.Dataset):
-            return None
-        place = _place_and_cache(found)
-        if place is None:
-            return found
-        del found  # the cache is settled when a dataset is first opened, so nothing may hold it open here
-        return _open_with_cache(*place)
+        return found if isinstance(found, h5py.Dataset) else None
+
+    def frames(self, name: str) -> OnDisk:
+        """Return the dataset of that name, which is there, with a chunk cache that suits reading bands of rows."""
+        found = self._get(name)
+        place = Path(found.file.filename), str(found.name), _cache_size(found)  # a link may lead to another file
+        del found  # nothing may hold it open when its cache is settled
+        return OnDisk(open_dataset, *place)
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of a dataset or group."""
@@ -171,25 +202,18 @@ def _readable_attributes(entry: Any) -> dict[str, Any]:
     return out
 
 
-def _place_and_cache(dataset: h5py.Dataset) -> tuple[h5py.File, str, int] | None:
-    """Return file, name and the chunk cache in bytes that suits reading bands of rows; None where it has no effect.
+def _cache_size(dataset: h5py.Dataset) -> int | None:
+    """Return the chunk cache in bytes that suits reading bands of rows; None where it has no effect.
 
     Compressed chunks: room for the chunks that share one frame, twice, so that neighbouring frames are decompressed
     once.  Plain chunks: no cache, for HDF5 then reads the wanted rows only, not whole chunks.
     """
     if dataset.chunks is None or len(dataset.shape) != 3:
         return None
-    size = 0
-    if dataset.id.get_create_plist().get_nfilters():
-        frame_bytes = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
-        size = int(np.clip(2 * dataset.chunks[0] * frame_bytes, *_CACHE_BYTES))
-    return dataset.file, str(dataset.name), size
-
-
-def _open_with_cache(file: h5py.File, name: str, size: int) -> h5py.Dataset:
-    access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-    access.set_chunk_cache(10007, size, 1.0)
-    return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+    if not dataset.id.get_create_plist().get_nfilters():
+        return 0
+    frame_bytes = int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
+    return int(np.clip(2 * dataset.chunks[0] * frame_bytes, *_CACHE_BYTES))
 
 
 def _check_filters(dataset: h5py.Dataset, place: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from quietray.errors import FormatError, GeometryError
 from quietray.images import ImageSeries, require_alike
 from quietray.io.images import image_format, read_images
-from quietray.io.tiff import natural_key
+from quietray.io.paths import natural_key
 from quietray.types import Slice
 
 __all__ = ["ImagePairs", "is_pairs", "read_pairs"]

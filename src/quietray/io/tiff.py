@@ -1,10 +1,9 @@
-"""TIFF: multi-page stacks and folders of frames, read where they lie."""
+"""TIFF files as stacks: multi-page files and folders of frames, read where they lie."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,21 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from quietray.errors import FormatError, GeometryError
-from quietray.io.angles import AngleList, angle_range, read_angle_file
-from quietray.io.frames import LazyFrames
-from quietray.io.raw import Flags, RawScan, check_stack
+from quietray.errors import FormatError
+from quietray.io.paths import natural_key
 
-__all__ = [
-    "TiffFolder",
-    "TiffPages",
-    "frames_on_disk",
-    "is_tiff",
-    "natural_key",
-    "read_tiff",
-    "series_folders",
-    "tiff_files",
-]
+__all__ = ["TiffFolder", "TiffPages", "is_tiff", "series_folders", "tiff_files"]
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -38,18 +26,6 @@ def is_tiff(path: Path) -> bool:
             return stream.read(4) in _MAGIC
     except OSError:
         return False
-
-
-def natural_key(path: Path) -> list[tuple[int, str]]:
-    """Return a sorting key that puts ``frame_2`` before ``frame_10``.
-
-    Examples
-    --------
-    >>> [path.name for path in sorted([Path("f10"), Path("f9")], key=natural_key)]
-    ['f9', 'f10']
-    """
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), part) if part.isdigit() else (-1, part) for part in parts]
 
 
 def tiff_files(folder: Path, pattern: str = "*") -> list[Path]:
@@ -69,109 +45,6 @@ def series_folders(path: Path) -> list[Path]:
         return []
     found = [folder for kind in ("step", "channel") for folder in path.glob(f"{kind}_[0-9]*") if tiff_files(folder)]
     return sorted(found, key=natural_key)
-
-
-def read_tiff(path: Path, flags: Flags) -> RawScan:
-    """Read a folder of TIFF frames or a multi-page TIFF; flats, darks and angles come from the flags.
-
-    Raises
-    ------
-    FormatError, GeometryError
-        A part is missing or does not fit.
-    """
-    if flags.image_key:
-        raise FormatError("--image-key must be left out for TIFF, which has no datasets; pass --flats and --darks")
-    projections = _folder(path, flags.data or "*") if path.is_dir() else _file(path, "projections")
-    check_stack(projections, "projections", str(path))
-    angles = _angles(path, flags.angles, len(projections))
-    sides = {}
-    for what, flag in (("flats", flags.flats), ("darks", flags.darks)):
-        sides[what] = frames_on_disk(flag, what, path if path.is_dir() else path.parent) if flag else None
-        if flag and sides[what] is None:
-            raise FormatError(
-                f"--{what} must be a TIFF file, a folder of them, or a pattern such as 'flat_*.tif', got '{flag}'; "
-                "check the path"
-            )
-    return RawScan(
-        projections,
-        angles.radians(flags.angle_unit),
-        flats=sides["flats"],
-        darks=sides["darks"],
-        provenance={
-            "format": "TIFF folder" if path.is_dir() else "TIFF stack",
-            "data": str(path),
-            "angles": angles.place,
-        },
-    )
-
-
-def frames_on_disk(place: str, what: str, beside: Path) -> LazyFrames | None:
-    """Return flats or darks in a TIFF file, a folder or files that match a pattern; None when nothing is there.
-
-    Parameters
-    ----------
-    place
-        A path, absolute or relative to the working folder or to `beside`; its last part may be a pattern.
-    what
-        ``flats`` or ``darks``, for messages.
-    beside
-        The folder of the scan.
-    """
-    for path in (Path(place), beside / place):
-        if path.is_dir() and tiff_files(path):
-            return _folder(path, "*", several_series=True)
-        if path.is_file() and is_tiff(path):
-            return _file(path, what)
-        if glob.has_magic(path.name) and (files := tiff_files(path.parent, path.name)):
-            return _from_files(files)
-    return None
-
-
-def _angles(path: Path, flag: str | None, n_views: int) -> AngleList:
-    if not flag:
-        raise GeometryError(
-            f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; "
-            "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees"
-        )
-    spread = angle_range(flag, n_views)
-    return spread or read_angle_file(Path(flag)).for_frames(np.arange(n_views), n_views)
-
-
-def _file(path: Path, what: str) -> LazyFrames:
-    pages = TiffPages(path)
-    check_stack(pages, what, str(path))
-    return LazyFrames(pages, place=str(path))
-
-
-def _folder(folder: Path, pattern: str, several_series: bool = False) -> LazyFrames:
-    files = tiff_files(folder, pattern)
-    if not files:
-        raise FormatError(
-            f"the folder {folder} must hold TIFF images matching '{pattern}', got none; "
-            "give the folder of the radiographs, an HDF5 file or a Zarr folder"
-        )
-    series = _series(files)
-    if len(series) > 1 and not several_series:
-        kinds = ", ".join(f"{len(members)} x {name}*" for name, members in list(series.items())[:6])
-        raise FormatError(
-            f"the folder {folder} must hold one series of radiographs, got {kinds}; "
-            "pick with --data 'PATTERN*', and pass the others with --flats and --darks"
-        )
-    return _from_files(files)
-
-
-def _from_files(files: list[Path]) -> LazyFrames:
-    if len(files) == 1:
-        return _file(files[0], "frames")
-    return LazyFrames(TiffFolder(files), place=str(files[0].parent))
-
-
-def _series(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Sort names by what stands before their running number."""
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        found.setdefault(re.sub(r"\d+$", "", path.stem), []).append(path)
-    return found
 
 
 def _open_page(path: Path, page: int = 0) -> np.ndarray:
@@ -210,6 +83,9 @@ class TiffFolder:
         self._files = list(files)
         first = _open_page(self._files[0])
         self._frame_shape, self._dtype = first.shape, first.dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_files": [path.absolute() for path in self._files]}
 
     @property
     def shape(self) -> tuple[int, ...]:

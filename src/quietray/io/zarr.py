@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from quietray.errors import FormatError
+from quietray.io.frames import OnDisk
 
-__all__ = ["ZarrContainer", "is_zarr", "open_zarr"]
+__all__ = ["ZarrContainer", "is_zarr", "open_array", "open_zarr"]
 
 
 def is_zarr(path: Path) -> bool:
@@ -38,6 +39,20 @@ def open_zarr(path: Path) -> ZarrContainer:
         ) from error
 
 
+def open_array(path: Path, name: str) -> Any:
+    """Open one array of a Zarr folder.
+
+    Raises
+    ------
+    FormatError
+        There is no such array.
+    """
+    found = open_zarr(path).array(name)
+    if found is None:
+        raise FormatError(f"{path} must hold the array '{name}', got none of that name; copy the whole folder again")
+    return found
+
+
 class ZarrContainer:
     """An open Zarr group; an array at the root is called ``/``.
 
@@ -59,6 +74,10 @@ class ZarrContainer:
         """Return the array called `name`, or None."""
         found = self._get(name)
         return found if hasattr(found, "shape") else None
+
+    def frames(self, name: str) -> OnDisk:
+        """Return the array of that name, which is there, for reading parts of it in any process."""
+        return OnDisk(open_array, self.path, name)
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of an array or group."""

@@ -230,7 +230,7 @@ class HeldOut:
                     f"the volume '{name}' must have shape {(n_rows, n, n)}, one slice as wide as the detector for each "
                     f"row, got {tuple(volume.shape)}; reconstruct without a region"
                 )
-        compare, tables, weights = _Comparison(self), [], []
+        compare, tables, weights = _Judging(self), [], []
         starts = np.arange(0, len(self.held), _VIEWS)
         views_of = np.diff(starts, append=len(self.held)).astype(np.float64)
         with ThreadPoolExecutor(n_threads()) as pool:
@@ -244,7 +244,7 @@ class HeldOut:
         return self._standings(tuple(volumes), np.concatenate(tables, axis=1), np.concatenate(weights), compare)
 
     def _standings(
-        self, names: tuple[str, ...], tables: np.ndarray, weights: np.ndarray, compare: _Comparison
+        self, names: tuple[str, ...], tables: np.ndarray, weights: np.ndarray, compare: _Judging
     ) -> Standings:
         """Take the noise from the power of the residuals, in ``(method, block, band)``; what tells it comes last."""
         power = tables[: len(names)].sum(axis=-1)
@@ -259,7 +259,7 @@ class HeldOut:
         )
 
 
-class _Comparison:
+class _Judging:
     """What the rows have in common: the slices' interpolation, the weights of the frequencies, the field of view."""
 
     def __init__(self, held: HeldOut) -> None:

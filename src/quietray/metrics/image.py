@@ -10,11 +10,11 @@ from jaxtyping import Bool, Float
 from quietray.errors import GeometryError
 from quietray.types import Slice, Volume
 
-__all__ = ["Comparison", "compare", "disc", "psnr"]
+__all__ = ["Agreement", "compare", "disc", "psnr"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Agreement:
     """How far a volume is from a reference.
 
     Parameters
@@ -86,7 +86,7 @@ def compare(
     data_range: float | None = None,
     mask: Bool[np.ndarray, "_ _"] | None = None,
     mask_name: str = "all pixels",
-) -> Comparison:
+) -> Agreement:
     """Compare a volume with a reference.
 
     Parameters
@@ -141,4 +141,4 @@ def compare(
     count = int(chosen.sum()) * len(volume)
     mse, ssim = squares / count, similarity / len(volume)
     words = "Gaussian of sd 1.5 pixels" if window >= 11 else f"square of {window} pixels" if window >= 3 else "none"
-    return Comparison(psnr(mse, span), ssim, float(np.sqrt(mse)), bias / count, span, mask_name, words)
+    return Agreement(psnr(mse, span), ssim, float(np.sqrt(mse)), bias / count, span, mask_name, words)

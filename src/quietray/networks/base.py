@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from quietray.errors import SettingsError
+from quietray.registry import Registered, Registry
 
 __all__ = [
     "Architecture",
@@ -22,13 +23,16 @@ __all__ = [
 ]
 
 
-class Architecture(ABC):
+class Architecture(Registered, ABC):
     """Settings of a network; a subclass is a frozen dataclass.
 
     In two dimensions the network maps ``(batch, channel, y, x)`` to ``(batch, output, y, x)``.  In three it maps
     ``(batch, slice, y, x)``, of any number of slices, to as many: every slice denoised, with its neighbours in view.
     Images may have any size.
     """
+
+    registry: ClassVar[Registry[Architecture]] = Registry("network", "quietray.networks")
+    trained: ClassVar[bool] = True
 
     @property
     @abstractmethod

@@ -103,10 +103,12 @@ class ConeRays:
         out = np.zeros(self.grid.shape, np.float32)
         z, y, x = self.grid.first
         data, matrices = np.ascontiguousarray(filtered, np.float32), self.geometry.matrices
-        place = (self.edge, y, x, self.band.start, self.geometry.n_rows)
+        rows = (self.band.start, self.geometry.n_rows)
 
         def work(index: int) -> None:
-            _backproject_slice(data, matrices, factors.astype(np.float64), z - index, *place, out[index])
+            _backproject_slice(
+                data, matrices, factors.astype(np.float64), (z - index, y, x, self.edge), rows, out[index]
+            )
 
         with ThreadPoolExecutor(min(n_threads(), len(out))) as pool:
             list(pool.map(work, range(len(out))))
@@ -119,15 +121,16 @@ def _backproject_slice(
     data: np.ndarray,
     matrices: np.ndarray,
     factors: np.ndarray,
-    z: float,
-    edge: float,
-    y0: float,
-    x0: float,
-    first_row: int,
-    n_rows: int,
+    place: tuple[float, float, float, float],
+    rows: tuple[int, int],
     out: np.ndarray,
 ) -> None:
-    """Add all views to one slice, at height `z` in voxels; linear interpolation between the pixels."""
+    """Add all views to one slice; linear interpolation between the pixels.
+
+    `place` is ``(z, y, x)`` of its first voxel, in voxels, and the edge of a voxel; `rows` the first row at hand, and
+    how many the detector has.
+    """
+    (z, y0, x0, edge), (first_row, n_rows) = place, rows
     n_here, n_views, n_cols = data.shape
     last_col, last_row = n_cols - 1.0, n_rows - 1.0
     for view in range(n_views):

@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
 from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.detector.noise.photon_transfer import log_bias
 from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, field_of_view
-from quietray.networks import Architecture
+from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
-from quietray.reconstruct import FBP, TV, Algorithm, Analytic
+from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
-from quietray.reconstruct.choose import held_out_every, suited
-from quietray.running.output import Output
+from quietray.reconstruct.choose import held_out_every
 from quietray.running.plan import Plan, plan_run, plan_whole, resident_memory
+from quietray.running.run import Run
 from quietray.running.watch import Watch
 from quietray.scan import Scan
-from quietray.settings import called
+from quietray.settings import called, parse_bytes
 from quietray.types import Parts, Slice
 
 __all__ = [
@@ -40,28 +41,8 @@ __all__ = [
     "with_choices",
 ]
 
-_FBP = FBP()
 _CHOOSING = 8  # rows that tell how long to iterate
 _ITERATING = 2**30 + 2**28  # bytes for the matrix of the views and what is iterated on
-
-
-@dataclass(frozen=True, eq=False)
-class Calibrated:
-    """A scan of which everything global was measured.
-
-    Parameters
-    ----------
-    scan
-        With its rotation axis.
-    calibration
-        Flat, dark, bad pixels, beam.
-    notes
-        What was found on the way.
-    """
-
-    scan: Scan
-    calibration: Calibration
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,75 +181,51 @@ def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, .
     return replace(correction, rings="none"), (said,)
 
 
-def prepare(
-    scan: Scan | Calibrated,
-    *,
-    correction: Correction,
-    rows: str | None,
-    region: str | None,
-    rotation_axis: float | None,
-    memory: int | None,
-    n_parts: int,
-    n_slices: int,
-    network: Architecture | None = None,
-    algorithm: Algorithm = _FBP,
-    output: Output,
-    watch: Watch,
-) -> Prepared:
+def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int = 1) -> Prepared:
     """Calibrate a scan, find its rotation axis, plan its memory.
 
     Parameters
     ----------
     scan
         As read, or calibrated before.
-    correction
-        How radiographs are corrected.
-    rows, region
-        What to reconstruct, as text; None is all.
-    rotation_axis
-        Column of the axis; None finds it, unless the scan knows it.
-    memory
-        Bytes that the process may use.
+    run
+        Its settings say how radiographs are corrected, what is reconstructed and how, what memory there is and what
+        network is applied; its output keeps the plan, so that a resumed run has the same one.
     n_parts, n_slices
         Subsets per slice, and slices that the network sees.
-    network
-        To be applied, the default one where None; its memory is planned.
-    algorithm
-        What reconstructs, filtered backprojection by default; how long it iterates, or its weight, may be left to views
-        that are held out.
-    output
-        Keeps the plan, so that a resumed run has the same one.
-    watch
-        Told what is found.
 
     Raises
     ------
     QuietrayError
         The scan, the choice or the memory does not allow it.
     """
-    chosen = chosen_rows(rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
-    known = scan if isinstance(scan, Calibrated) else calibrated(scan, correction, rotation_axis, watch)
+    settings, output, watch = run.settings, run.output, run.watch
+    chosen = chosen_rows(settings.rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
+    known = scan
+    if not isinstance(known, Calibrated):
+        known = calibrated(known, settings.correction, settings.rotation_axis, watch)
     scan = known.scan
-    algorithm, geometry = suited(algorithm, scan.geometry), scan.geometry
-    whole = geometry.grid(chosen_region(region))
-    iterating, cone = not isinstance(algorithm, Analytic), isinstance(geometry, ConeBeam)
+    geometry = scan.geometry
+    algorithm = settings.reconstruction.for_beam(geometry)
+    whole = geometry.grid(chosen_region(settings.region))
+    iterating, cone = algorithm.iterates, isinstance(geometry, ConeBeam)
     grid = whole.slab(chosen.start, chosen.stop) if cone else whole.with_slices(len(chosen))
     if isinstance(geometry, ConeBeam) and iterating:
         whole = geometry.tall_grid(whole)
         projector(geometry, whole)  # what is missing for it is better said now than after hours
-    plan_of = partial(plan_whole, algorithm=algorithm) if cone and not isinstance(algorithm, Analytic) else plan_run
+    planned = partial(plan_whole, algorithm=algorithm) if cone and iterating else plan_run
     kept = output.decide(
         "plan",
         lambda: asdict(
-            plan_of(
+            planned(
                 scan,
                 chosen,
                 whole if cone and iterating else grid,
                 parts=n_parts,
                 n_slices=n_slices,
-                memory=memory,
+                memory=parse_bytes(settings.max_memory) if settings.max_memory else None,
                 base=resident_memory() + (_ITERATING if iterating and not cone else 0),
-                network=network,
+                network=settings.network if settings.method.trained else UNet(),  # no filter takes as much
             )
         ),
     )
@@ -277,17 +234,16 @@ def prepare(
     for note in (*known.notes, f"Plan: {plan.describe()}."):
         watch.note(note)
     prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, known.notes)
-    prepared = with_choices(prepared, output, watch)
+    prepared = with_choices(prepared, run)
     if not prepared.weight.any():
         raise GeometryError("the region must hold voxels that all views see, got one outside the field of view")
     return prepared
 
 
-def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "measured") -> Prepared:
+def with_choices(prepared: Prepared, run: Run, what: str = "measured") -> Prepared:
     """Choose, on the middle rows, what the algorithm leaves to be chosen; `what` tells apart what was chosen for."""
-    algorithm, rows = prepared.algorithm, prepared.rows
-    left = "weight" if isinstance(algorithm, TV) else "iterations"
-    if isinstance(algorithm, Analytic) or getattr(algorithm, left) is not None:
+    algorithm, rows, left = prepared.algorithm, prepared.rows, prepared.algorithm.chosen_by_views
+    if not algorithm.open:
         return prepared
     geometry, grid = prepared.scan.geometry, prepared.grid
     cone = isinstance(geometry, ConeBeam)  # whose slices cannot be told apart
@@ -299,7 +255,7 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
         part = geometry.tall_grid(part)
 
     def choose() -> dict[str, Any]:
-        with watch.stage(f"choosing the {left}"):
+        with run.watch.stage(f"choosing the {left}"):
             sinograms, _ = correct_rows(prepared.scan.read(band), prepared.calibration, band)
             views = held_out_every(geometry.angles, prepared.scan.detectors)
             found = chosen_on_held_out(algorithm, project, sinograms, views)
@@ -308,11 +264,12 @@ def with_choices(prepared: Prepared, output: Output, watch: Watch, what: str = "
     def project(views: np.ndarray) -> LinearOperator:
         return projector(geometry[views].rows(n), part, many=True)
 
-    found = output.decide(f"reconstruction-{what}", choose)
+    found = run.output.decide(f"reconstruction-{what}", choose)
     said = f"{called(type(algorithm))}, {left} {found[left]:.4g}"
     note = f"The {what} views are reconstructed by {said}: that told one view in eight best."
-    watch.note(note)
-    return replace(prepared, algorithm=replace(algorithm, **found), notes=(*prepared.notes, note))
+    run.watch.note(note)
+    settled: Any = algorithm
+    return replace(prepared, algorithm=replace(settled, **found), notes=(*prepared.notes, note))
 
 
 def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch) -> tuple[Parts, RowCounts]:

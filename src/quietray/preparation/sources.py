@@ -15,12 +15,13 @@ from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.beams import projector
 from quietray.operators.sparse import SparseProjector
-from quietray.reconstruct import Algorithm, Analytic
+from quietray.reconstruct import Algorithm
 from quietray.scan import Scan
 from quietray.types import Parts, Sinograms
 
 __all__ = [
     "ConeReconstruction",
+    "Held",
     "PartReconstruction",
     "Reconstruction",
     "RepeatedReconstruction",
@@ -67,7 +68,7 @@ class PartReconstruction:
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is told the rows done."""
         counts, at_once = self.scan.read(rows), _ROWS_AT_ONCE
-        if not isinstance(self.algorithm, Analytic):
+        if self.algorithm.iterates:
             at_once = max(1, _ITERATING // (40 * self.grid.n_pixels))
         changed = RowCounts()
         for first in range(0, rows.stop - rows.start, at_once):
@@ -86,7 +87,7 @@ class PartReconstruction:
         if part in self._matrices:
             return self._matrices[part].with_slices(n_rows)
         geometry = self.scan.geometry[part :: self.n_parts].rows(n_rows)
-        found = projector(geometry, self.grid.with_slices(n_rows), many=not isinstance(self.algorithm, Analytic))
+        found = projector(geometry, self.grid.with_slices(n_rows), many=self.algorithm.iterates)
         if isinstance(found, SparseProjector):
             self._matrices[part] = found
         return found
@@ -116,7 +117,7 @@ class ConeReconstruction(PartReconstruction):
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct slices ``start:stop`` into `out`; `advance` is told the slices done."""
-        whole = not isinstance(self.algorithm, Analytic)
+        whole = self.algorithm.iterates
         geometry = self.scan.geometry
         assert isinstance(geometry, ConeBeam)
         grid = dataclasses.replace(self.grid, shape=(geometry.n_rows, *self.grid.shape[1:]), z=0.0)
@@ -204,6 +205,30 @@ class SeriesReconstruction:
         for own, source in zip(np.split(out, len(self.steps), axis=1), self.steps, strict=True):
             changed += source.into(own, rows)
         return out, changed
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Reconstructions that lie in memory already, for a volume in one piece.
+
+    Parameters
+    ----------
+    parts
+        ``(part, z, y, x)``.
+    changed
+        What correcting changed in them.
+    rows
+        That they are of.
+    """
+
+    parts: Parts
+    changed: RowCounts
+    rows: range
+
+    def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
+        """Return all of them, for all of the rows."""
+        assert (rows.start, rows.stop) == (self.rows.start, self.rows.stop), "there is only one piece"
+        return self.parts, self.changed
 
 
 def reconstruction_of(

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
 from quietray.errors import GeometryError
-from quietray.geometry import FanBeam
+from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
 from quietray.operators.astra import SliceProjector
 from quietray.operators.sparse import SparseProjector
-from quietray.reconstruct.diverging import fan_backprojection
-from quietray.reconstruct.ramp import Window, ramp_filtered, require_window
+from quietray.reconstruct.base import Algorithm
+from quietray.reconstruct.diverging import FDK, fan_backprojection, require_turn
+from quietray.reconstruct.ramp import RampFilter, ramp_filtered, require_filter
 from quietray.types import Sinograms, Volume
 
 __all__ = ["FBP", "angular_weights"]
 
 
 @dataclass(frozen=True)
-class FBP:
+class FBP(Algorithm):
     """Filtered backprojection of a parallel beam, or of a fan beam on a flat detector.
 
     A fan beam needs a full turn, or half a turn and the angle of the fan; what is then measured twice is shared by
@@ -44,15 +46,25 @@ class FBP:
     True
     """
 
-    filter: Window = "ram-lak"
+    iterates: ClassVar[bool] = False
+
+    filter: RampFilter = "ram-lak"
 
     def __post_init__(self) -> None:
-        require_window(self.filter)
+        require_filter(self.filter)
 
     @property
     def linear(self) -> bool:
         """Whether the result depends linearly on the data, as Noise2Inverse needs."""
         return True
+
+    def for_beam(self, geometry: Geometry) -> Algorithm:
+        """Return that of Feldkamp, Davis and Kress for a cone beam; see the base."""
+        if isinstance(geometry, ConeBeam):
+            return FDK(self.filter).for_beam(geometry)
+        if not isinstance(geometry, ParallelBeam):
+            require_turn(geometry)
+        return self
 
     def __call__(self, A: SliceProjector | SparseProjector, y: Sinograms) -> Volume:
         """Reconstruct.

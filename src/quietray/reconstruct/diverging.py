@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
 
 from quietray.errors import GeometryError
-from quietray.geometry import ConeBeam, FanBeam, VolumeGrid
+from quietray.geometry import ConeBeam, FanBeam, Geometry, VolumeGrid
 from quietray.operators.backprojection import ConeRays
-from quietray.reconstruct.ramp import Window, ramp_filtered, require_window
+from quietray.reconstruct.base import Algorithm
+from quietray.reconstruct.ramp import RampFilter, ramp_filtered, require_filter
 from quietray.types import Sinograms, Volume
 
 __all__ = ["FDK", "fan_backprojection", "require_turn", "turn_weights"]
@@ -23,7 +24,7 @@ _GAP = 4.0  # times as wide as the other steps: there the scan begins and ends
 
 
 @dataclass(frozen=True)
-class FDK:
+class FDK(Algorithm):
     r"""Filtered backprojection of a circular cone beam, after Feldkamp, Davis and Kress.
 
     .. math:: x = \sum_i \frac{R D \, \Delta\beta_i}{d_i^2 \, \Delta u} \, h * \frac{w_i D y_i}{\sqrt{D^2 + u^2 + v^2}}
@@ -57,15 +58,24 @@ class FDK:
     True
     """
 
-    filter: Window = "ram-lak"
+    iterates: ClassVar[bool] = False
+
+    filter: RampFilter = "ram-lak"
 
     def __post_init__(self) -> None:
-        require_window(self.filter)
+        require_filter(self.filter)
 
     @property
     def linear(self) -> bool:
         """Whether the result depends linearly on the data, as Noise2Inverse needs."""
         return True
+
+    def for_beam(self, geometry: Geometry) -> Algorithm:
+        """Return it if this is a cone beam that turns far enough; see the base."""
+        if not isinstance(geometry, ConeBeam):
+            raise GeometryError(f"FDK must have a cone beam, got {type(geometry).__name__}; use fbp")
+        require_turn(geometry)
+        return self
 
     def __call__(self, A: Any, y: Sinograms) -> Volume:
         """Reconstruct.
@@ -100,7 +110,7 @@ class FDK:
         return rays.backproject(filtered, scan.factors(rays.edge, rays.grid))
 
 
-def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window: Window) -> Volume:
+def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window: RampFilter) -> Volume:
     """Return the filtered backprojection of a fan beam with a flat detector, slice by slice: FDK in its plane.
 
     Raises

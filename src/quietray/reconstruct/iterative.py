@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,15 +13,19 @@ from torch import Tensor
 
 from quietray.errors import GeometryError, SettingsError
 from quietray.operators.linear import LinearOperator
+from quietray.reconstruct.base import Algorithm
+from quietray.types import Sinograms
 
 __all__ = ["CGLS", "SIRT", "Callback", "checked_start", "inverse", "require_count"]
 
 Array = Float[np.ndarray, "..."] | Float[Tensor, "..."]
 Callback = Callable[[int, Array], bool | None]  # iterations done and the volume; True stops
 
+_PATIENCE = 1.3  # times as many iterations without a better prediction
+
 
 @dataclass(frozen=True)
-class SIRT:
+class SIRT(Algorithm):
     r"""Simultaneous iterative reconstruction technique, within a box if there is one.
 
     .. math:: x \leftarrow P\,(x + C A^T R\,(y - A x))
@@ -54,6 +58,9 @@ class SIRT:
     True
     """
 
+    chosen_by_views: ClassVar[str] = "iterations"
+    held: ClassVar[tuple[int, int]] = (6, 7)
+
     iterations: int | None = None
     box: tuple[float, float] | None = None
     relaxation: float = 1.0
@@ -68,6 +75,10 @@ class SIRT:
     def linear(self) -> bool:
         """Whether the result depends linearly on the data, as Noise2Inverse needs."""
         return self.box is None
+
+    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> SIRT:
+        """Return it with the number of iterations after which held-out views are missed least; see the base."""
+        return replace(self, iterations=best_iterations(replace(self, iterations=1000), A, y, missed))
 
     def __call__(self, A: LinearOperator, y: Any, *, start: Any = None, callback: Callback = lambda k, x: None) -> Any:
         """Reconstruct.
@@ -105,7 +116,7 @@ class SIRT:
 
 
 @dataclass(frozen=True)
-class CGLS:
+class CGLS(Algorithm):
     r"""Conjugate gradients on the normal equations :math:`A^T A x = A^T y`.
 
     Far fewer iterations than :class:`SIRT` for the same residual, and the noise comes in as much sooner.  Slices that
@@ -132,6 +143,9 @@ class CGLS:
     True
     """
 
+    chosen_by_views: ClassVar[str] = "iterations"
+    held: ClassVar[tuple[int, int]] = (7, 6)
+
     iterations: int | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +155,10 @@ class CGLS:
     def linear(self) -> bool:
         """Near enough for Noise2Inverse: the steps are those of the noise-free data but for a share of the noise."""
         return True
+
+    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> CGLS:
+        """Return it with the number of iterations after which held-out views are missed least; see the base."""
+        return replace(self, iterations=best_iterations(replace(self, iterations=100), A, y, missed))
 
     def __call__(self, A: LinearOperator, y: Any, *, start: Any = None, callback: Callback = lambda k, x: None) -> Any:
         """Reconstruct; parameters and errors as those of :meth:`SIRT.__call__`."""
@@ -228,3 +246,26 @@ def require_box(box: tuple[float, float] | None) -> None:
     """
     if box is not None and not box[0] < box[1]:
         raise SettingsError(f"box must be a least and a largest attenuation, got {box[0]} and {box[1]}; write 0 1")
+
+
+def best_iterations(algorithm: Any, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> int:
+    """Return after how many iterations held-out views are missed least, looking ever more seldom.
+
+    Parameters
+    ----------
+    algorithm
+        With the most iterations that may be tried.
+    A, y, missed
+        As those of :meth:`~quietray.reconstruct.base.Algorithm.chosen`.
+    """
+    found = {0: missed(np.zeros(A.domain_shape, np.float32))}
+
+    def look(done: int, x: Array) -> bool:
+        step = max(1, done // 10)
+        if done % step == 0:
+            found[done] = missed(x)
+        best = min(found, key=lambda k: found[k])
+        return done > max(best + 5, _PATIENCE * best)
+
+    algorithm(A, y, callback=look)
+    return max(1, min(found, key=lambda k: found[k]))

@@ -10,12 +10,12 @@ import numpy as np
 from quietray.errors import SettingsError
 from quietray.types import Sinograms
 
-__all__ = ["Window", "padded_width", "ramp_filtered", "require_window"]
+__all__ = ["RampFilter", "padded_width", "ramp_filtered", "require_filter"]
 
-Window = Literal["ram-lak", "shepp-logan", "hann"]
+RampFilter = Literal["ram-lak", "shepp-logan", "hann"]
 
 
-def ramp_filtered(y: Sinograms, window: Window) -> Sinograms:
+def ramp_filtered(y: Sinograms, window: RampFilter) -> Sinograms:
     """Return the sinograms convolved with the windowed ramp, in 1/pixel; one row at a time to spare memory.
 
     The ramp is built from its band-limited impulse response (Kak & Slaney 1988, eq. 3.29), so that the mean value is
@@ -47,12 +47,12 @@ def padded_width(n_cols: int) -> int:
     return int(2 ** np.ceil(np.log2(2 * n_cols)))
 
 
-def require_window(window: str) -> None:
+def require_filter(window: str) -> None:
     """Raise unless this is the name of a window.
 
     Examples
     --------
-    >>> require_window("box")
+    >>> require_filter("box")
     Traceback (most recent call last):
     quietray.errors.SettingsError: filter must be ram-lak, shepp-logan or hann, got 'box'
     """
@@ -61,7 +61,7 @@ def require_window(window: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _response(window: Window, n: int) -> np.ndarray:
+def _response(window: RampFilter, n: int) -> np.ndarray:
     """Return the transfer function of the windowed ramp on the `n` // 2 + 1 frequencies of rfft."""
     offset = np.fft.fftfreq(n, 1 / n)
     impulse = np.zeros(n)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from quietray.errors import SettingsError
 from quietray.operators.linear import LinearOperator
-from quietray.reconstruct.iterative import Callback, checked_start, inverse, require_box, require_count
+from quietray.reconstruct.base import Algorithm
+from quietray.reconstruct.iterative import Array, Callback, checked_start, inverse, require_box, require_count
+from quietray.types import Sinograms
 
 __all__ = ["TV"]
 
 _RAYS = 6  # mean row sum of the projector for which the method converges fastest, at weak and strong weights
+_FACTORS = (4.0, 2.0, 2.0**0.5)  # from one weight to the next
+_TRIALS = 12  # of weights in one direction
+_ITERATIONS = 50  # with a weight on trial; the next one goes on from there
 
 
 @dataclass(frozen=True)
-class TV:
+class TV(Algorithm):
     r"""The volume of least total variation that explains the data.
 
     .. math:: \min_x \tfrac12 \|A x - y\|^2 + \lambda \sum |\nabla x|, \quad x \in [\mathrm{box}]
@@ -53,6 +60,9 @@ class TV:
     True
     """
 
+    chosen_by_views: ClassVar[str] = "weight"
+    held: ClassVar[tuple[int, int]] = (15, 7)
+
     weight: float | None = None
     iterations: int = 200
     box: tuple[float, float] | None = None
@@ -69,6 +79,32 @@ class TV:
     def linear(self) -> bool:
         """Total variation is not linear in the data."""
         return False
+
+    def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> TV:
+        """Return it with the weight with which held-out views are missed least; see the base.
+
+        The search goes downhill in ever smaller factors; every weight starts from the volume of the best one so far.
+        """
+
+        def tried(weight: float, start: Array | None) -> tuple[float, Array]:
+            trial = replace(self, weight=weight, iterations=min(_ITERATIONS, self.iterations))
+            volume = trial(A, y, start=start)
+            return missed(volume), volume
+
+        best = 0.01 * float(np.abs(A.T(y)).max())
+        least, volume = tried(best, None)
+        for factor in _FACTORS:
+            for direction in (factor, 1 / factor):
+                moved = False
+                for _ in range(_TRIALS):
+                    weight = best * direction
+                    found, there = tried(weight, volume)
+                    if found >= least:
+                        break
+                    best, least, volume, moved = weight, found, there, True
+                if moved:
+                    break
+        return replace(self, weight=best)
 
     def __call__(self, A: LinearOperator, y: Any, *, start: Any = None, callback: Callback = lambda k, x: None) -> Any:
         """Reconstruct; parameters and errors as those of :meth:`~quietray.reconstruct.iterative.SIRT.__call__`."""

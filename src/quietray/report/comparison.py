@@ -118,7 +118,7 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
     Parameters
     ----------
     record
-        As :meth:`quietray.domains.compare.Comparison.record` returns it.
+        As :meth:`quietray.assessment.comparison.Comparison.record` returns it.
     unit
         Of the grey values; None is not known.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quietray.domains.compare import Comparison
+from quietray.assessment.comparison import Comparison
 from quietray.report.comparison import board_of
 from quietray.report.data import Cut, ReportData
 from quietray.report.page import write_report

@@ -9,26 +9,24 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from quietray.checkpoint import replace_file, write_json
 from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
-from quietray.io import SeriesAxis, open_volume_writer, read, read_volume, write_scan
+from quietray.io import SeriesAxis, VolumeFormat, open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
-from quietray.running.slabs import Ledger, SlabRecord
+from quietray.running.ledger import Ledger, SlabRecord
+from quietray.running.slabs import Finished
 from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
 from quietray.types import Volume
 
 __all__ = ["Output"]
 
-_VOLUMES = {"zarr": "volume.zarr", "h5": "volume.h5", "tiff": "tiff"}
-_TRUST = {"zarr": "trust.zarr", "h5": "trust.h5", "tiff": "trust"}
-_PLACES = (*_VOLUMES.values(), *_TRUST.values())
-_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", ".work", *_PLACES)
+_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", ".work")
 _CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
@@ -47,7 +45,7 @@ class Output:
     identity
         What tells this run's input from another's.
     format
-        Of the volume.
+        Of the volume, a name in :attr:`quietray.io.VolumeFormat.registry`.
     resume, overwrite
         Go on with the run in the folder; replace it.
 
@@ -64,7 +62,7 @@ class Output:
         folder: str | Path | None,
         settings: Any,
         identity: Mapping[str, Any],
-        format: Literal["zarr", "h5", "tiff"],
+        format: str,
         *,
         resume: bool = False,
         overwrite: bool = False,
@@ -99,7 +97,7 @@ class Output:
     @property
     def volume_path(self) -> Path | None:
         """Final name of the volume."""
-        return None if self.folder is None else self.folder / _VOLUMES[self.format]
+        return None if self.folder is None else self.folder / VolumeFormat.registry[self.format].volume
 
     @property
     def complete(self) -> bool:
@@ -146,7 +144,10 @@ class Output:
                 self.volume_path, grid, format=self.format, resume=begun, extra=facts, series=series
             )
             if trust:
-                place, told = self.folder / _TRUST[self.format], {"is": "standard deviation of the error", **facts}
+                place, told = (
+                    self.folder / VolumeFormat.registry[self.format].trust,
+                    {"is": "standard deviation of the error", **facts},
+                )
                 self._trust_writer = open_volume_writer(place, grid, format=self.format, resume=begun, extra=told)
             self.decide("volume", lambda: {"format": self.format})
 
@@ -168,6 +169,11 @@ class Output:
         self._writer.write(record.first, slab)
         with disk_errors(self.work, "the slabs written so far are kept; go on with --resume"):
             Ledger(self.work).record(record)
+
+    def take(self, finished: Finished) -> None:
+        """Write a slab with its record, as a sink of the loop over slabs."""
+        assert finished.record is not None
+        self.write(finished.voxels, finished.record, finished.trust)
 
     def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
         """Return the records of all slabs, first slices first."""
@@ -240,7 +246,7 @@ class Output:
         """Make the folder ours; return whether a run is taken up again."""
         if folder.exists() and not folder.is_dir():
             raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
-        there = [name for name in _OURS if (folder / name).exists()]
+        there = [name for name in (*_OURS, *_volumes()) if (folder / name).exists()]
         if there and resume:
             self._check_same(folder)
             return True
@@ -260,7 +266,7 @@ class Output:
 
     def _begin(self, folder: Path, there: list[str]) -> None:
         """Note what is to be done; what is there and worth something is only listed, to be replaced later."""
-        for name in (".work", *(f".{name}.partial" for name in _PLACES)):
+        for name in (".work", *(f".{name}.partial" for name in _volumes())):
             remove(folder / name)
         work = folder / ".work"
         work.mkdir()
@@ -305,6 +311,11 @@ class Output:
         shutil.rmtree(self.folder / ".work", ignore_errors=True)
         if self._made and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _volumes() -> list[str]:
+    """Return the names that the volume and the map of trust may have, whatever their format."""
+    return [name for kind in VolumeFormat.registry.values() for name in (kind.volume, kind.trust)]
 
 
 def _finished(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from quietray.errors import ResourceError
 from quietray.geometry import ConeBeam, Geometry, VolumeGrid
 from quietray.networks import Architecture, UNet
 from quietray.operators.backprojection import ConeRays
-from quietray.reconstruct import CGLS, SIRT, TV
+from quietray.reconstruct import Algorithm
 from quietray.reconstruct.ramp import padded_width
 from quietray.scan import Scan
 
@@ -23,11 +23,6 @@ _WINDOW = 16  # rows of a training window that may be targets, when not all rows
 _HEADROOM = 1200 / 512  # what the process takes for what a network holds, measured for the default one
 _HALO = 64  # pixels around a tile that are counted in any case
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
-# Volumes and stacks of views that what iterates on a whole volume holds at its peak.  The peak of a process of its own
-# beyond its libraries, fitted to three iterations on 48^3 and 96^3 voxels of 12 views and 96^3 of 96 (glibc gives freed
-# arrays back at once, as it does those of real size), was 5.0 and 4.9 for SIRT, 5.7 and 4.1 for CGLS, 13.8 and 5.0 for
-# TV.  Choosing on held-out views holds one more volume and two more stacks.
-_HELD: dict[type, tuple[int, int]] = {SIRT: (6, 7), CGLS: (7, 6), TV: (15, 7)}
 
 
 @dataclass(frozen=True)
@@ -213,7 +208,7 @@ def plan_whole(
     rows: range,
     grid: VolumeGrid,
     *,
-    algorithm: SIRT | CGLS | TV,
+    algorithm: Algorithm,
     memory: int | None,
     base: int,
     **more: Any,
@@ -236,13 +231,14 @@ def plan_whole(
 
     Examples
     --------
+    >>> from quietray.reconstruct import TV
     >>> beam = ConeBeam.circular(np.linspace(0, 6, 8), 20, 16, 100.0, 150.0)
     >>> scan = Scan(np.ones((8, 20, 16), np.uint16), beam)
     >>> plan_whole(scan, range(20), beam.grid(), algorithm=TV(), memory=2**30, base=0, parts=1, n_slices=1).slabs
     ((0, 20),)
     """
     limit = memory if memory is not None else int(0.6 * available_memory())
-    volumes, stacks = _HELD[type(algorithm)]
+    volumes, stacks = algorithm.held
     held = base + 4 * (volumes * grid.shape[0] * grid.n_pixels + stacks * scan.n_views * scan.n_rows * scan.n_cols)
     try:
         plan = plan_run(scan, rows, grid, memory=limit, base=held, **more)

@@ -2,107 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
+import quietray.filters
+import quietray.splits  # noqa: F401  they register themselves
 from quietray.detector.correction.correct import Correction
-from quietray.errors import SettingsError
-from quietray.filters import (
-    BilateralFilter,
-    Filter,
-    GaussianFilter,
-    MedianFilter,
-    NonLocalMeans,
-    TotalVariation,
-    Wavelet,
-)
-from quietray.networks import MSD, REDCNN, DnCNN, LehtinenUNet, UNet
-from quietray.reconstruct import FBP, Algorithm
-from quietray.settings import called, parse_bytes, parse_seconds
-from quietray.splits import (
-    APBSN,
-    Noise2Clean,
-    Noise2Inverse,
-    Noise2Noise,
-    Noise2Projection,
-    Noise2Self,
-    Noise2Void,
-    Noisier2Noise,
-    PseudoCT,
-    Recorrupted,
-)
-from quietray.splits.base import Split
+from quietray.errors import SettingsError, nearest
+from quietray.io import VolumeFormat
+from quietray.method import METHODS, Auto, Method
+from quietray.networks import NETWORKS, Architecture, UNet
+from quietray.reconstruct import ALGORITHMS, FBP, Algorithm
+from quietray.registry import Registry
+from quietray.settings import parse_bytes, parse_seconds
 
-__all__ = ["METHODS", "Auto", "Method", "Network", "Settings", "Training", "as_method", "of_radiographs"]
-
-
-@dataclass(frozen=True)
-class Auto:
-    """Let the scan decide: the diagnosis rules methods out, a comparison on a part of the rows picks one of the rest.
-
-    Parameters
-    ----------
-    share
-        Part of the budget that the comparison may take.
-    rows
-        Detector rows to compare on, at most; where the budget does not allow eight, the diagnosis alone decides.
-    """
-
-    share: float = 0.2
-    rows: int = 16
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise SettingsError(f"share must be between 0 and 1, got {self.share}")
-        if self.rows < 1:
-            raise SettingsError(f"rows must be at least 1, got {self.rows}")
-
-
-Method = (
-    Auto
-    | Noise2Inverse
-    | Noise2Noise
-    | Noise2Self
-    | Noise2Void
-    | Noisier2Noise
-    | APBSN
-    | Recorrupted
-    | PseudoCT
-    | Noise2Projection
-    | Noise2Clean
-    | GaussianFilter
-    | MedianFilter
-    | BilateralFilter
-    | NonLocalMeans
-    | Wavelet
-    | TotalVariation
-)
-Network = UNet | LehtinenUNet | MSD | REDCNN | DnCNN
-METHODS: dict[str, type] = {called(kind): kind for kind in Method.__args__}
-
-
-def of_radiographs(method: Split | Filter | Auto) -> bool:
-    """Return whether a method denoises radiographs, before they are reconstructed.
-
-    Examples
-    --------
-    >>> of_radiographs(Noise2Self()), of_radiographs(Noise2Inverse())
-    (True, False)
-    """
-    return isinstance(method, (Noise2Self, Noise2Void, Noisier2Noise, APBSN))
-
-
-def as_method(found: Split | Filter) -> Method:
-    """Return a split or filter as the method of a run.
-
-    Raises
-    ------
-    SettingsError
-        It is not one that a run can have.
-    """
-    if not isinstance(found, Method):
-        raise SettingsError(f"the method must be one of {', '.join(METHODS)}, got {called(type(found))}")
-    return found
+__all__ = ["METHODS", "Auto", "Changes", "Method", "Settings", "Training", "changed"]
 
 
 @dataclass(frozen=True)
@@ -160,6 +75,20 @@ class Training:
             raise SettingsError(f"plateau must be at least 0, got {self.plateau}; 0 keeps the cosine")
 
 
+if TYPE_CHECKING:  # a name is turned into what it stands for at once
+    MethodOrName = Method
+    NetworkOrName = Architecture
+    AlgorithmOrName = Algorithm
+else:
+    MethodOrName, NetworkOrName, AlgorithmOrName = Method | str, Architecture | str, Algorithm | str
+
+_BY_NAME: tuple[tuple[str, Registry[Any], type[Any]], ...] = (
+    ("method", METHODS, Method),
+    ("network", NETWORKS, Architecture),
+    ("reconstruction", ALGORITHMS, Algorithm),
+)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that shapes a run; written to ``run.toml``, and enough to run it again.
@@ -167,8 +96,9 @@ class Settings:
     Parameters
     ----------
     method
-        Noise2Inverse, Noise2Projection, Noise2Clean and the filters denoise the reconstructed volume, Noise2Self and
-        its kin the radiographs before they are reconstructed; :class:`Auto` decides.
+        A split, a filter, or the name of one.  Noise2Inverse, Noise2Projection, Noise2Clean and the filters denoise the
+        reconstructed volume, Noise2Self and its kin the radiographs before they are reconstructed; :class:`Auto`
+        decides.
     seed
         Seed of everything random.
     budget
@@ -184,7 +114,7 @@ class Settings:
     symmetries
         Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
     format
-        Format of the volume.
+        Format of the volume, by its name: ``zarr``, ``h5``, ``tiff``, or one that another package brings.
     whiten
         Whether the detector's point response is undone before radiographs are denoised; ``auto`` does so when their
         noise is not white.
@@ -202,12 +132,14 @@ class Settings:
     views_per_step
         Cuts one acquisition into steps of so many views, a series in time; 0 does not.
     network
-        What is trained; filters need none.
-    correction, reconstruction, training
+        What is trained, or its name; filters need none.
+    reconstruction
+        The algorithm, or its name.
+    correction, training
         See the classes.
     """
 
-    method: Method = field(default_factory=Auto)
+    method: MethodOrName = field(default_factory=Auto)
     seed: int = 0
     budget: str = "4m"
     max_memory: str | None = None
@@ -215,7 +147,7 @@ class Settings:
     region: str | None = None
     rotation_axis: float | None = None
     symmetries: Literal[0, 1, 2, 4, 8] = 0
-    format: Literal["zarr", "h5", "tiff"] = "zarr"
+    format: str = "zarr"
     whiten: Literal["auto", "always", "never"] = "auto"
     reblur: bool = False
     start: str | None = None
@@ -224,11 +156,15 @@ class Settings:
     noise_models: bool = False
     views_per_step: int = 0
     correction: Correction = field(default_factory=Correction)
-    reconstruction: Algorithm = field(default_factory=FBP)
-    network: Network = field(default_factory=UNet)
+    reconstruction: AlgorithmOrName = field(default_factory=FBP)
+    network: NetworkOrName = field(default_factory=UNet)
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
+        for name, kinds, base in _BY_NAME:
+            object.__setattr__(self, name, kinds.made(getattr(self, name)))
+            kinds.require(getattr(self, name), base)
+        VolumeFormat.registry[self.format]  # it must be there
         parse_seconds(self.budget)
         if self.max_memory is not None:
             parse_bytes(self.max_memory)
@@ -236,3 +172,45 @@ class Settings:
             raise SettingsError(f"views_per_step must be positive, or 0 for a single scan, got {self.views_per_step}")
         if not 0 <= self.trust < 1:
             raise SettingsError(f"trust must be at least 0 and below 1, got {self.trust}")
+
+
+class Changes(TypedDict, total=False):
+    """The fields of :class:`Settings` as keywords."""
+
+    method: Method | str
+    seed: int
+    budget: str
+    max_memory: str | None
+    rows: str | None
+    region: str | None
+    rotation_axis: float | None
+    symmetries: int
+    format: str
+    whiten: str
+    reblur: bool
+    start: str | None
+    clean: str | None
+    trust: float
+    noise_models: bool
+    views_per_step: int
+    correction: Correction
+    reconstruction: Algorithm | str
+    network: Architecture | str
+    training: Training
+
+
+def changed(settings: Settings | None, changes: Any) -> Settings:
+    """Return the settings with those given by name over them.
+
+    Raises
+    ------
+    SettingsError
+        There is no setting of such a name.
+    """
+    known = [entry.name for entry in dataclasses.fields(Settings)]
+    for name in changes:
+        if name not in known:
+            raise SettingsError(
+                f"'{name}' must be a known setting, got '{name}'{nearest(name, known)}; known here: {', '.join(known)}"
+            )
+    return dataclasses.replace(settings or Settings(), **changes)

@@ -1,164 +1,189 @@
-"""Slabs: computed from the file, written once, and recorded, so that a killed run goes on where it stopped."""
+"""The one loop over slabs: computed from a source, written to a sink, one by one or several at a time."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Float, Int
+from quietray.errors import SettingsError
+from quietray.running.ledger import SlabRecord
+from quietray.types import Volume
 
-from quietray.checkpoint import replace_file, write_json
-from quietray.detector.correction.correct import RowCounts
-from quietray.errors import FormatError
-from quietray.types import Slice, Volume
+__all__ = ["Advance", "Executor", "Finished", "Serial", "Sink", "Slab", "SlabTask", "Threads", "Work", "run_slabs"]
 
-__all__ = ["Ledger", "SlabRecord"]
-
-_Plane = Float[np.ndarray, "_ _"]  # through any two of the axes
+Slab = tuple[int, int]  # half-open range of detector rows, or of slices of a cone beam's volume
+Advance = Callable[[int], None]  # told the slices just done
 
 
 @dataclass(frozen=True, eq=False)
-class SlabRecord:
-    """What the report needs of one slab.
+class Finished:
+    """A piece of the volume.
 
     Parameters
     ----------
-    first, last
-        Half-open range of slices of the volume.
-    before, after
-        Cuts through the middle of the noisy and the denoised slab: ``axial`` ``(y, x)`` where the volume's middle
-        slice lies in it, ``coronal`` ``(z, x)`` and ``sagittal`` ``(z, y)``.
-    counts_before, counts_after
-        Histograms inside the field of view.
-    changed
-        What correcting changed.
+    first
+        Its first slice.
+    voxels
+        ``(z, y, x)`` attenuation.
+    record
+        What the report needs of it; None where there will be no report.
+    trust
+        Standard deviation of the error of `voxels`, if there is a map of it.
     """
 
     first: int
-    last: int
-    before: dict[str, _Plane]
-    after: dict[str, _Plane]
-    counts_before: Int[np.ndarray, " bin"]
-    counts_after: Int[np.ndarray, " bin"]
-    sums: Float[np.ndarray, 2]
-    changed: RowCounts
-
-    @classmethod
-    def of(
-        cls,
-        first: int,
-        middle: int,
-        before: Volume,
-        after: Volume,
-        weight: Slice,
-        edges: np.ndarray,
-        changed: RowCounts,
-    ) -> SlabRecord:
-        """Measure a slab; `middle` is the volume's middle slice and `edges` those of the histogram."""
-        inside = weight > 0
-
-        def cuts(volume: Volume) -> dict[str, _Plane]:
-            _, n_y, n_x = volume.shape
-            found = {"coronal": volume[:, n_y // 2].copy(), "sagittal": volume[:, :, n_x // 2].copy()}
-            if first <= middle < first + len(volume):
-                found["axial"] = volume[middle - first].copy()
-            return found
-
-        def histogram(volume: Volume) -> np.ndarray:
-            return sum(
-                (np.histogram(np.clip(one[inside], edges[0], edges[-1]), edges)[0] for one in volume),
-                start=np.zeros(len(edges) - 1, np.int64),
-            )
-
-        sums = np.array([sum(float(one[inside].sum(dtype=np.float64)) for one in volume) for volume in (before, after)])
-        return cls(
-            first, first + len(after), cuts(before), cuts(after), histogram(before), histogram(after), sums, changed
-        )
+    voxels: Volume
+    record: SlabRecord | None = None
+    trust: Volume | None = None
 
 
-class Ledger:
-    """The slabs that are done, kept on disk beside what is left to do.
+@runtime_checkable
+class Work(Protocol):
+    """Computes slabs from a source; to be pickled, and free of what only training needs."""
+
+    def places(self, slab: Slab) -> Sequence[Slab]:
+        """Return the ranges of slices of the volume that a slab becomes."""
+
+    def __call__(self, source: Any, slab: Slab, advance: Advance) -> Iterable[Finished]:
+        """Compute a slab, telling `advance` the slices done."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes slabs, in any order and from several threads."""
+
+    def done(self, first: int, last: int) -> bool:
+        """Return whether the slices ``first:last`` are safe already."""
+
+    def take(self, finished: Finished) -> None:
+        """Write a slab; it is safe when this returns."""
+
+
+@dataclass(frozen=True, eq=False)
+class SlabTask:
+    """All that computing and keeping a slab needs.  It can be pickled: source and sink open their files anew.
 
     Parameters
     ----------
-    folder
-        Working folder of the run.
+    source
+        Gives the measured part.
+    work
+        Makes the slab of it.
+    sink
+        Keeps it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    source: Any
+    work: Work
+    sink: Sink
 
-    def _path(self, first: int) -> Path:
-        return self.folder / f"slab-{first:06d}.npz"
+    def __call__(self, slab: Slab, advance: Advance = lambda slices: None) -> None:
+        """Compute a slab, and keep it."""
+        for finished in self.work(self.source, slab, advance):
+            self.sink.take(finished)
 
-    def record(self, slab: SlabRecord) -> None:
-        """Note a slab as done; call it only when its voxels are safe on disk."""
-        from io import BytesIO
+    def done(self, slab: Slab) -> bool:
+        """Return whether all of a slab is kept already."""
+        return all(self.sink.done(*place) for place in self.work.places(slab))
 
-        buffer = BytesIO()
-        arrays: dict[str, Any] = {f"before_{name}": cut for name, cut in slab.before.items()}
-        arrays |= {f"after_{name}": cut for name, cut in slab.after.items()}
-        facts = json.dumps({"first": slab.first, "last": slab.last, "changed": vars(slab.changed)})
-        np.savez(
-            buffer,
-            **arrays,
-            counts_before=slab.counts_before,
-            counts_after=slab.counts_after,
-            sums=slab.sums,
-            facts=np.array(facts),
-        )
-        replace_file(self._path(slab.first), buffer.getvalue())
 
-    def done(self, first: int, last: int) -> bool:
-        """Return whether the slab ``first:last`` is done."""
-        return self._path(first).exists() and self.load(first).last == last
+@runtime_checkable
+class Executor(Protocol):
+    """Runs the slabs of a task; the results do not depend on which one does."""
 
-    def load(self, first: int) -> SlabRecord:
-        """Return the record of a slab.
+    def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
+        """Run the task on every slab; the first error ends it."""
 
-        Raises
-        ------
-        FormatError
-            The record is damaged.
-        """
-        try:
-            with np.load(self._path(first), allow_pickle=False) as stored:
-                facts = json.loads(str(stored["facts"]))
-                cuts = {
-                    when: {name.split("_")[1]: stored[name] for name in stored.files if name.startswith(f"{when}_")}
-                    for when in ("before", "after")
-                }
-                return SlabRecord(
-                    facts["first"],
-                    facts["last"],
-                    cuts["before"],
-                    cuts["after"],
-                    stored["counts_before"],
-                    stored["counts_after"],
-                    stored["sums"],
-                    RowCounts(**facts["changed"]),
-                )
-        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-            raise FormatError(
-                f"{self._path(first)} must be a slab's record, got: {error}; delete it, and the slab is made again"
-            ) from error
 
-    def note(self, name: str, facts: dict[str, Any]) -> None:
-        """Keep a decision of the run that a resumed run must not take again."""
-        write_json(self.folder / f"{name}.json", facts)
+@dataclass(frozen=True)
+class Serial:
+    """One slab after the other."""
 
-    def noted(self, name: str) -> dict[str, Any] | None:
-        """Return a decision kept by :meth:`note`, or None."""
-        try:
-            found: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise FormatError(
-                f"{self.folder / name}.json must be JSON, got: {error}; start the run anew with --overwrite"
-            ) from None
-        return found
+    def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
+        """Run the task on every slab, in their order."""
+        for slab in slabs:
+            task(slab, advance)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Several slabs at a time, each of which takes the memory that is planned for one.
+
+    Parameters
+    ----------
+    count
+        How many.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise SettingsError(f"the number of threads must be at least 1, got {self.count}")
+
+    def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
+        """Run the task on every slab; after an error no further one is begun."""
+        with ThreadPoolExecutor(self.count) as pool:
+            running = [pool.submit(task, slab, advance) for slab in slabs]
+            try:
+                for one in running:
+                    one.result()
+            except BaseException:
+                for one in running:
+                    one.cancel()
+                raise
+
+
+def run_slabs(
+    slabs: Sequence[Slab],
+    task: SlabTask,
+    executor: Executor,
+    stage: Callable[[int], Any],
+) -> None:
+    """Run a task on the slabs that are not done yet.
+
+    Parameters
+    ----------
+    slabs
+        Of the plan.
+    task
+        Source, work and sink.
+    executor
+        Runs them.
+    stage
+        Given the number of slices that are to be done, a context in which a function is told those done, such as a
+        stage of :class:`~quietray.running.watch.Watch`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from contextlib import nullcontext
+    >>> class Double:
+    ...     def places(self, slab): return [slab]
+    ...     def __call__(self, source, slab, advance):
+    ...         yield Finished(slab[0], 2 * source[slab[0]:slab[1]])
+    >>> class Kept(dict):
+    ...     def done(self, first, last): return first in self
+    ...     def take(self, finished): self[finished.first] = finished.voxels.tolist()
+    >>> kept = Kept({0: "there already"})
+    >>> task = SlabTask(np.arange(3), Double(), kept)
+    >>> run_slabs([(0, 2), (2, 3)], task, Serial(), lambda total: nullcontext(lambda slices: None))
+    >>> kept
+    {0: 'there already', 2: [4]}
+    """
+    with stage(sum(_height(task.work, slab) for slab in slabs)) as advance:
+        executor.each(task, tuple(_left(task, slabs, advance)), advance)
+
+
+def _height(work: Work, slab: Slab) -> int:
+    return sum(last - first for first, last in work.places(slab))
+
+
+def _left(task: SlabTask, slabs: Iterable[Slab], advance: Advance) -> Iterator[Slab]:
+    for slab in slabs:
+        if task.done(slab):
+            advance(_height(task.work, slab))
+        else:
+            yield slab

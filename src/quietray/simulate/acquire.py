@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack, overload
 
 import numpy as np
 from jaxtyping import Int
@@ -21,7 +21,7 @@ from quietray.simulate.noise import NoiseModel, Scintillator
 from quietray.simulate.phantom import Foam
 from quietray.types import Frames, Radiographs
 
-__all__ = ["acquire", "attenuation_for"]
+__all__ = ["Exposure", "acquire", "attenuation_for"]
 
 _KINDS = {"projections": 0, "flats": 1, "darks": 2}
 
@@ -58,26 +58,12 @@ def attenuation_for(absorption: float, lengths: Radiographs) -> float:
     return high
 
 
-def acquire(
-    foam: Foam | Ellipsoids,
-    geometry: Geometry,
-    *,
-    photons: float,
-    absorption: float = 0.5,
-    detector: NoiseModel | Sequence[NoiseModel] | None = None,
-    n_flats: int = 100,
-    n_darks: int = 20,
-    seed: int = 0,
-    supersampling: int = 2,
-) -> Scan:
-    """Return a simulated scan whose frames are drawn when they are read.
+@dataclass(frozen=True)
+class Exposure:
+    """How an object is seen: light, detector, frames.
 
     Parameters
     ----------
-    foam
-        The object.
-    geometry
-        Any beam; its pixel size sets the unit of the truth.
     photons
         Expected photons per pixel and view without the object.
     absorption
@@ -92,31 +78,107 @@ def acquire(
     supersampling
         Rays per pixel and points per voxel, in each direction.
 
+    Raises
+    ------
+    SettingsError
+        There are no photons, or there is no detector.
+
+    Examples
+    --------
+    >>> Exposure(photons=80.0).detectors[0].gain
+    10.0
+    """
+
+    photons: float
+    absorption: float = 0.5
+    detector: NoiseModel | Sequence[NoiseModel] | None = None
+    n_flats: int = 100
+    n_darks: int = 20
+    seed: int = 0
+    supersampling: int = 2
+
+    def __post_init__(self) -> None:
+        if self.photons <= 0:
+            raise SettingsError(f"photons must be positive, got {self.photons}")
+        if not self.detectors:
+            raise SettingsError("there must be at least one detector, got none; leave it out for an ideal one")
+
+    @property
+    def detectors(self) -> tuple[NoiseModel, ...]:
+        """The noise models, which take turns."""
+        if self.detector is None:
+            return (Scintillator(gain=min(10.0, 40_000 / self.photons), dark=100.0, read_noise=2.0),)
+        return (self.detector,) if isinstance(self.detector, NoiseModel) else tuple(self.detector)
+
+
+class _Told(TypedDict, total=False):
+    """The fields of an exposure, as keywords."""
+
+    photons: Required[float]
+    absorption: float
+    detector: NoiseModel | Sequence[NoiseModel] | None
+    n_flats: int
+    n_darks: int
+    seed: int
+    supersampling: int
+
+
+@overload
+def acquire(foam: Foam | Ellipsoids, geometry: Geometry, exposure: Exposure) -> Scan: ...
+
+
+@overload
+def acquire(foam: Foam | Ellipsoids, geometry: Geometry, **told: Unpack[_Told]) -> Scan: ...
+
+
+def acquire(foam: Foam | Ellipsoids, geometry: Geometry, exposure: Exposure | None = None, **told: Any) -> Scan:
+    """Return a simulated scan whose frames are drawn when they are read.
+
+    Parameters
+    ----------
+    foam
+        The object.
+    geometry
+        Any beam; its pixel size sets the unit of the truth.
+    exposure
+        Light, detector, frames.
+    **told
+        The fields of an :class:`Exposure` in its place: ``photons``, ``absorption``, ``detector``, ``n_flats``,
+        ``n_darks``, ``seed`` and ``supersampling``.
+
     Returns
     -------
     Scan
         Counts as uint16, with ``truth`` ``(z, y, x)`` and ``clean`` line integrals ``(view, row, col)``.
-    """
-    if photons <= 0:
-        raise SettingsError(f"photons must be positive, got {photons}")
-    models = _models(detector, photons)
-    probe = foam.project(geometry[:: max(1, geometry.n_views // 16)], supersampling=1)
-    mu = attenuation_for(absorption, probe)
-    size = (geometry.n_rows, geometry.n_cols)
 
-    def line_integrals(beam: Geometry) -> Radiographs:
-        return np.float32(mu) * foam.project(beam, supersampling=supersampling)
+    Raises
+    ------
+    SettingsError
+        The exposure is not possible, or told twice.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> foam = Foam.packed(3, height=0.5, rng=np.random.default_rng(0))
+    >>> beam = ParallelBeam(np.linspace(0, np.pi, 8, endpoint=False), n_rows=2, n_cols=16)
+    >>> scan = acquire(foam, beam, photons=100.0, n_flats=4)
+    >>> scan.read(slice(0, 2)).shape, scan.flats.shape, scan.truth.shape
+    ((8, 2, 16), (4, 2, 16), (2, 16, 16))
+    """
+    if exposure is not None and told:
+        raise SettingsError(f"the exposure must be told once, got an Exposure and {', '.join(told)}; leave one out")
+    exposure = Exposure(**told) if exposure is None else exposure
+    models, photons, seed = exposure.detectors, exposure.photons, exposure.seed
+    probe = foam.project(geometry[:: max(1, geometry.n_views // 16)], supersampling=1)
+    mu = attenuation_for(exposure.absorption, probe)
+    size = (geometry.n_rows, geometry.n_cols)
 
     def frames(kind: str, number: int, count: int) -> _Drawn:
         beam = geometry[number :: len(models)]
-
-        def expected(first: int, last: int) -> Radiographs:
-            if kind == "projections":
-                return np.asarray(np.float32(photons) * np.exp(-line_integrals(beam[first:last])))
-            return np.full((last - first, *size), photons if kind == "flats" else 0.0, np.float32)
-
+        rays = _Rays(foam, beam, mu, exposure.supersampling) if kind == "projections" else None
         stream = [seed, _KINDS[kind]] if len(models) == 1 else [seed, _KINDS[kind], number]
-        return _Drawn((count, *size), _counts(models[number], expected, stream), np.uint16)
+        expected = _Light(0.0 if kind == "darks" else photons, size, rays)
+        return _Drawn((count, *size), _Counts(models[number], expected, tuple(stream)), np.uint16)
 
     def stack(kind: str, count: int) -> tuple[Frames, Int[np.ndarray, " frame"] | None]:
         if len(models) == 1:
@@ -126,11 +188,11 @@ def acquire(
         return interleaved(parts, numbers), numbers
 
     scale = np.float32(mu / (geometry.grid().voxel_size or 1.0))
-    truth = foam.volume(geometry.grid(), supersampling=supersampling, n_cols=geometry.n_cols)
+    truth = foam.volume(geometry.grid(), supersampling=exposure.supersampling, n_cols=geometry.n_cols)
     truth *= scale
     projections, detectors = stack("projections", geometry.n_views)
-    flats, flat_detectors = stack("flats", n_flats * len(models))
-    darks, dark_detectors = stack("darks", n_darks * len(models))
+    flats, flat_detectors = stack("flats", exposure.n_flats * len(models))
+    darks, dark_detectors = stack("darks", exposure.n_darks * len(models))
     return Scan(
         projections,
         geometry,
@@ -140,51 +202,71 @@ def acquire(
         provenance={
             "format": "simulated",
             "photons": photons,
-            "absorption": absorption,
+            "absorption": exposure.absorption,
             "attenuation": float(scale),
             "spheres": len(foam.spheres) if isinstance(foam, Foam) else len(foam.table),
             "seed": seed,
             "detector": "; ".join(map(repr, models)),
         },
         truth=truth,
-        clean=_Drawn((geometry.n_views, *size), lambda a, b: line_integrals(geometry[a:b]), np.float32),
+        clean=_Drawn((geometry.n_views, *size), _Rays(foam, geometry, mu, exposure.supersampling), np.float32),
         detectors=detectors,
         flat_detectors=flat_detectors,
         dark_detectors=dark_detectors,
     )
 
 
-def _models(detector: NoiseModel | Sequence[NoiseModel] | None, photons: float) -> tuple[NoiseModel, ...]:
-    if detector is None:
-        return (Scintillator(gain=min(10.0, 40_000 / photons), dark=100.0, read_noise=2.0),)
-    models = (detector,) if isinstance(detector, NoiseModel) else tuple(detector)
-    if not models:
-        raise SettingsError("there must be at least one detector, got none; leave it out for an ideal one")
-    return models
+@dataclass(frozen=True, eq=False)
+class _Rays:
+    """Line integrals of a run of views."""
+
+    foam: Foam | Ellipsoids
+    geometry: Geometry
+    mu: float
+    supersampling: int
+
+    def __call__(self, first: int, last: int) -> Radiographs:
+        projected = self.foam.project(self.geometry[first:last], supersampling=self.supersampling)
+        return np.asarray(np.float32(self.mu) * projected)
 
 
-def _counts(
-    model: NoiseModel, expected: Callable[[int, int], Radiographs], stream: list[int]
-) -> Callable[[int, int], np.ndarray]:
-    """Return a function that draws a run of frames, every frame from its own generator."""
+@dataclass(frozen=True, eq=False)
+class _Light:
+    """Expected photons in a run of frames: behind the object, or the same everywhere."""
 
-    def draw(first: int, last: int) -> np.ndarray:
+    photons: float
+    size: tuple[int, int]
+    rays: _Rays | None
+
+    def __call__(self, first: int, last: int) -> Radiographs:
+        if self.rays is None:
+            return np.full((last - first, *self.size), self.photons, np.float32)
+        return np.asarray(np.float32(self.photons) * np.exp(-self.rays(first, last)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Counts in a run of frames, every frame from its own generator."""
+
+    model: NoiseModel
+    expected: _Light
+    stream: tuple[int, ...]
+
+    def __call__(self, first: int, last: int) -> np.ndarray:
         before = max(0, first - 1)
-        photons = expected(before, last)
+        photons = self.expected(before, last)
         out = np.empty((last - first, *photons.shape[1:]), np.uint16)
         for frame in range(first, last):
-            rng = np.random.default_rng([*stream, frame])
+            rng = np.random.default_rng([*self.stream, frame])
             lit = photons[frame - before : frame - before + 1]
-            if isinstance(model, Scintillator):
+            if isinstance(self.model, Scintillator):
                 previous = photons[max(0, frame - before - 1) : max(1, frame - before)]
-                lighted = np.random.default_rng([*stream, frame - 1]) if frame else None
-                counts = model.sample(lit, rng, first_frame=frame, previous=previous, previous_rng=lighted)
+                lighted = np.random.default_rng([*self.stream, frame - 1]) if frame else None
+                counts = self.model.sample(lit, rng, first_frame=frame, previous=previous, previous_rng=lighted)
             else:
-                counts = model.sample(lit, rng)
+                counts = self.model.sample(lit, rng)
             out[frame - first] = np.clip(np.rint(counts[0]), 0, 65_535)
         return out
-
-    return draw
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,18 +49,20 @@ def pack_tightly(
     shapes = (-2 * corner / edges[:, None]).astype(np.int64) + 1
     first = np.full(int(np.prod(shapes, axis=1).sum()), -1, np.int64)
     found = np.empty((n_spheres, 4))
-    count = _pack(found, centres, room[order], smallest, largest, corner, edges, shapes, first)
+    count = _pack(found, centres, room[order], (smallest, largest), (corner, edges, shapes, first))
     return found[:count].copy()
 
 
 @numba.njit(cache=True)
 @no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
-def _pack(found, centres, room, smallest, largest, corner, edges, shapes, first):
+def _pack(found, centres, room, sizes, grid):
     """Fill `found`; return how many there are.
 
     The spheres of each size class, alike within a factor of two, stand in a grid of their own, whose cells are as wide
     as the reach of what can touch them: `first` of a cell, and `following` one another.
     """
+    smallest, largest = sizes
+    corner, edges, shapes, first = grid
     following = np.full(len(found), -1, np.int64)
     offsets = np.zeros(len(edges) + 1, np.int64)
     for c in range(len(edges)):

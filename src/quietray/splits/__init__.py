@@ -1,15 +1,21 @@
 """The methods: rules that make two independent views of one measurement."""
 
-from quietray.settings import called
+from collections.abc import Mapping
+
+from quietray.method import METHODS
 from quietray.splits.base import Split
+
+# In the order in which they are named.
+# isort: off
 from quietray.splits.inverse import Noise2Inverse
+from quietray.splits.paired import Noise2Clean, Noise2Noise
 from quietray.splits.masked import Noise2Self, Noise2Void
 from quietray.splits.noisier import Noisier2Noise
-from quietray.splits.paired import Noise2Clean, Noise2Noise
-from quietray.splits.projected import Noise2Projection
-from quietray.splits.pseudo import PseudoCT
-from quietray.splits.recorrupted import Recorrupted
 from quietray.splits.shuffled import APBSN
+from quietray.splits.recorrupted import Recorrupted
+from quietray.splits.pseudo import PseudoCT
+from quietray.splits.projected import Noise2Projection
+# isort: on
 
 __all__ = [
     "APBSN",
@@ -23,18 +29,7 @@ __all__ = [
     "Noisier2Noise",
     "PseudoCT",
     "Recorrupted",
+    "Split",
 ]
 
-_ALL = (
-    Noise2Inverse,
-    Noise2Noise,
-    Noise2Clean,
-    Noise2Self,
-    Noise2Void,
-    Noisier2Noise,
-    APBSN,
-    Noise2Projection,
-    Recorrupted,
-    PseudoCT,
-)
-SPLITS: dict[str, type[Split]] = {called(split): split for split in _ALL}
+SPLITS: Mapping[str, type[Split]] = METHODS.under(Split)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from quietray.errors import SettingsError
+from quietray.geometry import ParallelBeam
+from quietray.method import Method
 from quietray.metrics.noreference import Judgement
+from quietray.registry import called
+from quietray.splits.neighbourhood import Neighbourhood
+from quietray.splits.served import ImageNoise, ScanShape
 from quietray.types import Channels, Samples, Slice
 
-__all__ = ["Network", "Pair", "Split", "Teacher", "Window"]
+__all__ = ["ImageNoise", "Judge", "Neighbourhood", "Network", "Pair", "Parts", "ScanShape", "Split", "Teacher"]
 
 Network = Callable[[Tensor], Tensor]
+Judge = Literal["left-out parts", "hidden pixels", "Stein's estimate"]
+Parts = Literal["angular subsets", "measurements"]
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -68,77 +77,6 @@ class Pair:
         return (weight * power(difference)).sum() / weight.sum().clamp_min(1e-12)
 
 
-@dataclass(frozen=True)
-class Window:
-    """What of a stack of slices makes one sample: its slices are listed series by series, neighbours within.
-
-    Parameters
-    ----------
-    slices
-        Neighbouring slices, odd where there is one in the middle.
-    times
-        Neighbouring steps of a series in time; odd.
-    channels
-        All channels of a spectral series.
-
-    Examples
-    --------
-    >>> Window(3, times=3).size
-    9
-    """
-
-    slices: int
-    times: int = 1
-    channels: int = 1
-
-    @property
-    def size(self) -> int:
-        """Slices in a sample."""
-        return self.slices * self.times * self.channels
-
-    def indices(self, z: int, n_slices: int, n_series: int = 1) -> list[int]:
-        """Return the slices of the sample around slice `z`, mirrored at the ends of space and time.
-
-        A step beyond the first or last one is mirrored about the middle one, so that this one, whose neighbours are
-        seen with all that was measured of them, is never among its own neighbours.
-
-        Parameters
-        ----------
-        z
-            Index into a stack in which the steps or channels of a series stand one after the other.
-        n_slices, n_series
-            Slices of the whole stack, and the steps or channels in it; at least as many steps as the window has.
-
-        Examples
-        --------
-        >>> Window(3).indices(0, 8), Window(1, times=3).indices(2, 8, n_series=4)
-        ([1, 0, 1], [0, 2, 4])
-        """
-        n_rows = n_slices // n_series
-        step, row = divmod(z, n_rows)
-        first = row - self.slices // 2
-        rows = [mirrored(k, n_rows) for k in range(first, first + self.slices)]
-        if self.channels > 1:
-            return [channel * n_rows + k for channel in range(self.channels) for k in rows]
-        reach = self.times // 2
-        steps = [k if 0 <= k < n_series else 2 * step - k for k in range(step - reach, step + reach + 1)]
-        return [near * n_rows + k for near in steps for k in rows]
-
-
-def mirrored(index: int, n: int) -> int:
-    """Return `index` reflected into ``0 .. n - 1`` about the first and last entry.
-
-    Examples
-    --------
-    >>> [mirrored(k, 3) for k in range(-3, 6)]
-    [1, 2, 1, 0, 1, 2, 1, 0, 1]
-    """
-    if n == 1:
-        return 0
-    index %= 2 * (n - 1)
-    return min(index, 2 * (n - 1) - index)
-
-
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """A network that a method makes its pairs with, and that takes over what is learned from them.
@@ -170,12 +108,31 @@ class Teacher:
             self.network.load_state_dict(network.state_dict())
 
 
-class Split(ABC):
+class Split(Method):
     """A method: how to draw training pairs, and how to apply the network that they trained.
 
     Both eat *samples* ``(batch, part, slice, y, x)``: parts are independent measurements of one object, slices are
     neighbours that the network sees together; the middle slice is the one to be denoised.
+
+    A subclass is a frozen dataclass.  What the rest of the program needs to know of a method, its class variables and
+    the methods at the end declare; what they say by default suits a method that is given the reconstructions of angular
+    subsets.
     """
+
+    needs_linear: ClassVar[bool] = False
+    """Whether its parts are independent only where the reconstruction is linear."""
+
+    parts_are: ClassVar[Parts] = "angular subsets"
+    """What the parts of a sample are."""
+
+    whole: ClassVar[bool] = False
+    """Whether the network was trained on whole measurements, so that half of one is given to it as one."""
+
+    judged_by: ClassVar[Judge] = "left-out parts"
+    """What :meth:`judge` judges by."""
+
+    verdicts: ClassVar[tuple[str, ...]] = ()
+    """Names of the diagnosis' verdicts of which one at least must allow it, for it to be compared."""
 
     @property
     @abstractmethod
@@ -198,9 +155,9 @@ class Split(ABC):
         return 1
 
     @property
-    def window(self) -> Window:
+    def neighbourhood(self) -> Neighbourhood:
         """What of a volume makes one sample."""
-        return Window(self.n_slices)
+        return Neighbourhood(self.n_slices)
 
     @property
     def teacher(self) -> Teacher | None:
@@ -233,3 +190,79 @@ class Split(ABC):
     @abstractmethod
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised slices, ``(batch, output, y, x)``: what the method averages, averaged."""
+
+    @property
+    def angular(self) -> bool:
+        """Whether a sample holds angular subsets, each with streaks of its own."""
+        return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
+
+    def half(self, parts: Samples) -> Sequence[Tensor]:
+        """Return what the network is given of half of the parts, ``(batch, slice, y, x)`` each."""
+        return parts.unbind(1)
+
+    def on_scan(self, shape: ScanShape) -> Split:
+        """Return the method as it can serve a scan.
+
+        Raises
+        ------
+        QuietrayError
+            It cannot.
+        """
+        if shape.scans > 1 and not self.takes_repeats:
+            raise SettingsError(f"{called(type(self))} must have one scan, got {shape.scans}; use noise2noise")
+        return self
+
+    def on_radiographs(self, some: Tensor) -> Split:
+        """Return the method with what it needs to know of some line integrals ``(view, 1, row, col)``."""
+        return self
+
+    def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Split:
+        """Return the method, bound to a beam of one row and to the variance ``(view, col)`` of its noise if known."""
+        return self
+
+    @property
+    def n_passes(self) -> int:
+        """How often the network is applied to denoise one image."""
+        return self.n_parts - self.n_clean
+
+    @property
+    def applied(self) -> int:
+        """How often the network is applied in a step of training."""
+        return 1
+
+    def watching(self, reach: int) -> Split:
+        """Return the method, watching the correlation of its residuals up to so many pixels away."""
+        return self
+
+    def hiding_more(self, reach: int) -> Split | None:
+        """Return the method for noise that is shared up to `reach` pixels away; None where there is none."""
+        return None
+
+    def on_images(self, noise: ImageNoise) -> tuple[Split, str]:
+        """Return the method as it can serve images, and why in a sentence.
+
+        Raises
+        ------
+        QuietrayError
+            It cannot.
+        """
+        name = called(type(self))
+        if noise.measurements > 1:
+            raise SettingsError(
+                f"{name} must have one measurement of the images, got {noise.measurements}; use noise2noise"
+            )
+        if not self.of_images:
+            raise SettingsError(
+                f"the method must be one for images, got {name}, which needs projections or clean images; use "
+                "noise2void, noise2self, noisier2noise, apbsn or recorrupted, or noise2noise with further measurements"
+            )
+        return self, noise.described
+
+    def as_served(self, bound: Split) -> Split:
+        """Return the method with what was settled when it was bound to a scan, to be run again like that."""
+        return self
+
+    @classmethod
+    def candidates(cls) -> dict[str, Split]:
+        """Return what is to be tried of it in a comparison, by name; nothing unless it says so."""
+        return {}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation, strongest_correlation
-from quietray.splits.base import Network, Pair, Split
+from quietray.splits.base import Judge, Network, Pair, Split
 from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples, Slice
 
@@ -38,6 +38,10 @@ class _BlindSpot(Split):
         How many pixels apart the correlation of residuals is watched, of which training stops: 1 for direct neighbours,
         the half-width of the point response where one was undone.
     """
+
+    domain: ClassVar[str] = "radiographs"
+    of_images: ClassVar[bool] = True
+    judged_by: ClassVar[Judge] = "hidden pixels"
 
     inference: Literal["single", "masked"] = "single"
     watched: int = field(default=1, kw_only=True)
@@ -105,6 +109,10 @@ class _BlindSpot(Split):
     def hidden(self, image: Tensor, index: int) -> Tensor:
         """Return 1 at the pixels of a phase, else 0; the phases add up to 1."""
 
+    def watching(self, reach: int) -> _BlindSpot:
+        """Return the method, watching so far, unless it was told how far to watch."""
+        return self if self.watched > 1 else replace(self, watched=max(1, reach))
+
 
 @dataclass(frozen=True)
 class Noise2Self(_BlindSpot):
@@ -131,6 +139,8 @@ class Noise2Self(_BlindSpot):
     >>> float(pair.weight.mean())
     0.0625
     """
+
+    verdicts: ClassVar[tuple[str, ...]] = ("noise2self", "noise2self after decorrelation")
 
     grid: int = 4
     footprint: int = 0
@@ -164,6 +174,15 @@ class Noise2Self(_BlindSpot):
         Noise2Self(inference='single', watched=1, grid=9, footprint=2)
         """
         return cls(inference, max(4, 3 * (reach + 1)), reach)
+
+    def hiding_more(self, reach: int) -> Noise2Self | None:
+        """Return the method for such noise, unless it was told what to hide."""
+        return Noise2Self.hiding(reach, self.inference) if self.footprint == 0 else None
+
+    @classmethod
+    def candidates(cls) -> dict[str, Split]:
+        """Return it as it is by default."""
+        return {"noise2self": cls()}
 
     @property
     def n_phases(self) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation
-from quietray.splits.base import Network, Pair, Split
+from quietray.splits.base import ImageNoise, Judge, Network, Pair, Split
 from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples
 
@@ -54,6 +55,10 @@ class Noisier2Noise(Split):
     >>> bool(torch.allclose(pair.input, -pair.target)), round(float(pair.input.std()), 1)
     (True, 0.2)
     """
+
+    domain: ClassVar[str] = "radiographs"
+    of_images: ClassVar[bool] = True
+    judged_by: ClassVar[Judge] = "hidden pixels"
 
     poisson: float = 0.0
     gaussian: float = 0.0
@@ -137,6 +142,17 @@ class Noisier2Noise(Split):
         error = against - (1 + 1 / self.strength**2) * noise - spread
         correlation = neighbour_correlation(result - image, torch.ones_like(image[:, 0]))
         return averaged(error, noise, weight * torch.isfinite(image), correlation)
+
+    def on_radiographs(self, some: Tensor) -> Noisier2Noise:
+        """Return the method with the noise of those line integrals."""
+        return self.measured(some)
+
+    def on_images(self, noise: ImageNoise) -> tuple[Noisier2Noise, str]:
+        """Return the method with the noise of the images, unless it is known already."""
+        _, said = super().on_images(noise)
+        if noise.found is None or self.poisson + self.gaussian > 0:
+            return self, said
+        return replace(self, gaussian=noise.variance), f"The noise was measured in {noise.found.source}."
 
     def _passes(self, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(seed_of(image))

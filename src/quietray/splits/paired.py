@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged, judge_left_out
-from quietray.splits.base import Network, Pair, Split
+from quietray.splits.base import ImageNoise, Network, Pair, Parts, ScanShape, Split
 from quietray.types import Channels, Samples
 
 __all__ = ["Noise2Clean", "Noise2Noise"]
@@ -81,6 +82,9 @@ class Noise2Noise(_Realisations):
     4.0
     """
 
+    takes_repeats: ClassVar[bool] = True
+    parts_are: ClassVar[Parts] = "measurements"
+
     @property
     def _fewest(self) -> int:
         return 2
@@ -104,6 +108,37 @@ class Noise2Noise(_Realisations):
         seen = self._middle(samples).movedim(1, 0)
         others = (seen.sum(dim=0) - seen) / (self.realisations - 1)
         return judge_left_out(outputs, others, seen, weight, self.realisations - 1, self.realisations)
+
+    def on_scan(self, shape: ScanShape) -> Noise2Noise:
+        """Return the method for so many scans, with no more slices than there are rows.
+
+        Raises
+        ------
+        SettingsError
+            There is only one.
+        """
+        if shape.scans < 2:
+            raise SettingsError(
+                "noise2noise must have two or more measurements of one object, got one scan; give the others with "
+                "--repeats, or use noise2inverse"
+            )
+        return replace(self, realisations=shape.scans, slices=min(self.slices, shape.odd_rows))
+
+    def on_images(self, noise: ImageNoise) -> tuple[Noise2Noise, str]:
+        """Return the method for so many measurements.
+
+        Raises
+        ------
+        SettingsError
+            There is only one.
+        """
+        if noise.measurements < 2:
+            raise SettingsError(
+                "noise2noise must have two or more measurements of the same images, got one; give the others "
+                "(--repeats, or 'noisy2' in a folder of pairs), or use noise2void or noise2self"
+            )
+        said = f"Judged by {noise.measurements} measurements of the same images, whose noise is independent."
+        return replace(self, realisations=noise.measurements, slices=1), said
 
 
 @dataclass(frozen=True)
@@ -133,6 +168,9 @@ class Noise2Clean(_Realisations):
     2.0
     """
 
+    domain: ClassVar[str] = "clean"
+    whole: ClassVar[bool] = True
+
     realisations: int = 1
 
     @property
@@ -157,3 +195,21 @@ class Noise2Clean(_Realisations):
         error = (self.infer(network, noisy) - clean).square()
         noise = (self._middle(noisy).mean(dim=1) - clean).square()
         return averaged(error, noise, weight)
+
+    def on_scan(self, shape: ScanShape) -> Noise2Clean:
+        """Return the method with no more slices than there are rows.
+
+        Raises
+        ------
+        SettingsError
+            It cannot be run on one scan, or not with the network.
+        """
+        super().on_scan(shape)
+        split = self
+        if split.realisations != 1:
+            raise SettingsError(
+                f"noise2clean must have 1 realisation of a scan, got {split.realisations}; leave it out"
+            )
+        if shape.dimensions == 3:
+            raise SettingsError("noise2clean must have a network of 2 dimensions, got 3; give it more --slices instead")
+        return replace(split, slices=min(split.slices, shape.odd_rows))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -65,6 +66,8 @@ class Noise2Projection(Split):
     ((2, 1, 16, 16), (2, 1, 2, 16))
     """
 
+    domain: ClassVar[str] = "projections"
+
     parts: int = 4
     equivariance: float = 0.0
     geometry: ParallelBeam | None = field(default=None, init=False, repr=False, compare=False)
@@ -115,6 +118,20 @@ class Noise2Projection(Split):
     def n_slices(self) -> int:
         """Rows are seen one at a time."""
         return 1
+
+    @property
+    def n_passes(self) -> int:
+        """Once for each choice of the views to leave out."""
+        return self.parts
+
+    @property
+    def applied(self) -> int:
+        """To the turned object, too, where that counts."""
+        return 2 if self.equivariance else 1
+
+    def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Noise2Projection:
+        """Return the method, bound to them."""
+        return self.on(geometry, variance)
 
     def draw(self, samples: Measured, generator: torch.Generator) -> Pair:
         """Draw the views that are left out, the same ones for the whole batch, and turn every object its own way."""

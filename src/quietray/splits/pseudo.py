@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged
-from quietray.splits.base import Network, Pair, Split, Teacher
+from quietray.splits.base import Judge, Network, Pair, Split, Teacher
 from quietray.splits.noisier import seed_of
 from quietray.splits.recorrupted import Recorrupted
 from quietray.types import Channels, Samples
@@ -209,12 +209,16 @@ class PseudoCT(Split):
     """
 
     called: ClassVar[str] = "pseudo-ct"
+    domain: ClassVar[str] = "images"
+    of_images: ClassVar[bool] = True
+    needs_start: ClassVar[bool] = True
+    judged_by: ClassVar[Judge] = "Stein's estimate"
 
     period: int = 50
     block: int = 1
     bound: Teacher | None = field(default=None, init=False, repr=False, compare=False)
     noise: NoiseSource | None = field(default=None, init=False, repr=False, compare=False)
-    judged_by: Split | None = field(default=None, init=False, repr=False, compare=False)
+    judge_asked: Split | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.period < 0:
@@ -235,7 +239,7 @@ class PseudoCT(Split):
             A method of one measurement whose judgement of the network is asked for instead of this one's own.
         """
         bound = dataclasses.replace(self)
-        object.__setattr__(bound, "judged_by", judged_by)
+        object.__setattr__(bound, "judge_asked", judged_by)
         object.__setattr__(bound, "bound", Teacher(frozen(network), self.period))
         object.__setattr__(bound, "noise", noise)
         return bound
@@ -279,8 +283,8 @@ class PseudoCT(Split):
         network get wrong alike, it does not see: it is no ground to stop on, nor to compare methods on.  Another
         method's judgement, if there is one to ask, does.
         """
-        if self.judged_by is not None:
-            return self.judged_by.judge(network, samples, weight)
+        if self.judge_asked is not None:
+            return self.judge_asked.judge(network, samples, weight)
         pair = self.draw(samples, torch.Generator().manual_seed(seed_of(samples)))
         error = (network(pair.input).float() - pair.target).square()
         return averaged(error, (pair.input - pair.target).square(), weight)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quietray.errors import SettingsError
+from quietray.errors import NoiseError, SettingsError
 from quietray.metrics.noreference import Judgement, averaged
-from quietray.splits.base import Network, Pair, Split
+from quietray.splits.base import ImageNoise, Judge, Network, Pair, Split
 from quietray.splits.noisier import seed_of
 from quietray.types import Channels, Samples
 
@@ -58,6 +59,10 @@ class Recorrupted(Split):
     >>> round(float(pair.input.std()), 1), round(float(pair.target.std()), 1)
     (0.1, 0.4)
     """
+
+    domain: ClassVar[str] = "images"
+    of_images: ClassVar[bool] = True
+    judged_by: ClassVar[Judge] = "Stein's estimate"
 
     covariance: tuple[tuple[float, ...], ...] = ()
     strength: float = 0.5
@@ -143,6 +148,25 @@ class Recorrupted(Split):
         coloured = torch.fft.ifft2(torch.fft.fft2(white) * power.sqrt()).real
         cut: Tensor = coloured[..., :height, :width].to(image)
         return cut
+
+    def on_images(self, noise: ImageNoise) -> tuple[Recorrupted, str]:
+        """Return the method with the covariance of the noise of the images, unless it is known already.
+
+        Raises
+        ------
+        NoiseError
+            The images do not tell it.
+        """
+        super().on_images(noise)
+        if self.covariance:
+            return self, "The covariance of the noise was given."
+        if noise.found is None:
+            raise NoiseError(
+                "the noise must be read from calm parts of the images, got too few of them; use noise2void, or give "
+                "further measurements with --repeats"
+            )
+        said = f"{noise.described} Stein's estimate judges, with that correlation."
+        return self.measured(noise.covariance), said
 
     @property
     def _middle(self) -> float:

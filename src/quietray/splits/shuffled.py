@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement
-from quietray.splits.base import Network, Pair, Split
+from quietray.splits.base import Judge, Network, Pair, Split
 from quietray.splits.masked import Noise2Self
 from quietray.splits.noisier import seed_of
 from quietray.types import Channels, Samples, Slice
@@ -79,6 +79,10 @@ class APBSN(Split):
     >>> tuple(pair.input.shape), tuple(pair.target.shape), float(pair.weight.mean())
     ((25, 1, 8, 8), (1, 1, 40, 40), 0.0625)
     """
+
+    domain: ClassVar[str] = "radiographs"
+    of_images: ClassVar[bool] = True
+    judged_by: ClassVar[Judge] = "hidden pixels"
 
     stride: int = 5
     inference_stride: int = 2

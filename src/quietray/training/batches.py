@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from quietray.errors import GeometryError
-from quietray.splits.base import Split, Window
+from quietray.splits.base import Split
+from quietray.splits.neighbourhood import Neighbourhood, neighbours
 from quietray.types import Parts, Samples, Slice
 
 __all__ = ["TrainingSet", "TrainingVolume"]
@@ -25,7 +26,7 @@ class TrainingVolume:
     ----------
     parts
         ``(part, z, y, x)``, scaled.  The steps or channels of a series stand one after the other along z.
-    window
+    neighbourhood
         What of them makes a sample.
     weight
         ``(y, x)``: zero outside the field of view, one inside.
@@ -50,7 +51,7 @@ class TrainingVolume:
     """
 
     parts: Parts
-    window: Window
+    neighbourhood: Neighbourhood
     weight: Slice
     training_rows: tuple[int, ...]
     held_out_rows: tuple[int, ...]
@@ -95,14 +96,20 @@ class TrainingVolume:
         """
         n_rows = parts.shape[1] // n_series
         rows = tuple(range(n_rows)) if targets is None else targets
-        steps = (0,) if split.window.channels > 1 else range(0, parts.shape[1], n_rows)
-        all_slices = split.n_outputs == split.window.slices > 1
+        steps = (0,) if split.neighbourhood.channels > 1 else range(0, parts.shape[1], n_rows)
+        all_slices = split.n_outputs == split.neighbourhood.slices > 1
 
         def everywhere(some: tuple[int, ...]) -> tuple[int, ...]:
             return tuple(step + z for step in steps for z in some)
 
         data = cls(
-            parts, split.window, weight, everywhere(rows), everywhere(rows), n_series=n_series, all_slices=all_slices
+            parts,
+            split.neighbourhood,
+            weight,
+            everywhere(rows),
+            everywhere(rows),
+            n_series=n_series,
+            all_slices=all_slices,
         )
         reserved = split.reserved((parts.shape[2], parts.shape[3]))
         if reserved is not None:
@@ -124,7 +131,7 @@ class TrainingVolume:
 
     def samples(self, z: int, y: slice = slice(None), x: slice = slice(None)) -> Float[Tensor, "part slice y x"]:
         """Return the parts around slice `z`; beyond the first and last slice they are mirrored."""
-        return torch.from_numpy(neighbours(self.parts, z, self.window, self.n_series)[:, :, y, x])
+        return torch.from_numpy(neighbours(self.parts, z, self.neighbourhood, self.n_series)[:, :, y, x])
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Cut `batch` random patches, each turned and mirrored at random (the square's eight symmetries, and up-down).
@@ -154,7 +161,7 @@ class TrainingVolume:
                 continue
             sample = self.samples(rows[z], *window)
             targets = torch.from_numpy(self._slices_weight(rows[z])[:, None, None] * weight)
-            if flip and self.window.channels == 1:
+            if flip and self.neighbourhood.channels == 1:
                 sample, targets = sample.flip(1), targets.flip(0)
             cut.append(_turned(sample, turns, mirror))
             weights.append(_turned(targets, turns, mirror))
@@ -184,24 +191,24 @@ class TrainingVolume:
             weight[weight.shape[0] - below :] = 0
             outputs = np.ones(1, np.float32)
             if self.channel is not None:
-                outputs = (np.arange(self.window.channels) == self.channel).astype(np.float32)
+                outputs = (np.arange(self.neighbourhood.channels) == self.channel).astype(np.float32)
             elif self.all_slices:
-                outputs = (np.arange(self.window.slices) == self.window.slices // 2).astype(np.float32)
+                outputs = (np.arange(self.neighbourhood.slices) == self.neighbourhood.slices // 2).astype(np.float32)
             yield self.samples(z, y, x)[None], torch.from_numpy(outputs[:, None, None] * weight)[None]
 
     @property
     def judged(self) -> tuple[int, int]:
         """Where the slice stands that is judged, in a held-out sample and in what is returned for it."""
-        slices, channels = self.window.slices, self.window.channels
+        slices, channels = self.neighbourhood.slices, self.neighbourhood.channels
         middle = slices // 2
         if channels > 1:
             shown = channels // 2 if self.channel is None else self.channel
             return shown * slices + middle, shown
-        return self.window.times // 2 * slices + middle, middle if self.all_slices else 0
+        return self.neighbourhood.times // 2 * slices + middle, middle if self.all_slices else 0
 
     def of_step(self, step: int) -> TrainingVolume:
         """Return the same data, of which only one step or channel of the series is judged."""
-        if self.window.channels > 1:
+        if self.neighbourhood.channels > 1:
             return replace(self, channel=step)
         n_rows = self.parts.shape[1] // self.n_series
         return replace(self, held_out_rows=tuple(z for z in self.held_out_rows if z // n_rows == step))
@@ -225,7 +232,7 @@ class TrainingVolume:
         Examples
         --------
         >>> parts, weight = np.zeros((2, 9, 4, 4), np.float32), np.ones((4, 4), np.float32)
-        >>> whole = TrainingVolume(parts, Window(1), weight, tuple(range(8)), (8,))
+        >>> whole = TrainingVolume(parts, Neighbourhood(1), weight, tuple(range(8)), (8,))
         >>> [half.training_rows for half in whole.halves()]
         [(0, 2, 4, 6), (1, 3, 5, 7)]
         """
@@ -258,7 +265,7 @@ class TrainingVolume:
         """Return which slices of the sample around `z` may be a target."""
         if not self.all_slices:
             return np.ones(1, np.float32)
-        seen = self.window.indices(z, self.parts.shape[1], self.n_series)
+        seen = self.neighbourhood.indices(z, self.parts.shape[1], self.n_series)
         return np.isin(seen, self.training_rows).astype(np.float32)
 
 
@@ -283,14 +290,6 @@ class TrainingSet:
         """Yield the held-out samples of every scan, together at most about `most_pixels`."""
         for volume in self.volumes:
             yield from volume.held_out(most_pixels // len(self.volumes))
-
-
-def neighbours(parts: Parts, z: int, window: Window, n_series: int = 1) -> Float[np.ndarray, "part slice y x"]:
-    """Return what the window sees around slice `z`; a view where possible, mirrored at the first and last slice."""
-    seen = window.indices(z, parts.shape[1], n_series)
-    if seen == list(range(seen[0], seen[0] + len(seen))):
-        return parts[:, seen[0] : seen[0] + len(seen)]
-    return parts[:, seen]
 
 
 def _turned(x: Tensor, turns: int, mirror: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,14 +19,16 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io.disk import disk_errors
 from quietray.networks import Architecture
 from quietray.running.facts import versions
-from quietray.running.output import Output
-from quietray.running.settings import Training
+from quietray.running.precision import precision
+from quietray.running.run import Run
+from quietray.running.settings import Settings, Training
 from quietray.running.watch import Watch
+from quietray.settings import parse_seconds
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out, precision
+from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
 
-__all__ = ["Recipe", "learn", "tuned"]
+__all__ = ["Recipe", "Subject", "learn", "tuned"]
 
 _TUNED_ON = (4, 2**15)  # slices, and pixels of them together
 
@@ -56,6 +58,13 @@ class Recipe:
     symmetries: Literal[0, 1, 2, 4, 8]
     start: Denoiser | None = None
 
+    @classmethod
+    def of(cls, settings: Settings) -> Recipe:
+        """Return what the settings of a run say."""
+        start = None if settings.start is None else Denoiser.load(Path(settings.start))
+        budget = parse_seconds(settings.budget)
+        return cls(settings.network, settings.training, settings.seed, budget, settings.symmetries, start)
+
     def build(self, split: Split) -> nn.Module:
         """Return the network to be trained.
 
@@ -75,40 +84,45 @@ class Recipe:
         return copy.deepcopy(self.start.network).train()
 
 
-def learn(
-    data: TrainingData,
-    scale: Scale,
-    split: Split,
-    recipe: Recipe,
-    images: tuple[int, int, int],
-    tile: int,
-    facts: Mapping[str, Any],
-    output: Output,
-    watch: Watch,
-) -> tuple[Denoiser, Fitted]:
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is to be denoised.
+
+    Parameters
+    ----------
+    scale
+        Of the data that the network sees.
+    images
+        Number, height and width of the images.
+    tile
+        Edge of the tiles that they are denoised in.
+    facts
+        To keep with the model.
+    """
+
+    scale: Scale
+    images: tuple[int, int, int]
+    tile: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, run: Run) -> tuple[Denoiser, Fitted]:
     """Train within the budget, leaving time for inference; small images make larger batches.
 
     Parameters
     ----------
     data
         Scaled samples.
-    scale
-        Of the data.
     split
         The method.
     recipe
         Network, training, seed, budget.
-    images
-        Number, height and width of the images that will be denoised.
-    tile
-        Edge of the tiles that they are denoised in.
-    facts
-        To keep with the model.
-    output
-        Keeps the state of the training and its decisions.
-    watch
-        Told the progress.
+    subject
+        What will be denoised.
+    run
+        Its output keeps the state of the training and its decisions.
     """
+    output, images, scale = run.output, subject.images, subject.scale
     size = min(recipe.training.patch, *images[1:])
     enlarged = min(8, max(1, recipe.training.patch**2 // size**2))
     training = dataclasses.replace(recipe.training, batch=recipe.training.batch * enlarged)
@@ -126,7 +140,7 @@ def learn(
         return next((n for n in choices if n * inference(per_step) <= 0.15 * budget), 1)
 
     kept = "What was learned so far is kept; go on with --resume"
-    with watch.stage("training", 1000) as advance, disk_errors(output.folder or Path(), kept):
+    with run.watch.stage("training", 1000) as advance, disk_errors(output.folder or Path(), kept):
         shown = 0
 
         def show(step: int, n_steps: int | None, latest: Progress | None) -> None:
@@ -151,7 +165,7 @@ def learn(
         "steps": fitted.history[-1].step,
         "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
         "versions": versions(),
-        **facts,
+        **subject.facts,
     }
     denoiser = Denoiser(
         fitted.network,
@@ -160,7 +174,7 @@ def learn(
         scale,
         chosen["symmetries"],
         precision(training.precision),
-        tile,
+        subject.tile,
         known,
     )
     return denoiser, fitted
@@ -168,11 +182,9 @@ def learn(
 
 def tuned(
     data: TrainingVolume,
-    scale: Scale,
     split: Split,
     start: Filter,
-    tile: int,
-    facts: Mapping[str, Any],
+    subject: Subject,
     watch: Watch,
     amount: tuple[int, int] = _TUNED_ON,
 ) -> tuple[Denoiser, Fitted]:
@@ -185,14 +197,12 @@ def tuned(
     ----------
     data
         Scaled samples.
-    scale
-        Of the data.
     split
         What makes independent views of them.
     start
         The filter.
-    tile, facts
-        As in :func:`learn`.
+    subject
+        What will be filtered.
     watch
         Told the progress.
     amount
@@ -202,7 +212,8 @@ def tuned(
 
     def denoiser(candidate: Filter) -> Denoiser:
         network = candidate.build(split.n_slices, split.n_outputs)
-        return Denoiser(network, candidate, split, scale, tile=tile, facts={"versions": versions(), **facts})
+        facts = {"versions": versions(), **subject.facts}
+        return Denoiser(network, candidate, split, subject.scale, tile=subject.tile, facts=facts)
 
     with watch.stage("tuning") as advance:
 

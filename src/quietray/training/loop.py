@@ -8,20 +8,21 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from quietray.metrics.noreference import Judgement
+from quietray.running.precision import precision
 from quietray.running.settings import Training
 from quietray.splits.base import Network, Split
 from quietray.training.pace import Pace
 from quietray.training.state import Progress, best, copy_weights, follow, halvings, restore, save, start
 from quietray.types import Samples
 
-__all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_out", "precision"]
+__all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_out"]
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in the metrics
 
@@ -64,27 +65,6 @@ class Fitted:
     best: Progress
     stopped: str
     seconds_per_step: float
-
-
-def precision(choice: Literal["auto", "bf16", "fp32"]) -> Literal["bf16-mixed", "32-true"]:
-    """Return Fabric's name of the precision; ``auto`` asks the processor.
-
-    Examples
-    --------
-    >>> precision("fp32")
-    '32-true'
-    """
-    if choice == "auto":
-        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
-        choice = "bf16" if fast else "fp32"
-    return "bf16-mixed" if choice == "bf16" else "32-true"
-
-
-def _cpu_has_bf16() -> bool:
-    capabilities = torch.backends.cpu.get_capabilities() if hasattr(torch.backends.cpu, "get_capabilities") else {}
-    return bool(
-        capabilities.get("amx_bf16", capabilities.get("amx_tile", False)) or torch.cpu._is_avx512_bf16_supported()
-    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from quietray.errors import NoiseError, SettingsError
 from quietray.scan import Scan
 from quietray.types import Frame, PixelMask
 
-__all__ = ["Calibration", "Correction", "calibrate"]
+__all__ = ["Calibrated", "Calibration", "Correction", "calibrate"]
 
 RINGS_RATIO = 3.0  # stripes above so many times what noise leaves in the mean over the views are removed
 RINGS_LEAST = 1e-3  # attenuation; weaker stripes are never worth a filter
@@ -133,6 +133,25 @@ class Calibration:
     def of_view(self, view: int) -> Calibration:
         """Return what is known about the detector that took a view."""
         return self if self.detectors is None else self.parts[int(self.detectors[view])]
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """A scan of which everything global was measured.
+
+    Parameters
+    ----------
+    scan
+        With its rotation axis.
+    calibration
+        Flat, dark, bad pixels, beam.
+    notes
+        What was found on the way.
+    """
+
+    scan: Scan
+    calibration: Calibration
+    notes: tuple[str, ...]
 
 
 def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:

@@ -1,0 +1,138 @@
+"""The public names, explicit for editors and type checkers; __init__.py looks them up when they are first used."""
+
+from quietray.assessment.against import evaluate_images, evaluate_volumes
+from quietray.detector.correction.correct import Correction
+from quietray.detector.response.decorrelate import decorrelate, reblur
+from quietray.detector.response.prf import estimate_point_response
+from quietray.diagnose import Diagnosis, diagnose
+from quietray.errors import (
+    FormatError,
+    GeometryError,
+    MissingExtra,
+    NoiseError,
+    QuietrayError,
+    ResourceError,
+    SettingsError,
+)
+from quietray.filters import (
+    BilateralFilter,
+    Filter,
+    GaussianFilter,
+    MedianFilter,
+    NonLocalMeans,
+    TotalVariation,
+    Wavelet,
+)
+from quietray.geometry import ConeBeam, FanBeam, ParallelBeam, VolumeGrid
+from quietray.image_workflows import apply_images, denoise_images, train_images
+from quietray.inference.denoiser import Denoiser
+from quietray.io import ImagePairs, ImageSeries, read, read_images, read_pairs, read_volume, write_scan
+from quietray.networks import MSD, REDCNN, Architecture, DnCNN, LehtinenUNet, UNet
+from quietray.operators.astra import ParallelProjector
+from quietray.operators.beams import projector
+from quietray.reconstruct import CGLS, FBP, FDK, SIRT, TV
+from quietray.result import Result
+from quietray.running.describe import describe
+from quietray.running.settings import Auto, Training
+from quietray.scan import Scan
+from quietray.simulate.acquire import Exposure, acquire
+from quietray.simulate.foam_scan import FoamScan
+from quietray.simulate.noise import Scintillator
+from quietray.simulate.phantom import Foam
+from quietray.splits import (
+    APBSN,
+    Noise2Clean,
+    Noise2Inverse,
+    Noise2Noise,
+    Noise2Projection,
+    Noise2Self,
+    Noise2Void,
+    Noisier2Noise,
+    PseudoCT,
+    Recorrupted,
+)
+from quietray.splits.base import Split
+from quietray.workflows import Settings, apply, compare, denoise, reconstruct, train
+
+__version__: str
+
+__all__ = [
+    "APBSN",
+    "CGLS",
+    "FBP",
+    "FDK",
+    "MSD",
+    "REDCNN",
+    "SIRT",
+    "TV",
+    "Architecture",
+    "Auto",
+    "BilateralFilter",
+    "ConeBeam",
+    "Correction",
+    "Denoiser",
+    "Diagnosis",
+    "DnCNN",
+    "Exposure",
+    "FanBeam",
+    "Filter",
+    "Foam",
+    "FoamScan",
+    "FormatError",
+    "GaussianFilter",
+    "GeometryError",
+    "ImagePairs",
+    "ImageSeries",
+    "LehtinenUNet",
+    "MedianFilter",
+    "MissingExtra",
+    "Noise2Clean",
+    "Noise2Inverse",
+    "Noise2Noise",
+    "Noise2Projection",
+    "Noise2Self",
+    "Noise2Void",
+    "NoiseError",
+    "Noisier2Noise",
+    "NonLocalMeans",
+    "ParallelBeam",
+    "ParallelProjector",
+    "PseudoCT",
+    "QuietrayError",
+    "Recorrupted",
+    "ResourceError",
+    "Result",
+    "Scan",
+    "Scintillator",
+    "Settings",
+    "SettingsError",
+    "Split",
+    "TotalVariation",
+    "Training",
+    "UNet",
+    "VolumeGrid",
+    "Wavelet",
+    "__version__",
+    "acquire",
+    "apply",
+    "apply_images",
+    "compare",
+    "decorrelate",
+    "denoise",
+    "denoise_images",
+    "describe",
+    "diagnose",
+    "estimate_point_response",
+    "evaluate_images",
+    "evaluate_volumes",
+    "projector",
+    "read",
+    "read_images",
+    "read_pairs",
+    "read_volume",
+    "reblur",
+    "reconstruct",
+    "train",
+    "train_images",
+    "write_scan",
+]

@@ -1,0 +1,133 @@
+"""How methods did against each other, and what follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from quietray.metrics.image import psnr
+from quietray.running.settings import Settings
+from quietray.settings import to_dict
+from quietray.types import Slice, Volume
+
+__all__ = ["Comparison", "Standing"]
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """How one method did.
+
+    Parameters
+    ----------
+    name
+        Of the method.
+    settings
+        That it was run with; filters as tuned.
+    error, interval
+        Estimated mean squared error of the volume against what noise-free views would give, and its 90 % interval.
+    behind
+        90 % interval of how much larger the error is than the winner's.
+    seconds
+        What it took.
+    volume
+        ``(z, y, x)`` of the rows that were compared on, made without the held-out views.
+    """
+
+    name: str
+    settings: Settings
+    error: float
+    interval: tuple[float, float]
+    behind: tuple[float, float]
+    seconds: float
+    volume: Volume
+
+    @property
+    def picture(self) -> Slice:
+        """The middle slice."""
+        return np.asarray(self.volume[len(self.volume) // 2])
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is a network."""
+        return self.settings.method.trained
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Methods in the order of their estimated error.
+
+    Parameters
+    ----------
+    standings
+        Best first.
+    left_out
+        Method and why it was not run.
+    recommended
+        Name of the simplest method whose error is not clearly larger than the winner's.
+    data_range
+        That PSNR is given for: the 0.5 to 99.5 percentile of the winner's volume, or of the line integrals.
+    domain
+        What the judgement is about, in words.
+    picked
+        Settings to go on with: the winner's, or those of a network that is not clearly behind, for it learns on.
+    why
+        A sentence.
+    """
+
+    standings: tuple[Standing, ...]
+    left_out: tuple[tuple[str, str], ...]
+    recommended: str
+    data_range: float
+    domain: str
+    picked: Settings
+    why: str
+
+    def to_learn(self) -> tuple[Settings, Settings | None]:
+        """Return settings to go on with when there is more time; a network's come with those of the best filter.
+
+        A comparison gives networks seconds, so that one that is behind is not ruled out: it is trained on, and the
+        filter takes its place if that is still ahead then.  That can be judged in the volume only; a network of
+        radiographs that is clearly behind a filter is not trained.
+        """
+        networks = [standing for standing in self.standings if standing.learned]
+        filters = [standing for standing in self.standings if not standing.learned]
+        if not (networks and filters):
+            return self.picked, None
+        network, rival = networks[0], filters[0]
+        in_volume = network.settings.method.domain == "volume"
+        chosen = network if in_volume or rival.error >= network.interval[0] else rival
+        known = [dataclasses.replace(self.picked, method=each.settings.method) for each in (chosen, rival)]
+        return known[0], known[1] if in_volume else None
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures, for JSON."""
+
+        def decibel(error: float) -> float | None:
+            return psnr(error, self.data_range) if 0 < error < np.inf else None
+
+        rows = [
+            {
+                "method": standing.name,
+                "psnr_db": decibel(standing.error),
+                "psnr_db_at_least": decibel(standing.interval[1]),
+                "psnr_db_at_most": decibel(standing.interval[0]),
+                "clearly_behind": bool(standing.behind[0] > 0),
+                "rmse": standing.error**0.5 if standing.error > 0 else None,
+                "seconds": standing.seconds,
+                "settings": to_dict(standing.settings.method),
+            }
+            for standing in self.standings
+        ]
+        return {
+            "methods": rows,
+            "left_out": [{"method": name, "reason": reason} for name, reason in self.left_out],
+            "winner": self.standings[0].name,
+            "recommended": self.recommended,
+            "data_range": self.data_range,
+            "domain": self.domain,
+            "interval": "90 %, bootstrap over bands of rows and held-out views",
+            "why": self.why,
+        }

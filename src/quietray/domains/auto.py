@@ -1,0 +1,159 @@
+"""Auto: a method that becomes another one, and hands on what it measured on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quietray.detector.verdicts import Verdict
+from quietray.domains import VolumeDomain, domain_of
+from quietray.domains.compare import FEWEST_ROWS, affordable_rows, compared, measured
+from quietray.errors import NoiseError, SettingsError
+from quietray.filters import Filter
+from quietray.geometry import ParallelBeam
+from quietray.method import Auto
+from quietray.result import Result
+from quietray.running.run import Run
+from quietray.running.settings import Settings
+from quietray.scan import Scan
+from quietray.settings import called, from_dict, parse_seconds, to_dict
+from quietray.splits import Noise2Inverse, Noise2Noise, Noise2Self
+from quietray.splits.base import Split
+
+__all__ = ["Decision", "decided", "denoise_scans"]
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What Auto became.
+
+    Parameters
+    ----------
+    run
+        With the method, the time that is left, and what was measured.
+    why
+        In a sentence; nothing where there was no choice.
+    rival
+        A filter that takes the network's place if it is ahead after training.
+    comparison
+        Figures of the methods, if they were compared.
+    """
+
+    run: Run
+    why: str = ""
+    rival: Filter | None = None
+    comparison: dict[str, Any] | None = None
+
+
+def denoise_scans(run: Run, scans: Sequence[Scan]) -> Result:
+    """Denoise a scan, or several measurements of one object, in the domain of the method.
+
+    Raises
+    ------
+    QuietrayError
+        The scans, the settings, the memory or the disk do not allow it.
+    """
+    method = run.settings.method
+    if method.decides:
+        return _as_decided(decided(run, scans), scans)
+    domain = domain_of(method, len(scans))
+    if run.settings.clean and method.domain != "clean":
+        raise SettingsError(f"a clean volume must go with noise2clean, got {called(type(method))}; leave --clean out")
+    if run.settings.trust and not (domain.maps_errors and method.trained):
+        run.watch.note(f"No map of the error was made: {called(type(method))} has none.")
+    return domain.denoise(run, scans)
+
+
+def _as_decided(found: Decision, scans: Sequence[Scan]) -> Result:
+    if found.rival is None:
+        result = denoise_scans(found.run, scans)
+    else:
+        result = VolumeDomain.denoise(found.run, scans, found.rival)
+    if found.comparison is not None:
+        result = dataclasses.replace(result, metrics=dataclasses.replace(result.metrics, comparison=found.comparison))
+    return dataclasses.replace(result, notes=(*result.notes, found.why)) if found.why else result
+
+
+def decided(run: Run, scans: Sequence[Scan]) -> Decision:
+    """Return what Auto becomes: compared on a part of the rows where that is affordable, else as the noise allows."""
+    settings, scan = run.settings, scans[0]
+    parallel = isinstance(scan.geometry, ParallelBeam)
+    if settings.correction.line_integrals and len(scans) == 1 and parallel:
+        run.watch.note("Noise2Inverse was taken: of line integrals no noise can be measured that would rule it out.")
+        return Decision(run.having(method=Noise2Inverse()))
+    if len(scans) > 1:  # measured more than once: nothing else has as much to learn from
+        return Decision(run.having(method=Noise2Noise()))
+    auto, budget = settings.method, parse_seconds(settings.budget)
+    assert isinstance(auto, Auto)
+    rows = affordable_rows(scan, auto.rows, auto.share * budget)
+    if rows < FEWEST_ROWS or not settings.reconstruction.linear or not parallel:
+        found = _recommended(run, scan)
+        run.watch.note(found.why)
+        return found
+    try:
+        return _by_comparison(run, scan, rows, auto.share * budget)
+    except NoiseError as error:
+        run.watch.note(f"The methods could not be compared, so that Noise2Inverse was taken: {error}")
+        return Decision(run.having(method=Noise2Inverse()))
+
+
+def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
+    """Compare, and give the rest of the budget to the method that was picked."""
+    budget, started, known = parse_seconds(run.settings.budget), time.monotonic(), run
+
+    def choose() -> dict[str, Any]:
+        nonlocal known
+        found, known = compared(scan, run, rows, seconds)
+        picked, rival = found.to_learn()
+        return {
+            "settings": to_dict(picked),
+            "rival": rival and to_dict(rival),
+            "comparison": found.record(),
+            "seconds": time.monotonic() - started,
+        }
+
+    kept = run.output.decide("comparison", choose)
+    left = max(0.3 * budget, budget - kept["seconds"])
+    picked = dataclasses.replace(from_dict(Settings, kept["settings"]), budget=f"{left:.3f}s")
+    rival: Any = from_dict(Settings, kept["rival"]).method if kept["rival"] else None
+    run.watch.note(kept["comparison"]["why"])
+    run = dataclasses.replace(known, settings=picked)
+    return Decision(run, kept["comparison"]["why"], rival, kept["comparison"])
+
+
+def _recommended(run: Run, scan: Scan) -> Decision:
+    """Return the method that the reconstruction and the diagnosis recommend without a comparison."""
+    algorithm = run.settings.reconstruction
+
+    def taken(method: Split, why: str, run: Run = run) -> Decision:
+        return Decision(run.having(method=method), why)
+
+    if not isinstance(scan.geometry, ParallelBeam):
+        return taken(
+            Noise2Self(),
+            "Noise2Self was taken, which denoises the radiographs whatever the beam: methods are compared, and the "
+            "noise of a volume is judged, for parallel beams only. Ask for another method by its name.",
+        )
+    if not algorithm.linear:
+        return taken(
+            Noise2Self(),
+            "Noise2Self was taken, which denoises the radiographs: Noise2Inverse must have a linear reconstruction, "
+            f"and {called(type(algorithm))} as set is none.",
+        )
+    said = "A comparison of methods would take more than its share of the budget (quietray compare makes it)"
+    try:
+        known = measured(scan, run)
+    except NoiseError as error:
+        why = f"{said}, and the noise could not be measured ({error}): Noise2Inverse was taken."
+        return taken(Noise2Inverse(), why)
+    assert known.diagnosis is not None
+    verdict: Verdict = known.diagnosis.verdict("noise2inverse")
+    if verdict.answer == "not valid" and known.diagnosis.recommended.startswith("noise2self"):
+        why = f"{said}; Noise2Self was taken, for Noise2Inverse is not valid here: {verdict.reason}"
+        return taken(Noise2Self(), why, known)
+    return taken(
+        Noise2Inverse(), f"{said}; Noise2Inverse was taken, which is {verdict.answer}: {verdict.reason}", known
+    )

@@ -1,0 +1,78 @@
+"""A scan reconstructed as it is: slabs without a method, into memory or into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from quietray.io import VolumeWriter
+from quietray.preparation.prepare import Prepared
+from quietray.preparation.sources import PartReconstruction
+from quietray.running.run import Run
+from quietray.running.slabs import Advance, Finished, Slab, SlabTask
+from quietray.types import Volume
+
+__all__ = ["reconstruct_plainly"]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Reconstructs slabs as they are.
+
+    Parameters
+    ----------
+    begin
+        Detector row that is the first slice.
+    """
+
+    begin: int
+
+    def places(self, slab: Slab) -> list[Slab]:
+        """Return the slices of the slab."""
+        return [(slab[0] - self.begin, slab[1] - self.begin)]
+
+    def __call__(self, source: PartReconstruction, slab: Slab, advance: Advance) -> Iterator[Finished]:
+        """Reconstruct a slab."""
+        found = np.empty((1, slab[1] - slab[0], *source.grid.shape[1:]), np.float32)
+        source.into(found, slice(*slab), advance)
+        yield Finished(slab[0] - self.begin, found[0])
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """Keeps slabs in an array ``(z, y, x)``."""
+
+    voxels: Volume
+
+    def done(self, first: int, last: int) -> bool:
+        """Return False: nothing was there before."""
+        return False
+
+    def take(self, finished: Finished) -> None:
+        """Keep a slab."""
+        self.voxels[finished.first : finished.first + len(finished.voxels)] = finished.voxels
+
+
+@dataclass(frozen=True, eq=False)
+class InFile:
+    """Writes slabs."""
+
+    writer: VolumeWriter
+
+    def done(self, first: int, last: int) -> bool:
+        """Return False: every slab is written."""
+        return False
+
+    def take(self, finished: Finished) -> None:
+        """Write a slab."""
+        self.writer.write(finished.first, finished.voxels)
+
+
+def reconstruct_plainly(prepared: Prepared, run: Run, writer: VolumeWriter | None) -> Volume | None:
+    """Reconstruct slab by slab; return the volume where there is no writer to take it."""
+    sink = InMemory(np.empty(prepared.grid.shape, np.float32)) if writer is None else InFile(writer)
+    task = SlabTask(prepared.source(), Plain(prepared.rows.start), sink)
+    run.over(prepared.plan.slabs, task, "reconstructing")
+    return sink.voxels if isinstance(sink, InMemory) else None

@@ -1,0 +1,73 @@
+"""What a beam is, in a line: representations never print arrays."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["Beam", "angles_told", "beam_repr"]
+
+
+@runtime_checkable
+class Beam(Protocol):
+    """What all beams have, and a line about one tells."""
+
+    @property
+    def angles(self) -> Float[np.ndarray, " view"]:
+        """``(n_views,)`` in radians."""
+
+    @property
+    def n_rows(self) -> int:
+        """Detector rows."""
+
+    @property
+    def n_cols(self) -> int:
+        """Detector columns."""
+
+    @property
+    def rotation_axis(self) -> float | None:
+        """Column, where it is known."""
+
+    @property
+    def pixel_size(self) -> float | None:
+        """In mm, where it is known."""
+
+    @property
+    def coverage(self) -> float:
+        """Angle swept, in radians."""
+
+
+def angles_told(beam: Beam) -> str:
+    """Return the range of the views, their step and what they cover, in degrees.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> angles_told(ParallelBeam(np.linspace(0, np.pi, 8, endpoint=False), 2, 16))
+    '0.000 to 157.500 degrees, step 22.5, covering 180.0'
+    """
+    degrees = np.rad2deg(beam.angles)
+    if degrees.size == 1:
+        return f"{degrees[0]:.3f} degrees"
+    steps = np.diff(degrees)
+    typical = float(np.median(steps))
+    even = "" if np.allclose(steps, typical, atol=0.05 * abs(typical)) else " (uneven)"
+    covered = np.rad2deg(beam.coverage)
+    return f"{degrees[0]:.3f} to {degrees[-1]:.3f} degrees, step {typical:.4g}{even}, covering {covered:.1f}"
+
+
+def beam_repr(beam: Beam, *more: str) -> str:
+    """Return a line about a beam; `more` is what its kind adds.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> beam_repr(ParallelBeam(np.zeros(1), 2, 16, pixel_size=0.05), "at rest")
+    'ParallelBeam(1 view of 2 x 16 pixels, 0.000 degrees, at rest, axis to be found, pixels of 0.05 mm)'
+    """
+    views = f"{beam.angles.size} view{'s' * (beam.angles.size != 1)} of {beam.n_rows} x {beam.n_cols} pixels"
+    axis = "axis to be found" if beam.rotation_axis is None else f"axis at column {beam.rotation_axis:.2f}"
+    size = "pixel size not known" if beam.pixel_size is None else f"pixels of {beam.pixel_size:g} mm"
+    return f"{type(beam).__name__}({', '.join((views, angles_told(beam), *more, axis, size))})"

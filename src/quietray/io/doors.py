@@ -1,0 +1,60 @@
+"""What every door says: a path must be there and readable, and hold what some reader knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quietray.errors import FormatError, require_path
+from quietray.io.images import image_format
+
+__all__ = ["readable", "unknown"]
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Look at what a path holds: it must be there, not empty, and the user's to read.
+
+    Raises
+    ------
+    FormatError
+        It is not.
+    """
+    require_path("scan", path)
+    try:
+        if not path.is_dir() and path.stat().st_size == 0:
+            raise FormatError(f"{path} must hold a scan, got an empty file; copy it again from where it was measured")
+        yield
+    except PermissionError as error:
+        raise FormatError(f"{path} must be readable by you, got: {error.strerror}; ask its owner") from error
+
+
+def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
+    """Return the error for a path that no reader recognises.
+
+    Parameters
+    ----------
+    path
+        Of a file or folder that is there.
+    kinds
+        Names of the files that can be read.
+    """
+    images = image_format(path)
+    if images is not None:
+        return FormatError(
+            f"{path} must hold a scan, got a series of images ({images.upper()}), from which nothing can be "
+            "reconstructed; denoise them with quietray denoise or quietray filter"
+        )
+    if not path.is_dir():
+        *most, last = sorted(set(kinds))
+        with path.open("rb") as stream:
+            start = stream.read(8)
+        return FormatError(
+            f"{path} must be {', '.join(most)} or {last}, got a file that starts with {start!r}; "
+            "give the raw scan, or convert it to one of these"
+        )
+    inside = sorted(entry.name for entry in path.iterdir())
+    advice = "give one of the files in it" if inside else "the folder is empty"
+    some = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "")
+    return FormatError(f"the folder {path} must hold TIFF images or Zarr, got: {some or 'nothing'}; {advice}")

@@ -1,0 +1,9 @@
+"""Formats of images: a module each, that reads and writes it; a class that is defined there registers itself."""
+
+from __future__ import annotations
+
+from quietray.io.images import dicom, pictures
+from quietray.io.images.base import ImageFormat
+from quietray.io.images.reading import image_format, read_images
+
+__all__ = ["ImageFormat", "dicom", "image_format", "pictures", "read_images"]

@@ -1,0 +1,157 @@
+"""What the headers of DICOM images say: which images they are, where they lie, how large their pixels are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quietray.errors import FormatError
+
+__all__ = [
+    "check_kind",
+    "check_one_series",
+    "group",
+    "orientation_of",
+    "position_of",
+    "read_headers",
+    "spacing_of",
+    "unit_of",
+    "window_of",
+]
+
+_XRAY = {
+    "CT": "CT slices",
+    "CR": "computed radiographs",
+    "DX": "digital radiographs",
+    "MG": "mammograms",
+    "PX": "panoramic radiographs",
+    "IO": "intra-oral radiographs",
+    "RF": "fluoroscopy",
+    "XA": "angiography",
+}
+
+
+def read_headers(files: Sequence[Path]) -> tuple[dict[Path, Any], list[str]]:
+    """Return the headers of all images, and what was left out."""
+    import pydicom
+
+    headers, others = {}, []
+    for file in files:
+        try:
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            known = "SOPClassUID" in header or "Modality" in header
+        except Exception as error:  # pydicom raises many kinds
+            raise FormatError(
+                f"{file} must be a DICOM file, got: {type(error).__name__}: {error}; copy it again"
+            ) from error
+        if not known:
+            raise FormatError(f"{file} must be a DICOM file, got one that names no kind of image; copy it again")
+        if "Rows" in header and "BitsAllocated" in header:
+            headers[file] = header
+        else:
+            others.append(f"{file.name} ({header.get('Modality', 'no modality')})")
+    if not headers:
+        raise FormatError(f"{files[0].parent} must hold DICOM images, got only {', '.join(others[:3])}; give images")
+    if others:
+        return headers, [f"Files without an image were left out: {', '.join(others[:3])}{', ...' * (len(others) > 3)}."]
+    return headers, []
+
+
+def check_one_series(headers: dict[Path, Any], path: Path) -> None:
+    """Raise unless all files are of one series."""
+    series = Counter(str(header.get("SeriesInstanceUID", "")) for header in headers.values())
+    if len(series) == 1:
+        return
+    told = []
+    for uid, count in series.most_common(4):
+        one = next(header for header in headers.values() if str(header.get("SeriesInstanceUID", "")) == uid)
+        told.append(f"{count} x {one.get('Modality', '?')} '{one.get('SeriesDescription', 'no description')}'")
+    raise FormatError(
+        f"the folder {path} must hold one series, got {len(series)}: {', '.join(told)}; "
+        "copy each series to a folder of its own"
+    )
+
+
+def check_kind(file: Path, header: Any) -> None:
+    """Raise unless the pixels are the grey values of an X-ray image."""
+    modality = str(header.get("Modality", "none"))
+    if modality not in _XRAY:
+        known = ", ".join(_XRAY)
+        raise FormatError(
+            f"{file} must be an X-ray image ({known}), got modality {modality}; its noise is of another kind"
+        )
+    photometric = str(header.get("PhotometricInterpretation", "MONOCHROME2"))
+    if header.get("SamplesPerPixel", 1) != 1 or not photometric.startswith("MONOCHROME"):
+        raise FormatError(
+            f"{file} must have one grey value for each pixel, got {header.get('SamplesPerPixel')} samples "
+            f"({photometric}); a colour image, such as a screen capture, is no measurement"
+        )
+    if str(header.get("BurnedInAnnotation", "NO")).upper() == "YES":
+        raise FormatError(
+            f"{file} must show nothing but what was measured, got texts burned into its pixels (BurnedInAnnotation "
+            "YES), which may name the patient and would be learned from; export the series without them"
+        )
+    if header.BitsAllocated not in (8, 16, 32) or header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
+        raise FormatError(
+            f"{file} must have pixels of 8, 16 or 32 bits, the lowest of which are used, got {header.BitsStored} bits "
+            f"of {header.BitsAllocated} below bit {header.get('HighBit', '?')}; convert it"
+        )
+
+
+def group(header: Any, frame: int, name: str) -> Any:
+    """Return the macro of a frame in an enhanced multi-frame image: its own, the shared one, or else the header."""
+    for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        items = header.get(groups) or ()
+        if len(items) > index and name in items[index] and len(items[index][name].value):
+            return items[index][name][0]
+    return header
+
+
+def position_of(header: Any, frame: int) -> float | None:
+    """Return where an image lies along its normal, in mm."""
+    place = group(header, frame, "PlanePositionSequence").get("ImagePositionPatient")
+    direction = orientation_of(header, frame)
+    if not place or direction is None:
+        return None
+    row, col = direction[:3], direction[3:]
+    return float(np.dot(np.cross(row, col), [float(value) for value in place]))
+
+
+def orientation_of(header: Any, frame: int) -> tuple[float, ...] | None:
+    """Return the directions of the rows and columns of an image, three numbers each, or None."""
+    found = group(header, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
+    return tuple(float(value) for value in found) if found and len(found) == 6 else None
+
+
+def spacing_of(header: Any, frame: int = 0) -> tuple[float, float] | None:
+    """Return the edges of a pixel in mm, along rows and along columns, or None."""
+    macro = group(header, frame, "PixelMeasuresSequence")
+    for name in ("PixelSpacing", "ImagerPixelSpacing"):
+        found = macro.get(name)
+        if found and len(found) == 2 and all(float(value) > 0 for value in found):
+            return float(found[0]), float(found[1])
+    return None
+
+
+def window_of(header: Any) -> tuple[float, float] | None:
+    """Return the grey values to show black and white, or None."""
+    macro = group(header, 0, "FrameVOILUTSequence")
+    centre, width = (macro.get(name) for name in ("WindowCenter", "WindowWidth"))
+    if centre is None or width is None:
+        return None
+    centre, width = (float(np.ravel(one)[0]) for one in (centre, width))
+    return (centre - width / 2, centre + width / 2) if width > 0 else None
+
+
+def unit_of(header: Any, projections: bool) -> str:
+    """Return the unit of the rescaled values."""
+    if projections:
+        return "line integral"
+    kind = str(group(header, 0, "PixelValueTransformationSequence").get("RescaleType", "") or "")
+    if header.Modality == "CT":
+        return "HU" if kind in ("", "HU", "US") else kind
+    return "raw"

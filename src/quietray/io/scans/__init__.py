@@ -1,0 +1,23 @@
+"""Scan formats: a module each, that reads and writes it; a class that is defined there registers itself."""
+
+from __future__ import annotations
+
+from quietray.io.scans import datasets, dxchange, nxtomo, tiff
+from quietray.io.scans.base import ScanReader, ScanWriter, Source
+from quietray.io.scans.raw import Flags, RawScan
+from quietray.io.scans.reading import read
+from quietray.io.scans.writing import write_scan
+
+__all__ = [
+    "Flags",
+    "RawScan",
+    "ScanReader",
+    "ScanWriter",
+    "Source",
+    "datasets",
+    "dxchange",
+    "nxtomo",
+    "read",
+    "tiff",
+    "write_scan",
+]

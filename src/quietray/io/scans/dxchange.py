@@ -1,0 +1,128 @@
+"""DXchange, in HDF5 or Zarr: where it keeps the parts of a scan, for reading and for writing."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+
+from quietray.errors import FormatError
+from quietray.geometry import ConeBeam
+from quietray.io.containers import open_frames, seconds
+from quietray.io.scans.base import ScanReader, Source
+from quietray.io.scans.beams import read_beam, write_beam
+from quietray.io.scans.hdf5 import Hdf5ScanWriter
+from quietray.io.scans.lookup import (
+    angles_from,
+    detector_numbers,
+    first_length,
+    is_own,
+    read_recorded,
+    side_frames,
+    text_at,
+)
+from quietray.io.scans.raw import Flags, RawScan
+from quietray.io.stacks import Stack, lay_out_stack, write_number
+from quietray.scan import Scan
+
+__all__ = ["DXchange", "DXchangeWriter"]
+
+_DETECTOR = "measurement/instrument/detector"
+
+
+class DXchange(ScanReader):
+    """The layout ``/exchange/data, data_white, data_dark, theta``.
+
+    Where several detectors took the scan, ``/exchange/detector``, ``detector_white`` and ``detector_dark`` say which of
+    them took each view, flat and dark: whole numbers from 0.  ``/exchange/geometry`` tells a fan or cone beam.
+    """
+
+    files = ("HDF5", "Zarr")
+
+    def recognises(self, source: Source, flags: Flags) -> bool:
+        """Return whether the container holds ``/exchange/data``, and the user points to nothing else."""
+        return (
+            source.container is not None and flags.data is None and source.container.array("exchange/data") is not None
+        )
+
+    def read(self, source: Source, flags: Flags) -> RawScan:
+        """Read it."""
+        container, own = source.opened, is_own(source.opened)
+        if own and container.array("exchange/theta") is None and "voxel_size" in container.attributes("exchange/data"):
+            raise FormatError(
+                f"{container.path} must be a scan, got a reconstructed volume; "
+                "give the scan that it was made from (evaluate reads volumes)"
+            )
+        projections = open_frames(container, "exchange/data", "data")
+        angles = angles_from(container, flags.angles, "exchange/theta", np.arange(len(projections)), len(projections))
+        pixel_size, pixel_note = first_length(
+            container, [f"{_DETECTOR}/{name}" for name in ("pixel_size_x", "x_pixel_size", "pixel_size")]
+        )
+        recorded, rotation_axis, truth, clean = read_recorded(container) if own else ({}, None, None, None)
+        facts = {
+            "format": f"DXchange in {container.kind}",
+            "data": "/exchange/data",
+            "angles": angles.place,
+            "sample": text_at(container, "measurement/sample/name"),
+        }
+        return RawScan(
+            projections,
+            angles.radians(flags.angle_unit),
+            flats=side_frames(container, flags.flats, "exchange/data_white", "flats"),
+            darks=side_frames(container, flags.darks, "exchange/data_dark", "darks"),
+            pixel_size=pixel_size,
+            beam=read_beam(container),
+            exposure=seconds(container, f"{_DETECTOR}/exposure_time"),
+            rotation_axis=rotation_axis,
+            provenance={**recorded, **{key: fact for key, fact in facts.items() if fact}},
+            notes=(pixel_note,) if pixel_note else (),
+            truth=truth,
+            clean=clean,
+            detectors=detector_numbers(container, "exchange/detector"),
+            flat_detectors=None if flags.flats else detector_numbers(container, "exchange/detector_white"),
+            dark_detectors=None if flags.darks else detector_numbers(container, "exchange/detector_dark"),
+        )
+
+
+class DXchangeWriter(Hdf5ScanWriter):
+    """The same layout, with the type of the counts kept.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> with h5py.File("none.h5", "w", driver="core", backing_store=False) as file:
+    ...     scan = Scan(np.ones((2, 3, 4), np.uint16), ParallelBeam(np.arange(2.0), 3, 4))
+    ...     stacks = DXchangeWriter().lay_out(file, scan)
+    ...     len(stacks), str(file["exchange/data"].dtype)
+    (1, 'uint16')
+    """
+
+    called = "dxchange"
+    endings = (".h5", ".hdf5", ".hdf")
+
+    def lay_out(self, file: h5py.File, scan: Scan) -> list[Stack]:
+        """Write everything but the frames; return where these belong."""
+        file["implements"] = "exchange:measurement"
+        exchange = file.create_group("exchange")
+        stacks: list[Stack] = []
+        for leaf, frames in (("data", scan.projections), ("data_white", scan.flats), ("data_dark", scan.darks)):
+            if frames is not None:
+                stacks += lay_out_stack(exchange, leaf, [frames], "counts")
+        write_number(exchange, "theta", np.rad2deg(scan.geometry.angles), "degrees")
+        for leaf, numbers in (
+            ("detector", scan.detectors),
+            ("detector_white", scan.flat_detectors),
+            ("detector_dark", scan.dark_detectors),
+        ):
+            if numbers is not None:
+                exchange[leaf] = numbers.astype(np.int32)
+                exchange[leaf].attrs["description"] = "number of the detector that took each frame"
+        write_beam(exchange, scan.geometry)
+        if scan.geometry.rotation_axis is not None and not isinstance(scan.geometry, ConeBeam):
+            exchange.attrs["rotation_axis"] = scan.geometry.rotation_axis
+        detector = file.create_group("measurement/instrument/detector")
+        write_number(detector, "pixel_size_x", scan.geometry.pixel_size, "mm")
+        write_number(detector, "pixel_size_y", scan.geometry.pixel_size, "mm")
+        write_number(detector, "exposure_time", scan.exposure, "s")
+        if isinstance(scan.provenance.get("sample"), str):
+            file["measurement/sample/name"] = scan.provenance["sample"]
+        return stacks

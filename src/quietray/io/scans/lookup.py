@@ -1,0 +1,124 @@
+"""What the layouts of scans have in common: angles, flats and darks, detectors, and what our own files record."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from quietray.errors import FormatError, GeometryError
+from quietray.io.containers import Container, as_text, length_mm, open_frames, require_array
+from quietray.io.frames import LazyFrames
+from quietray.io.scans.angles import AngleList, angle_range, read_angle_file, unit_of
+from quietray.io.scans.tiff import frames_on_disk
+from quietray.types import Frames
+
+__all__ = [
+    "angles_from",
+    "detector_numbers",
+    "first_length",
+    "is_own",
+    "read_recorded",
+    "side_frames",
+    "text_at",
+]
+
+
+def is_own(container: Container) -> bool:
+    """Return whether quietray wrote the file."""
+    return as_text(container.attributes("/").get("generator")).startswith("quietray")
+
+
+def detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame"] | None:
+    """Return which detector took each frame, or None where the file does not say."""
+    array = container.array(name)
+    if array is None or np.dtype(array.dtype).kind not in "iuf" or len(array.shape) != 1:
+        return None
+    values = np.asarray(array[()])
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        raise FormatError(f"{container.path}:/{name} must hold whole numbers of detectors, got {values[:4]}; mend it")
+    return values.astype(np.int64)
+
+
+def read_recorded(container: Container) -> tuple[dict[str, Any], float | None, Frames | None, LazyFrames | None]:
+    """Return what only our own files hold: provenance, rotation axis, the true volume, the noise-free radiographs."""
+    try:
+        recorded = json.loads(as_text(container.attributes("/").get("provenance")) or "{}")
+    except ValueError:
+        recorded = {}
+    truth = open_frames(container, "truth/volume", "truth") if container.array("truth/volume") is not None else None
+    if truth is not None:
+        attributes = container.attributes("truth/volume")
+        recorded["truth"] = {
+            "unit": as_text(attributes.get("unit")) or "1/pixel",
+            "voxel_size": float(attributes["voxel_size"]) if "voxel_size" in attributes else None,
+        }
+    name = "truth/line_integrals"
+    clean = open_frames(container, name, "truth") if container.array(name) is not None else None
+    axis = container.attributes("exchange").get("rotation_axis")
+    return recorded, None if axis is None else float(axis), truth, clean
+
+
+def angles_from(
+    container: Container, flag: str | None, default: str | None, chosen: np.ndarray, n_frames: int
+) -> AngleList:
+    """Return one angle for each of the `chosen` of `n_frames` frames.
+
+    Parameters
+    ----------
+    flag
+        What the user gave: a range, a dataset in the container, or a file; None for the `default` dataset.
+
+    Raises
+    ------
+    FormatError, GeometryError
+        There are no angles, or not the right number.
+    """
+    spread = angle_range(flag, len(chosen)) if flag else None
+    if spread is not None:
+        return spread
+    name = flag or default
+    array = container.array(name) if name else None
+    if array is None and flag:
+        if Path(flag).is_file():
+            return read_angle_file(Path(flag)).for_frames(chosen, n_frames)
+        array = require_array(container, flag, "--angles")
+    if array is None or name is None:
+        where = f"no /{default}" if default else "none named"
+        raise GeometryError(
+            f"the scan {container.path} must come with one angle for each of its {len(chosen)} views, got {where}; "
+            "pass --angles 0:180 (or 0:360) for evenly spaced views, a dataset path, or a text file in degrees"
+        )
+    place = f"{container.path}:/{name.strip('/')}"
+    if np.dtype(array.dtype).kind not in "iuf":
+        raise FormatError(f"angles must be numbers, got type {array.dtype} in {place}; name another dataset")
+    declared = unit_of(as_text(container.attributes(name).get("units", container.attributes(name).get("unit"))))
+    values = np.asarray(array[()], dtype=np.float64).ravel()
+    return AngleList(values, declared, place).for_frames(chosen, n_frames)
+
+
+def side_frames(container: Container, flag: str | None, default: str | None, what: str) -> Frames | None:
+    """Return flats or darks: what the flag names (in the container, or on disk), else the default, else None."""
+    if flag and container.array(flag) is None and (outside := frames_on_disk(flag, what, container.path.parent)):
+        return outside
+    if flag:
+        return open_frames(container, flag, f"--{what}")
+    present = default is not None and container.array(default) is not None
+    return open_frames(container, default, what) if present and default else None
+
+
+def first_length(container: Container, names: list[str]) -> tuple[float | None, str | None]:
+    """Return the first length that is stated in full, in mm, else a sentence about the first that is not."""
+    found = [length_mm(container, name) for name in names]
+    known = [value for value, _ in found if value is not None]
+    remarks = [remark for _, remark in found if remark is not None]
+    return (known[0], None) if known else (None, remarks[0] if remarks else None)
+
+
+def text_at(container: Container, name: str) -> str:
+    """Return a text dataset, or an empty string."""
+    array = container.array(name)
+    return as_text(array[()]) if array is not None and array.shape in ((), (1,)) else ""

@@ -1,0 +1,21 @@
+"""Volume formats: a module each, that reads and writes it; a class that is defined there registers itself."""
+
+from __future__ import annotations
+
+from quietray.io.volumes import hdf5, tiff, zarr
+from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.doors import open_volume_writer, read_volume, volume_format
+from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
+
+__all__ = [
+    "SeriesAxis",
+    "StoredVolume",
+    "VolumeFormat",
+    "VolumeWriter",
+    "hdf5",
+    "open_volume_writer",
+    "read_volume",
+    "tiff",
+    "volume_format",
+    "zarr",
+]

@@ -1,0 +1,115 @@
+"""Two doors for every volume: the name of a format writes it, the content of a path decides who reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quietray.geometry import VolumeGrid
+from quietray.io.doors import readable, unknown
+from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
+
+__all__ = ["open_volume_writer", "read_volume", "volume_format"]
+
+
+def open_volume_writer(
+    path: str | os.PathLike[str],
+    grid: VolumeGrid,
+    *,
+    format: str,
+    resume: bool = False,
+    extra: Mapping[str, Any] | None = None,
+    series: SeriesAxis | None = None,
+) -> VolumeWriter:
+    """Start, or take up again, a volume on disk.
+
+    Parameters
+    ----------
+    path
+        Final name: a Zarr folder, an HDF5 file, or a folder of TIFF slices.  Until :meth:`VolumeWriter.finish` the
+        volume has a hidden name in the same folder (``.volume.zarr.partial``).
+    grid
+        Shape ``(z, y, x)`` and voxel size in mm; they set the unit of the attenuation.
+    format
+        ``zarr`` (OME-NGFF 0.5), ``h5`` (``/exchange/data``), ``tiff`` (one file per slice), or another that is
+        registered.
+    resume
+        Keep slabs of an unfinished (or finished) volume of that name; otherwise start anew.
+    extra
+        Facts to store with the volume; must be JSON.
+    series
+        Of a volume ``(t or c, z, y, x)``, whose entries each have that grid; its slices are counted on from one entry
+        to the next.  In TIFF, each entry has a folder.
+
+    Raises
+    ------
+    ResourceError
+        A finished volume is in the way, or the disk is full or not writable.
+    FormatError
+        The volume to take up again has another shape.
+    SettingsError
+        The format is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> path = Path(tempfile.mkdtemp()) / "volume.h5"
+    >>> with open_volume_writer(path, VolumeGrid((2, 4, 4), voxel_size=0.01), format="h5") as writer:
+    ...     writer.write(0, np.ones((2, 4, 4), np.float32))
+    ...     writer.finish().name
+    'volume.h5'
+    """
+    return VolumeFormat.registry[format].writer(Path(path), grid, resume=resume, extra=dict(extra or {}), series=series)
+
+
+def read_volume(path: str | os.PathLike[str]) -> StoredVolume:
+    """Open a volume without reading it: Zarr, HDF5, TIFF, the truth of a simulated scan, or another registered format.
+
+    Parameters
+    ----------
+    path
+        What :func:`quietray.io.open_volume_writer` wrote, series included, an OME-Zarr image, a Zarr array, an HDF5
+        file with ``/exchange/data``, a TIFF stack or a folder of TIFF slices, or a scan with ``/truth/volume``.
+
+    Returns
+    -------
+    StoredVolume
+        ``(z, y, x)``, or ``(step, z, y, x)`` of a series.
+
+    Raises
+    ------
+    FormatError
+        There is no volume.
+
+    Examples
+    --------
+    >>> import tempfile, tifffile
+    >>> import numpy as np
+    >>> path = Path(tempfile.mkdtemp()) / "volume.tif"
+    >>> tifffile.imwrite(path, np.full((3, 4, 5), 0.5, np.float32), photometric="minisblack")
+    >>> float(read_volume(path)[1].mean())
+    0.5
+    """
+    place = Path(path)
+    with readable(place):
+        formats = (kind() for kind in VolumeFormat.registry.values())
+        found = next((one for one in formats if one.recognises(place)), None)
+    if found is None:
+        raise unknown(place, (kind.files for kind in VolumeFormat.registry.values()))
+    return found.read(place)
+
+
+def volume_format(path: Path) -> str | None:
+    """Return the name of the format that the ending of a path asks for, or None.
+
+    Examples
+    --------
+    >>> volume_format(Path("new.hdf5")), volume_format(Path("slices")), volume_format(Path("new.xyz"))
+    ('h5', 'tiff', None)
+    """
+    kinds = VolumeFormat.registry.items()
+    return next((name for name, kind in kinds if path.suffix.lower() in kind.endings), None)

@@ -1,0 +1,235 @@
+"""What every volume under construction has in common, whatever its format."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from quietray.errors import FormatError, ResourceError
+from quietray.geometry import VolumeGrid
+from quietray.io.disk import check_space, disk_errors, remove, sync_path
+from quietray.types import Volume
+
+__all__ = ["SeriesAxis", "VolumeWriter"]
+
+
+@dataclass(frozen=True)
+class SeriesAxis:
+    """The first axis of a volume of four dimensions.
+
+    Parameters
+    ----------
+    name
+        ``t`` for steps in time, ``c`` for channels.
+    size
+        How many there are.
+
+    Examples
+    --------
+    >>> SeriesAxis("t", 3).folder(2)
+    'step_002'
+    """
+
+    name: Literal["t", "c"]
+    size: int
+
+    @property
+    def kind(self) -> str:
+        """What one entry is called."""
+        return "step" if self.name == "t" else "channel"
+
+    def folder(self, number: int) -> str:
+        """Return the name of the folder of one entry, where each has a folder."""
+        return f"{self.kind}_{number:03d}"
+
+
+class VolumeWriter(ABC):
+    """A volume ``(z, y, x)`` of float32 under construction.
+
+    Slabs may come in any order and from several threads; a slab is on the disk when :meth:`write` returns.  Leaving
+    the ``with`` block closes the writer; only :meth:`finish` gives the volume its name.
+
+    A writer may be pickled: its copy takes the volume under construction up again in another process, and writes slabs
+    of its own there.  The process that started the volume finishes it.  A subclass holds nothing open but what
+    :meth:`_open` opens and :meth:`close` lets go; it is in the attributes that :attr:`_handles` names.
+
+    Parameters
+    ----------
+    path
+        Final name.
+    grid
+        Shape and voxel size.
+    resume
+        Keep what is there.
+    extra
+        Facts to store with the volume.
+    series
+        Where every entry of this axis has a volume of that grid: the whole has the shape ``(t or c, z, y, x)``, and its
+        slices are counted on from one entry to the next.
+    """
+
+    share_of_size: ClassVar[float] = 1.0
+    """Part of the volume's size that must be free on the disk at the start."""
+    _handles: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are None in another process, until they are opened there."""
+
+    def __init__(
+        self,
+        path: Path,
+        grid: VolumeGrid,
+        *,
+        resume: bool,
+        extra: Mapping[str, Any],
+        series: SeriesAxis | None = None,
+    ) -> None:
+        self.path = path
+        self.grid = grid
+        self.series = series
+        self.partial = path.parent / f".{path.name}.partial"
+        self._extra = dict(extra)
+        self._locks: dict[int, threading.Lock] = {}
+        self._owner: int | None = os.getpid()
+        if path.exists() and not resume:
+            raise ResourceError(f"the volume {path} must not exist yet; remove it, resume, or give another folder")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if resume and (path.exists() or self.partial.exists()):
+                self._reopen()
+            else:
+                remove(self.partial)
+                check_space(path, int(self.share_of_size * 4 * np.prod(self.shape, dtype=np.int64)))
+                self._create()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(z, y, x)``, or ``(t or c, z, y, x)``."""
+        return self.grid.shape if self.series is None else (self.series.size, *self.grid.shape)
+
+    @property
+    def axes(self) -> str:
+        """Their names, a letter each."""
+        return "zyx" if self.series is None else f"{self.series.name}zyx"
+
+    def __getstate__(self) -> dict[str, Any]:
+        places = {"path": self.path.absolute(), "partial": self.partial.absolute()}
+        return {**vars(self), **places, "_locks": {}, "_owner": None, **dict.fromkeys(self._handles)}
+
+    @property
+    def place(self) -> Path:
+        """Where the volume is now: the hidden name, or the final one."""
+        return self.path if self._finished else self.partial
+
+    def write(self, z0: int, block: Volume) -> None:
+        """Store the slices ``z0, z0 + 1, ...``; they are on the disk when this returns.
+
+        Parameters
+        ----------
+        z0
+            First slice.
+        block
+            ``(n, y, x)`` attenuation in the unit of the grid.
+
+        Raises
+        ------
+        FormatError
+            The block does not fit into the volume.
+        ResourceError
+            The disk is full or not writable; what was written before is kept.
+        """
+        *n_z, n_y, n_x = self.shape
+        if block.shape[1:] != (n_y, n_x) or not 0 <= z0 <= z0 + len(block) <= np.prod(n_z):
+            raise FormatError(
+                f"a slab must fit into the volume {self.shape}, got shape {block.shape} at z = {z0}; "
+                "use the grid that the writer was opened with"
+            )
+        with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
+            with self._locks.setdefault(os.getpid(), threading.Lock()):  # one that was held at a fork stays so
+                self._take_up()
+                self._unfinish()
+                self._open()
+            self._store(z0, np.ascontiguousarray(block, dtype="<f4"))
+
+    def finish(self) -> Path:
+        """Give the volume its final name and return it; call it when all slabs are written.
+
+        Raises
+        ------
+        ResourceError
+            The disk does not allow it.
+        """
+        with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
+            self.close()
+            if not self._finished:
+                if self.path.exists():
+                    remove(self.path)
+                os.replace(self.partial, self.path)
+                sync_path(self.path.parent)
+        return self.path
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the files; what was written stays for a later resume."""
+
+    def __enter__(self) -> VolumeWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _finished(self) -> bool:
+        """Whether the volume has its name: the folder knows, which several processes see."""
+        return self.path.exists() and not self.partial.exists()
+
+    def _take_up(self) -> None:
+        """Open the volume anew in a process that has not started it: one that was forked, or that has a copy."""
+        if self._owner != os.getpid():
+            self.close()
+            self._reopen()
+            self._owner = os.getpid()
+
+    def _unfinish(self) -> None:
+        """Hide a finished volume again before a slab of it is rewritten: a name stands for a whole volume."""
+        if self._finished:
+            self.close()
+            with suppress(FileNotFoundError):  # another process was faster
+                os.replace(self.path, self.partial)
+
+    def _check_found(self, shape: tuple[int, ...], dtype: Any) -> None:
+        if tuple(shape) != self.shape or np.dtype(dtype) != np.dtype("<f4"):
+            raise FormatError(
+                f"the unfinished volume {self.place} must have shape {self.shape} in float32 to be resumed, "
+                f"got {tuple(shape)} in {np.dtype(dtype)}; remove it and start anew"
+            )
+
+    def _not_resumable(self, error: Exception) -> FormatError:
+        return FormatError(
+            f"{self.place} must be a volume that can be taken up again, got: {error}; remove it and start anew"
+        )
+
+    @abstractmethod
+    def _create(self) -> None:
+        """Lay out an empty volume at the hidden name."""
+
+    @abstractmethod
+    def _reopen(self) -> None:
+        """Check the volume at :attr:`place`."""
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Make ready to write at :attr:`place`; called before every slab."""
+
+    @abstractmethod
+    def _store(self, z0: int, block: Volume) -> None:
+        """Write a slab at :attr:`place` and wait for the disk."""

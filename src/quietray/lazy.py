@@ -1,0 +1,107 @@
+"""Stacks of frames made of others, still on disk: some of them, or those of several detectors in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from quietray.types import Frames
+
+__all__ = ["chosen_frames", "interleaved"]
+
+
+def interleaved(parts: Mapping[int, Frames], numbers: Int[np.ndarray, " frame"]) -> Frames:
+    """Return frames of several detectors as one stack, still on disk: what `Scan.by_detector` took apart.
+
+    Parameters
+    ----------
+    parts
+        Frames ``(frame, row, col)`` of each detector, in order.
+    numbers
+        ``(frame,)`` which detector each frame of the stack is of.
+
+    Examples
+    --------
+    >>> parts = {0: np.zeros((2, 1, 3)), 1: np.ones((2, 1, 3))}
+    >>> interleaved(parts, np.array([0, 1, 1, 0]))[1:, 0, 0].tolist()
+    [1.0, 1.0, 0.0]
+    """
+    return _Interleaved(dict(parts), numbers)
+
+
+def chosen_frames(frames: Frames, chosen: Int[np.ndarray, " frame"]) -> Frames:
+    """Return some of the frames of a stack, still on disk.
+
+    Examples
+    --------
+    >>> chosen_frames(np.arange(4.0)[:, None, None], np.array([3, 0]))[:, 0, 0].tolist()
+    [3.0, 0.0]
+    """
+    return _Chosen(frames, chosen)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """Some of the frames of a stack, still on disk."""
+
+    frames: Frames
+    chosen: Int[np.ndarray, " frame"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.chosen), *self.frames.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.frames.dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        inner = self.chosen[first]
+        return self.frames[(int(inner), *rest)] if np.ndim(inner) == 0 else _picked(self.frames, inner, rest)
+
+
+@dataclass(frozen=True, eq=False)
+class _Interleaved:
+    """Frames of several stacks in turn."""
+
+    parts: dict[int, Frames]
+    numbers: Int[np.ndarray, " frame"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.numbers), *next(iter(self.parts.values())).shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.result_type(*(np.dtype(frames.dtype) for frames in self.parts.values()))
+
+    def __getitem__(self, key: Any) -> Any:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        chosen = np.arange(len(self.numbers))[first]
+        if np.ndim(chosen) == 0:
+            return self[(slice(int(chosen), int(chosen) + 1), *rest)][0]
+        out = np.empty(0, self.dtype)
+        for number, frames in self.parts.items():
+            mine = self.numbers[chosen] == number
+            rank = np.cumsum(self.numbers == number) - 1  # frames of the same detector before each
+            block = _picked(frames, rank[chosen[mine]], rest)
+            out = out if out.ndim > 1 else np.empty((len(chosen), *block.shape[1:]), self.dtype)
+            out[mine] = block
+        return out
+
+
+def _picked(frames: Frames, index: Int[np.ndarray, " frame"], rest: list[Any]) -> Any:
+    """Read some frames, with one slice where they are evenly spread."""
+    step = int(index[1] - index[0]) if len(index) > 1 else 1
+    if len(index) == 0:
+        return frames[(slice(0, 0), *rest)]
+    if step == 0 or (np.diff(index) != step).any():
+        return np.stack([np.asarray(frames[(slice(int(one), int(one) + 1), *rest)])[0] for one in index])
+    if step > 0:
+        return frames[(slice(int(index[0]), int(index[-1]) + 1, step), *rest)]
+    return frames[(slice(int(index[-1]), int(index[0]) + 1, -step), *rest)][::-1]

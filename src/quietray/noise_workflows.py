@@ -1,0 +1,105 @@
+"""The story of the noise: a scan in; what its noise is out, as figures and a picture, or the scan whitened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from quietray.checkpoint import replace_file, write_json
+from quietray.detector.findings import amplification
+from quietray.detector.response.decorrelate import decorrelate, reblur
+from quietray.diagnose import Diagnosis, diagnose
+from quietray.errors import NoiseError
+from quietray.io import write_scan
+from quietray.io.disk import disk_errors
+from quietray.io.repeated import static_frames
+from quietray.report.noise import noise_figure
+from quietray.scan import Scan
+
+__all__ = ["diagnosed", "write_white"]
+
+
+def diagnosed(
+    scan: Scan, static: Path | None = None, out: Path | None = None, *, counts_per_photon: float | None = None
+) -> Diagnosis:
+    """Diagnose a scan; with a folder, write ``diagnosis.json`` and ``noise.png``.
+
+    Parameters
+    ----------
+    scan
+        As measured.
+    static
+        Repeated frames of one static scene.
+    out
+        Folder for figures and picture.
+    counts_per_photon
+        Counts that one photon gives on average, where that is known.
+
+    Raises
+    ------
+    QuietrayError
+        There is no noise to read, or a file cannot be read or written.
+    """
+    frames = None if static is None else static_frames(static)
+    found = diagnose(scan, frames, counts_per_photon=counts_per_photon)
+    if out is not None:
+        with disk_errors(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / "diagnosis.json", found.record())
+            replace_file(out / "noise.png", noise_figure(found))
+    return found
+
+
+def write_white(
+    scan: Scan,
+    static: Path | None,
+    out: Path,
+    *,
+    back: bool = False,
+    overwrite: bool = False,
+    told: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Write a whitened scan, or with `back` a whitened scan at the detector's own resolution again.
+
+    Parameters
+    ----------
+    scan
+        As measured; or whitened, to go back.
+    static
+        Repeated frames to estimate the point response from.
+    out
+        The new scan.
+    back
+        Blur instead.
+    overwrite
+        Replace a file of that name.
+    told
+        Told, before anything is written, what whitening does to the noise, and whether it is good enough.
+
+    Returns
+    -------
+    dict
+        The response and a sentence; JSON.
+
+    Raises
+    ------
+    NoiseError
+        The response cannot be inverted, or the scan to go back from was never whitened.
+    """
+    if back:
+        write_scan(out, reblur(scan), overwrite=overwrite)
+        return {"scan": str(out), "note": "The point response was applied again."}
+    found = diagnosed(scan, static)
+    verdict = found.verdict("noise2self after decorrelation")
+    if found.response is None:
+        raise NoiseError(f"the scan must have a point response that can be undone: {verdict.reason}")
+    white = decorrelate(scan, found.response)
+    one = found.detectors or {0: found}
+    for each in one.values():
+        assert each.response is not None
+        told(f"whitening {amplification(each.response)}")
+    told(f"noise2self after decorrelation is {verdict.answer}: {verdict.reason}")
+    write_scan(out, white, overwrite=overwrite)
+    note = " ".join(white.notes[len(scan.notes) :])
+    return {"scan": str(out), "note": note, "response": found.response.record(), "verdict": verdict.answer}

@@ -1,0 +1,164 @@
+"""What is noted of a run, so that a killed one goes on where it stopped: decisions, and slabs once they are safe."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from quietray.checkpoint import replace_file, write_json
+from quietray.detector.correction.correct import RowCounts
+from quietray.errors import FormatError
+from quietray.types import Slice, Volume
+
+__all__ = ["Ledger", "SlabRecord"]
+
+_Plane = Float[np.ndarray, "_ _"]  # through any two of the axes
+
+
+@dataclass(frozen=True, eq=False)
+class SlabRecord:
+    """What the report needs of one slab.
+
+    Parameters
+    ----------
+    first, last
+        Half-open range of slices of the volume.
+    before, after
+        Cuts through the middle of the noisy and the denoised slab: ``axial`` ``(y, x)`` where the volume's middle
+        slice lies in it, ``coronal`` ``(z, x)`` and ``sagittal`` ``(z, y)``.
+    counts_before, counts_after
+        Histograms inside the field of view.
+    changed
+        What correcting changed.
+    """
+
+    first: int
+    last: int
+    before: dict[str, _Plane]
+    after: dict[str, _Plane]
+    counts_before: Int[np.ndarray, " bin"]
+    counts_after: Int[np.ndarray, " bin"]
+    sums: Float[np.ndarray, 2]
+    changed: RowCounts
+
+    @classmethod
+    def of(
+        cls,
+        first: int,
+        middle: int,
+        before: Volume,
+        after: Volume,
+        weight: Slice,
+        edges: np.ndarray,
+        changed: RowCounts,
+    ) -> SlabRecord:
+        """Measure a slab; `middle` is the volume's middle slice and `edges` those of the histogram."""
+        inside = weight > 0
+
+        def cuts(volume: Volume) -> dict[str, _Plane]:
+            _, n_y, n_x = volume.shape
+            found = {"coronal": volume[:, n_y // 2].copy(), "sagittal": volume[:, :, n_x // 2].copy()}
+            if first <= middle < first + len(volume):
+                found["axial"] = volume[middle - first].copy()
+            return found
+
+        def histogram(volume: Volume) -> np.ndarray:
+            return sum(
+                (np.histogram(np.clip(one[inside], edges[0], edges[-1]), edges)[0] for one in volume),
+                start=np.zeros(len(edges) - 1, np.int64),
+            )
+
+        sums = np.array([sum(float(one[inside].sum(dtype=np.float64)) for one in volume) for volume in (before, after)])
+        return cls(
+            first, first + len(after), cuts(before), cuts(after), histogram(before), histogram(after), sums, changed
+        )
+
+
+class Ledger:
+    """The slabs that are done, kept on disk beside what is left to do.
+
+    Parameters
+    ----------
+    folder
+        Working folder of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def _path(self, first: int) -> Path:
+        return self.folder / f"slab-{first:06d}.npz"
+
+    def record(self, slab: SlabRecord) -> None:
+        """Note a slab as done; call it only when its voxels are safe on disk."""
+        from io import BytesIO
+
+        buffer = BytesIO()
+        arrays: dict[str, Any] = {f"before_{name}": cut for name, cut in slab.before.items()}
+        arrays |= {f"after_{name}": cut for name, cut in slab.after.items()}
+        facts = json.dumps({"first": slab.first, "last": slab.last, "changed": vars(slab.changed)})
+        np.savez(
+            buffer,
+            **arrays,
+            counts_before=slab.counts_before,
+            counts_after=slab.counts_after,
+            sums=slab.sums,
+            facts=np.array(facts),
+        )
+        replace_file(self._path(slab.first), buffer.getvalue())
+
+    def done(self, first: int, last: int) -> bool:
+        """Return whether the slab ``first:last`` is done."""
+        return self._path(first).exists() and self.load(first).last == last
+
+    def load(self, first: int) -> SlabRecord:
+        """Return the record of a slab.
+
+        Raises
+        ------
+        FormatError
+            The record is damaged.
+        """
+        try:
+            with np.load(self._path(first), allow_pickle=False) as stored:
+                facts = json.loads(str(stored["facts"]))
+                cuts = {
+                    when: {name.split("_")[1]: stored[name] for name in stored.files if name.startswith(f"{when}_")}
+                    for when in ("before", "after")
+                }
+                return SlabRecord(
+                    facts["first"],
+                    facts["last"],
+                    cuts["before"],
+                    cuts["after"],
+                    stored["counts_before"],
+                    stored["counts_after"],
+                    stored["sums"],
+                    RowCounts(**facts["changed"]),
+                )
+        except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise FormatError(
+                f"{self._path(first)} must be a slab's record, got: {error}; delete it, and the slab is made again"
+            ) from error
+
+    def note(self, name: str, facts: dict[str, Any]) -> None:
+        """Keep a decision of the run that a resumed run must not take again."""
+        write_json(self.folder / f"{name}.json", facts)
+
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """Return a decision kept by :meth:`note`, or None."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise FormatError(
+                f"{self.folder / name}.json must be JSON, got: {error}; start the run anew with --overwrite"
+            ) from None
+        return found

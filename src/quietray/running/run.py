@@ -1,0 +1,88 @@
+"""What a run takes along: its settings, where it writes, who is told, and what was measured before."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from quietray.detector.correction.calibration import Calibrated
+from quietray.diagnose import Diagnosis
+from quietray.filters import Filter
+from quietray.running.output import Output
+from quietray.running.settings import Settings
+from quietray.running.slabs import Executor, Serial, Slab, SlabTask, run_slabs
+from quietray.running.watch import Watch
+from quietray.splits.base import Split
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The context of a run.
+
+    Parameters
+    ----------
+    settings
+        Of the whole run.
+    output
+        Where it writes, and what it must not decide twice.
+    watch
+        Told how it proceeds.
+    executor
+        Runs the slabs.
+    calibrated
+        The scan of the run, where everything global was measured already.
+    diagnosis
+        Of its noise, where it was made already.
+
+    Examples
+    --------
+    >>> Run.in_memory(Settings(seed=3)).having(budget="1m").settings.budget
+    '1m'
+    """
+
+    settings: Settings
+    output: Output
+    watch: Watch = field(default_factory=Watch)
+    executor: Executor = field(default_factory=Serial)
+    calibrated: Calibrated | None = None
+    diagnosis: Diagnosis | None = None
+
+    @classmethod
+    def in_memory(cls, settings: Settings, watch: Watch | None = None) -> Run:
+        """Return a run that writes nothing."""
+        return cls(settings, Output(None, settings, {}, settings.format), watch or Watch())
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks are trained and applied."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @property
+    def split(self) -> Split:
+        """The method, where it is one that trains a network."""
+        assert isinstance(self.settings.method, Split)
+        return self.settings.method
+
+    @property
+    def filter(self) -> Filter:
+        """The method, where it is a filter."""
+        assert isinstance(self.settings.method, Filter)
+        return self.settings.method
+
+    def having(self, **settings: Any) -> Run:
+        """Return the run with other settings."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **settings))
+
+    def over(self, slabs: Sequence[Slab], task: SlabTask, stage: str) -> None:
+        """Run a task on the slabs that are not done yet, as a stage of that name."""
+        run_slabs(slabs, task, self.executor, lambda total: self.watch.stage(stage, total))
+
+    def alone(self) -> Run:
+        """Return the run writing nothing and deciding everything anew."""
+        return dataclasses.replace(self, output=Output(None, self.settings, {}, self.settings.format))

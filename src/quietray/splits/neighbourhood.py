@@ -1,0 +1,93 @@
+"""What of a stack of slices makes one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from quietray.types import Parts
+
+__all__ = ["Neighbourhood", "mirrored", "neighbours"]
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What of a stack of slices makes one sample: its slices are listed series by series, neighbours within.
+
+    Parameters
+    ----------
+    slices
+        Neighbouring slices, odd where there is one in the middle.
+    times
+        Neighbouring steps of a series in time; odd.
+    channels
+        All channels of a spectral series.
+
+    Examples
+    --------
+    >>> Neighbourhood(3, times=3).size
+    9
+    """
+
+    slices: int
+    times: int = 1
+    channels: int = 1
+
+    @property
+    def size(self) -> int:
+        """Slices in a sample."""
+        return self.slices * self.times * self.channels
+
+    def indices(self, z: int, n_slices: int, n_series: int = 1) -> list[int]:
+        """Return the slices of the sample around slice `z`, mirrored at the ends of space and time.
+
+        A step beyond the first or last one is mirrored about the middle one, so that this one, whose neighbours are
+        seen with all that was measured of them, is never among its own neighbours.
+
+        Parameters
+        ----------
+        z
+            Index into a stack in which the steps or channels of a series stand one after the other.
+        n_slices, n_series
+            Slices of the whole stack, and the steps or channels in it; at least as many steps as the window has.
+
+        Examples
+        --------
+        >>> Neighbourhood(3).indices(0, 8), Neighbourhood(1, times=3).indices(2, 8, n_series=4)
+        ([1, 0, 1], [0, 2, 4])
+        """
+        n_rows = n_slices // n_series
+        step, row = divmod(z, n_rows)
+        first = row - self.slices // 2
+        rows = [mirrored(k, n_rows) for k in range(first, first + self.slices)]
+        if self.channels > 1:
+            return [channel * n_rows + k for channel in range(self.channels) for k in rows]
+        reach = self.times // 2
+        steps = [k if 0 <= k < n_series else 2 * step - k for k in range(step - reach, step + reach + 1)]
+        return [near * n_rows + k for near in steps for k in rows]
+
+
+def mirrored(index: int, n: int) -> int:
+    """Return `index` reflected into ``0 .. n - 1`` about the first and last entry.
+
+    Examples
+    --------
+    >>> [mirrored(k, 3) for k in range(-3, 6)]
+    [1, 2, 1, 0, 1, 2, 1, 0, 1]
+    """
+    if n == 1:
+        return 0
+    index %= 2 * (n - 1)
+    return min(index, 2 * (n - 1) - index)
+
+
+def neighbours(
+    parts: Parts, z: int, neighbourhood: Neighbourhood, n_series: int = 1
+) -> Float[np.ndarray, "part slice y x"]:
+    """Return what the window sees around slice `z`; a view where possible, mirrored at the first and last slice."""
+    seen = neighbourhood.indices(z, parts.shape[1], n_series)
+    if seen == list(range(seen[0], seen[0] + len(seen))):
+        return parts[:, seen[0] : seen[0] + len(seen)]
+    return parts[:, seen]

@@ -1,0 +1,74 @@
+"""What the house keeps to: short signatures, nobody who asks which method it is, one loop over slabs, short help."""
+
+import ast
+import inspect
+import pydoc
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import quietray
+
+SOURCE = Path(quietray.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+METHODS = r"method|split|Split|Noise2|Filter\b|Auto\b|Recorrupted|PseudoCT|APBSN"
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{module.relative_to(SOURCE)}: {node.name}", node
+
+
+def test_no_function_has_more_than_eight_parameters() -> None:
+    crowded = {}
+    for name, node in functions():
+        given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        count = sum(one.arg not in ("self", "cls") for one in given)
+        if count > 8:
+            crowded[name] = count
+    assert not crowded
+
+
+def test_hardly_anybody_asks_which_method_it_is() -> None:
+    """At most five places outside `splits/`, where there were 71; all of them tell methods from filters or Auto."""
+    found = [
+        f"{module.relative_to(SOURCE)}: {line.strip()}"
+        for module in MODULES
+        if module.parent.name != "splits"
+        for line in module.read_text().splitlines()
+        if "isinstance(" in line and re.search(METHODS, line) and "isinstance(method, dict)" not in line
+    ]
+    asked = [line for line in found if "architecture" not in line]
+    assert len(asked) <= 5, asked
+
+
+def test_there_is_one_loop_over_slabs() -> None:
+    """Whoever has slabs to run hands them to the run; only there are they gone through."""
+    loops = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.For) and re.search(r"\bslabs\b", ast.unparse(node.iter)):
+                loops.append(str(module.relative_to(SOURCE)))
+    assert set(loops) <= {"running/slabs.py"}
+
+
+@pytest.mark.parametrize("verb", ["denoise", "reconstruct", "compare", "train", "apply"])
+def test_the_help_of_a_verb_fits_on_a_screen(verb: str) -> None:
+    function = getattr(quietray, verb)
+    shown = pydoc.plain(pydoc.render_doc(function))
+    assert len(shown.splitlines()) <= 62
+    signature = str(inspect.signature(function))
+    assert "Correction(" not in signature
+    assert len(signature) < 420
+
+
+def test_modules_import_each_other_downwards_only() -> None:
+    """The layers of pyproject.toml are kept by lint-imports; here, that every room has its place among them."""
+    layers = (SOURCE.parent.parent / "pyproject.toml").read_text()
+    rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    for room in rooms:
+        assert re.search(rf'[" :]{room}[" :]', layers), room
