@@ -363,7 +363,7 @@ def test_train_apply_and_pseudo_ct_on_dicom(tmp_path: Path, capsys: pytest.Captu
         (("train", "pairs", "--slices", "3"), "--slices must be left out for images"),
         (("train", "series", "--method", "noise2clean"), "must have clean images, got none"),
         (("denoise", "series", "--method", "pseudo-ct"), "must start from a trained model, got none"),
-        (("apply", "nowhere", "series"), "must hold a model.json"),
+        (("apply", "nowhere", "series"), "the model must exist, got nowhere"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(

@@ -274,3 +274,35 @@ def test_what_learns_on_after_a_comparison(network: Method, error: float, method
     found = Comparison(standings, (), "tv", 1.0, "volume", Settings(method=TotalVariation()), "").to_learn()
     assert found[0].method == method
     assert (found[1] and found[1].method) == rival
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_line_integrals_stay_line_integrals(tmp_path: Path, scale: float) -> None:
+    """Radiographs of anything, fluorescence too, come back in their own unit, and so does the volume."""
+    rng = np.random.default_rng(0)
+    beam = quietray.ParallelBeam(np.linspace(0, np.pi, 40, endpoint=False), 6, 32, 15.5)
+    offset = np.arange(32) - 15.5
+    chord = 2 * np.sqrt(np.clip(10.0**2 - offset**2, 0, None)) * 0.05 * scale
+    noisy = chord + rng.normal(0, 0.05 * scale, (40, 6, 32))
+    settings = quick(method=Noise2Self(), correction=quietray.Correction(line_integrals=True), whiten="never")
+    settings = dataclasses.replace(settings, rotation_axis=15.5)
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, steps=300))
+    result = quietray.denoise(Scan(noisy.astype(np.float32), beam), tmp_path / "out", settings)
+    inside = np.hypot(*np.mgrid[-15.5:16.5, -15.5:16.5]) < 8
+    assert np.asarray(result.volume)[:, inside].mean() == pytest.approx(0.05 * scale, rel=0.1)
+    kept = quietray.read(tmp_path / "out/radiographs.h5")
+    assert np.asarray(kept.projections[:])[..., 14:18].mean() == pytest.approx(chord[14:18].mean(), rel=0.3)
+
+
+def test_repeated_scans_of_another_size_are_refused(scan: Scan) -> None:
+    smaller = dataclasses.replace(
+        scan,
+        projections=np.asarray(scan.projections[:])[:, :-2],
+        geometry=scan.geometry.rows(scan.n_rows - 2),
+        flats=None if scan.flats is None else np.asarray(scan.flats[:])[:, :-2],
+        darks=None if scan.darks is None else np.asarray(scan.darks[:])[:, :-2],
+        truth=None,
+        clean=None,
+    )
+    with pytest.raises(quietray.GeometryError, match="repeated scans must have one detector size, got"):
+        quietray.denoise(scan, None, quick(method=Noise2Noise()), repeats=[smaller])

@@ -268,7 +268,7 @@ def test_command_line(tmp_path: Path, scans: list[Scan], capsys: pytest.CaptureF
     assert "by noise2inverse, got noise2self" in refused(capsys, *alone, "--series", files[1], "--method", "noise2self")
 
 
-def test_steps_see_each_other_by_default(scans: list[Scan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_see_each_other_by_default(scans: list[Scan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import quietray.workflows as workflows
 
     asked: list[Settings] = []
@@ -282,6 +282,9 @@ def test_steps_see_each_other_by_default(scans: list[Scan], monkeypatch: pytest.
 
     monkeypatch.setattr(workflows, "denoise", noted)
     monkeypatch.setattr("quietray.commands.flags.ScanFlags.read", lambda self: scans[0])
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        (tmp_path / f"{name}.h5").touch()
     for more in (["--series", "b.h5"], ["--views-per-step", "20"], ["--channels", "b.h5", "c.h5"], []):
         with pytest.raises(SystemExit):
             main(["denoise", "a.h5", *more, "--out", "nowhere"])

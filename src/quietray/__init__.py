@@ -13,7 +13,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-# Threads that wait for work must sleep: those that spin take the processors from other programs, and are stalled by them.
+# Threads that wait for work must sleep: those that spin take the processors from other programs, and wait for them.
 # OpenMP asks for this when torch is loaded; what the user says stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -82,7 +82,7 @@ def _on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class DenoisedRadiographs:
-    """Transmissions ``(view, row, col)`` that are denoised when they are read.
+    """Transmissions ``(view, row, col)`` that are denoised when they are read; line integrals, where those were measured.
 
     Parameters
     ----------
@@ -92,11 +92,14 @@ class DenoisedRadiographs:
         Trained on them.
     told
         Called with the number of views done.
+    line_integrals
+        Whether the projections were line integrals of anything, as which they come back.
     """
 
     noisy: Float[np.ndarray, "1 view row col"]
     denoiser: Denoiser
     told: Callable[[int], None]
+    line_integrals: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -113,13 +116,14 @@ class DenoisedRadiographs:
         chosen = range(self.shape[0])[first] if isinstance(first, slice) else [int(first)]
         out = np.empty((len(chosen), *self.shape[1:]), np.float32)
         for index, view in enumerate(chosen):
-            out[index] = np.exp(-self.denoiser.slice(self.noisy, view)[0])
+            clean = self.denoiser.slice(self.noisy, view)[0]
+            out[index] = clean if self.line_integrals else np.exp(-clean)
             self.told(1)
         return np.asarray(out[(slice(None), *rest)])
 
 
 def as_scan(prepared: Prepared, frames: DenoisedRadiographs, response: PointResponse | None, reblur: bool) -> Scan:
-    """Return the denoised radiographs as a scan of transmissions; `reblur` at the detector's own resolution.
+    """Return the denoised radiographs as a scan; `reblur` at the detector's own resolution.
 
     Parameters
     ----------
@@ -147,5 +151,5 @@ def as_scan(prepared: Prepared, frames: DenoisedRadiographs, response: PointResp
 
 
 def finished_correction(settings: Correction) -> Correction:
-    """Return how denoised transmissions are corrected: rings only."""
+    """Return how denoised radiographs are corrected: rings only."""
     return dataclasses.replace(settings, zingers=0.0, bad_pixels=False, air="none", floor=1e-6)

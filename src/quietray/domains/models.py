@@ -32,7 +32,7 @@ def train_model(domain: type[Domain], scans: Sequence[Scan], run: Run) -> tuple[
     """
     if len(scans) > 1 and not domain.learns_from_several:
         raise SettingsError(
-            f"a model of {called(type(run.split))} must be trained on one scan, got {len(scans)}; leave --more"
+            f"a model of {called(type(run.split))} must be trained on one scan, got {len(scans)}; leave --more out"
         )
     if len(scans) > 1 and run.settings.clean:
         raise SettingsError(

@@ -131,7 +131,7 @@ class RadiographDomain(Domain):
         """Return the denoised radiographs, ready to be reconstructed."""
         prepared, settings, scan = self.prepared, self.run.settings, self.prepared.scan
         with self.run.watch.stage("denoising", scan.n_views) as advance:
-            frames = DenoisedRadiographs(self.noisy, denoiser, advance)
+            frames = DenoisedRadiographs(self.noisy, denoiser, advance, settings.correction.line_integrals)
             clean = as_scan(prepared, frames, self.response, settings.reblur)
             clean = self.run.output.keep_scan("radiographs.h5", clean)
         after = dataclasses.replace(

@@ -16,7 +16,7 @@ from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.correct import RowCounts
 from quietray.domains.base import Domain
 from quietray.domains.common import circumstances, facts_of
-from quietray.errors import SettingsError
+from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
@@ -71,6 +71,7 @@ class VolumeDomain(Domain):
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
         """Return the method; for a filter, the one that judges it."""
         shape = shape_of(run, scans)
+        _require_same(scans)
         if run.settings.method.trained:
             return run.split.on_scan(shape)
         judge = Noise2Noise() if len(scans) > 1 else Noise2Inverse(slices=1)
@@ -263,6 +264,21 @@ def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:
     scan, settings = scans[0], run.settings
     rows = len(chosen_rows(settings.rows, scan.n_rows))
     return ScanShape(scan.n_views, rows, scan.n_cols, len(scans), settings.network.dimensions)
+
+
+def _require_same(scans: Sequence[Scan]) -> None:
+    """Raise unless several measurements of one object share detector and pixels."""
+    first = scans[0]
+    for number, scan in enumerate(scans[1:], 1):
+        for what, wanted, got in (
+            ("detector size", (first.n_rows, first.n_cols), (scan.n_rows, scan.n_cols)),
+            ("pixel size", first.geometry.pixel_size, scan.geometry.pixel_size),
+        ):
+            if got != wanted:
+                raise GeometryError(
+                    f"repeated scans must have one {what}, got {wanted} in scan 0 and {got} in scan {number} "
+                    f"({scan.source}); give measurements of the same object with the same detector"
+                )
 
 
 def _each_channel(parts: Parts, scales: tuple[Scale, ...], change: Callable[[Scale, np.ndarray], np.ndarray]) -> None:

@@ -59,6 +59,8 @@ class FlatNoise:
     def neighbours(self) -> float:
         """Mean correlation with the four nearest pixels."""
         middle = self.lags.shape[0] // 2
+        if middle == 0:  # nothing but the variance is known
+            return 0.0
         return float((self.lags[middle, middle + 1] + self.lags[middle + 1, middle]) / 2)
 
     @property
