@@ -15,9 +15,9 @@ from quietray.console import show_comparison
 from quietray.filters import Filter, GaussianFilter, MedianFilter, TotalVariation
 from quietray.geometry import ParallelBeam
 from quietray.metrics.image import psnr
+from quietray.pictures import grey, grey_window, shrink
 from quietray.report import ReportData, write_comparison, write_report
 from quietray.report.comparison import board_of, gallery_of
-from quietray.report.images import grey, grey_window, shrink
 from quietray.running.settings import Settings
 from quietray.scan import Scan
 from quietray.splits import Noise2Inverse, Split

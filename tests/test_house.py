@@ -59,7 +59,7 @@ def test_there_is_one_loop_over_slabs() -> None:
     assert set(loops) <= {"running/slabs.py"}
 
 
-@pytest.mark.parametrize("verb", ["denoise", "reconstruct", "compare", "train", "apply"])
+@pytest.mark.parametrize("verb", ["denoise", "reconstruct", "compare", "train", "apply", "evaluate"])
 def test_the_help_of_a_verb_fits_on_a_screen(verb: str) -> None:
     function = getattr(quietray, verb)
     shown = pydoc.plain(pydoc.render_doc(function))

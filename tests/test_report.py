@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from quietray.errors import GeometryError, ResourceError
+from quietray.pictures import Window, detailed_region, grey, grey_window, shrink
 from quietray.report import Cut, Histogram, ReportData, write_report
-from quietray.report.images import Window, detailed_region, grey, grey_window, shrink
 from quietray.report.page import BUDGET
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7 * 7 }}"

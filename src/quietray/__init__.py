@@ -34,6 +34,7 @@ _NAMES = {
         "ResourceError",
         "SettingsError",
     ),
+    "quietray.evaluate": ("evaluate",),
     "quietray.filters": (
         "BilateralFilter",
         "Filter",

@@ -14,6 +14,7 @@ from quietray.errors import (
     ResourceError,
     SettingsError,
 )
+from quietray.evaluate import evaluate
 from quietray.filters import (
     BilateralFilter,
     Filter,
@@ -123,6 +124,7 @@ __all__ = [
     "describe",
     "diagnose",
     "estimate_point_response",
+    "evaluate",
     "evaluate_images",
     "evaluate_volumes",
     "projector",

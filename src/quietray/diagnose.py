@@ -82,6 +82,12 @@ class Diagnosis:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     detectors: Mapping[int, Diagnosis] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        told = [f"{one.method}: {one.answer}" for one in self.verdicts]
+        warned = f"{len(self.warnings)}, in .warnings" if self.warnings else "none"
+        head = f"Diagnosis: the noise, read from the {self.source}, is {self.label}"
+        return "\n  ".join([head, *told, f"recommended: {self.recommended}", f"warnings: {warned}"])
+
     def verdict(self, method: str) -> Verdict:
         """Return the verdict on one method."""
         return next(verdict for verdict in self.verdicts if verdict.method == method)

@@ -12,14 +12,17 @@ from jaxtyping import Float
 
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, Trained, metrics_of
+from quietray.brief import brief
 from quietray.detector.correction.correct import RowCounts
-from quietray.errors import FormatError
+from quietray.errors import FormatError, QuietrayError
+from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import VolumeFormat, read_volume
 from quietray.metrics.image import psnr
 from quietray.running.ledger import SlabRecord
 from quietray.running.settings import Settings
 from quietray.settings import from_dict, read_toml
+from quietray.shown import Look, facts_of, figure_of, look_of, page_of, text_of
 from quietray.training.loop import Fitted, Progress
 
 __all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile"]
@@ -63,6 +66,66 @@ class Result:
     folder: Path | None = None
     trust: Any = None
     settings: Settings = field(default_factory=Settings)
+
+    def __repr__(self) -> str:
+        return text_of(self._title, self._facts, self.warnings)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what was run and gained, the middle slice before and after, the warnings."""
+        try:
+            look: Look | str = self._look()
+        except (QuietrayError, OSError) as error:
+            look = f"The volume cannot be read: {error}"
+        return page_of(self._title, self._facts, self.warnings, look)
+
+    def plot(self, z: int | None = None, *, step: int | None = None, before: Any = None) -> np.ndarray:
+        """Draw a slice before, after, and what was taken away, with matplotlib.
+
+        Parameters
+        ----------
+        z
+            Slice, or image, counted from 0; None for the middle one.  Only that one is read.
+        step
+            Step or channel, of a series; None for the middle one.
+        before
+            The noisy volume, laid out like the denoised one, such as :func:`quietray.reconstruct` returns it, or the
+            noisy images.  Needed for all slices but the middle one, which is all that a run keeps; without it the
+            denoised slice stands alone.
+
+        Returns
+        -------
+        ndarray
+            The axes ``(3,)``: before, after, difference.  The first two have one grey window.
+
+        Raises
+        ------
+        GeometryError
+            There is no such slice, or `before` has another shape.
+        SettingsError
+            A step is asked for where there is no series.
+        FormatError
+            The volume cannot be read.
+
+        Examples
+        --------
+        >>> before, after, difference = result.plot(z=12, before=noisy)  # doctest: +SKIP
+        """
+        noisy = before.images if isinstance(before, ImageSeries) else before
+        title = f"{self._title}, estimated gain {self._facts['estimated gain']}"
+        return figure_of(self._look(z, step, noisy), title)
+
+    def _look(self, z: int | None = None, step: int | None = None, before: Any = None) -> Look:
+        kept = None if self.gathered is None else self.gathered.cuts.get("axial")
+        return look_of(self.volume, self.metrics, kept, z, step, before)
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        return facts_of(self.volume, self.metrics, self.trust, self.folder)
+
+    @property
+    def _title(self) -> str:
+        source = Path(self.metrics["scan"]["source"]).name
+        return f"Result of {self.metrics['method']['name']}" + (f" on {source}" if source else "")
 
     @classmethod
     def load(cls, folder: Path, volume: Any) -> Result:
@@ -116,6 +179,8 @@ class Gathered:
     counts_after: np.ndarray
     sums: Float[np.ndarray, 2]
     changed: RowCounts
+
+    __repr__ = brief
 
 
 def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gathered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from jaxtyping import Bool, Float
 
 from quietray.errors import FormatError, GeometryError, SettingsError
 from quietray.geometry import ConeBeam
-from quietray.io import ImageSeries, StoredVolume, image_format, read, read_images, read_volume
+from quietray.io import ImageSeries, LazyFrames, StoredVolume, image_format, read, read_images, read_volume
 from quietray.metrics.image import compare, disc
 from quietray.metrics.tissue import tissue_bias
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.beams import projector
 from quietray.preparation.prepare import chosen_rows
 from quietray.reconstruct import FBP, FDK
+from quietray.scan import Scan
 from quietray.types import Volume
 
 __all__ = ["both_images", "evaluate_images", "evaluate_volumes", "figures_of"]
@@ -48,8 +50,8 @@ def both_images(result: Path, reference: Path) -> tuple[Path, Path] | None:
 
 
 def evaluate_images(
-    result: Path,
-    reference: Path,
+    result: str | Path | ImageSeries,
+    reference: str | Path | ImageSeries,
     *,
     window: tuple[float, float] | None = None,
     data_range: float | None = None,
@@ -60,7 +62,7 @@ def evaluate_images(
     Parameters
     ----------
     result, reference
-        Series of images; a reference of one image serves all.
+        Series of images, or where they lie; a reference of one image serves all.
     window, data_range
         As in :func:`figures_of`.
     radius
@@ -76,7 +78,7 @@ def evaluate_images(
     QuietrayError
         A file cannot be read, or sizes, pixel sizes or units differ.
     """
-    images, truth = read_images(result), read_images(reference)
+    images, truth = (one if isinstance(one, ImageSeries) else read_images(one) for one in (result, reference))
     wanted = truth.images
     if len(wanted) == 1:
         wanted = np.broadcast_to(wanted, (images.n_images, *wanted.shape[1:]))
@@ -96,8 +98,8 @@ def evaluate_images(
 
 
 def evaluate_volumes(
-    result: Path,
-    reference: Path,
+    result: Any,
+    reference: Any,
     *,
     against: str = "clean-fbp",
     rows: str | None = None,
@@ -111,9 +113,9 @@ def evaluate_volumes(
     Parameters
     ----------
     result
-        Volume on disk.
+        Volume ``(z, y, x)``, or a series of them: where it lies, or an array, which may be lazy.
     reference
-        Volume on disk, or a simulated scan.
+        The same, or a simulated scan.
     against
         In a simulated scan, ``clean-fbp`` is the reconstruction (Ram-Lak, known axis) of its noise-free projections,
         ``phantom`` the phantom on the voxel grid.
@@ -138,8 +140,8 @@ def evaluate_volumes(
     """
     _check_positive("radius", radius)
     _check_positive("data-range", data_range)
-    volume = read_volume(result)
-    chosen = _of_series(volume, step, result)
+    volume = _volume(result)
+    chosen = _of_series(volume, step)
     name, truth, unit = _reference(reference, against, rows, step)
     n_y, n_x = truth.shape[1:]
     mask = disc(n_y, n_x, radius) if radius < 2 else np.ones((n_y, n_x), bool)
@@ -232,7 +234,26 @@ def _measured(images: ImageSeries, truth: ImageSeries, radius: float | None) -> 
     return measured & disc(n_y, n_x, radius), f"disc of {radius:g} half-widths" + (", no padding" if padded else "")
 
 
-def _of_series(volume: StoredVolume, step: int | None, path: Path) -> Volume:
+def _volume(found: Any) -> StoredVolume:
+    """Return a volume that is given by its path or as an array; an array says no unit."""
+    if isinstance(found, StoredVolume):
+        return found
+    if isinstance(found, (str, Path)):
+        return read_volume(found)
+    if len(getattr(found, "shape", ())) not in (3, 4):
+        raise FormatError(
+            f"a volume must be an array (z, y, x), or a series (step, z, y, x), got {_kind(found)}; give such an "
+            "array, or a path"
+        )
+    return StoredVolume(LazyFrames(found), Path("an array"))
+
+
+def _kind(found: Any) -> str:
+    shape = getattr(found, "shape", None)
+    return type(found).__name__ if shape is None else f"one of shape {tuple(shape)}"
+
+
+def _of_series(volume: StoredVolume, step: int | None) -> Volume:
     """Return a volume of three dimensions: itself, or a step or channel of a series."""
     if len(volume.shape) == 3:
         return np.asarray(volume, dtype=np.float32)
@@ -240,29 +261,32 @@ def _of_series(volume: StoredVolume, step: int | None, path: Path) -> Volume:
     if step is None or not 0 <= step <= last:
         got = "none" if step is None else step
         raise SettingsError(
-            f"a step or channel of the series in {path} must be chosen, got {got}; give --step 0 to {last}"
+            f"a step or channel of the series in {volume.path} must be chosen, got {got}; give --step 0 to {last}"
         )
     return np.asarray(volume[step], dtype=np.float32)
 
 
-def _reference(path: Path, against: str, rows: str | None, step: int | None) -> tuple[str, Volume, str | None]:
+def _reference(found: Any, against: str, rows: str | None, step: int | None) -> tuple[str, Volume, str | None]:
     """Return what the reference is, in words, its slices, and their unit."""
-    try:
-        scan = read(path)
-    except (FormatError, GeometryError):  # no scan: a volume has no angles
-        stored = read_volume(path)
+    scan = found if isinstance(found, Scan) else None
+    if isinstance(found, (str, Path)):
+        with suppress(FormatError, GeometryError):  # no scan: a volume has no angles
+            scan = read(found)
+    if scan is None:
+        stored = _volume(found)
         chosen = chosen_rows(rows, stored.shape[-3])
-        return f"volume {path.name}", _of_series(stored, step, path)[chosen.start : chosen.stop], stored.unit
+        return f"volume {stored.path.name}", _of_series(stored, step)[chosen.start : chosen.stop], stored.unit
+    source = Path(scan.source).name or "the scan"
     chosen = chosen_rows(rows, scan.n_rows)
     band = slice(chosen.start, chosen.stop)
     unit = scan.geometry.grid().unit
     if against == "phantom":
         if scan.truth is None:
-            raise FormatError(f"{path} must hold the truth to compare with, got a measured scan; give a volume")
-        return f"phantom in {path.name}", np.asarray(scan.truth[band], dtype=np.float32), unit
+            raise FormatError(f"{source} must hold the truth to compare with, got a measured scan; give a volume")
+        return f"phantom in {source}", np.asarray(scan.truth[band], dtype=np.float32), unit
     if scan.clean is None:
-        raise FormatError(f"{path} must hold noise-free projections, got a measured scan; give a volume")
-    said = f"of the noise-free projections in {path.name}"
+        raise FormatError(f"{source} must hold noise-free projections, got a measured scan; give a volume")
+    said = f"of the noise-free projections in {source}"
     if isinstance(scan.geometry, ConeBeam):
         whole = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:], np.float32), 0, 1))
         grid = scan.geometry.grid().slab(chosen.start, chosen.stop)

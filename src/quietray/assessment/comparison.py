@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from quietray.brief import brief
 from quietray.metrics.image import psnr
 from quietray.running.settings import Settings
 from quietray.settings import to_dict
 from quietray.types import Slice, Volume
 
 __all__ = ["Comparison", "Standing"]
+
+_TOLD = 12  # methods that are printed
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,8 @@ class Standing:
     behind: tuple[float, float]
     seconds: float
     volume: Volume
+
+    __repr__ = brief
 
     @property
     def picture(self) -> Slice:
@@ -84,6 +89,15 @@ class Comparison:
     domain: str
     picked: Settings
     why: str
+
+    def __repr__(self) -> str:
+        told = [
+            f"{one['method']}: " + ("not known" if one["psnr_db"] is None else f"{one['psnr_db']:.1f} dB")
+            for one in self.record()["methods"]
+        ]
+        lines = [*told[:_TOLD], *([f"and {len(told) - _TOLD} more, in .standings"] if len(told) > _TOLD else [])]
+        head = f"Comparison of {len(told)} methods, estimated PSNR; recommended: {self.recommended}"
+        return "\n  ".join([head, *lines])
 
     def to_learn(self) -> tuple[Settings, Settings | None]:
         """Return settings to go on with when there is more time; a network's come with those of the best filter.

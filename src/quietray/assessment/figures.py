@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
+from quietray.brief import brief
+
 __all__ = [
     "Change",
     "Corrected",
@@ -24,6 +26,7 @@ __all__ = [
     "ScanFacts",
     "ScanMetrics",
     "Trained",
+    "gain_text",
     "metrics_of",
 ]
 
@@ -42,6 +45,8 @@ class Record(dict[str, Any]):
     Traceback (most recent call last):
     TypeError: figures do not change once they are made
     """
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -83,7 +88,7 @@ class Record(dict[str, Any]):
 _OPTIONAL = {"optional": True}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate(Record):
     """How good a result is, told without ground truth; None where the data do not tell.
 
@@ -117,7 +122,7 @@ class Estimate(Record):
     residual_correlation: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Change(Record):
     """Means inside the field of view, before and after."""
 
@@ -126,7 +131,7 @@ class Change(Record):
     relative_change_of_mean: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Corrected(Record):
     """Shares of the samples that correcting replaced or raised to a floor."""
 
@@ -135,7 +140,7 @@ class Corrected(Record):
     floored: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained(Record):
     """How the network was trained; a filter has no history.
 
@@ -162,7 +167,7 @@ class Trained(Record):
     offset_of_judgements: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogBias(Record):
     """By how much the logarithm of few counts overestimates line integrals, and their mean."""
 
@@ -171,7 +176,7 @@ class LogBias(Record):
     mean_line_integral: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScanFacts(Record):
     """The scan."""
 
@@ -185,7 +190,7 @@ class ScanFacts(Record):
     voxel_size_mm: float | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageFacts(Record):
     """A series of images that nothing is reconstructed from."""
 
@@ -199,7 +204,7 @@ class ImageFacts(Record):
     window: list[float] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NoiseFacts(Record):
     """The noise of images."""
 
@@ -209,7 +214,7 @@ class NoiseFacts(Record):
     read_from: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MethodFacts(Record):
     """What was done.
 
@@ -241,7 +246,7 @@ class MethodFacts(Record):
     measurements: int | None = field(default=None, metadata=_OPTIONAL)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reconstructed(Record):
     """What reconstructed: whether it is linear, and its settings with its name."""
 
@@ -249,7 +254,7 @@ class Reconstructed(Record):
     settings: Mapping[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Memory(Record):
     """Bytes: allowed, planned and taken."""
 
@@ -259,7 +264,7 @@ class Memory(Record):
     slabs: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Metrics(Record):
     """All figures of a run.
 
@@ -299,14 +304,14 @@ class Metrics(Record):
     seconds: float | None = field(default=None, metadata=_OPTIONAL)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScanMetrics(Metrics):
     """Figures of a run on a scan; `log_bias` is None where none can be told."""
 
     log_bias: LogBias | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageMetrics(Metrics):
     """Figures of a run on images: also of their `noise`, and of how many a `guard` left as they were."""
 
@@ -325,6 +330,29 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
     kind: type[Metrics] = ImageMetrics if found["method"]["domain"] == "images" else ScanMetrics
     metrics: Metrics = kind.of(found)
     return metrics
+
+
+def gain_text(estimate: Mapping[str, Any]) -> str:
+    """Return the estimated gain in words: with its interval, or at least how much.
+
+    Parameters
+    ----------
+    estimate
+        The table ``estimate`` of the figures.
+
+    Examples
+    --------
+    >>> gain_text({"psnr_gain_db": 17.31, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": 17.8})
+    '+17.3 dB (16.9 to 17.8)'
+    >>> gain_text({"psnr_gain_db": None, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": None})
+    'at least +16.9 dB'
+    """
+    gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
+    if least is None:
+        return "not known" if gain is None else f"{gain:+.1f} dB"
+    if gain is None or most is None:
+        return f"at least {least:+.1f} dB"
+    return f"{gain:+.1f} dB ({least:.1f} to {most:.1f})"
 
 
 def _made(kind: type[Any], values: dict[str, Any]) -> Any:

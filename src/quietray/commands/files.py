@@ -10,7 +10,7 @@ import tyro
 
 from quietray.commands.flags import Count, Flag, Number, ScanFlags, Text
 from quietray.commands.runs import Denoise, Reconstruct
-from quietray.errors import ResourceError, SettingsError
+from quietray.errors import ResourceError
 from quietray.simulate.foam_scan import FoamScan
 
 if TYPE_CHECKING:
@@ -76,37 +76,24 @@ class Evaluate:
 
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
-        from quietray.assessment.against import both_images
         from quietray.console import show_table, show_tissues
+        from quietray.evaluate import evaluate
 
-        images = both_images(self.result, self.reference)
-        figures = self._of_volumes() if images is None else self._of_images(*images)
+        figures = evaluate(
+            self.result,
+            self.reference,
+            against=self.against,
+            rows=self.rows,
+            step=self.step,
+            radius=self.radius,
+            window=self.window,
+            data_range=self.data_range,
+        )
         others = {name: value for name, value in figures.items() if not name.startswith("tissues")}
         show_table(console, f"{self.result} against {self.reference}", _rounded(others))
         if "tissues" in figures:
             show_tissues(console, figures["tissues"], figures["tissues_are"])
         return figures
-
-    def _of_images(self, result: Path, reference: Path) -> dict[str, Any]:
-        from quietray.assessment.against import evaluate_images
-
-        if self.rows is not None or self.step is not None:
-            raise SettingsError("--rows and --step must be left out for images; give the same images")
-        return evaluate_images(result, reference, window=self.window, data_range=self.data_range, radius=self.radius)
-
-    def _of_volumes(self) -> dict[str, Any]:
-        from quietray.assessment.against import evaluate_volumes
-
-        return evaluate_volumes(
-            self.result,
-            self.reference,
-            against=self.against,
-            rows=self.rows,
-            radius=0.97 if self.radius is None else self.radius,
-            window=self.window,
-            data_range=self.data_range,
-            step=self.step,
-        )
 
 
 @dataclass(frozen=True)
@@ -163,6 +150,8 @@ class Demo:
         """Run the whole story."""
         from rich.table import Table
 
+        from quietray.evaluate import evaluate
+
         scan, run = self.out / "foam.h5", self.out / "run"
         console.rule("1. a scan with 100 photons a pixel")
         Simulate(scan, overwrite=True).run(console)
@@ -173,7 +162,7 @@ class Demo:
         table = Table("", "PSNR", "SSIM", title="Against the reconstruction of the noise-free projections")
         found: dict[str, Any] = {}
         for name, volume in (("before (FBP)", Path(noisy)), ("after (quietray)", run / "volume.zarr")):
-            found[name] = _compare(volume, scan)
+            found[name] = evaluate(volume, scan)
             table.add_row(name, f"{found[name]['psnr_db']:.2f} dB", f"{found[name]['ssim']:.3f}")
         gain = found["after (quietray)"]["psnr_db"] - found["before (FBP)"]["psnr_db"]
         table.add_section()
@@ -182,12 +171,6 @@ class Demo:
         console.print(table)
         console.print(f"report: {run / 'report.html'}", highlight=False, markup=False)
         return {"comparison": found, "gain_db": gain, "estimated_gain_db": figures["estimate"]["psnr_gain_db"]}
-
-
-def _compare(volume: Path, scan: Path) -> dict[str, Any]:
-    from quietray.assessment.against import evaluate_volumes
-
-    return evaluate_volumes(volume, scan)
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:

@@ -209,8 +209,8 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
+    from quietray.assessment.figures import gain_text
     from quietray.console import show_table
-    from quietray.report import gain_text
 
     estimate, noise, scan = (result.metrics[name] for name in ("estimate", "noise", "scan"))
     settings = result.metrics["method"]["settings"]

@@ -213,9 +213,9 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
+    from quietray.assessment.figures import gain_text
     from quietray.console import show_comparison, show_table
     from quietray.io import VolumeFormat
-    from quietray.report import gain_text
 
     estimate, training = result.metrics["estimate"], result.metrics["training"]
     if "comparison" in result.metrics:

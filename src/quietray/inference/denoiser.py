@@ -116,6 +116,15 @@ class Denoiser:
         if self.symmetries not in _SYMMETRIES:
             raise SettingsError(f"symmetries must be 1, 2, 4 or 8, got {self.symmetries}")
 
+    def __repr__(self) -> str:
+        source = Path(str(self.facts.get("source") or "")).name
+        where = f" on {source}" if source else ""
+        if not self.trained:
+            return f"Denoiser({self.architecture!r}, tuned{where})"
+        weights = sum(weight.numel() for weight in self.network.parameters())
+        method, network = called(type(self.split)), called(type(self.architecture))
+        return f"Denoiser({method} with {network}, {weights} weights, trained{where})"
+
     @property
     def reach(self) -> int:
         """Slices that are needed above and below the one to be denoised."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from quietray.brief import brief
 from quietray.errors import FormatError, GeometryError
 from quietray.images import ImageSeries, require_alike
 from quietray.io.images import image_format, read_images
@@ -39,6 +40,8 @@ class ImagePairs:
 
     noisy: tuple[ImageSeries, ...]
     clean: ImageSeries | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not self.noisy:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quietray.report.images import LONGEST, data_uri, detailed_region, grey, grey_window, shrink
+from quietray.pictures import LONGEST, data_uri, detailed_region, grey, grey_window, shrink
 from quietray.report.words import MINUS, NOT_KNOWN, duration, interval, label, number
 from quietray.types import Slice
 

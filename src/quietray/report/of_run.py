@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from quietray.assessment.figures import gain_text
 from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
+from quietray.pictures import stated_window
 from quietray.report.data import Cut, Histogram, ReportData
 from quietray.report.words import label, value
 from quietray.result import Result
 from quietray.scan import Scan
 
-__all__ = ["gain_text", "report_of"]
+__all__ = ["report_of"]
 
 _FEWEST_VIEWS = 0.3  # in a half, per detector column
-_SOFT_TISSUE = (-160.0, 240.0)  # HU: level 40, width 400
 _AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
 
 
@@ -92,25 +93,7 @@ def shown_window(series: ImageSeries) -> tuple[float, float] | None:
     >>> shown_window(ImageSeries(np.array([[[0.0, 40.0]]], np.float32), None, "here")) is None
     True
     """
-    if series.window is None and series.unit == "HU":
-        return _SOFT_TISSUE
-    return series.window
-
-
-def gain_text(estimate: Any) -> str:
-    """Return the estimated gain in words: with its interval, or at least how much.
-
-    Parameters
-    ----------
-    estimate
-        The table ``estimate`` of the figures.
-    """
-    gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
-    if least is None:
-        return "not known" if gain is None else f"{gain:+.1f} dB"
-    if gain is None or most is None:
-        return f"at least {least:+.1f} dB"
-    return f"{gain:+.1f} dB ({least:.1f} to {most:.1f})"
+    return stated_window(series.window, series.unit)
 
 
 def _evidence(metrics: Any) -> dict[str, Any]:

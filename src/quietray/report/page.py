@@ -12,10 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from quietray.errors import ResourceError
-from quietray.report.comparison import board_of, gallery_of
-from quietray.report.data import Cut, ReportData
-from quietray.report.evidence import resolution_and_noise
-from quietray.report.images import (
+from quietray.pictures import (
     LONGEST,
     Region,
     Window,
@@ -26,6 +23,9 @@ from quietray.report.images import (
     round_length,
     shrink,
 )
+from quietray.report.comparison import board_of, gallery_of
+from quietray.report.data import Cut, ReportData
+from quietray.report.evidence import resolution_and_noise
 from quietray.report.plots import histogram_figure, profile_figure, ranking_figure, training_figure
 from quietray.report.trust import trust_picture
 from quietray.report.words import interval, length, number, sections

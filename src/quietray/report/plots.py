@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoMinorLocator, FuncFormatter, LogLocator, NullFormatter
 
+from quietray.pictures import Window
 from quietray.report.data import Cut, Histogram
-from quietray.report.images import Window
 from quietray.report.words import number
 
 __all__ = [

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import UInt8
 
-from quietray.report.images import LONGEST, Window, data_uri, grey, shrink
+from quietray.pictures import LONGEST, Window, data_uri, grey, shrink
 from quietray.report.words import number
 from quietray.types import Slice
 

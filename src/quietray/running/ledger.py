@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float, Int
 
+from quietray.brief import brief
 from quietray.checkpoint import replace_file, write_json
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError
@@ -46,6 +47,8 @@ class SlabRecord:
     counts_after: Int[np.ndarray, " bin"]
     sums: Float[np.ndarray, 2]
     changed: RowCounts
+
+    __repr__ = brief
 
     @classmethod
     def of(

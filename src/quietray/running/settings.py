@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import quietray.filters
 import quietray.splits  # noqa: F401  they register themselves
+from quietray.brief import changes
 from quietray.detector.correction.correct import Correction
 from quietray.errors import SettingsError, nearest
 from quietray.io import VolumeFormat
@@ -159,6 +160,8 @@ class Settings:
     reconstruction: AlgorithmOrName = field(default_factory=FBP)
     network: NetworkOrName = field(default_factory=UNet)
     training: Training = field(default_factory=Training)
+
+    __repr__ = changes
 
     def __post_init__(self) -> None:
         for name, kinds, base in _BY_NAME:

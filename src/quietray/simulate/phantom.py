@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from jaxtyping import Float
 
+from quietray.brief import brief
 from quietray.errors import SettingsError
 from quietray.geometry import Geometry, ParallelBeam, VolumeGrid
 from quietray.simulate.bodies import Bodies
@@ -48,6 +49,8 @@ class Foam:
 
     spheres: Spheres
     radius: float = 0.9
+
+    __repr__ = brief
 
     @classmethod
     def packed(

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from quietray.brief import brief
 from quietray.errors import GeometryError
 from quietray.splits.base import Split
 from quietray.splits.neighbourhood import Neighbourhood, neighbours
@@ -61,6 +62,8 @@ class TrainingVolume:
     n_series: int = 1
     all_slices: bool = False
     channel: int | None = None
+
+    __repr__ = brief
 
     @classmethod
     def with_held_out(

@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from quietray.brief import brief
 from quietray.metrics.noreference import Judgement
 from quietray.running.precision import precision
 from quietray.running.settings import Training
@@ -65,6 +66,8 @@ class Fitted:
     best: Progress
     stopped: str
     seconds_per_step: float
+
+    __repr__ = brief
 
 
 @contextmanager

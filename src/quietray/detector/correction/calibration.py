@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from quietray.brief import brief
 from quietray.detector.correction.fields import measure_fields, noise_of_frames, without_holes
 from quietray.detector.correction.monitor import BeamSurvey, air_factors, find_air, parse_columns, survey_beam
 from quietray.detector.correction.survey import BadPixels, find_bad_pixels, survey_views
@@ -115,6 +116,8 @@ class Calibration:
     detectors: Int[np.ndarray, " view"] | None = None
     parts: Mapping[int, Calibration] = field(default_factory=dict)
 
+    __repr__ = brief
+
     def of_views(self, scan: Scan, views: slice) -> Calibration:
         """Return what is known about some of the views, which `scan` holds alone, with the stripes as in all of them.
 
@@ -152,6 +155,8 @@ class Calibrated:
     scan: Scan
     calibration: Calibration
     notes: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:

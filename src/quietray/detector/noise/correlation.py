@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from quietray.brief import brief
 from quietray.detector.noise.lags import Lags, LagSums, Region, error_of
 from quietray.detector.noise.residuals import MAP_WINDOW, Residuals, pairs_apart
 from quietray.detector.noise.static import StaticFrames
@@ -74,6 +75,8 @@ class Correlation:
     long_range: float = 0.0
     unsure: float = 0.0
     tiles: tuple[tuple[Region, Lags, float], ...] = field(default=(), repr=False)
+
+    __repr__ = brief
 
     @property
     def lags(self) -> Lags:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
+from quietray.brief import brief
 from quietray.detector.correction.correct import Calibration
 from quietray.detector.noise.correlation import Correlation
 from quietray.detector.noise.static import StaticFrames
@@ -146,6 +147,8 @@ class PhotonTransfer:
     curve: Float[np.ndarray, "4 bin"]
     levels: Float[np.ndarray, "2 level"]
     nonlinearity: float | None
+
+    __repr__ = brief
 
     @property
     def share_of_read_noise(self) -> float:

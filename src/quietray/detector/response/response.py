@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import fft
 
+from quietray.brief import brief
 from quietray.detector.noise.lags import GRID, Lags, Region, spectrum
 from quietray.detector.response.roots import Kernel
 from quietray.errors import NoiseError, SettingsError
@@ -63,6 +64,8 @@ class PointResponse:
     blend: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
     detectors: Mapping[int, PointResponse] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         for kernel in (self.kernel, *(kernel for _, kernel in self.regions)):

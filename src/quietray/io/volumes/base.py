@@ -47,6 +47,11 @@ class StoredVolume:
     voxel_size: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        size = "" if self.voxel_size is None else f", voxels of {self.voxel_size:g} mm"
+        shape = " x ".join(map(str, self.shape))
+        return f"StoredVolume({shape}, {self.dtype}, {self.unit or 'unit not stated'}{size}, from {self.path})"
+
     @property
     def shape(self) -> tuple[int, ...]:
         """``(n_z, n_y, n_x)``, with the steps or channels of a series first."""

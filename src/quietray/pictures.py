@@ -14,9 +14,20 @@ from scipy import ndimage
 
 from quietray.types import Slice
 
-__all__ = ["Region", "Window", "data_uri", "detailed_region", "grey", "grey_window", "round_length", "shrink"]
+__all__ = [
+    "Region",
+    "Window",
+    "data_uri",
+    "detailed_region",
+    "grey",
+    "grey_window",
+    "round_length",
+    "shrink",
+    "stated_window",
+]
 
 LONGEST = 1280  # px; a larger image is averaged
+_SOFT_TISSUE = (-160.0, 240.0)  # HU: level 40, width 400
 INSET = 220  # px; longest edge of the region shown enlarged
 
 
@@ -63,6 +74,17 @@ def grey_window(images: Sequence[Float[np.ndarray, "_ _"]]) -> Window:
     else:
         margin = 0.04 * (high - low)
     return Window(low - margin, high + margin)
+
+
+def stated_window(window: tuple[float, float] | None, unit: str) -> tuple[float, float] | None:
+    """Return the grey values to show: those that a file states, else those of soft tissue in HU; None where none are.
+
+    Examples
+    --------
+    >>> stated_window(None, "HU"), stated_window(None, "1/mm")
+    ((-160.0, 240.0), None)
+    """
+    return _SOFT_TISSUE if window is None and unit == "HU" else window
 
 
 def grey(image: Slice, window: Window) -> UInt8[np.ndarray, "y x"]:

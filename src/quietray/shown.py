@@ -1,0 +1,296 @@
+"""A result as a reader wants to see it: a few lines of text, a snippet for notebooks, a figure."""
+
+from __future__ import annotations
+
+import math
+import operator
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quietray.assessment.figures import gain_text
+from quietray.errors import GeometryError, SettingsError
+from quietray.pictures import Window, data_uri, detailed_region, grey, grey_window, shrink, stated_window
+from quietray.types import Slice
+
+__all__ = ["Look", "facts_of", "figure_of", "look_of", "page_of", "text_of"]
+
+_LONGEST = 512  # px of a picture in a notebook; a larger slice is averaged, and a part of it shown as it is
+_SEEN = 320  # px that a smaller picture is enlarged to
+_WARNINGS, _WORDS = 4, 110  # that are printed, and characters of each
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One slice of a result.
+
+    Parameters
+    ----------
+    after, before
+        ``(y, x)``, denoised and noisy; `before` is None where it is not at hand.
+    place
+        Which slice it is, in words.
+    window
+        The values shown black and white, of both.
+    unit
+        Of the values.
+    axes
+        What stands along the rows and along the columns.
+    lacking
+        Why there is no `before`, and what can be done.
+    """
+
+    after: Slice
+    before: Slice | None
+    place: str
+    window: Window
+    unit: str
+    axes: tuple[str, str] = ("y", "x")
+    lacking: str = ""
+
+
+def look_of(
+    volume: Any,
+    metrics: Mapping[str, Any],
+    kept: tuple[Slice, Slice] | None,
+    z: int | None = None,
+    step: int | None = None,
+    before: Any = None,
+) -> Look:
+    """Return one slice of a result; no other is read.
+
+    Parameters
+    ----------
+    volume
+        ``(z, y, x)``, ``(step, z, y, x)`` or ``(image, row, col)``; lazy or not.
+    metrics
+        The figures of the run.
+    kept
+        The middle slice, noisy and denoised, where the run kept it.
+    z, step
+        Slice or image, and step or channel of a series; the middle ones where None.  Negative ones count from the end.
+    before
+        What to compare with, laid out like the volume.
+
+    Raises
+    ------
+    GeometryError
+        There is no such slice, or `before` has another shape.
+    SettingsError
+        A step is asked for where there is no series.
+    """
+    shape = tuple(int(size) for size in volume.shape)
+    images, series = metrics["method"]["domain"] == "images", len(shape) == 4
+    if step is not None and not series:
+        raise SettingsError(f"step must be left out for what is not a series, got {step}")
+    if before is not None and tuple(before.shape) != shape:
+        raise GeometryError(f"before must be of the result's shape {shape}, got {tuple(before.shape)}")
+    kind = "image" if images else "z"
+    number, middle = _index(kind, z, shape[-3]), shape[-3] // 2
+    key: tuple[int, ...] = (number,)
+    place = f"image {number} of {shape[0]}" if images else f"z = {number} of {shape[-3]}"
+    if series:
+        of = (metrics.get("series") or {}).get("of", "step")
+        entry = _index(of, step, shape[0])
+        key, place = (entry, number), f"{place}, {of} {entry}"
+        middle = middle if entry == shape[0] // 2 else -1
+    noisy, clean, lacking = None, None, ""
+    if kept is not None and number == middle:
+        noisy, clean = kept
+    if clean is None:
+        clean = np.asarray(volume[key], np.float32)
+    if before is not None:
+        noisy = np.asarray(before[key], np.float32)
+    elif noisy is None:
+        what, such_as = ("images", "read_images(...)") if images else ("volume", "reconstruct(scan)")
+        some = "only the middle slice is kept."
+        if kept is None:
+            some = "nothing is at hand; the run's report.html shows it."
+        lacking = f"Of the noisy {what} {some}\nTo see more of it:\nplot(before=quietray.{such_as})"
+    unit, stated = metrics["scan"]["unit"], metrics["scan"].get("window")
+    chosen = stated_window(None if stated is None else tuple(stated), unit)
+    window = grey_window([clean]) if chosen is None else Window(*chosen)
+    return Look(clean, noisy, place, window, unit, ("row", "column") if images else ("y", "x"), lacking)
+
+
+def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path | None) -> dict[str, str]:
+    """Return what a result is, as text by name."""
+    method, training, scan, estimate = (metrics[name] for name in ("method", "training", "scan", "estimate"))
+    images = method["domain"] == "images"
+    axes = ["image", "row", "col"] if images else ["z", "y", "x"]
+    if len(volume.shape) == 4:
+        axes = [(metrics.get("series") or {}).get("of", "step"), *axes]
+    size = scan.get("pixel_size_mm") if images else scan.get("voxel_size_mm")
+    edge = f", {'pixels' if images else 'voxels'} of {size:g} mm" if size else ""
+    known = [estimate["psnr_noisy_db"], estimate["psnr_db"]]
+    levels = "" if None in known else f"; PSNR from {known[0]:.1f} to {known[1]:.1f} dB"
+    facts = {
+        "images" if images else "volume": f"{_by(volume.shape)} ({', '.join(axes)}), {scan['unit']}{edge}",
+        "estimated gain": gain_text(estimate) + levels,
+        "method": _made_by(method, training),
+    }
+    seconds = metrics.get("seconds")
+    facts |= {} if seconds is None else {"whole run": _time(seconds)}
+    facts |= {} if trust is None else {"trust": "a map of the error that remains, in .trust"}
+    return facts | {"folder": "none, all in memory" if folder is None else _ended(str(folder))}
+
+
+def text_of(title: str, facts: Mapping[str, str], warnings: Sequence[str]) -> str:
+    """Return a result as text.
+
+    Examples
+    --------
+    >>> print(text_of("Result", {"volume": "3 x 4 x 5"}, ["Too few views.  " * 20]))
+    Result
+      volume: 3 x 4 x 5
+      warnings: 1
+        Too few views. Too few views. Too few views. Too few views. Too few views. Too few views. Too few views. ...
+    """
+    lines = [title, *(f"  {name}: {fact}" for name, fact in facts.items())]
+    lines.append(f"  warnings: {len(warnings) or 'none'}")
+    lines += [f"    {textwrap.shorten(one, _WORDS, placeholder=' ...')}" for one in warnings[:_WARNINGS]]
+    if len(warnings) > _WARNINGS:
+        lines.append(f"    and {len(warnings) - _WARNINGS} more, in .warnings")
+    return "\n".join(lines)
+
+
+def page_of(title: str, facts: Mapping[str, str], warnings: Sequence[str], look: Look | str) -> str:
+    """Return a result as a snippet of HTML that needs nothing else; all text is escaped.
+
+    Parameters
+    ----------
+    title, facts, warnings
+        As in :func:`text_of`; here warnings are whole.
+    look
+        The slice to show, or why there is none.
+
+    Examples
+    --------
+    >>> page_of("Result of <scan>", {"volume": "3 x 4 x 5"}, (), "gone")[:60]
+    '<div style="max-width:70em"><p><b>Result of &lt;scan&gt;</b>'
+    """
+    lines = [f"<b>{escape(title)}</b>", *(f"{escape(name)}: {escape(fact)}" for name, fact in facts.items())]
+    told = "" if warnings else "<p>no warnings</p>"
+    if warnings:
+        items = "".join(f"<li>{escape(one)}</li>" for one in warnings)
+        told = f"<p><b>warnings</b></p><ul>{items}</ul>"
+    shown = f"<p>{escape(look)}</p>" if isinstance(look, str) else _pictures(look)
+    return f'<div style="max-width:70em"><p>{"<br>".join(lines)}</p>{shown}{told}</div>'
+
+
+def figure_of(look: Look, title: str) -> np.ndarray:
+    """Draw a slice before, after, and what was taken away; return the three axes ``(3,)``.
+
+    What is not at hand is said in its place.
+    """
+    import matplotlib.pyplot as plt  # here alone: whoever plots nothing need not have a display
+
+    height, width = look.after.shape
+    tall = float(np.clip(4.0 * height / width, 1.2, 9.0))
+    figure, axes = plt.subplots(1, 3, figsize=(14, tall + 1.0), sharex=True, sharey=True, layout="constrained")
+    figure.suptitle(title, parse_math=False)
+    shades = {"vmin": look.window.low, "vmax": look.window.high}
+    taken = None if look.before is None else np.asarray(look.before, np.float64) - look.after
+    half = 1.0 if taken is None else _spread(taken, look.window)
+    panels = (
+        ("before", look.before, shades),
+        ("after", look.after, shades),
+        ("before - after", taken, {"vmin": -half, "vmax": half}),
+    )
+    for axis, (name, image, limits) in zip(axes, panels, strict=True):
+        if image is None:
+            told = look.lacking if name == "before" else ""
+            axis.text(0.5, 0.5, told, transform=axis.transAxes, ha="center", va="center", parse_math=False)
+            axis.set_box_aspect(height / width)
+            axis.set_axis_off()
+            continue
+        axis.set_title(f"{name}, {look.place}", parse_math=False)
+        axis.set_xlabel(f"{look.axes[1]} (pixel)")
+        drawn = axis.imshow(image, cmap="gray", interpolation="nearest", **limits)
+        figure.colorbar(drawn, ax=axis, label=look.unit, fraction=0.046, pad=0.03)
+    first = axes[0 if look.before is not None else 1]
+    first.tick_params(labelleft=True)
+    first.set_ylabel(f"{look.axes[0]} (pixel)")
+    return np.asarray(axes)
+
+
+def _index(what: str, asked: int | None, size: int) -> int:
+    """Return a place along an axis; the middle where none is asked for."""
+    number = size // 2 if asked is None else operator.index(asked)
+    if not -size <= number < size:
+        raise GeometryError(f"{what} must be from 0 to {size - 1}, got {number}")
+    return number % size
+
+
+def _spread(difference: np.ndarray, window: Window) -> float:
+    """Return the value that the difference is shown up to."""
+    sizes = np.abs(difference[np.isfinite(difference)])
+    half = float(np.percentile(sizes, 99.5)) if sizes.size else 0.0
+    return half or (window.high - window.low) / 10
+
+
+def _pictures(look: Look) -> str:
+    """Return the slice before and after, side by side; of a large one also a part at full resolution."""
+    factor = math.ceil(max(look.after.shape) / _LONGEST)
+    low, high = (f"{end:.3g}" for end in (look.window.low, look.window.high))
+    averaged = f", each pixel the mean of {factor} x {factor}" if factor > 1 else ""
+    rows = [_row(look, f"{look.place}{averaged}", factor)]
+    if factor > 1:
+        region = detailed_region(look.after, look.window)
+        before = None if look.before is None else region.of(look.before)
+        place = f"rows {region.top} to {region.top + region.height}, columns {region.left} to "
+        part = Look(region.of(look.after), before, "", look.window, look.unit)
+        rows.append(_row(part, f"{place}{region.left + region.width}, pixel by pixel", 1))
+    both = "" if look.before is None else ", in both alike"
+    said = f"grey from {low} to {high} {look.unit}{both}"
+    said += "" if look.before is not None else ". " + look.lacking.split("\n")[0]
+    return f'<table style="border:0;font-size:inherit">{"".join(rows)}</table><p><small>{escape(said)}</small></p>'
+
+
+def _row(look: Look, place: str, factor: int) -> str:
+    cells = []
+    for name, image in (("before", look.before), ("after", look.after)):
+        if image is None:
+            continue
+        picture = grey(shrink(image, factor), look.window)
+        height, width = (max(1, round(size * max(1.0, _SEEN / max(picture.shape)))) for size in picture.shape)
+        sharp = ";image-rendering:pixelated" if width > picture.shape[1] else ""
+        style, alt = f"max-width:100%;height:auto{sharp}", escape(f"{name}: {place}", quote=True)
+        cells.append(
+            '<td style="text-align:left;vertical-align:top;background:none;border:0;padding:0 0.6em 0.6em 0">'
+            f"<b>{name}</b>, {escape(place)}<br>"
+            f'<img alt="{alt}" width="{width}" height="{height}" style="{style}" src="{data_uri(picture)}">'
+            "</td>"
+        )
+    return f'<tr style="background:none">{"".join(cells)}</tr>'
+
+
+def _made_by(method: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Return what was run, in words."""
+    if method["parameters"]:
+        steps, seconds = training["steps"], training["seconds"]
+        learned = f"{steps} steps in {_time(seconds)}" if steps else "trained before"
+        return f"{method['name']} ({method['domain']}), network {method['network']}, {learned}"
+    tuned = method["settings"].items()
+    values = (f"{name} {item:.3g}" if isinstance(item, float) else f"{name} {item}" for name, item in tuned)
+    return ", ".join([f"filter {method['name']}", *values])
+
+
+def _time(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(str(int(size)) for size in shape)
+
+
+def _ended(path: str) -> str:
+    """Return a path by its end, where it is long."""
+    return path if len(path) <= _WORDS else f"...{path[-_WORDS:]}"
