@@ -2,8 +2,11 @@
 
 import ast
 import inspect
+import os
 import pydoc
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,3 +75,12 @@ def test_modules_import_each_other_downwards_only() -> None:
     rooms = {path.name for path in SOURCE.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
     for room in rooms:
         assert re.search(rf'[" :]{room}[" :]', layers), room
+
+
+@pytest.mark.parametrize(("stated", "found"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(stated: str | None, found: str) -> None:
+    known = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    given = known if stated is None else {**known, "OMP_WAIT_POLICY": stated}
+    code = "import os, sys, quietray; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    told = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == found

@@ -8,9 +8,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import Any
+
+# Threads that wait for work must sleep: those that spin take the processors from other programs, and are stalled by them.
+# OpenMP asks for this when torch is loaded; what the user says stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The public names by the modules that they live in.  They are looked up when they are first used: `quietray --help`
 # must not wait for torch.  What editors and type checkers read is __init__.pyi; a test keeps the two alike.

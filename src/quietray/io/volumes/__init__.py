@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from quietray.io.volumes import hdf5, tiff, zarr
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
 from quietray.io.volumes.doors import open_volume_writer, read_volume, volume_format
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
+
+# In the order in which they are named, the default first.
+# isort: off
+from quietray.io.volumes import zarr
+from quietray.io.volumes import hdf5
+from quietray.io.volumes import tiff
+# isort: on
 
 __all__ = [
     "SeriesAxis",
