@@ -242,7 +242,7 @@ def check_unbiased_loss(case: Case, seed: int = 0) -> None:
     The constant is the target's variance.  Tried on linear networks of several strengths.
     """
     split = case.split
-    draws, batch, size = (150, 8, 8) if case.size is None else (100, 1, case.size)
+    draws, batch, size = (150, 8, 8) if case.size is None else (120, 1, case.size)
     clean, middle = _scene(case, seed, size)
     clean = clean.expand(batch, *clean.shape)
     chance = _generator(seed + 10_000)
@@ -284,7 +284,7 @@ def check_judge(case: Case, seed: int = 0) -> None:
     split = case.split
     draws, batch, size = (160, 6, 10) if split.n_parts > 1 else (40, 6, 24)
     if case.size is not None:
-        draws, batch, size = 60, 1, case.size
+        draws, batch, size = 80, 1, case.size
     clean, truth = _scene(case, seed, size)
     noisy, wanted = split.n_parts - split.n_clean, _wanted(split)
     generator = _generator(seed)

@@ -59,7 +59,7 @@ def known_axes():
             yield pytest.param(*turn, *known, marks=() if (m - n) % 3 == 0 else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("turn", "n_views", "last", "axis", "photons"), known_axes())
+@pytest.mark.parametrize(("turn", "n_views", "last", "axis", "photons"), list(known_axes()))
 def test_known_axis(rng, turn, n_views, last, axis, photons):
     angles = 0.3 + np.linspace(0, turn * np.pi, n_views, endpoint=last)
     found = axis_of(scan_of(foam(angles, axis, centre=(12.0, -9.0)), angles, photons, rng))

@@ -27,9 +27,9 @@ from quietray.metrics.noreference import Judgement
 from quietray.networks.unet import UNet
 from quietray.running.precision import precision
 from quietray.running.settings import Training
-from quietray.splits.base import Neighbourhood, Network, mirrored
+from quietray.splits.base import Network
 from quietray.splits.inverse import Noise2Inverse
-from quietray.splits.neighbourhood import neighbours
+from quietray.splits.neighbourhood import Neighbourhood, mirrored, neighbours
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, due, fit, judge_held_out, schedule
 from quietray.training.state import seeded
