@@ -82,7 +82,7 @@ def _on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class DenoisedRadiographs:
-    """Transmissions ``(view, row, col)`` that are denoised when they are read; line integrals, where those were measured.
+    """Transmissions ``(view, row, col)``, or line integrals where those were measured, that are denoised when read.
 
     Parameters
     ----------
