@@ -265,6 +265,7 @@ def test_command_line(tmp_path: Path, scans: list[Scan], capsys: pytest.CaptureF
     assert "with --series or" in refused(capsys, *alone, "--times", "3")
     assert "times must be odd" in refused(capsys, *alone, "--series", files[1], "--times", "2")
     assert "not both" in refused(capsys, *alone, "--series", files[1], "--channels", files[2])
+    assert "must be the only one, got 2" in refused(capsys, *alone, "--series", files[1], "--views-per-step", "20")
     assert "by noise2inverse, got noise2self" in refused(capsys, *alone, "--series", files[1], "--method", "noise2self")
 
 

@@ -55,9 +55,9 @@ def series_method(settings: Settings, n_scans: int) -> Split:
     >>> series_method(Settings(), 5).times
     3
     """
-    if settings.method.decides:
-        return Noise2Inverse(times=1 if settings.network.dimensions == 3 else 3)
     method: Any = settings.method
+    if method.decides:
+        method = Noise2Inverse(times=1 if settings.network.dimensions == 3 else 3)
     if not method.sees_series:
         raise SettingsError(
             f"a series must be denoised by noise2inverse, got {called(type(method))}; leave --method out, or denoise "
