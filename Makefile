@@ -2,6 +2,7 @@
 PYTHON ?= python3
 OUT := out/demo
 WORKERS ?= 2
+THREADS ?= 1
 EXTRAS ?= dev
 
 SHELL := bash
@@ -15,7 +16,7 @@ USER_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # One thread per worker: two workers that each take every core are slower than one.
-PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+PYTEST := QUIETRAY_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) NUMBA_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS)
 # pip's own words, shortened to one line per package.
 BRIEF := awk '/^ *(Collecting|Downloading|Building|Installing|Successfully)/ { sub(/ [(]from .*/, ""); print "  " substr($$0, 1, 100); fflush() }'
 

@@ -1,4 +1,4 @@
-"""What every test gets: one thread, fixed seeds, and the measured data where there is some."""
+"""What every test gets: one thread unless asked for more, fixed seeds, and the measured data where there is some."""
 
 import os
 import random
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-numba.set_num_threads(1)
-torch.set_num_threads(1)  # test files run side by side; more threads would only fight for the cores
+THREADS = int(os.environ.get("QUIETRAY_THREADS", "1"))  # test files run side by side; more would fight for the cores
+numba.set_num_threads(min(THREADS, numba.config.NUMBA_NUM_THREADS))
+torch.set_num_threads(THREADS)
 hypothesis.settings.register_profile("quietray", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("quietray")
 
@@ -94,6 +95,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    """Keep torch on one thread: numba's parallel kernels set it back to all of them."""
-    torch.set_num_threads(1)
+def _few_threads() -> None:
+    """Keep torch on few threads: numba's parallel kernels set it back to all of them."""
+    torch.set_num_threads(THREADS)

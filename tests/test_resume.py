@@ -161,20 +161,20 @@ def test_killed_in_a_stage(tmp_path, scan, whole, stage, units):
 
 FILES = [
     ("plan.json", 1, "before"),
-    ("training.safetensors", 1, "before"),
+    pytest.param("training.safetensors", 1, "before", marks=pytest.mark.slow),
     ("training.safetensors", 2, "after"),
     ("training.safetensors", 3, "after"),
-    ("inference.json", 1, "before"),
+    pytest.param("inference.json", 1, "before", marks=pytest.mark.slow),
     ("volume.json", 1, "before"),
     ("slab-000000.npz", 1, "before"),
     ("slab-000004.npz", 1, "after"),
-    ("slab-000008.npz", 1, "after"),
-    ("volume.zarr", 1, "before"),
+    pytest.param("slab-000008.npz", 1, "after", marks=pytest.mark.slow),
+    pytest.param("volume.zarr", 1, "before", marks=pytest.mark.slow),
     ("volume.zarr", 1, "after"),
-    ("weights.safetensors", 1, "after"),
+    pytest.param("weights.safetensors", 1, "after", marks=pytest.mark.slow),
     ("run.toml", 2, "after"),
-    ("report.html", 1, "before"),
-    ("metrics.json", 1, "before"),
+    pytest.param("report.html", 1, "before", marks=pytest.mark.slow),
+    pytest.param("metrics.json", 1, "before", marks=pytest.mark.slow),
     ("metrics.json", 1, "after"),
 ]
 
@@ -191,7 +191,10 @@ def test_killed_at_a_file(tmp_path, scan, whole, monkeypatch, name, number, when
 
 
 @pytest.mark.parametrize("format", ["h5", "tiff"])
-@pytest.mark.parametrize(("name", "when"), [("slab-000004.npz", "after"), ("VOLUME", "before"), ("VOLUME", "after")])
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [("slab-000004.npz", "after"), ("VOLUME", "before"), pytest.param("VOLUME", "after", marks=pytest.mark.slow)],
+)
 def test_killed_with_other_formats(tmp_path, scan, whole, monkeypatch, format, name, when):
     out = tmp_path / "out"
     reference = whole(format)
@@ -244,11 +247,11 @@ def test_killed_while_the_volume_is_laid_out(tmp_path, scan, whole, monkeypatch,
 RADIOGRAPHS = [
     ("correcting", 1),
     ("training", 6),
-    ("denoising", 7),
+    pytest.param("denoising", 7, marks=pytest.mark.slow),
     ("radiographs.h5", "before"),
-    ("radiographs.h5", "after"),
+    pytest.param("radiographs.h5", "after", marks=pytest.mark.slow),
     ("reconstructing", 2),
-    ("slab-000004.npz", "after"),
+    pytest.param("slab-000004.npz", "after", marks=pytest.mark.slow),
 ]
 
 
