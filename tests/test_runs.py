@@ -95,7 +95,7 @@ def test_methods_run_and_help(scan: Scan, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["noisier2noise", "apbsn"])
 def test_other_methods_on_radiographs_run_and_say_what_they_are(scan: Scan, name: str, tmp_path: Path) -> None:
-    settings = quick(rows="2:10", method=METHODS[name](), whiten="never", steps=4)
+    settings = learning(100, rows="2:10", method=METHODS[name](), whiten="never")
     result = quietray.denoise(scan[::4], tmp_path, settings)
     assert result.metrics["method"] | {"name": name, "domain": "radiographs"} == result.metrics["method"]
     assert np.isfinite(np.asarray(result.volume)).all()
@@ -308,3 +308,11 @@ def test_repeated_scans_of_another_size_are_refused(scan: Scan) -> None:
     )
     with pytest.raises(quietray.GeometryError, match="repeated scans must have one detector size, got"):
         quietray.denoise(scan, None, quick(method=Noise2Noise()), repeats=[smaller])
+
+
+def test_a_network_that_has_learned_too_little_is_told_as_that(scan: Scan) -> None:
+    """Its radiographs let more light through than there was: that is no fault of the flats."""
+    settings = quick(rows="2:10", method=METHODS["noisier2noise"](), whiten="never", steps=1)
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, learning_rate=10.0))
+    with pytest.raises(quietray.NoiseError, match=r"the network has learned too little .* give a longer --budget"):
+        quietray.denoise(scan[::4], None, settings)

@@ -134,10 +134,17 @@ class RadiographDomain(Domain):
             frames = DenoisedRadiographs(self.noisy, denoiser, advance, settings.correction.line_integrals)
             clean = as_scan(prepared, frames, self.response, settings.reblur)
             clean = self.run.output.keep_scan("radiographs.h5", clean)
+        try:
+            calibration = calibrate(clean, usable(finished_correction(settings.correction), clean)[0])
+        except NoiseError as error:
+            raise NoiseError(
+                f"the denoised radiographs must be such as can be measured, got: {error.args[0].split(';')[0]}: "
+                "the network has learned too little from this scan; give a longer --budget, or use noise2inverse"
+            ) from None
         after = dataclasses.replace(
             prepared,
             scan=clean,
-            calibration=calibrate(clean, usable(finished_correction(settings.correction), clean)[0]),
+            calibration=calibration,
             rows=prepared.rows if len(prepared.detector_rows) == scan.n_rows else range(len(prepared.rows)),
             algorithm=settings.reconstruction.for_beam(clean.geometry),
         )
