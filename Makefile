@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-experiments test-all lint bench clean
 
 BIN := .venv/bin
 USER_STAMP := .venv/.installed
@@ -24,6 +24,7 @@ help:
 	@echo "make demo      simulate a low-dose scan, denoise it, write $(OUT)/report.html"
 	@echo "make test      every test but the slow ones"
 	@echo "make test-all  these, and then the slow ones"
+	@echo "make test-experiments  papers repeated at small scale, up to an hour"
 	@echo "make lint      style, types, layers"
 	@echo "make bench     the benchmarks"
 	@echo "make clean     remove caches and the demo's output; keep .venv"
@@ -37,6 +38,10 @@ test: $(DEV_STAMP)
 # Slow tests share no fixtures, and few of them take nearly all of the time: each goes to the worker that is free.
 test-all: test
 	@$(PYTEST) --dist load --maxschedchunk 1 -m slow -o faulthandler_timeout=3600
+
+# Whole papers, repeated: hours beside other programs.
+test-experiments: $(DEV_STAMP)
+	@$(PYTEST) --dist load --maxschedchunk 1 -m experiment -o faulthandler_timeout=7200
 
 lint: $(DEV_STAMP)
 	@$(BIN)/ruff check .

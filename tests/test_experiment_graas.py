@@ -22,7 +22,7 @@ import graas_sets  # noqa: E402
 import pages  # noqa: E402
 
 
-@pytest.mark.slow
+@pytest.mark.experiment
 def test_graas_at_the_small_scale(tmp_path: Path) -> None:
     """It runs whole, from the command line, and reproduces what its page says that it reproduces."""
     page = tmp_path / "docs/experiments/graas.md"

@@ -83,7 +83,7 @@ def test_hendriksen_page_holds_the_results(
     assert "pieces must be some of a, b, c, d, e, t, got z" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.experiment
 def test_hendriksen_small(tmp_path: Path) -> None:
     """The claims that hold at the small scale, in about ten minutes."""
     out, script = tmp_path / "out", FOLDER / "hendriksen.py"

@@ -75,7 +75,7 @@ def test_honesty_tells_doses_apart(experiment: Any) -> None:
         assert abs(blurred["square"] - one["square"]) < 2 * one["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.experiment
 def test_gnudi_reaches_its_figures(experiment: Any, tmp_path: Path) -> None:
     gnudi, page = experiment("gnudi"), experiment("gnudi_page")
     found = gnudi.main(["--out", str(tmp_path), "--page", str(tmp_path / "docs" / "experiments" / "gnudi.md")])
@@ -87,7 +87,7 @@ def test_gnudi_reaches_its_figures(experiment: Any, tmp_path: Path) -> None:
     assert not broken
 
 
-@pytest.mark.slow
+@pytest.mark.experiment
 def test_won_reaches_its_figures(experiment: Any, tmp_path: Path) -> None:
     won, page = experiment("won"), experiment("won_page")
     found = won.main(["--out", str(tmp_path), "--page", str(tmp_path / "docs" / "experiments" / "won.md")])
