@@ -223,7 +223,7 @@ TOMLS = {
     "[training]\nsteps = 3.5": "'training.steps' must be a whole number",
     "[network]\nwidths = 16": r"'network.widths' must be a list, got 16",
     "training = 3": "'training' must be a table, got 3",
-    'format = "png"': "the format of a volume must be one of h5, tiff, zarr, got 'png'",
+    'format = "png"': "the format of a volume must be one of zarr, h5, tiff, got 'png'",
     "symmetries = 3": "'symmetries' must be one of 0, 1, 2, 4, 8, got 3",
     "[network]\nwidths = []": "widths must hold a positive number",
     "[training]\nbatch = 0": "batch must be positive, got 0",
@@ -405,17 +405,17 @@ def test_files_may_not_grow(tmp_path):
     """The system's own limit, which HDF5 must not turn into a crash."""
     code = (
         "import resource, torch; torch.set_num_threads(1); from quietray.cli import main;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY)); main()"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY)); main()"
     )
-    config, scan, out = tmp_path / "run.toml", disc_scan(n_rows=60), tmp_path / "out"
-    config.write_text(write_toml(quick(format="h5")))
+    config, scan, out = tmp_path / "run.toml", disc_scan(n_rows=30), tmp_path / "out"
+    config.write_text(write_toml(quick(steps=2, format="h5")))
     command = ["denoise", str(scan), "--config", str(config), "--out", str(out)]
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert "volume.h5 must be writable, got: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     main([*command, "--resume"])
-    reference = quietray.denoise(quietray.read(scan), None, quick())
+    reference = quietray.denoise(quietray.read(scan), None, quick(steps=2))
     np.testing.assert_array_equal(np.asarray(quietray.read_volume(out / "volume.h5")), reference.volume)
 
 

@@ -129,6 +129,18 @@ def test_the_installed_command_and_its_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", quietray.__version__)
 
 
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    """As in ``quietray denoise --help | head -1``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run(
+        [sys.executable, "-m", "quietray.cli", "denoise", "--help"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert ran.stderr == ""
+    assert ran.returncode == 141
+
+
 def test_public_names_are_what_they_say(tmp_path):
     """Also after everything was imported: a subpackage must not hide a function of its name."""
     for name in quietray.__all__:
@@ -373,14 +385,22 @@ def test_info_on_a_measured_scan(real_data, run, name):
 @pytest.mark.parametrize(
     ("name", "learning", "flags", "axis", "shape"),
     [
-        (
+        pytest.param(
             "tomopy_tooth/tooth.h5",
             ("--method", "noise2inverse"),
             ("--region", "240:400,240:400"),
             295.5,
             (2, 160, 160),
+            marks=pytest.mark.slow,
         ),
-        ("dls_k11_diad/k11-18014.h5", ("--method", "noise2inverse"), (), 12.5, (22, 26, 26)),
+        pytest.param(
+            "dls_k11_diad/k11-18014.h5",
+            ("--method", "noise2inverse"),
+            (),
+            12.5,
+            (22, 26, 26),
+            marks=pytest.mark.slow,
+        ),
         (
             "dls_i12_24737_binned/dls_24737.h5",
             ("--budget", "20s"),

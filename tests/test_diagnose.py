@@ -206,6 +206,7 @@ def test_rules(change, method, answer):
 AFTER = {"after_summed": 0.0, "after_error": 0.05, "after_infill": 0.0}
 
 
+@pytest.mark.slow
 def test_psi_neutrons_are_correlated_and_can_be_whitened(real_data):
     found = diagnose(quietray.read(real_data("psi_neutron_ct/psi_ct5s375_128lines.h5")))
     assert found.source == "flats"

@@ -24,6 +24,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> Any:
     return load
 
 
+@pytest.mark.slow
 def test_gnudi_at_toy_size(experiment: Any, tmp_path: Path) -> None:
     page = tmp_path / "docs" / "experiments" / "gnudi.md"
     arguments = ["--scale", "toy", "--out", str(tmp_path / "out"), "--page", str(page)]

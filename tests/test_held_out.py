@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+import quietray
 from quietray.detector.response.prf import PointResponse
 from quietray.domains import radiographs
 from quietray.errors import NoiseError, SettingsError
 from quietray.preparation.prepare import Prepared
+from quietray.running.run import Run
 from quietray.simulate.noise import Scintillator
 from quietray.splits import Noise2Inverse, Noise2Self, Noise2Void
 from quietray.splits.base import Neighbourhood
@@ -126,24 +128,27 @@ def test_noise_that_cannot_be_made_white_is_hidden_with_the_pixel(monkeypatch: p
     prepared, undone = Prepared.__new__(Prepared), PointResponse(Scintillator(response_width=0.4).response)
     for name in ("scan", "calibration"):
         object.__setattr__(prepared, name, None)
-    choose = radiographs._against_correlation
+
+    def choose(whiten: str, split: Noise2Self) -> tuple[PointResponse | None, Noise2Self, str]:
+        run = Run.in_memory(quietray.Settings(method=split, whiten=whiten))
+        return radiographs._against_correlation(prepared, run, split)
 
     def found(plain: str, whitened: str, response: object = None) -> None:
         monkeypatch.setattr(radiographs, "diagnose", lambda *_, **__: diagnosed(plain, whitened, response))
 
     found("not valid", "not valid")
-    response, split, said = choose(prepared, "auto", Noise2Self())
+    response, split, said = choose("auto", Noise2Self())
     assert response is None
     assert split == Noise2Self.hiding(2)
     assert "5 x 5 pixels" in said
-    assert choose(prepared, "auto", Noise2Self(grid=6, footprint=1))[1].footprint == 1, "what was asked for stays"
+    assert choose("auto", Noise2Self(grid=6, footprint=1))[1].footprint == 1, "what was asked for stays"
     with pytest.raises(NoiseError, match="can be undone"):
-        choose(prepared, "always", Noise2Self())
+        choose("always", Noise2Self())
     found("not valid", "valid", undone)
-    response, split, said = choose(prepared, "auto", Noise2Self())
+    response, split, said = choose("auto", Noise2Self())
     assert response is undone
     assert split == Noise2Self(watched=4), "the half-width of the response"
     assert "raises the variance" in said, "stated before anything is whitened"
-    assert choose(prepared, "auto", Noise2Void(watched=2))[1].watched == 2, "what was asked for stays"
+    assert choose("auto", Noise2Void(watched=2))[1].watched == 2, "what was asked for stays"
     found("valid", "valid")
-    assert choose(prepared, "auto", Noise2Self())[:2] == (None, Noise2Self())
+    assert choose("auto", Noise2Self())[:2] == (None, Noise2Self())

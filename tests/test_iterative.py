@@ -159,7 +159,11 @@ def test_filtered_backprojection_takes_the_matrix_for_the_projector(kind: type, 
         FBP()(A, y[:1])
 
 
-@pytest.mark.parametrize("algorithm", [SIRT(), CGLS(), TV(iterations=60)], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    "algorithm",
+    [SIRT(), CGLS(), pytest.param(TV(iterations=60), marks=pytest.mark.slow)],
+    ids=lambda each: type(each).__name__,
+)
 def test_held_out_views_choose_nearly_what_the_truth_would(algorithm: SIRT | CGLS | TV) -> None:
     geometry, x = beam(n_views=32, n_rows=4), blocks(4)
 

@@ -201,7 +201,7 @@ def test_settings_are_checked(make: object, words: str) -> None:
         make()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("method", ["noise2self", "noise2void"])
+@pytest.mark.parametrize("method", ["noise2self", pytest.param("noise2void", marks=pytest.mark.slow)])
 def test_radiographs_are_denoised_and_reconstructed(tmp_path, method: str) -> None:  # type: ignore[no-untyped-def]
     """The whole path on a correlated detector: whitened, denoised, written, reconstructed; better than the FBP."""
     foam = quietray.Foam.packed(20, 0.5, np.random.default_rng(0), largest=0.25)
@@ -238,6 +238,7 @@ def test_the_floored_share_is_that_of_the_whitened_counts(tmp_path) -> None:  # 
     assert floored[1] > max(0.01, 3 * floored[0])
 
 
+@pytest.mark.slow
 def test_noise2self_fails_on_correlated_noise_and_recovers_after_decorrelation() -> None:
     """The claim of Graas & Lucka at toy size: whitened is as good as never correlated, raw is 3 dB worse.
 

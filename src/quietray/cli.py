@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -107,6 +108,9 @@ def main(arguments: list[str] | None = None) -> None:
         kept = "; what was learned and written is kept, go on with --resume" if isinstance(command, Denoise) else ""
         _console().print(f"stopped{kept}", highlight=False)
         sys.exit(130)
+    except BrokenPipeError:  # such as of `quietray denoise --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python closes it without a word
+        sys.exit(141)
     except Exception:
         traceback.print_exc()
         _console().print("[red]this is a fault of quietray, not yours:[/red] please report it with the lines above")

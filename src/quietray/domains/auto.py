@@ -103,11 +103,13 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
 def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
     """Compare, and give the rest of the budget to the method that was picked."""
     budget, started, known = parse_seconds(run.settings.budget), time.monotonic(), run
+    training = run.settings.training
 
     def choose() -> dict[str, Any]:
         nonlocal known
-        found, known = compared(scan, run, rows, seconds)
-        picked, rival = found.to_learn()
+        found, known = compared(scan, run.having(training=dataclasses.replace(training, steps=None)), rows, seconds)
+        known, (picked, rival) = known.having(training=training), found.to_learn()
+        picked = dataclasses.replace(picked, training=training)
         return {
             "settings": to_dict(picked),
             "rival": rival and to_dict(rival),

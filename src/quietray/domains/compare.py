@@ -46,7 +46,8 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     rows
         Detector rows to compare on, around the middle of the chosen ones.
     seconds
-        For everything: the networks share six tenths evenly, the filters take what they need.
+        For everything: the networks share six tenths evenly, the filters take what they need.  Where the settings say
+        how many steps there are, every network takes that many.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     took: dict[str, float] = {}
     ran: dict[str, Settings] = {}
     n_networks = sum(candidate.method.trained for _, candidate in candidates)
-    budget = _LEARNING * seconds / max(1, n_networks)
+    budget = _LEARNING * seconds / max(1, n_networks)  # where no number of steps is asked for
     with run.watch.stage("comparing", len(candidates)) as advance:
         for name, candidate in candidates:
             begun = time.monotonic()
@@ -143,7 +144,6 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
     """Return what to run, simplest first, and what the diagnosis rules out, with its reason."""
     common = dataclasses.replace(
         settings,
-        training=dataclasses.replace(settings.training, steps=None),
         rows=None,
         region=None,
         symmetries=1,
@@ -221,6 +221,11 @@ def _ranked(
     )
     networks = [name for name in ran if ran[name].method.trained]
     if networks and best not in networks:
-        seconds = parse_seconds(ran[networks[0]].budget)
-        why += f" The networks had only {seconds:.0f} s each: with a longer budget they may come first."
+        steps = settings.training.steps
+        had, more = (
+            (f"{parse_seconds(ran[networks[0]].budget):.0f} s", "a longer budget")
+            if steps is None
+            else (f"{steps} steps", "more steps")
+        )
+        why += f" The networks had only {had} each: with {more} they may come first."
     return Comparison(standings, tuple(left_out), recommended, span, found.domain, picked, why)

@@ -163,15 +163,15 @@ def run_slabs(
     >>> class Double:
     ...     def places(self, slab): return [slab]
     ...     def __call__(self, source, slab, advance):
-    ...         yield Finished(slab[0], 2 * source[slab[0]:slab[1]])
+    ...         yield Finished(slab[0], 2 * source[slice(*slab)])
     >>> class Kept(dict):
     ...     def done(self, first, last): return first in self
-    ...     def take(self, finished): self[finished.first] = finished.voxels.tolist()
+    ...     def take(self, finished): self[finished.first] = finished.voxels.ravel().tolist()
     >>> kept = Kept({0: "there already"})
-    >>> task = SlabTask(np.arange(3), Double(), kept)
+    >>> task = SlabTask(np.arange(3.0).reshape(3, 1, 1), Double(), kept)
     >>> run_slabs([(0, 2), (2, 3)], task, Serial(), lambda total: nullcontext(lambda slices: None))
     >>> kept
-    {0: 'there already', 2: [4]}
+    {0: 'there already', 2: [4.0]}
     """
     with stage(sum(_height(task.work, slab) for slab in slabs)) as advance:
         executor.each(task, tuple(_left(task, slabs, advance)), advance)
