@@ -17,13 +17,15 @@ DEV_STAMP := .venv/.installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # One thread per worker: two workers that each take every core are slower than one.
 PYTEST := QUIETRAY_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) NUMBA_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS)
+# Every call of ours checks the shapes and types of what it is given and gives: a third slower.
+CHECKED := --jaxtyping-packages=quietray,beartype.beartype
 # pip's own words, shortened to one line per package.
 BRIEF := awk '/^ *(Collecting|Downloading|Building|Installing|Successfully)/ { sub(/ [(]from .*/, ""); print "  " substr($$0, 1, 100); fflush() }'
 
 help:
 	@echo "make demo      simulate a low-dose scan, denoise it, write $(OUT)/report.html"
 	@echo "make test      every test but the slow ones"
-	@echo "make test-all  these, and then the slow ones"
+	@echo "make test-all  these, again with every shape checked, and the slow ones"
 	@echo "make test-experiments  papers repeated at small scale, up to an hour"
 	@echo "make lint      style, types, layers"
 	@echo "make bench     the benchmarks"
@@ -35,9 +37,11 @@ demo: $(USER_STAMP)
 test: $(DEV_STAMP)
 	@$(PYTEST) --dist loadfile
 
-# Slow tests share no fixtures, and few of them take nearly all of the time: each goes to the worker that is free.
+# The same again with shapes checked, then the slow ones.  Those share no fixtures, and few of them take nearly all of
+# the time: each goes to the worker that is free.
 test-all: test
-	@$(PYTEST) --dist load --maxschedchunk 1 -m slow -o faulthandler_timeout=3600
+	@$(PYTEST) $(CHECKED) --dist loadfile
+	@$(PYTEST) $(CHECKED) --dist load --maxschedchunk 1 -m slow -o faulthandler_timeout=3600
 
 # Whole papers, repeated: hours beside other programs.
 test-experiments: $(DEV_STAMP)

@@ -405,7 +405,7 @@ def test_files_may_not_grow(tmp_path):
     """The system's own limit, which HDF5 must not turn into a crash."""
     code = (
         "import resource, torch; torch.set_num_threads(1); from quietray.cli import main;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY)); main()"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY)); main()"
     )
     config, scan, out = tmp_path / "run.toml", disc_scan(n_rows=30), tmp_path / "out"
     config.write_text(write_toml(quick(steps=2, format="h5")))

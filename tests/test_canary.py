@@ -1,4 +1,4 @@
-"""The shape checks are on.  They are switched on by an option, and an option can fall off without a sound."""
+"""The shape checks of ``make test-all`` are on.  They hang on an option, and an option can fall off without a sound."""
 
 from typing import Any
 
@@ -26,6 +26,7 @@ def beam() -> ParallelBeam:
     return ParallelBeam(np.linspace(0, np.pi, 4, endpoint=False), n_rows=3, n_cols=5)
 
 
+@pytest.mark.slow
 def test_a_wrong_shape_returned_by_our_code_raises() -> None:
     assert isinstance(Flattened(), Frames)
     scan = Scan(Flattened(), beam())
@@ -33,6 +34,7 @@ def test_a_wrong_shape_returned_by_our_code_raises() -> None:
         scan.read(slice(0, 3))
 
 
+@pytest.mark.slow
 def test_a_wrong_type_given_to_our_code_raises() -> None:
     scan = Scan(np.zeros((4, 3, 5), np.float32), beam())
     with pytest.raises(TypeCheckError, match="rows"):

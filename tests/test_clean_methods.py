@@ -238,6 +238,7 @@ def test_turned_objects_change_what_is_learned() -> None:
     assert np.abs(plain - turned).max() > 1e-4 * np.ptp(plain)
 
 
+@pytest.mark.slow
 def test_a_model_of_few_views_is_applied_to_another_scan(tmp_path: Path) -> None:
     scan = quietray.read(few_views())
     with pytest.raises(SettingsError, match="must be trained on one scan, got 2"):

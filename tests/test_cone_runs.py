@@ -82,6 +82,7 @@ def test_reconstruct(beam: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(np.asarray(quietray.read_volume(tmp_path / "some.zarr")), whole[2:5])
 
 
+@pytest.mark.slow
 def test_what_iterates_on_a_cone_beam(tmp_path: Path) -> None:
     require_rtk()
     scan = quietray.read(foam("cone"))
@@ -96,6 +97,7 @@ def test_what_iterates_on_a_cone_beam(tmp_path: Path) -> None:
         quietray.reconstruct(scan, tmp_path / "no.zarr", dataclasses.replace(settings, max_memory="300M"))
 
 
+@pytest.mark.slow
 def test_noise2self_on_three_pairs(tmp_path: Path) -> None:
     scan = quietray.read(foam("cone", "--rows", "16", "--pairs", "3", "--response-width", "0.3", "0.4", "0.5"))
     method = Noise2Self()

@@ -78,7 +78,7 @@ _TRAINER = graas_frames.Trainer(widths=(4, 8), steps=30, patch=32, judgements=3)
 class TestPieces:
     def test_correlation_goes_where_the_page_says(self, tmp_path: Path) -> None:
         """Raw frames are correlated, whitened ones are not; both figures and the row of the table come from there."""
-        piece = graas_sets.Sets(_SCENE, dataclasses.replace(_TRAINER, steps=3))
+        piece = graas_sets.Sets(_SCENE, dataclasses.replace(_TRAINER, steps=60))
         found = piece.measure(tmp_path)
         assert 3 < found["correlation"]["raw"]["mean"] < 4.5
         assert abs(found["correlation"]["decorrelated"]["mean"]) < 0.2
@@ -89,7 +89,7 @@ class TestPieces:
 
     def test_rivals_learn_something_each(self, tmp_path: Path) -> None:
         """Four different methods, four different results, all better than no training at all."""
-        found = graas_sets.Rivals(_SCENE, dataclasses.replace(_TRAINER, steps=12), judged_on=3).measure(tmp_path)
+        found = graas_sets.Rivals(_SCENE, _TRAINER, judged_on=6).measure(tmp_path)
         errors = [one["mse"] for one in found.values()]
         assert len(set(errors)) == len(found) == 4
         assert max(errors) < float((_SCENE.lines**2).mean())

@@ -46,6 +46,7 @@ def test_gnudi_at_toy_size(experiment: Any, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "results.json").read_text())["xray"]["psnr"] == psnr
 
 
+@pytest.mark.slow
 def test_won_at_toy_size(experiment: Any, tmp_path: Path) -> None:
     page = tmp_path / "docs" / "experiments" / "won.md"
     arguments = ["--scale", "toy", "--period", "3", "--out", str(tmp_path / "out"), "--page", str(page)]

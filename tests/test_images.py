@@ -637,6 +637,7 @@ def test_evaluate_refuses_pixels_of_another_size(tmp_path: Path, refused: Any) -
 # simulated CT, with noise that went through the reconstruction
 
 
+@pytest.mark.slow
 def test_filters_of_correlated_ct_noise_come_near_the_oracle(real_data: Any) -> None:
     found = np.load(real_data("SIMULATED_lcd_ct/lcd_fbp.npz"))
     noisy = found["dose010_present"][:4].astype(np.float32)

@@ -225,6 +225,7 @@ def test_radiographs_are_denoised_and_reconstructed(tmp_path, method: str) -> No
     assert after[20:28, 2:5].std() < before[20:28, 2:5].std()
 
 
+@pytest.mark.slow
 def test_the_floored_share_is_that_of_the_whitened_counts(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Few photons: whitening makes counts negative that were not, and they are counted."""
     foam = quietray.Foam.packed(20, 0.5, np.random.default_rng(0), largest=0.25)

@@ -166,6 +166,7 @@ def few_views() -> tuple[quietray.ParallelBeam, np.ndarray, np.ndarray, np.ndarr
     return geometry, noisy / scale, (clean / scale).astype(np.float32), truth / scale
 
 
+@pytest.mark.slow
 def test_training_on_views_that_were_left_out_improves_on_backprojection(few_views: Any) -> None:
     geometry, noisy, clean, truth = few_views
     split = Noise2Projection(parts=4).on(geometry, torch.full((20, 48), float(np.square(noisy - clean).mean())))

@@ -332,7 +332,7 @@ def test_killed_while_the_work_folder_is_removed(tmp_path, scan, whole, monkeypa
 def test_killed_by_the_system_at_any_time(tmp_path):
     """The real command line, killed from outside."""
     config = tmp_path / "config.toml"
-    settings = quick(steps=150)
+    settings = quick(steps=60)
     fixed = dataclasses.replace(settings.training, precision="fp32")  # of another process, whatever this one is told
     config.write_text(write_toml(dataclasses.replace(settings, training=fixed)))
     killed, whole = tmp_path / "killed", tmp_path / "whole"

@@ -207,6 +207,7 @@ def test_train_apply_and_fine_tune(tmp_path: Path, capsys: pytest.CaptureFixture
     assert error(tuned.volume, foam(200.0, 1)) < error(fresh.volume, foam(200.0, 1))
 
 
+@pytest.mark.slow
 def test_compare_ranks_without_the_truth_as_the_truth_does(tmp_path: Path) -> None:
     quietray.write_scan(tmp_path / "scan.h5", foam(100.0, n_rows=16, views=128))
     main(["compare", str(tmp_path / "scan.h5"), "--out", str(tmp_path / "out"), "--steps", "10", "--air", "none"])
@@ -276,7 +277,7 @@ def test_what_learns_on_after_a_comparison(network: Method, error: float, method
     assert (found[1] and found[1].method) == rival
 
 
-@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize("scale", [1.0, pytest.param(30.0, marks=pytest.mark.slow)])
 def test_line_integrals_stay_line_integrals(tmp_path: Path, scale: float) -> None:
     """Radiographs of anything, fluorescence too, come back in their own unit, and so does the volume."""
     rng = np.random.default_rng(0)

@@ -109,6 +109,7 @@ def test_the_report_says_which_step_it_shows(moving: quietray.result.Result, sca
     assert "of step 2" in _render(report_of(moving, scans[0], ""))
 
 
+@pytest.mark.slow
 def test_neighbours_in_time_help_where_little_moves() -> None:
     truth = ball(10.0)
     still = [measured(truth, k, photons=60.0, shift=0.02 * k) for k in range(5)]
