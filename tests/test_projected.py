@@ -147,7 +147,7 @@ def test_what_all_views_agree_on_costs_nothing() -> None:
     assert pair.loss(network, torch.ones(1, 1, 1, 1)).item() == pytest.approx(0.09, rel=0.05)
     judged = split.judge(network, sinogram + noise, torch.ones(1, 1, 1, 1))
     assert judged.error == pytest.approx(0, abs=0.005)
-    assert judged.noise > 0.5, "backprojection of 12 noisy views predicts the others badly"
+    assert judged.noise > 0.4, "backprojection of 12 noisy views predicts the others badly"
     unknown = Noise2Projection(4).on(geometry).judge(network, sinogram + noise, torch.ones(1, 1, 1, 1))
     assert unknown.error == pytest.approx(0, abs=0.01)
 

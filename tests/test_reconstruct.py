@@ -35,10 +35,7 @@ def test_a_disc_comes_back(filter_: str, n_cols: int, axis: float | None) -> Non
     distance = np.hypot(rows - y, cols - x)
     inside = volume[0][distance < radius - 4]
     assert abs(inside.mean() - 1) < 0.001, "attenuation 1 must come back as 1"
-    assert inside.std() < 0.01
-    # Joseph's backprojection is uneven: 12 % at a voxel on the axis, 4 % elsewhere; "strip" below is not
-    assert np.abs(inside - 1).max() < 0.13
-    assert (np.abs(inside - 1) > 0.05).sum() <= 1
+    assert np.abs(inside - 1).max() < 0.01
     seen = np.hypot(rows, cols) < min(geometry.axis, n_cols - 1 - geometry.axis)
     near = (distance > radius + 4) & (distance < radius + 10) & seen
     assert abs(volume[0][near].mean()) < 0.005, "nothing must come back as nothing"
@@ -50,9 +47,9 @@ def test_a_disc_comes_back(filter_: str, n_cols: int, axis: float | None) -> Non
 @pytest.mark.parametrize("filter_", FILTERS)
 @pytest.mark.parametrize("axis", [None, 60.2])
 def test_every_value_inside_a_disc(filter_: str, axis: float | None) -> None:
-    """With a projector that spreads a voxel by its area, every pixel inside is within half a percent."""
+    """The edge does not ring: every pixel inside is within half a percent."""
     geometry = beam(180, 1, 128, rotation_axis=axis)
-    A = ParallelProjector(geometry, interpolation="strip")
+    A = ParallelProjector(geometry)
     rows, cols = coordinates(A.grid)
     volume = FBP(filter_)(A, chords(geometry, 40.0, 6.0, -3.0))
     inside = volume[0][np.hypot(rows - 6, cols + 3) < 34]
@@ -84,7 +81,7 @@ def test_attenuation_is_per_millimetre() -> None:
     assert in_mm.grid().unit == "1/mm"
     assert geometry.grid().unit == "1/pixel"
     per_pixel = FBP()(ParallelProjector(geometry), sinogram)
-    assert relative(FBP()(ParallelProjector(in_mm), sinogram), per_pixel / 0.05) < 1e-6
+    assert relative(FBP()(ParallelProjector(in_mm), sinogram), per_pixel / 0.05) < 1e-5
     disc = FBP()(ParallelProjector(in_mm), chords(in_mm, 10.0, attenuation=0.05 * 3.0))
     rows, cols = coordinates(in_mm.grid())
     assert abs(disc[0][np.hypot(rows, cols) < 7].mean() - 3.0) < 0.02, "3 / mm is 0.15 per pixel of 0.05 mm"
@@ -100,7 +97,7 @@ def test_the_mean_of_the_parts_is_the_whole(parts: int, axis: float | None) -> N
     sinogram = noise(geometry)
     whole = FBP()(ParallelProjector(geometry), sinogram)
     mean = np.mean([FBP()(ParallelProjector(geometry[j::parts]), sinogram[:, j::parts]) for j in range(parts)], axis=0)
-    assert relative(mean, whole) < 1e-6
+    assert relative(mean, whole) < 1e-5
 
 
 @pytest.mark.parametrize("n_cols", [32, 33])
@@ -129,7 +126,7 @@ def test_a_region_is_the_crop_of_the_whole(region: tuple[int, int, int, int], ax
     y0, y1, x0, x1 = region
     whole = FBP()(ParallelProjector(geometry), sinogram)
     part = FBP()(ParallelProjector(geometry, geometry.grid(region)), sinogram)
-    assert np.abs(part - whole[:, y0:y1, x0:x1]).max() < 1e-4 * np.abs(whole).max()
+    assert np.abs(part - whole[:, y0:y1, x0:x1]).max() < 5e-4 * np.abs(whole).max()
 
 
 def test_the_order_of_the_views_does_not_matter() -> None:
@@ -182,15 +179,19 @@ def test_windows_multiply_the_ramp() -> None:
 
 
 def test_the_noise_of_a_reconstruction() -> None:
-    """White noise of sd 1 in each sample gives the variance (pi / n)^2 sum |h|^2 n = pi^2 / (12 n) in each voxel.
+    """White noise of sd 1 in each sample gives (pi / n)^2 n times the power of the ramp that is smoothed.
 
-    Linear interpolation in the backprojection smooths somewhat, so that a window of known smoothing is the bound.
+    Without smoothing that is pi^2 / (12 n); the mean over the voxel and the roll-off leave somewhat less than half.
     """
-    geometry = beam(64, 6, 64)
-    volume = FBP()(ParallelProjector(geometry, interpolation="linear"), noise(geometry))
-    middle = volume[:, 20:44, 20:44]
-    closed_form = math.pi**2 / (12 * geometry.n_views)
-    assert 0.4 * closed_form < middle.var() < closed_form
+    geometry = beam(64, 40, 64)
+    volume = FBP()(ParallelProjector(geometry), noise(geometry))
+    f = np.linspace(-0.75, 0.75, 3001)[:, None]
+    ramp = np.minimum(np.abs(f), 1 - np.abs(f))
+    roll = 0.5 + 0.5 * np.cos(2 * np.pi * (np.clip(np.abs(f), 0.25, 0.75) - 0.25))
+    voxel = np.sinc(f * np.cos(geometry.angles)) * np.sinc(f * np.sin(geometry.angles))
+    wanted = math.pi**2 / geometry.n_views * 1.5 * np.square(ramp * roll * voxel).mean()
+    assert 0.4 < wanted / (math.pi**2 / (12 * geometry.n_views)) < 0.5
+    assert volume[:, 12:52, 12:52].var() == pytest.approx(wanted, rel=0.03)
 
 
 # --- arrays and errors ----------------------------------------------------------------------------------------------

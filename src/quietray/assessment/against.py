@@ -16,7 +16,7 @@ from quietray.io import ImageSeries, LazyFrames, StoredVolume, image_format, rea
 from quietray.metrics.image import compare, disc
 from quietray.metrics.tissue import tissue_bias
 from quietray.operators.backprojection import ConeRays
-from quietray.operators.beams import projector
+from quietray.operators.beams import rays
 from quietray.preparation.prepare import chosen_rows
 from quietray.reconstruct import FBP, FDK
 from quietray.scan import Scan
@@ -292,5 +292,5 @@ def _reference(found: Any, against: str, rows: str | None, step: int | None) -> 
         grid = scan.geometry.grid().slab(chosen.start, chosen.stop)
         return f"FDK (ram-lak) {said}", FDK()(ConeRays(scan.geometry, grid), whole), unit
     sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:, band], np.float32), 0, 1))
-    A: Any = projector(scan.geometry.rows(len(chosen)))
+    A: Any = rays(scan.geometry.rows(len(chosen)))
     return f"FBP (ram-lak) {said}", FBP()(A, sinograms), unit

@@ -208,6 +208,7 @@ class ParallelProjector(SliceProjector):
         ASTRA's CPU projector: ``strip`` (area of the ray within a voxel), ``linear`` (Joseph) or ``line`` (Siddon).
         The adjoint of ``linear`` is twice as fast, but backprojects a texture of about 0.5 %, different in every subset
         of the views, which is no noise and which Noise2Inverse would have to learn; that of ``strip`` does not.
+        Filtered backprojection asks no projector for it (:class:`~quietray.operators.nufft.ParallelRays`).
     threads
         Slices worked on at once; all processors by default.
 

@@ -1,14 +1,16 @@
-"""The projector of any beam."""
+"""The projector of any beam, and what filtered backprojection needs instead of one."""
 
 from __future__ import annotations
 
 from quietray.errors import MissingExtra
 from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid
 from quietray.operators.astra import FanProjector, ParallelProjector, gpu_usable
+from quietray.operators.backprojection import ConeRays
 from quietray.operators.linear import LinearOperator
+from quietray.operators.nufft import ParallelRays
 from quietray.operators.sparse import many_slices
 
-__all__ = ["projector"]
+__all__ = ["projector", "rays"]
 
 
 def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool = False) -> LinearOperator:
@@ -54,3 +56,29 @@ def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool 
         return ConeProjector(geometry, grid)
     except MissingExtra as error:
         raise MissingExtra(f"{error}, or run this where a CUDA GPU is") from error
+
+
+def rays(geometry: Geometry, grid: VolumeGrid | None = None) -> ParallelRays | FanProjector | ConeRays:
+    """Return what filtered backprojection needs of a beam instead of a projector, where there is something simpler.
+
+    Parameters
+    ----------
+    geometry
+        Of the views.
+    grid
+        Voxels; those of ``geometry.grid()`` by default.
+
+    Raises
+    ------
+    GeometryError
+        The grid does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rays(ParallelBeam(np.linspace(0, 3, 4), n_rows=1, n_cols=8)).range_shape
+    (1, 4, 8)
+    """
+    if isinstance(geometry, ConeBeam):
+        return ConeRays(geometry, grid or geometry.grid())
+    return ParallelRays(geometry, grid) if isinstance(geometry, ParallelBeam) else FanProjector(geometry, grid)

@@ -11,10 +11,11 @@ from jaxtyping import Float
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
 from quietray.operators.astra import SliceProjector
+from quietray.operators.nufft import ParallelRays
 from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct.base import Algorithm
 from quietray.reconstruct.diverging import FDK, fan_backprojection, require_turn
-from quietray.reconstruct.ramp import RampFilter, ramp_filtered, require_filter
+from quietray.reconstruct.ramp import RampFilter, ramp_filtered, ramp_response, require_filter
 from quietray.types import Sinograms, Volume
 
 __all__ = ["FBP", "angular_weights"]
@@ -26,6 +27,10 @@ class FBP(Algorithm):
 
     A fan beam needs a full turn, or half a turn and the angle of the fan; what is then measured twice is shared by
     Parker's weights.  A cone beam is reconstructed by :class:`~quietray.reconstruct.diverging.FDK`.
+
+    Parallel views are backprojected by non-uniform FFT, whatever the projector: only its geometry and grid count.  Band
+    after band is best given to one :class:`~quietray.operators.nufft.ParallelRays`, which keeps what the transform
+    prepares.
 
     Parameters
     ----------
@@ -66,13 +71,13 @@ class FBP(Algorithm):
             require_turn(geometry)
         return self
 
-    def __call__(self, A: SliceProjector | SparseProjector, y: Sinograms) -> Volume:
+    def __call__(self, A: SliceProjector | SparseProjector | ParallelRays, y: Sinograms) -> Volume:
         """Reconstruct.
 
         Parameters
         ----------
         A
-            Projector of the views in `y`, all over at least half a turn, of a fan beam over more.
+            Projector of the views in `y`, all over at least half a turn, of a fan beam over more; or their rays.
         y
             Line integrals ``(row, view, col)``, dimensionless.
 
@@ -86,7 +91,7 @@ class FBP(Algorithm):
         GeometryError
             The sinograms do not fit the projector, or the beam is another one, or turns too little.
         """
-        if not isinstance(A, (SliceProjector, SparseProjector)):
+        if not isinstance(A, (SliceProjector, SparseProjector, ParallelRays)):
             raise GeometryError(
                 f"filtered backprojection must have a parallel or a fan beam, got {type(A).__name__}; use fdk for a "
                 "cone beam"
@@ -95,17 +100,36 @@ class FBP(Algorithm):
             raise GeometryError(f"sinograms must have shape {A.range_shape} (row, view, col), got {tuple(y.shape)}")
         if isinstance(A.geometry, FanBeam):
             return fan_backprojection(A.geometry, A.grid, y, self.filter)
-        pixel = A.grid.voxel_size or 1.0
-        filtered, weights = self.filtered(y), angular_weights(A.geometry.angles)
-        if weights is not None:
-            filtered *= weights[:, None]
-        volume: Volume = A.adjoint(filtered)
-        volume *= np.float32(np.pi / (y.shape[1] * pixel * pixel))
-        return volume
+        rays = A if isinstance(A, ParallelRays) else ParallelRays(A.geometry, A.grid, A.threads)
+        return rays.backproject(y, ramp_response(self.filter, rays.width), _shares(rays))
+
+    def adjoint(self, A: ParallelRays, x: Volume) -> Sinograms:
+        """Return what the adjoint of the reconstruction of parallel views makes of a volume ``(z, y, x)``.
+
+        Parameters
+        ----------
+        A
+            Rays of the views.
+        x
+            Anything of the volume's shape.
+
+        Returns
+        -------
+        Sinograms
+            ``(row, view, col)``.
+        """
+        return A.project(x, ramp_response(self.filter, A.width), _shares(A))
 
     def filtered(self, y: Sinograms) -> Sinograms:
         """Return the sinograms convolved with the windowed ramp, in 1/pixel."""
         return ramp_filtered(y, self.filter)
+
+
+def _shares(rays: ParallelRays) -> Float[np.ndarray, " view"]:
+    """Return the part of half a turn that each view stands for, per pixel size: 1/pixel becomes 1/mm."""
+    n_views, weights = rays.geometry.n_views, angular_weights(rays.geometry.angles)
+    share = np.pi / (n_views * (rays.grid.voxel_size or 1.0))
+    return share * (np.ones(n_views) if weights is None else weights)
 
 
 def angular_weights(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"] | None:

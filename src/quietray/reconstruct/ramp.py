@@ -6,11 +6,12 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from quietray.errors import SettingsError
 from quietray.types import Sinograms
 
-__all__ = ["RampFilter", "padded_width", "ramp_filtered", "require_filter"]
+__all__ = ["RampFilter", "padded_width", "ramp_filtered", "ramp_response", "require_filter"]
 
 RampFilter = Literal["ram-lak", "shepp-logan", "hann"]
 
@@ -28,7 +29,7 @@ def ramp_filtered(y: Sinograms, window: RampFilter) -> Sinograms:
     """
     n_cols = y.shape[-1]
     n_padded = padded_width(n_cols)
-    response = _response(window, n_padded)
+    response = ramp_response(window, n_padded)
     out = np.empty(y.shape, np.float32)
     for row, sinogram in enumerate(y):
         spectrum = np.fft.rfft(sinogram.astype(np.float32, copy=False), n_padded, axis=-1)
@@ -61,8 +62,14 @@ def require_filter(window: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def _response(window: RampFilter, n: int) -> np.ndarray:
-    """Return the transfer function of the windowed ramp on the `n` // 2 + 1 frequencies of rfft."""
+def ramp_response(window: RampFilter, n: int) -> Float[np.ndarray, " frequency"]:
+    """Return the transfer function of the windowed ramp on the `n` // 2 + 1 frequencies of a real FFT, in 1/pixel.
+
+    Examples
+    --------
+    >>> [round(float(gain), 3) for gain in ramp_response("hann", 8)]
+    [0.025, 0.105, 0.125, 0.055, 0.0]
+    """
     offset = np.fft.fftfreq(n, 1 / n)
     impulse = np.zeros(n)
     impulse[0] = 0.25

@@ -19,7 +19,8 @@ from quietray.geometry import ParallelBeam
 from quietray.metrics.noreference import Judgement, averaged
 from quietray.operators.astra import ParallelProjector
 from quietray.operators.linear import LinearOperator
-from quietray.reconstruct.analytic import FBP, angular_weights
+from quietray.operators.nufft import ParallelRays
+from quietray.reconstruct.analytic import FBP
 from quietray.splits.base import Network, Pair, Split
 from quietray.splits.equivariant import EquivariantPair
 from quietray.splits.filling import mean_variance
@@ -215,31 +216,28 @@ class Noise2Projection(Split):
 
 
 class _FilteredBackprojection(LinearOperator):
-    """Filtered backprojection, with its adjoint: projection, weights, then the same filter, which is even."""
+    """Filtered backprojection, with its adjoint."""
 
     def __init__(self, geometry: ParallelBeam) -> None:
-        self._projector = ParallelProjector(geometry)
-        pixel, weights = geometry.pixel_size or 1.0, angular_weights(geometry.angles)
-        views = np.ones(geometry.n_views, np.float32) if weights is None else weights
-        self._weights = views[:, None] * np.float32(np.pi / (geometry.n_views * pixel * pixel))
+        self._rays = ParallelRays(geometry)
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
         """``(row, view, col)``."""
-        return self._projector.range_shape
+        return self._rays.range_shape
 
     @property
     def range_shape(self) -> tuple[int, ...]:
         """``(z, y, x)``."""
-        return self._projector.domain_shape
+        return self._rays.domain_shape
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Reconstruct every row."""
-        return FBP()(self._projector, x)
+        return FBP()(self._rays, x)
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
-        """Project every slice and filter it."""
-        return FBP().filtered(self._projector.forward(y) * self._weights)
+        """Return what the adjoint makes of every slice."""
+        return FBP().adjoint(self._rays, y)
 
 
 def _white_variance(sinograms: Tensor) -> float:

@@ -1,0 +1,293 @@
+"""Backprojection of a parallel beam by non-uniform FFT, on the CPU.
+
+By the Fourier slice theorem the spectra of the views lie on lines through the spectrum of the slice.  One transform of
+type 1 (FINUFFT) adds all of them up, at a cost that hardly depends on their number.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float
+from scipy.fft import irfft, next_fast_len, rfft
+
+from quietray.errors import GeometryError
+from quietray.geometry import ParallelBeam, VolumeGrid, require_parallel
+from quietray.operators.astra import n_threads
+from quietray.types import Sinograms, Volume
+
+__all__ = ["ParallelRays", "workspace"]
+
+Response = Float[np.ndarray, " half"]
+Factors = Float[np.ndarray, " view"]
+Spectra = Complex[np.ndarray, "view frequency"]
+
+_FINER = 1.25  # than the slice is the grid that FINUFFT spreads onto: a third of the time of 2, its usual choice
+_ROLL_OFF = 0.5  # of the band at half of the sampling rate
+_BLOCK = 64  # views whose weights are worked out at once, in double precision
+
+
+class ParallelRays:
+    r"""Where the rays of parallel views go, and the voxels that they meet: all that filtered backprojection needs.
+
+    A voxel is the sum over the views i and the frequencies k
+
+    .. math:: x(p) = \sum_{ik} f_i \, h_k \, \hat y_{ik} \, s_{ik} \, e^{2 \pi \mathrm{i} k t_i(p) / n}
+
+    of their spectra, with the factors f of the views, the response h of a filter, the column t that the middle of the
+    voxel projects to, and the padded width n.  Beyond the detector the views go on as if there were nothing but air.
+
+    The smoothing s is the mean over the square of the voxel, and a raised cosine of roll-off 1/2 around half of the
+    sampling rate: its pulse goes through the samples and dies out within three of them, where a band that ends at once
+    would ring all through the slice.  Against backprojection by areas (ASTRA's ``strip``) white noise comes back with
+    0.99 times the standard deviation, and discs with 0.9 times the error.
+
+    Every slice is a transform of its own, on one thread: to the last bit, it does not depend on the slices beside it
+    nor on how many are worked on at once.  What FINUFFT prepares is kept for the slices to come, and shared by
+    :meth:`with_slices`.  It is not pickled, but prepared anew.
+
+    Parameters
+    ----------
+    geometry
+        Beam; ``geometry.n_rows`` is the number of slices.
+    grid
+        Voxels as large as pixels; by default slices as large as the detector is wide.
+    threads
+        Slices worked on at once; by default as many as PyTorch may use, and there are processors for.
+    accuracy
+        Error of the transform relative to the slice; single precision ends at 6e-5 where a slice has 1000 columns.
+
+    Raises
+    ------
+    GeometryError
+        The grid does not have one slice per detector row.
+
+    Notes
+    -----
+    Barnett, Magland & af Klinteberg (2019), doi:10.1137/18M120885X.
+
+    Examples
+    --------
+    >>> rays = ParallelRays(ParallelBeam(np.linspace(0, np.pi, 4, endpoint=False), n_rows=1, n_cols=8))
+    >>> rays.domain_shape, rays.range_shape, rays.width
+    ((1, 8, 8), (1, 4, 8), 16)
+    """
+
+    def __init__(
+        self,
+        geometry: ParallelBeam,
+        grid: VolumeGrid | None = None,
+        threads: int | None = None,
+        accuracy: float = 1e-4,
+    ) -> None:
+        self.geometry = require_parallel(geometry, "backprojection by ParallelRays")
+        self.grid = grid or geometry.grid()
+        self.threads = threads
+        if self.grid.shape[0] != geometry.n_rows:
+            raise GeometryError(
+                f"the grid must have one slice per detector row ({geometry.n_rows}), got {self.grid.shape[0]}"
+            )
+        self._lines = _Lines(geometry, self.grid, accuracy)
+
+    def with_slices(self, n: int) -> ParallelRays:
+        """Return the same for `n` slices; what is prepared is shared."""
+        other = copy.copy(self)
+        other.geometry, other.grid = self.geometry.rows(n), self.grid.with_slices(n)
+        return other
+
+    @property
+    def domain_shape(self) -> tuple[int, ...]:
+        """``(z, y, x)``."""
+        return self.grid.shape
+
+    @property
+    def range_shape(self) -> tuple[int, ...]:
+        """``(row, view, col)``."""
+        return (self.grid.shape[0], self.geometry.n_views, self.geometry.n_cols)
+
+    @property
+    def width(self) -> int:
+        """Columns of the views padded with zeros, an even number: at least twice their own, and what the grid needs."""
+        return self._lines.width
+
+    def backproject(self, y: Sinograms, response: Response, factors: Factors) -> Volume:
+        """Return the sum over the views of their factor times what a voxel reads in the filtered view.
+
+        Parameters
+        ----------
+        y
+            ``(row, view, col)``.
+        response
+            Of the filter, on the ``width // 2 + 1`` frequencies of a real FFT.
+        factors
+            One for each view.
+
+        Returns
+        -------
+        Volume
+            ``(z, y, x)``, in the unit of `y`.
+
+        Raises
+        ------
+        GeometryError
+            The sinograms do not fit.
+        """
+        if tuple(y.shape) != self.range_shape:
+            raise GeometryError(f"sinograms must have shape {self.range_shape} (row, view, col), got {tuple(y.shape)}")
+        lines, weights = self._lines, self._lines.weighted(response, factors)
+
+        def work(sinogram: np.ndarray, out: np.ndarray) -> None:
+            spectra = lines.spectra(np.asarray(sinogram, np.float32))
+            spectra *= weights
+            out[:] = lines.plan.execute(spectra.reshape(-1)).real
+
+        return self._each(work, y, self.domain_shape)
+
+    def project(self, x: Volume, response: Response, factors: Factors) -> Sinograms:
+        """Return what the adjoint of :meth:`backproject` makes of a volume ``(z, y, x)``, ``(row, view, col)``.
+
+        Raises
+        ------
+        GeometryError
+            The volume does not fit.
+        """
+        if tuple(x.shape) != self.domain_shape:
+            raise GeometryError(f"the volume must have shape {self.domain_shape} (z, y, x), got {tuple(x.shape)}")
+        lines, weights = self._lines, self._lines.weighted(response, factors).conj()
+
+        def work(image: np.ndarray, out: np.ndarray) -> None:
+            spectra = lines.plan.execute_adjoint(image.astype(np.complex64)).reshape(weights.shape)
+            spectra *= weights
+            out[:] = lines.views(spectra)[:, : out.shape[1]]
+
+        return self._each(work, x, self.range_shape)
+
+    def _each(
+        self, work: Callable[[np.ndarray, np.ndarray], None], given: np.ndarray, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """Return what the work makes of every slice."""
+        out = np.empty(shape, np.float32)
+        threads = min(self.threads or _default_threads(), len(out))
+        if threads == 1:
+            for source, result in zip(given, out, strict=True):
+                work(source, result)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, given, out))
+        return out
+
+
+def workspace(geometry: ParallelBeam, grid: VolumeGrid, parts: int = 1) -> tuple[int, int]:
+    """Return the bytes that backprojection keeps for all angular subsets together, and that each thread takes.
+
+    Examples
+    --------
+    2048 views of 2048 columns:
+
+    >>> beam = ParallelBeam(np.linspace(0, np.pi, 2048, endpoint=False), n_rows=2048, n_cols=2048)
+    >>> [round(bytes / 2**20) for bytes in workspace(beam, beam.grid())]
+    [192, 162]
+    """
+    width = _width(geometry, grid)
+    points = geometry.n_views * _n_frequencies(width)
+    kept = (8 + 8 + 8 + 8) * points  # weights, these with a filter, where they lie, and in which order they are taken
+    views = -(-geometry.n_views // parts)
+    return kept, 8 * views * (_n_frequencies(width) + width // 2) + int(8 * (_FINER**2 + 1) * grid.n_pixels)
+
+
+def _default_threads() -> int:
+    return min(n_threads(), torch.get_num_threads())
+
+
+def _width(geometry: ParallelBeam, grid: VolumeGrid) -> int:
+    """Return the padded width: no column that a voxel projects to may be mistaken for one on the other side."""
+    n, axis = geometry.n_cols, geometry.axis
+    reach = math.hypot(*(abs(middle) + size / 2 for middle, size in zip(grid.centre, grid.shape[1:], strict=True)))
+    return 2 * int(next_fast_len(max(n, math.ceil((reach + max(axis, n - 1 - axis)) / 2) + 2)))
+
+
+def _n_frequencies(width: int) -> int:
+    """Return how many frequencies there are before the roll-off ends, from zero on."""
+    return math.ceil(width * (1 + _ROLL_OFF) / 2)
+
+
+class _Lines:
+    """The lines through the spectrum of a slice on which those of the views lie, and FINUFFT's plan for them."""
+
+    def __init__(self, geometry: ParallelBeam, grid: VolumeGrid, accuracy: float) -> None:
+        self.width = _width(geometry, grid)
+        self._angles, self._axis = geometry.angles, geometry.axis
+        self._shape, self._accuracy = grid.shape[1:], accuracy
+        _, y, x = grid.first
+        self._origin = (y - self._shape[0] // 2, x + self._shape[1] // 2)  # of FINUFFT: voxel n // 2
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("plan", "_smoothed")}
+
+    def spectra(self, views: Float[np.ndarray, "view col"]) -> Spectra:
+        """Return the spectra of views, which are periodic, up to the end of the roll-off."""
+        half = rfft(views, self.width, axis=-1)
+        out = np.empty((len(views), _n_frequencies(self.width)), np.complex64)
+        middle, mirrored = half.shape[1], self._mirrored
+        out[:, :middle] = half
+        np.conjugate(half[:, mirrored], out=out[:, middle:])
+        return out
+
+    def views(self, spectra: Spectra) -> Float[np.ndarray, "view padded"]:
+        """Return what the adjoint of :meth:`spectra` makes of them, before the padding is cut off."""
+        middle, mirrored = self.width // 2 + 1, self._mirrored
+        half = spectra[:, :middle].copy()
+        half[:, mirrored] += spectra[:, middle:].conj()
+        half[:, 1:-1] /= 2  # these the inverse transform to real numbers counts twice
+        half *= np.float32(self.width)
+        padded: np.ndarray = irfft(half, self.width, axis=-1)
+        return padded
+
+    def weighted(self, response: Response, factors: Factors) -> Spectra:
+        """Return what the spectra are multiplied by."""
+        whole = np.concatenate([response, response[self._mirrored]]).astype(np.float32)
+        weights: Spectra = self._smoothed * (whole * factors.astype(np.float32)[:, None])
+        return weights
+
+    @cached_property
+    def plan(self) -> Any:
+        """FINUFFT's plan of one transform on one thread; several threads may execute it at once."""
+        import finufft
+
+        cos, sin = (of(self._angles)[:, None] * self._frequencies for of in (np.cos, np.sin))
+        finer = _FINER if self._accuracy >= 1e-4 else 2.0
+        plan = finufft.Plan(1, self._shape, 1, self._accuracy, 1, "complex64", nthreads=1, upsampfac=finer)
+        plan.setpts(-sin.astype(np.float32).ravel(), cos.astype(np.float32).ravel())  # rows go down, y goes up
+        return plan
+
+    @property
+    def _mirrored(self) -> slice:
+        """Which of the frequencies of a real FFT, conjugated, are those beyond half of the sampling rate."""
+        return slice(self.width // 2 - 1, self.width - _n_frequencies(self.width), -1)
+
+    @property
+    def _frequencies(self) -> Float[np.ndarray, " frequency"]:
+        """Radians per pixel."""
+        return 2 * np.pi / self.width * np.arange(_n_frequencies(self.width))
+
+    @cached_property
+    def _smoothed(self) -> Spectra:
+        """What turns spectra to FINUFFT's origin and smooths them; positive frequencies stand for the negative ones."""
+        cycles, (y, x) = self._frequencies / (2 * np.pi), self._origin
+        roll = np.clip((cycles - 0.5) / _ROLL_OFF, -0.5, 0.5)
+        times = (1 - np.sin(np.pi * roll)) / self.width
+        times[0] /= 2
+        out = np.empty((self._angles.size, cycles.size), np.complex64)
+        for first in range(0, len(out), _BLOCK):
+            some = slice(first, first + _BLOCK)
+            cos, sin = np.cos(self._angles[some, None]), np.sin(self._angles[some, None])
+            out[some] = np.exp(2j * np.pi * cycles * (self._axis + x * cos + y * sin))
+            out[some] *= times * np.sinc(cycles * cos) * np.sinc(cycles * sin)
+        return out
