@@ -22,7 +22,7 @@ from quietray.domains.volume import shape_of
 from quietray.errors import GeometryError, ResourceError, SettingsError
 from quietray.geometry import ParallelBeam, field_of_view, require_parallel
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.operators.astra import ParallelProjector
+from quietray.operators.nufft import ParallelRays
 from quietray.preparation.prepare import Prepared, chosen_region, prepare
 from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
@@ -212,13 +212,11 @@ class DenoiseSinograms:
         scan, grid, changed, rows = source.scan, source.grid, RowCounts(), range(*slab)
         y0, y1, x0, x1 = self.region or (0, scan.n_cols, 0, scan.n_cols)
         before, clean = (np.empty((len(rows), *grid.shape[1:]), np.float32) for _ in range(2))
-        beam = require_parallel(scan.geometry, called(type(self.split)))
         for band in _bands(rows):
             sinograms, some = correct_rows(scan.read(band), source.calibration, band)
             changed += some
             n, first = len(sinograms), band.start - rows.start
-            A = ParallelProjector(beam.rows(n), grid.with_slices(n))
-            before[first : first + n] = source.algorithm(A, sinograms)
+            before[first : first + n] = source.algorithm(source.rays_of(0, n), sinograms)
             for place, scaled in enumerate(self.scale.apply(sinograms), start=first):
                 samples = torch.from_numpy(scaled)[None, None, None]
                 with torch.no_grad():
@@ -234,7 +232,7 @@ class DenoiseSinograms:
 def _scale_of(geometry: ParallelBeam, sinograms: Sinograms) -> Scale:
     """Return the factor that brings attenuation to about one, from some of the rows."""
     some = sinograms[:: max(1, len(sinograms) // _SCALED_BY)]
-    images = FBP()(ParallelProjector(geometry.rows(len(some))), np.ascontiguousarray(some))
+    images = FBP()(ParallelRays(geometry.rows(len(some))), some)
     n, axis = geometry.n_cols, geometry.axis
     return Scale(0.0, Scale.of(images, field_of_view(n, n, min(axis, n - 1 - axis) + 0.5, (0.0, 0.0))).high)
 

@@ -13,9 +13,11 @@ import numpy as np
 from quietray.detector.correction.correct import Calibration, RowCounts, correct_rows
 from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
-from quietray.operators.beams import projector
+from quietray.operators.beams import projector, rays
+from quietray.operators.nufft import ParallelRays
 from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct import Algorithm
+from quietray.running.plan import rows_at_once
 from quietray.scan import Scan
 from quietray.types import Parts, Sinograms
 
@@ -29,7 +31,6 @@ __all__ = [
     "reconstruction_of",
 ]
 
-_ROWS_AT_ONCE = 4  # of filtered backprojection
 _ITERATING = 2**28  # bytes that iterating may take, at about ten numbers per voxel
 
 
@@ -67,7 +68,7 @@ class PartReconstruction:
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is told the rows done."""
-        counts, at_once = self.scan.read(rows), _ROWS_AT_ONCE
+        counts, at_once = self.scan.read(rows), rows_at_once()
         if self.algorithm.iterates:
             at_once = max(1, _ITERATING // (40 * self.grid.n_pixels))
         changed = RowCounts()
@@ -78,22 +79,22 @@ class PartReconstruction:
             changed += some
             for part in range(self.n_parts):
                 views = np.ascontiguousarray(sinograms[:, part :: self.n_parts])
-                out[part, first:last] = self.algorithm(self._projector(part, last - first), views)
+                out[part, first:last] = self.algorithm(self.rays_of(part, last - first), views)
             advance(last - first)
         return changed
 
-    def _projector(self, part: int, n_rows: int) -> Any:
-        """Return the projector of a subset of the views; its matrix is kept for the next rows, if it has one."""
-        if part in self._matrices:
-            return self._matrices[part].with_slices(n_rows)
-        geometry = self.scan.geometry[part :: self.n_parts].rows(n_rows)
-        found = projector(geometry, self.grid.with_slices(n_rows), many=self.algorithm.iterates)
-        if isinstance(found, SparseProjector):
-            self._matrices[part] = found
+    def rays_of(self, part: int, n_rows: int) -> Any:
+        """Return what the algorithm needs of a subset of the views; what it has prepared is kept for the next rows."""
+        if part in self._prepared:
+            return self._prepared[part].with_slices(n_rows)
+        geometry, grid = self.scan.geometry[part :: self.n_parts].rows(n_rows), self.grid.with_slices(n_rows)
+        found = projector(geometry, grid, many=True) if self.algorithm.iterates else rays(geometry, grid)
+        if isinstance(found, (SparseProjector, ParallelRays)):
+            self._prepared[part] = found
         return found
 
     @cached_property
-    def _matrices(self) -> dict[int, SparseProjector]:
+    def _prepared(self) -> dict[int, SparseProjector | ParallelRays]:
         return {}
 
 
@@ -136,8 +137,9 @@ class ConeReconstruction(PartReconstruction):
     def _sinograms(self, rows: range) -> tuple[Sinograms, RowCounts]:
         """Return the line integrals of detector rows, a few of them corrected at a time."""
         out, changed = np.empty((len(rows), self.scan.n_views, self.scan.n_cols), np.float32), RowCounts()
-        for first in range(rows.start, rows.stop, _ROWS_AT_ONCE):
-            band = slice(first, min(first + _ROWS_AT_ONCE, rows.stop))
+        at_once = rows_at_once()
+        for first in range(rows.start, rows.stop, at_once):
+            band = slice(first, min(first + at_once, rows.stop))
             some, counted = correct_rows(self.scan.read(band), self.calibration, band)
             out[band.start - rows.start : band.stop - rows.start] = some
             changed += counted

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from quietray.errors import ResourceError
-from quietray.geometry import ConeBeam, Geometry, VolumeGrid
+from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid
 from quietray.networks import Architecture, UNet
+from quietray.operators.astra import n_threads
 from quietray.operators.backprojection import ConeRays
+from quietray.operators.nufft import workspace
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.ramp import padded_width
 from quietray.scan import Scan
 
-__all__ = ["Plan", "available_memory", "plan_run", "plan_whole", "resident_memory"]
+__all__ = ["Plan", "available_memory", "plan_run", "plan_whole", "resident_memory", "rows_at_once"]
 
 _FIXED = 350 * 2**20  # what libraries, threads and one training step take beyond the process as it starts
 _WINDOW = 16  # rows of a training window that may be targets, when not all rows fit
@@ -100,6 +102,17 @@ def resident_memory() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def rows_at_once() -> int:
+    """Return how many rows are corrected and reconstructed together: some, and one for each processor at least.
+
+    Examples
+    --------
+    >>> rows_at_once() >= 4
+    True
+    """
+    return max(4, n_threads())
+
+
 def plan_run(
     scan: Scan,
     rows: range,
@@ -161,7 +174,8 @@ def plan_run(
     row = int(stretch * counts) + volume
     working = (
         int(spread * counts)
-        + 6 * scan.n_views * padded_width(scan.n_cols) * 4
+        + 6 * scan.n_views * padded_width(scan.n_cols) * rows_at_once()  # as many float32 where it is 4
+        + _backprojecting(scan.geometry, grid, parts)
         + 8 * scan.n_rows * scan.n_cols * 4
         + 4 * volume
     )
@@ -272,6 +286,14 @@ def rows_of_slices(geometry: Geometry, grid: VolumeGrid) -> tuple[float, float]:
     nearest = np.clip(1 - np.hypot(y, x) * geometry.voxel / geometry.reach[:, 0].min(), 1 / geometry.n_rows, 1)
     stretch = float(1 / nearest)
     return stretch, max(0.0, max(ends) - stretch)
+
+
+def _backprojecting(geometry: Geometry, grid: VolumeGrid, parts: int) -> int:
+    """Return the bytes that filtered backprojection takes on all threads, besides what it returns."""
+    if not isinstance(geometry, ParallelBeam):
+        return 0
+    kept, each = workspace(geometry, grid, parts)
+    return kept + n_threads() * each
 
 
 def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int], ...]:
