@@ -90,7 +90,7 @@ def main() -> None:
     rivals: dict[str, tuple[Callable[[], np.ndarray], bool]] = {
         "SIRT, our loop, ASTRA slice by slice": (each(lambda s: np.asarray(sirt(one, s[None]))[0]), True),
         "SIRT of ASTRA, slice by slice": (lambda: astra_sirt(some, angles, iterations), True),
-        "FBP, ours through ASTRA": (lambda: FBP()(ParallelProjector(beam.rows(n_rivals), threads=1), some), False),
+        "FBP, ours through FINUFFT": (lambda: FBP()(ParallelProjector(beam.rows(n_rivals), threads=1), some), False),
         "FBP of scikit-image (iradon)": (each(lambda s: iradon(s.T, degrees, circle=True)), False),
         "one sweep of SART of scikit-image": (each(lambda s: iradon_sart(s.T.astype(np.float64), degrees)), False),
     }
