@@ -12,7 +12,7 @@ from scipy import special
 from quietray.errors import GeometryError
 from quietray.geometry import ParallelBeam
 from quietray.metrics.slices import FourierSlices
-from quietray.operators.astra import ParallelProjector
+from quietray.operators.nufft import ParallelRays
 from quietray.types import Frame
 
 __all__ = ["Companion", "Neighbours", "object_radius", "ramp", "view_correlation"]
@@ -132,7 +132,7 @@ class Companion:
 
     def __init__(self, geometry: ParallelBeam, neighbours: Neighbours, mask: Bool[np.ndarray, "y x"]) -> None:
         self.neighbours, self.mask = neighbours, mask
-        self.projector = ParallelProjector(geometry.rows(1), threads=1)
+        self.rays = ParallelRays(geometry.rows(1), threads=1)
         self.slices = [FourierSlices(geometry[views]) for views in neighbours.views[1:3]]
 
     def reconstruct(self, views: Frame) -> Float[np.ndarray, "y x"]:
@@ -141,11 +141,9 @@ class Companion:
         filled = np.array(views, np.float32)
         for view, weight in zip((one, other), self.neighbours.weights, strict=True):
             filled[view] = (1 - weight[:, None]) * views[before] + weight[:, None] * views[after]
-        n_padded, n = self.slices[0].n_padded, views.shape[1]
-        filtered = np.fft.irfft(np.fft.rfft(filled, n_padded) * ramp(n_padded), n_padded)[:, :n]
-        image = self.projector.T(filtered[None].astype(np.float32))[0]
-        pixel = self.projector.grid.voxel_size or 1.0
-        return np.asarray(image * self.mask * (np.pi / (len(views) * pixel)))
+        share = np.full(len(views), np.pi / len(views))
+        image = self.rays.backproject(filled[None], ramp(self.rays.width), share)[0]
+        return np.asarray(image * self.mask)
 
     def products(self, views: Frame) -> Iterator[Float[np.ndarray, "held k"]]:
         """Yield products of spectra of the held-out views and their neighbours, from one row's views ``(view, col)``.
@@ -154,7 +152,9 @@ class Companion:
         the held-out view with its neighbour.
         """
         image, both = self.reconstruct(views), zip(self.slices, self.neighbours.views[1:3], strict=True)
-        F, Y = zip(*((one.of_image(image), one.of_views(views[which]) * one.boxes) for one, which in both), strict=True)
+        F, Y = zip(
+            *((one.of_image(image), one.of_views(views[which]) * one.smoothing) for one, which in both), strict=True
+        )
         for other in (0, 1):
             yield (F[0] * F[other].conj()).real
             yield (F[0] * Y[other].conj() + Y[0] * F[other].conj()).real / 2

@@ -144,7 +144,7 @@ class HeldOut:
     Notes
     -----
     The error of a volume is its distance from the filtered backprojection (without a window) of noise-free views, which
-    is a little smoother than the object: backprojection sees voxels and rays as boxes, and the measured views are
+    is a little smoother than the object: its voxels are means and its views interpolated, and the measured views are
     smoothed alike before they are compared.  What is in all views alike (rings, a wrong rotation axis) counts as the
     object.
 
@@ -285,7 +285,7 @@ class _Judging:
         """Return ``(method, held, band)``: power of the methods' residuals, then what tells the power of the noise."""
         measured, seen = self.slices.of_views(views[self.views]), self.mask * self.pixel
         if self.companion is not None:
-            measured = measured * self.slices.boxes
+            measured = measured * self.slices.smoothing
         power = [self._bands(np.abs(self.slices.of_image(image * seen) - measured) ** 2) for image in images]
         if not np.isfinite(power).all():
             raise NoiseError(f"line integrals and voxels must be finite, got others in row {row}; leave that row out")

@@ -10,6 +10,7 @@ from scipy import fft, sparse
 
 from quietray.errors import GeometryError
 from quietray.geometry import ParallelBeam
+from quietray.operators.nufft import smoothing
 from quietray.types import Frame, Slice
 
 __all__ = ["FourierSlices"]
@@ -61,10 +62,9 @@ class FourierSlices:
         self._apodisation = np.outer(apodisation, apodisation).astype(np.float32)
 
     @cached_property
-    def boxes(self) -> Float[np.ndarray, "view k"]:
-        """What backprojection over the area of the rays does to each view: voxels and rays are boxes to it."""
-        across, down = (np.abs(trig(self.geometry.angles))[:, None] * self.frequencies for trig in (np.cos, np.sin))
-        return np.asarray(np.sinc(self.frequencies) * np.sinc(across) * np.sinc(down))
+    def smoothing(self) -> Float[np.ndarray, "view k"]:
+        """What filtered backprojection does to each view, besides the ramp."""
+        return smoothing(self.frequencies, self.geometry.angles)
 
     def _window(self, across: np.ndarray, down: np.ndarray) -> sparse.csr_array:
         """Return the matrix that interpolates at points of a periodic grid."""

@@ -23,7 +23,7 @@ from quietray.geometry import ParallelBeam, VolumeGrid, require_parallel
 from quietray.operators.astra import n_threads
 from quietray.types import Sinograms, Volume
 
-__all__ = ["ParallelRays", "workspace"]
+__all__ = ["ParallelRays", "smoothing", "workspace"]
 
 Response = Float[np.ndarray, " half"]
 Factors = Float[np.ndarray, " view"]
@@ -184,6 +184,26 @@ class ParallelRays:
         return out
 
 
+def smoothing(cycles: Float[np.ndarray, " k"], angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, "view k"]:
+    """Return what :class:`ParallelRays` does to the spectra of views: a raised cosine, and the mean over the voxel.
+
+    Parameters
+    ----------
+    cycles
+        Frequencies in cycles per pixel.
+    angles
+        ``(view,)`` in radians.
+
+    Examples
+    --------
+    >>> smoothing(np.array([0.0, 0.25, 0.5, 0.75]), np.zeros(1)).round(2).tolist()
+    [[1.0, 0.9, 0.32, 0.0]]
+    """
+    roll = 0.5 - 0.5 * np.sin(np.pi * np.clip((np.abs(cycles) - 0.5) / _ROLL_OFF, -0.5, 0.5))
+    across, down = (trig(angles)[:, None] * cycles for trig in (np.cos, np.sin))
+    return np.asarray(roll * np.sinc(across) * np.sinc(down))
+
+
 def workspace(geometry: ParallelBeam, grid: VolumeGrid, parts: int = 1) -> tuple[int, int]:
     """Return the bytes that backprojection keeps for all angular subsets together, and that each thread takes.
 
@@ -281,13 +301,12 @@ class _Lines:
     def _smoothed(self) -> Spectra:
         """What turns spectra to FINUFFT's origin and smooths them; positive frequencies stand for the negative ones."""
         cycles, (y, x) = self._frequencies / (2 * np.pi), self._origin
-        roll = np.clip((cycles - 0.5) / _ROLL_OFF, -0.5, 0.5)
-        times = (1 - np.sin(np.pi * roll)) / self.width
+        times = np.full(cycles.size, 2 / self.width)
         times[0] /= 2
         out = np.empty((self._angles.size, cycles.size), np.complex64)
         for first in range(0, len(out), _BLOCK):
             some = slice(first, first + _BLOCK)
-            cos, sin = np.cos(self._angles[some, None]), np.sin(self._angles[some, None])
-            out[some] = np.exp(2j * np.pi * cycles * (self._axis + x * cos + y * sin))
-            out[some] *= times * np.sinc(cycles * cos) * np.sinc(cycles * sin)
+            origin = self._axis + x * np.cos(self._angles[some]) + y * np.sin(self._angles[some])
+            out[some] = np.exp(2j * np.pi * cycles * origin[:, None])
+            out[some] *= times * smoothing(cycles, self._angles[some])
         return out
