@@ -108,8 +108,8 @@ def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
     def choose() -> dict[str, Any]:
         nonlocal known
         found, known = compared(scan, run.having(training=dataclasses.replace(training, steps=None)), rows, seconds)
-        known, (picked, rival) = known.having(training=training), found.to_learn()
-        picked = dataclasses.replace(picked, training=training)
+        known = known.having(training=training)
+        picked, rival = (one and dataclasses.replace(one, training=training) for one in found.to_learn())
         return {
             "settings": to_dict(picked),
             "rival": rival and to_dict(rival),
