@@ -217,6 +217,9 @@ def test_a_sabotaged_source_stops_the_run() -> None:
             self.calls = 0
             self.draw = volume().draw
 
+        def on(self, device: torch.device, room: int | None = None) -> Any:
+            return self
+
         def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Tensor, Tensor]]:
             self.calls += 1
             noise = self.calls * torch.randn(1, 3, 3, 20, 20, generator=torch.Generator().manual_seed(0))
@@ -323,11 +326,12 @@ def test_a_budget_of_nothing_ends_after_the_first_plan() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        *(({name: 0}, f"{name} must be positive, got 0") for name in ("batch", "patch", "judgements", "steps")),
+        *(({name: 0}, f"{name} must be positive, got 0") for name in ("patch", "judgements", "steps")),
         *(({name: -1.0}, f"{name} must be positive, got -1.0") for name in ("learning_rate", "clip", "patience")),
         *(({"average": value}, "average must be at least 0 and below 1") for value in (1.0, -0.1, math.nan)),
         ({"learning_rate": math.nan}, "learning_rate must be positive, got nan"),
         ({"plateau": -1}, "plateau must be at least 0, got -1"),
+        ({"batch": -1}, "batch must be at least 0, got -1; 0 chooses it"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], words: str) -> None:
@@ -349,6 +353,29 @@ def test_bfloat16_computes_otherwise_and_learns_the_same() -> None:
     assert same_weights(one.network, same.network.state_dict())
     assert not same_weights(one.network, full.network.state_dict())
     assert [record.error for record in one.history] == pytest.approx([record.error for record in full.history], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        Noise2Inverse(3, slices=5),
+        Noise2Inverse(2, slices=4, volume=True),
+        Noise2Inverse(2, slices=3, channels=2),
+        Noise2Inverse(2, slices=3, times=3),
+    ],
+    ids=["slices", "volume", "channels", "times"],
+)
+def test_samples_are_the_same_wherever_they_are_drawn(split: Noise2Inverse) -> None:
+    """Those of a GPU are looked up all at once: here on the processor, where they can be compared."""
+    rng, n_series = np.random.default_rng(0), max(split.channels, split.times)
+    parts = rng.random((split.parts, 12, 40, 36), np.float32)
+    weight = (rng.random((40, 36)) > 0.1).astype(np.float32)
+    here = TrainingVolume.with_held_out(parts, split, weight, n_series=n_series)
+    there = dataclasses.replace(here, resident=torch.from_numpy(parts))
+    for cut, looked_up in zip(
+        *(each.draw(24, 16, torch.Generator().manual_seed(1)) for each in (here, there)), strict=True
+    ):
+        assert torch.equal(cut, looked_up)
 
 
 def test_named_generators_are_unrelated() -> None:
@@ -436,6 +463,9 @@ def test_judging_weighs_every_held_out_pixel_once() -> None:
 
     class Two:
         def draw(self, batch: int, patch: int, generator: torch.Generator) -> Any: ...
+
+        def on(self, device: torch.device, room: int | None = None) -> Any:
+            return self
 
         def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Tensor, Tensor]]:
             yield torch.full((1, 2, 1, 4, 4), 1.0), torch.ones(1, 1, 4, 4)

@@ -94,7 +94,7 @@ def check_at_once(command: Any) -> None:
         for path in given if isinstance(given, tuple) else [given]:
             if path is not None:
                 require_path(what, path)
-    for name, parse in (("budget", parse_seconds), ("max_memory", parse_bytes)):
+    for name, parse in (("budget", parse_seconds), ("max_memory", parse_bytes), ("device_memory", parse_bytes)):
         if (text := getattr(command, name, None)) is not None:
             parse(text)
 
@@ -220,8 +220,12 @@ class RunFlags:
     """Threshold of the zinger filter in noise sds; 0 switches it off (default: 6)."""
     line_integrals: Flag = False
     """The projections are line integrals already (XRD-CT, fluorescence, preprocessed data): no flat, no logarithm."""
+    device: Text = None
+    """Where to compute: auto, a GPU where there is one; cpu; cuda, or one of several such as cuda:1 (default: auto)."""
     max_memory: Text = None
     """What the process may use, such as 8G (default: 60 % of the free memory)."""
+    device_memory: Text = None
+    """What may be used on a GPU, such as 8G (default: 80 % of what is free there)."""
     format: Format = None
     """Format of the volume: zarr, h5, tiff, or one that another package brings (default: zarr)."""
     overwrite: Flag = False
@@ -238,7 +242,9 @@ class RunFlags:
         places = {
             "rows": self.rows,
             "region": self.region,
+            "device": self.device,
             "max_memory": self.max_memory,
+            "device_memory": self.device_memory,
             "format": self.format,
             "reconstruction.name": self.algorithm,
             "reconstruction.filter": self.filter,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from quietray.settings import called, from_dict, to_dict
 from quietray.splits import SPLITS
 from quietray.splits.base import Split
 from quietray.splits.neighbourhood import neighbours
-from quietray.types import Parts, Slice, Volume
+from quietray.types import Parts, Samples, Slice, Volume
 
 __all__ = ["Denoiser", "Scale"]
+
+Changed = TypeVar("Changed", np.ndarray, Tensor)
 
 _ROTATIONS = tuple((turns, False) for turns in range(4))
 _SYMMETRIES = {  # quarter turns, and whether mirrored
@@ -35,6 +37,7 @@ _SYMMETRIES = {  # quarter turns, and whether mirrored
     4: _ROTATIONS,
     8: (*_ROTATIONS, *((turns, True) for turns in range(4))),
 }
+_PIXELS_AT_ONCE = 2**22  # on a GPU
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
 
 
@@ -63,16 +66,16 @@ class Scale:
         low, high = (float(value) for value in np.percentile(inside, (2, 98)))
         return cls(low, high if high > low else low + 1.0)
 
-    def apply(self, x: np.ndarray) -> np.ndarray:
+    def apply(self, x: Changed) -> Changed:
         """Return float32 attenuation in the network's scale; `x` itself is changed, to spare memory."""
-        x -= np.float32(self.low)
-        x /= np.float32(self.high - self.low)
+        x -= float(np.float32(self.low))
+        x /= float(np.float32(self.high - self.low))
         return x
 
-    def undo(self, x: np.ndarray) -> np.ndarray:
+    def undo(self, x: Changed) -> Changed:
         """Return attenuation from the network's scale; `x` itself is changed."""
-        x *= np.float32(self.high - self.low)
-        x += np.float32(self.low)
+        x *= float(np.float32(self.high - self.low))
+        x += float(np.float32(self.low))
         return x
 
 
@@ -174,12 +177,7 @@ class Denoiser:
         ndarray
             Attenuation ``(output, y, x)``; one output but for spectral series.
         """
-        window = self.split.neighbourhood
-        found = self._infer(neighbours(parts, z, window, n_series))
-        if window.channels == 1 and self.split.n_outputs == window.slices:
-            middle = found.shape[0] // 2
-            return found[middle : middle + 1]
-        return found
+        return self._around(self._there(parts), z, n_series)
 
     def slab(
         self,
@@ -203,46 +201,66 @@ class Denoiser:
             Steps or channels of a series, one after the other along z, in `parts` and in what is returned.
         """
         rows, wanted, window = parts.shape[1] // n_series, last - first, self.split.neighbourhood
+        there = self._there(parts)
         clean = np.empty((n_series * wanted, *parts.shape[2:]), np.float32)
         if window.channels > 1:
             for z in range(first, last):
-                clean[z - first :: wanted] = self.slice(parts, z, n_series)
+                clean[z - first :: wanted] = self._around(there, z, n_series)
                 advance(n_series)
         elif window.times > 1:
             for place, z in enumerate(step * rows + z for step in range(n_series) for z in range(first, last)):
-                clean[place] = self.slice(parts, z, n_series)[0]
+                clean[place] = self._around(there, z, n_series)[0]
                 advance(1)
         else:
             for step in range(n_series):
-                own = parts[:, step * rows : (step + 1) * rows]
+                own = there[:, step * rows : (step + 1) * rows]
                 self._neighbours(own, first, last, clean[step * wanted : (step + 1) * wanted], advance)
         return clean
 
+    def _there(self, parts: Parts) -> Tensor:
+        """Return the parts on the network's device, where they stay for all slices; on processors these very ones."""
+        return torch.from_numpy(parts).to(self.device)
+
+    @torch.no_grad()
+    def _around(self, parts: Tensor, z: int, n_series: int = 1) -> Float[np.ndarray, "output y x"]:
+        """Denoise one slice of what is on the device already."""
+        window = self.split.neighbourhood
+        found: np.ndarray = self._infer(neighbours(parts, z, window, n_series)[None])[0]
+        if window.channels == 1 and self.split.n_outputs == window.slices:
+            middle = found.shape[0] // 2
+            return found[middle : middle + 1]
+        return found
+
     def _neighbours(
-        self, parts: Parts, first: int, last: int, clean: Float[np.ndarray, "slab y x"], advance: Callable[[int], None]
+        self, parts: Tensor, first: int, last: int, clean: Float[np.ndarray, "slab y x"], advance: Callable[[int], None]
     ) -> None:
         """Denoise the slices ``first:last`` into `clean` with no other neighbours than those in space."""
-        depth = self.architecture.depth
-        at_once = max(1, 2 * depth) if self.split.n_outputs == self.split.neighbourhood.slices > 1 else 1
+        depth, window = self.architecture.depth, self.split.neighbourhood
+        whole = self.split.n_outputs == window.slices > 1  # of three dimensions: all that is given comes back
+        at_once = max(1, 2 * depth) if whole else 1
+        if parts.device.type == "cuda" and not whole:  # on processors a slice's last bits must not depend on others
+            at_once = min(64, max(1, _PIXELS_AT_ONCE // (parts.shape[2] * parts.shape[3])))
         for z in range(first, last, at_once):
             end = min(z + at_once, last)
-            if at_once == 1:
-                clean[z - first] = self.slice(parts, z)[0]
-            else:
+            if whole and at_once > 1:
                 low, high = max(0, z - depth), min(parts.shape[1], end + depth)
-                clean[z - first : end - first] = self._infer(parts[:, low:high])[z - low : end - low]
+                clean[z - first : end - first] = self._infer(parts[None, :, low:high])[0, z - low : end - low]
+            elif at_once == 1:
+                clean[z - first] = self._around(parts, z)[0]
+            else:
+                windows = torch.stack([neighbours(parts, slice, window) for slice in range(z, end)])
+                clean[z - first : end - first] = self._infer(windows)[:, 0]
             advance(end - z)
 
     @torch.no_grad()
-    def _infer(self, window: Float[np.ndarray, "part slice y x"]) -> Float[np.ndarray, "output y x"]:
-        scaled = np.array(window)
+    def _infer(self, windows: Samples) -> Float[np.ndarray, "batch output y x"]:
+        scaled = windows.clone()
         scales = self.scales or (self.scale,)
-        for channel, scale in zip(np.split(scaled, len(scales), axis=1), scales, strict=True):
+        for channel, scale in zip(scaled.chunk(len(scales), dim=2), scales, strict=True):
             scale.apply(channel)
-        samples = torch.from_numpy(scaled)[None].to(self.device)
-        clean = self.split.infer(self.evaluate, samples)[0].cpu().numpy()
-        for channel, scale in zip(np.split(clean, len(scales)), scales, strict=True):
-            scale.undo(channel)
+        clean: np.ndarray = self.split.infer(self.evaluate, scaled).cpu().numpy()
+        for own, scale in zip(np.split(clean, len(scales), axis=1), scales, strict=True):
+            scale.undo(own)
         return clean
 
     @torch.no_grad()

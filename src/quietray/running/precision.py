@@ -9,8 +9,10 @@ import torch
 __all__ = ["precision"]
 
 
-def precision(choice: Literal["auto", "bf16", "fp32"]) -> Literal["bf16-mixed", "32-true"]:
-    """Return Fabric's name of the precision; ``auto`` asks the processor.
+def precision(
+    choice: Literal["auto", "bf16", "fp32"], device: torch.device | None = None
+) -> Literal["bf16-mixed", "32-true"]:
+    """Return Fabric's name of the precision; ``auto`` asks the device, by default the processor.
 
     Examples
     --------
@@ -18,7 +20,8 @@ def precision(choice: Literal["auto", "bf16", "fp32"]) -> Literal["bf16-mixed", 
     '32-true'
     """
     if choice == "auto":
-        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+        on_gpu = device is not None and device.type == "cuda"
+        fast = torch.cuda.is_bf16_supported() if on_gpu else _cpu_has_bf16()
         choice = "bf16" if fast else "fp32"
     return "bf16-mixed" if choice == "bf16" else "32-true"
 

@@ -12,10 +12,12 @@ import torch
 from quietray.detector.correction.calibration import Calibrated
 from quietray.diagnose import Diagnosis
 from quietray.filters import Filter
+from quietray.running.device import chosen_device, device_memory
 from quietray.running.output import Output
 from quietray.running.settings import Settings
 from quietray.running.slabs import Executor, Serial, Slab, SlabTask, run_slabs
 from quietray.running.watch import Watch
+from quietray.settings import parse_bytes
 from quietray.splits.base import Split
 
 __all__ = ["Run"]
@@ -61,7 +63,15 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where networks are trained and applied."""
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return chosen_device(self.settings.device)
+
+    @property
+    def device_memory(self) -> int | None:
+        """Bytes that may be used on a GPU; None on processors."""
+        free, stated = device_memory(self.device), self.settings.device_memory
+        if free is None:
+            return None
+        return min(free, parse_bytes(stated)) if stated else int(0.8 * free)
 
     @property
     def split(self) -> Split:

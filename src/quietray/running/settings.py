@@ -16,6 +16,7 @@ from quietray.method import METHODS, Auto, Method
 from quietray.networks import NETWORKS, Architecture, UNet
 from quietray.reconstruct import ALGORITHMS, FBP, Algorithm
 from quietray.registry import Registry
+from quietray.running.device import require_device_name
 from quietray.settings import parse_bytes, parse_seconds
 
 __all__ = ["METHODS", "Auto", "Changes", "Method", "Settings", "Training", "changed"]
@@ -31,7 +32,8 @@ class Training:
         Optimisation steps.  None fills a time budget instead; the number that fitted is then written into run.toml,
         so that the run can be repeated exactly.
     batch, patch
-        Patches in a step, and their edge in pixels.
+        Patches in a step, and their edge in pixels.  A batch of 0 is 1 on processors; on a GPU 8 to 64, more for larger
+        volumes: a small one would be learned by heart.
     learning_rate
         Peak of a linear warm-up and a cosine decay (Adam).
     average
@@ -53,7 +55,7 @@ class Training:
     """
 
     steps: int | None = None
-    batch: int = 1
+    batch: int = 0
     patch: int = 128
     learning_rate: float = 2e-3
     average: float = 0.99
@@ -65,11 +67,13 @@ class Training:
     plateau: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch", "patch", "judgements", "learning_rate", "clip", "patience"):
+        for name in ("patch", "judgements", "learning_rate", "clip", "patience"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"steps must be positive, got {self.steps}")
+        if self.batch < 0:
+            raise SettingsError(f"batch must be at least 0, got {self.batch}; 0 chooses it")
         if not 0 <= self.average < 1:
             raise SettingsError(f"average must be at least 0 and below 1, got {self.average}")
         if self.plateau < 0:
@@ -104,8 +108,12 @@ class Settings:
         Seed of everything random.
     budget
         Time for training and inference together, such as ``4m``.
+    device
+        Where to compute: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, or one of several such as ``cuda:1``.
     max_memory
         What the process may use, such as ``8G``; None is 60 % of the free memory.
+    device_memory
+        What may be used on a GPU, such as ``8G``; None is 80 % of what is free there.
     rows
         Detector rows to work on, ``start:stop``; None is all.
     region
@@ -143,7 +151,9 @@ class Settings:
     method: MethodOrName = field(default_factory=Auto)
     seed: int = 0
     budget: str = "4m"
+    device: str = "auto"
     max_memory: str | None = None
+    device_memory: str | None = None
     rows: str | None = None
     region: str | None = None
     rotation_axis: float | None = None
@@ -169,8 +179,10 @@ class Settings:
             kinds.require(getattr(self, name), base)
         VolumeFormat.registry[self.format]  # it must be there
         parse_seconds(self.budget)
-        if self.max_memory is not None:
-            parse_bytes(self.max_memory)
+        require_device_name(self.device)
+        for size in (self.max_memory, self.device_memory):
+            if size is not None:
+                parse_bytes(size)
         if self.views_per_step < 0:
             raise SettingsError(f"views_per_step must be positive, or 0 for a single scan, got {self.views_per_step}")
         if not 0 <= self.trust < 1:
@@ -183,7 +195,9 @@ class Changes(TypedDict, total=False):
     method: Method | str
     seed: int
     budget: str
+    device: str
     max_memory: str | None
+    device_memory: str | None
     rows: str | None
     region: str | None
     rotation_axis: float | None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
-
-from quietray.types import Parts
+from torch import Tensor
 
 __all__ = ["Neighbourhood", "mirrored", "neighbours"]
+
+
+Stack = TypeVar("Stack", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,11 @@ def mirrored(index: int, n: int) -> int:
     return min(index, 2 * (n - 1) - index)
 
 
-def neighbours(
-    parts: Parts, z: int, neighbourhood: Neighbourhood, n_series: int = 1
-) -> Float[np.ndarray, "part slice y x"]:
-    """Return what the window sees around slice `z`; a view where possible, mirrored at the first and last slice."""
+def neighbours(parts: Stack, z: int, neighbourhood: Neighbourhood, n_series: int = 1) -> Stack:
+    """Return what the window ``(part, slice, y, x)`` sees around slice `z` of ``(part, z, y, x)``.
+
+    It is a view where possible, and mirrored at the first and last slice.
+    """
     seen = neighbourhood.indices(z, parts.shape[1], n_series)
     if seen == list(range(seen[0], seen[0] + len(seen))):
         return parts[:, seen[0] : seen[0] + len(seen)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +46,8 @@ class TrainingVolume:
         Whether every slice of a sample is a target, not only the middle one.
     channel
         The one that is judged, of a spectral series; None judges all.
+    resident
+        The parts once more, on the device where samples of them are drawn; None draws them from `parts`.
 
     Notes
     -----
@@ -62,8 +66,18 @@ class TrainingVolume:
     n_series: int = 1
     all_slices: bool = False
     channel: int | None = None
+    resident: Tensor | None = None
 
     __repr__ = brief
+
+    def on(self, device: torch.device, room: int | None = None) -> TrainingVolume:
+        """Return the same data, whose samples are drawn on a GPU if the parts fit into half of `room` bytes there.
+
+        Else patches are cut here and follow one by one.
+        """
+        if device.type == "cpu" or (room is not None and 2 * self.parts.nbytes > room):
+            return self
+        return replace(self, resident=torch.from_numpy(self.parts).to(device))
 
     @classmethod
     def with_held_out(
@@ -149,26 +163,50 @@ class TrainingVolume:
         """
         _, _, n_y, n_x = self.parts.shape
         size = min(patch, n_y, n_x)
-        rows = self.training_rows
-        cut: list[Tensor] = []
-        weights: list[Tensor] = []
-        trainable = self._trainable()
-        while len(cut) < batch:
+        rows, trainable = self.training_rows, self._trainable
+        chosen: list[_Patch] = []
+        while len(chosen) < batch:
             z, y, x, turns, mirror, flip = (
                 int(torch.randint(n, (), generator=generator))
                 for n in (len(rows), n_y - size + 1, n_x - size + 1, 4, 2, 2)
             )
-            window = (slice(y, y + size), slice(x, x + size))
-            weight = trainable[window]
-            if not weight.any():
-                continue
-            sample = self.samples(rows[z], *window)
-            targets = torch.from_numpy(self._slices_weight(rows[z])[:, None, None] * weight)
-            if flip and self.neighbourhood.channels == 1:
-                sample, targets = sample.flip(1), targets.flip(0)
-            cut.append(_turned(sample, turns, mirror))
-            weights.append(_turned(targets, turns, mirror))
-        return torch.stack(cut), torch.stack(weights)
+            if trainable[y : y + size, x : x + size].any():
+                flip = flip if self.neighbourhood.channels == 1 else 0
+                chosen.append(_Patch(rows[z], y, x, size, turns, mirror, flip))
+        if self.resident is not None:
+            return self._gathered(chosen, self.resident)
+        cut = [self._cut(patch) for patch in chosen]
+        return torch.stack([sample for sample, _ in cut]), torch.stack([weight for _, weight in cut])
+
+    def _cut(self, patch: _Patch) -> tuple[Tensor, Tensor]:
+        """Return one sample, and the weight of its targets."""
+        window = (slice(patch.y, patch.y + patch.size), slice(patch.x, patch.x + patch.size))
+        sample = self.samples(patch.z, *window)
+        targets = torch.from_numpy(self._slices_weight(patch.z)[:, None, None] * self._trainable[window])
+        if patch.flip:
+            sample, targets = sample.flip(1), targets.flip(0)
+        return _turned(sample, patch.turns, patch.mirror), _turned(targets, patch.turns, patch.mirror)
+
+    def _gathered(self, chosen: Sequence[_Patch], resident: Tensor) -> tuple[Samples, Tensor]:
+        """Return all samples and weights, in one look-up each: on a GPU many small operations take longer."""
+        device = resident.device
+        slices: list[list[int]] = []
+        outputs: list[np.ndarray] = []
+        for patch in chosen:
+            seen = self.neighbourhood.indices(patch.z, self.parts.shape[1], self.n_series)
+            slices.append(seen[::-1] if patch.flip else seen)
+            wanted = self._slices_weight(patch.z)
+            outputs.append(wanted[::-1] if patch.flip else wanted)
+        places = np.array([(patch.y, patch.x, patch.turns, patch.mirror) for patch in chosen])
+        # one way each: nothing is waited for
+        z, (y0, x0, turns, mirror) = (
+            torch.from_numpy(np.array(values)).to(device, non_blocking=True) for values in (slices, places.T)
+        )
+        y, x = _looked_up(chosen[0].size, turns, mirror)
+        y, x = y + y0[:, None, None], x + x0[:, None, None]
+        samples = resident[:, z[:, :, None, None], y[:, None], x[:, None]].transpose(0, 1)
+        targets = torch.from_numpy(np.array(outputs)).to(device, non_blocking=True)
+        return samples, targets[:, :, None, None] * self._trainable_there[y, x][:, None]
 
     def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
         """Yield the held-out samples and their weights, at most about `most_pixels`, always the same ones."""
@@ -255,6 +293,12 @@ class TrainingVolume:
         right[:, :middle] = 1
         return replace(self, held_out_band=None, reserved=left), replace(self, held_out_band=None, reserved=right)
 
+    @cached_property
+    def _trainable_there(self) -> Tensor:
+        assert self.resident is not None
+        return torch.from_numpy(np.ascontiguousarray(self._trainable)).to(self.resident.device)
+
+    @cached_property
     def _trainable(self) -> Slice:
         if self.reserved is not None:
             return np.asarray(self.weight * (1 - self.reserved))
@@ -284,6 +328,15 @@ class TrainingSet:
 
     volumes: tuple[TrainingVolume, ...]
 
+    def on(self, device: torch.device, room: int | None = None) -> TrainingSet:
+        """Return the same scans, drawn from on a GPU as far as they fit into `room` bytes there."""
+        there = []
+        for volume in self.volumes:
+            there.append(volume.on(device, room))
+            if room is not None and there[-1].resident is not None:
+                room -= volume.parts.nbytes
+        return replace(self, volumes=tuple(there))
+
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Cut `batch` random patches of a random scan; see :meth:`TrainingVolume.draw`."""
         chosen = int(torch.randint(len(self.volumes), (), generator=generator))
@@ -293,6 +346,30 @@ class TrainingSet:
         """Yield the held-out samples of every scan, together at most about `most_pixels`."""
         for volume in self.volumes:
             yield from volume.held_out(most_pixels // len(self.volumes))
+
+
+class _Patch(NamedTuple):
+    """Where a sample is cut, and how it is turned."""
+
+    z: int
+    y: int
+    x: int
+    size: int
+    turns: int
+    mirror: int
+    flip: int
+
+
+def _looked_up(size: int, turns: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows and columns ``(batch, y, x)`` of a square that each pixel of a turned one comes from."""
+    y, x = torch.meshgrid(*2 * [torch.arange(size, device=turns.device)], indexing="ij")
+    turns, mirror = turns[:, None, None], mirror[:, None, None]
+    x = torch.where(mirror > 0, size - 1 - x, x)
+    y = y.expand_as(x)
+    last = size - 1
+    rows = torch.where(turns == 0, y, torch.where(turns == 1, x, torch.where(turns == 2, last - y, last - x)))
+    columns = torch.where(turns == 0, x, torch.where(turns == 1, last - y, torch.where(turns == 2, last - x, y)))
+    return rows, columns
 
 
 def _turned(x: Tensor, turns: int, mirror: int) -> Tensor:

@@ -30,6 +30,7 @@ from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_he
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
 
+_VOXELS_A_PATCH = 2**16  # of a volume, for each patch in a batch
 _TUNED_ON = (4, 2**15)  # slices, and pixels of them together
 
 
@@ -125,7 +126,8 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     output, images, scale = run.output, subject.images, subject.scale
     size = min(recipe.training.patch, *images[1:])
     enlarged = min(8, max(1, recipe.training.patch**2 // size**2))
-    training = dataclasses.replace(recipe.training, batch=recipe.training.batch * enlarged)
+    batch = recipe.training.batch or batch_for(run.device, images)
+    training = dataclasses.replace(recipe.training, batch=batch * enlarged)
     budget = recipe.budget
 
     def inference(per_step: float) -> float:
@@ -152,17 +154,19 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         fitted = fit(
             split,
             lambda: recipe.build(split),
-            data,
+            data.on(run.device, run.device_memory),
             training,
             seed=recipe.seed,
             budget=lambda per_step: max(0.3 * budget, budget - symmetries(per_step) * inference(per_step)),
             checkpoint=output.checkpoint,
             watch=show,
+            device=run.device,
         )
     pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # of a resumed run
     chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})
     known = {
         "steps": fitted.history[-1].step,
+        "batch": batch,
         "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
         "versions": versions(),
         **subject.facts,
@@ -173,11 +177,29 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         split,
         scale,
         chosen["symmetries"],
-        precision(training.precision),
+        precision(training.precision, run.device),
         subject.tile,
         known,
     )
     return denoiser, fitted
+
+
+def batch_for(device: torch.device, images: tuple[int, int, int]) -> int:
+    """Return how many patches make a step: one on processors, on a GPU as many as it takes in the same time.
+
+    A small volume is learned by heart with large batches, noise included: of foam of 32 x 128 x 128 voxels, batches of
+    8 made 22.6 dB in 20 s, and 32 made 16.6 dB in 40 s.
+
+    Examples
+    --------
+    >>> batch_for(torch.device("cpu"), (64, 768, 768))
+    1
+    >>> [batch_for(torch.device("cuda"), shape) for shape in ((32, 128, 128), (64, 256, 256), (64, 768, 768))]
+    [8, 64, 64]
+    """
+    if device.type == "cpu":
+        return 1
+    return int(np.clip(np.prod(images, dtype=float) // _VOXELS_A_PATCH, 8, 64))
 
 
 def tuned(

@@ -27,6 +27,7 @@ __all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in the metrics
 
+_CPU = torch.device("cpu")
 _WARM_UP = 30  # steps
 _POWERS: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "mae": torch.abs}
 _MOST_THREADS = 4  # a patch is too small to feed more
@@ -38,6 +39,9 @@ class TrainingData(Protocol):
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Return random samples and the weight of their targets."""
+
+    def on(self, device: torch.device, room: int | None = None) -> TrainingData:
+        """Return data whose samples are drawn on a device, where they fit into `room` bytes there."""
 
     def held_out(self, most_pixels: int) -> Iterable[tuple[Samples, Tensor]]:
         """Return samples that are never trained on, with weights, of at most about `most_pixels`."""
@@ -96,6 +100,7 @@ def fit(
     budget: Callable[[float], float] = lambda per_step: 60.0,
     checkpoint: Path | None = None,
     watch: Callable[[int, int | None, Progress | None], None] = lambda step, n_steps, latest: None,
+    device: torch.device = _CPU,
 ) -> Fitted:
     """Train a network by a split, judge it on what was held out, keep the best.
 
@@ -117,18 +122,24 @@ def fit(
         File that the state is kept in at every judgement; if it exists the run goes on from there.
     watch
         Called after every step with the step, the planned number of steps if known, and the latest judgement.
+    device
+        Where to train.  Nothing of a step waits for a GPU: it is waited for at judgements only.
 
     Returns
     -------
     Fitted
         The network with its best weights, and the run's history.
     """
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision(settings.precision))
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=1 if device.type == "cpu" else [device.index or 0],
+        precision=precision(settings.precision, device),
+    )
     state = start(build, settings.learning_rate, settings.steps, seed, split.teacher)
     if checkpoint is not None and checkpoint.exists():
         restore(state, checkpoint)
     network, optimizer = fabric.setup(state.network, state.optimizer)
-    average = fabric.setup_module(state.average)
+    average, batch = fabric.setup_module(state.average), max(1, settings.batch)
 
     pace = Pace(settings.steps, budget, state.seconds)
     warm_up = _WARM_UP if settings.steps is None else max(1, min(_WARM_UP, settings.steps // 10))
@@ -140,7 +151,7 @@ def fit(
             share = schedule(state.step, state.n_steps, warm_up)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * share
-        samples, weight = data.draw(settings.batch, settings.patch, state.generator)
+        samples, weight = data.draw(batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
         loss = pair.to(fabric.device).loss(network, weight.to(fabric.device), _POWERS[settings.loss])
         optimizer.zero_grad(set_to_none=True)
@@ -155,6 +166,8 @@ def fit(
         pace.tick()
 
         if state.n_steps is None:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # steps are timed, not their orders
             state.n_steps = pace.first_plan(state.step)
         if state.n_steps is not None and due(state.step, state.n_steps, settings.judgements):
             judged = judge_held_out(split, average, data, fabric.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,11 +24,14 @@ class TrainingSinograms:
         ``(row, view, col)``, scaled.
     training_rows, held_out_rows
         Rows to train on, and to judge by.
+    device
+        Where samples are made; None is the processors.
     """
 
     sinograms: Sinograms
     training_rows: tuple[int, ...]
     held_out_rows: tuple[int, ...]
+    device: torch.device | None = None
 
     @classmethod
     def with_held_out(cls, sinograms: Sinograms, share: float = 0.06) -> TrainingSinograms:
@@ -52,10 +55,14 @@ class TrainingSinograms:
         held = tuple(int((k + 0.5) * n / n_held) for k in range(n_held))
         return cls(sinograms, tuple(row for row in range(n) if row not in held), held)
 
+    def on(self, device: torch.device, room: int | None = None) -> TrainingSinograms:
+        """Return the same data, whose samples come on a device; a few rows at a time, so that they always fit."""
+        return replace(self, device=device)
+
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Return `batch` random rows and the weight of their targets; a view needs its whole slice, not a patch."""
         rows = torch.randint(len(self.training_rows), (batch,), generator=generator)
-        return self._samples([self.training_rows[row] for row in rows]), torch.ones(1, 1, 1, 1)
+        return self._samples([self.training_rows[row] for row in rows]), torch.ones(1, 1, 1, 1, device=self.device)
 
     def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
         """Yield the held-out rows, of at most about `most_pixels` in all, with their weights."""
@@ -64,4 +71,4 @@ class TrainingSinograms:
             yield self._samples([row]), torch.ones(1, 1, 1, 1)
 
     def _samples(self, rows: list[int]) -> Samples:
-        return torch.from_numpy(self.sinograms[rows])[:, None, None]
+        return torch.from_numpy(self.sinograms[rows])[:, None, None].to(self.device)
