@@ -152,7 +152,9 @@ class SeriesDomain(VolumeDomain):
         # every row is held in all its subsets, and denoised, of all steps
         prepared = prepare(each[n_series // 2], run, n_series * (split.n_parts + 1), split.neighbourhood.slices)
         sources = tuple(
-            reconstruction_of(one.scan, one.calibration, prepared.algorithm, prepared.grid, split.n_parts)
+            reconstruction_of(
+                one.scan, one.calibration, prepared.algorithm, prepared.grid, split.n_parts, prepared.device
+            )
             for one in each
         )
         begun = VolumeDomain.begun(run, prepared, SeriesReconstruction(sources), split)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import torch
+
 from quietray.errors import MissingExtra
 from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid
 from quietray.operators.astra import FanProjector, ParallelProjector, gpu_usable
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.linear import LinearOperator
-from quietray.operators.nufft import ParallelRays
+from quietray.operators.nufft import ParallelRays, gpu_transforms
 from quietray.operators.sparse import many_slices
 
 __all__ = ["projector", "rays"]
@@ -58,7 +60,9 @@ def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool 
         raise MissingExtra(f"{error}, or run this where a CUDA GPU is") from error
 
 
-def rays(geometry: Geometry, grid: VolumeGrid | None = None) -> ParallelRays | FanProjector | ConeRays:
+def rays(
+    geometry: Geometry, grid: VolumeGrid | None = None, device: torch.device | None = None
+) -> ParallelRays | FanProjector | ConeRays:
     """Return what filtered backprojection needs of a beam instead of a projector, where there is something simpler.
 
     Parameters
@@ -67,6 +71,8 @@ def rays(geometry: Geometry, grid: VolumeGrid | None = None) -> ParallelRays | F
         Of the views.
     grid
         Voxels; those of ``geometry.grid()`` by default.
+    device
+        Where to project back; None is the processors, which do it for other than parallel beams in any case.
 
     Raises
     ------
@@ -81,4 +87,6 @@ def rays(geometry: Geometry, grid: VolumeGrid | None = None) -> ParallelRays | F
     """
     if isinstance(geometry, ConeBeam):
         return ConeRays(geometry, grid or geometry.grid())
-    return ParallelRays(geometry, grid) if isinstance(geometry, ParallelBeam) else FanProjector(geometry, grid)
+    if isinstance(geometry, ParallelBeam):
+        return ParallelRays(geometry, grid, device=device if gpu_transforms(device) else None)
+    return FanProjector(geometry, grid)

@@ -1,4 +1,4 @@
-"""Backprojection of a parallel beam by non-uniform FFT, on the CPU.
+"""Backprojection of a parallel beam by non-uniform FFT, on processors or on a GPU.
 
 By the Fourier slice theorem the spectra of the views lie on lines through the spectrum of the slice.  One transform of
 type 1 (FINUFFT) adds all of them up, at a cost that hardly depends on their number.
@@ -11,26 +11,30 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
 from scipy.fft import irfft, next_fast_len, rfft
+from torch import Tensor
 
-from quietray.errors import GeometryError
+from quietray.errors import GeometryError, MissingExtra
 from quietray.geometry import ParallelBeam, VolumeGrid, require_parallel
 from quietray.operators.astra import n_threads
 from quietray.types import Sinograms, Volume
 
-__all__ = ["ParallelRays", "smoothing", "workspace"]
+__all__ = ["ParallelRays", "gpu_transforms", "smoothing", "workspace"]
 
 Response = Float[np.ndarray, " half"]
 Factors = Float[np.ndarray, " view"]
+Slices = Float[Tensor, "z y x"]
 Spectra = Complex[np.ndarray, "view frequency"]
 
 _FINER = 1.25  # than the slice is the grid that FINUFFT spreads onto: a third of the time of 2, its usual choice
 _ROLL_OFF = 0.5  # of the band at half of the sampling rate
+_TOGETHER = 8  # slices in one transform on a GPU
 _BLOCK = 64  # views whose weights are worked out at once, in double precision
 
 
@@ -49,8 +53,9 @@ class ParallelRays:
     would ring all through the slice.  Against backprojection by areas (ASTRA's ``strip``) white noise comes back with
     0.99 times the standard deviation, and discs with 0.9 times the error.
 
-    Every slice is a transform of its own, on one thread: to the last bit, it does not depend on the slices beside it
-    nor on how many are worked on at once.  What FINUFFT prepares is kept for the slices to come, and shared by
+    On processors every slice is a transform of its own, on one thread: to the last bit, it does not depend on the
+    slices beside it nor on how many are worked on at once.  On a GPU (cuFINUFFT) several are transformed together, and
+    the last bits may differ from run to run.  What FINUFFT prepares is kept for the slices to come, and shared by
     :meth:`with_slices`.  It is not pickled, but prepared anew.
 
     Parameters
@@ -63,6 +68,8 @@ class ParallelRays:
         Slices worked on at once; by default as many as PyTorch may use, and there are processors for.
     accuracy
         Error of the transform relative to the slice; single precision ends at 6e-5 where a slice has 1000 columns.
+    device
+        Where to transform; None is the processors.
 
     Raises
     ------
@@ -86,7 +93,9 @@ class ParallelRays:
         grid: VolumeGrid | None = None,
         threads: int | None = None,
         accuracy: float = 1e-4,
+        device: torch.device | None = None,
     ) -> None:
+        self.device = device or torch.device("cpu")
         self.geometry = require_parallel(geometry, "backprojection by ParallelRays")
         self.grid = grid or geometry.grid()
         self.threads = threads
@@ -142,6 +151,9 @@ class ParallelRays:
         if tuple(y.shape) != self.range_shape:
             raise GeometryError(f"sinograms must have shape {self.range_shape} (row, view, col), got {tuple(y.shape)}")
         lines, weights = self._lines, self._lines.weighted(response, factors)
+        if self.device.type != "cpu":
+            slices = lines.transformed(torch.from_numpy(y).to(self.device), torch.from_numpy(weights))
+            return np.asarray(slices.cpu().numpy())
 
         def work(sinogram: np.ndarray, out: np.ndarray) -> None:
             spectra = lines.spectra(np.asarray(sinogram, np.float32))
@@ -222,6 +234,41 @@ def workspace(geometry: ParallelBeam, grid: VolumeGrid, parts: int = 1) -> tuple
     return kept, 8 * views * (_n_frequencies(width) + width // 2) + int(8 * (_FINER**2 + 1) * grid.n_pixels)
 
 
+def _cpu_plans() -> Any:
+    import finufft
+
+    return finufft.Plan
+
+
+def gpu_transforms(device: torch.device | None) -> bool:
+    """Return whether this is a GPU, and slices can be transformed there.
+
+    Examples
+    --------
+    >>> gpu_transforms(torch.device("cpu"))
+    False
+    """
+    return device is not None and device.type == "cuda" and find_spec("cufinufft") is not None
+
+
+def _cuda_plans() -> Any:
+    """Return cuFINUFFT's plans.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed.
+    """
+    try:
+        import cufinufft
+    except (ImportError, OSError) as error:
+        raise MissingExtra(
+            f"filtered backprojection on a GPU must have cuFINUFFT, got: {error}; install quietray[cuda], or use "
+            "--device cpu"
+        ) from error
+    return cufinufft.Plan
+
+
 def _default_threads() -> int:
     return min(n_threads(), torch.get_num_threads())
 
@@ -249,7 +296,44 @@ class _Lines:
         self._origin = (y - self._shape[0] // 2, x + self._shape[1] // 2)  # of FINUFFT: voxel n // 2
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("plan", "_smoothed")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("plan", "_smoothed", "_plans")}
+
+    def transformed(self, views: Float[Tensor, "row view col"], weights: Complex[Tensor, "view frequency"]) -> Slices:
+        """Return the slices ``(z, y, x)`` of many views at once, all on their device."""
+        weights, plan = weights.to(views.device), self._plan_of_many(views.device)
+        out = torch.empty((len(views), *self._shape), dtype=torch.float32, device=views.device)
+        for first in range(0, len(views), _TOGETHER):
+            some = views[first : first + _TOGETHER].float()
+            half = torch.fft.rfft(some, self.width)
+            spectra = torch.cat([half, half[..., self._mirror_images].conj()], dim=-1) * weights
+            strengths = torch.zeros((_TOGETHER, weights.numel()), dtype=torch.complex64, device=views.device)
+            strengths[: len(some)] = spectra.reshape(len(some), -1)
+            out[first : first + len(some)] = plan(strengths)[: len(some)].real
+        return out
+
+    def _plan_of_many(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return what transforms the strengths ``(slice, point)`` of several slices."""
+        if device not in self._plans:
+            kind: Any = _cuda_plans() if device.type == "cuda" else _cpu_plans()
+            more = {"gpu_device_id": device.index or 0} if device.type == "cuda" else {"nthreads": 1}
+            plan = kind(1, self._shape, _TOGETHER, self._accuracy, 1, "complex64", upsampfac=self._finer, **more)
+            points = [torch.from_numpy(each).to(device) for each in self._points]
+            if device.type == "cuda":
+                plan.setpts(*points)
+                self._plans[device] = plan.execute
+            else:
+                plan.setpts(*(each.numpy() for each in points))
+                self._plans[device] = lambda strengths: torch.from_numpy(plan.execute(strengths.numpy()))
+        return self._plans[device]
+
+    @cached_property
+    def _plans(self) -> dict[torch.device, Callable[[Tensor], Tensor]]:
+        return {}
+
+    @cached_property
+    def _mirror_images(self) -> Tensor:
+        """Which of the frequencies of a real FFT, conjugated, are those beyond half of the sampling rate."""
+        return torch.from_numpy(np.arange(self.width // 2 + 1)[self._mirrored].copy())
 
     def spectra(self, views: Float[np.ndarray, "view col"]) -> Spectra:
         """Return the spectra of views, which are periodic, up to the end of the roll-off."""
@@ -279,13 +363,20 @@ class _Lines:
     @cached_property
     def plan(self) -> Any:
         """FINUFFT's plan of one transform on one thread; several threads may execute it at once."""
-        import finufft
-
-        cos, sin = (of(self._angles)[:, None] * self._frequencies for of in (np.cos, np.sin))
-        finer = _FINER if self._accuracy >= 1e-4 else 2.0
-        plan = finufft.Plan(1, self._shape, 1, self._accuracy, 1, "complex64", nthreads=1, upsampfac=finer)
-        plan.setpts(-sin.astype(np.float32).ravel(), cos.astype(np.float32).ravel())  # rows go down, y goes up
+        plan = _cpu_plans()(1, self._shape, 1, self._accuracy, 1, "complex64", nthreads=1, upsampfac=self._finer)
+        plan.setpts(*self._points)
         return plan
+
+    @property
+    def _finer(self) -> float:
+        """How much finer than the slice the grid is that points are spread onto."""
+        return _FINER if self._accuracy >= 1e-4 else 2.0
+
+    @property
+    def _points(self) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
+        """Rows and columns of the spectrum, in radians per pixel; rows go down, y goes up."""
+        cos, sin = (of(self._angles)[:, None] * self._frequencies for of in (np.cos, np.sin))
+        return -sin.astype(np.float32).ravel(), cos.astype(np.float32).ravel()
 
     @property
     def _mirrored(self) -> slice:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
@@ -18,6 +19,7 @@ from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, field_of_view
 from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
+from quietray.operators.nufft import gpu_transforms
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
@@ -41,6 +43,9 @@ __all__ = [
     "with_choices",
 ]
 
+_WITHOUT_CUFINUFFT = (
+    "Slices were reconstructed on the processors: cuFINUFFT is not installed; pip install 'quietray[cuda]' brings it."
+)
 _CHOOSING = 8  # rows that tell how long to iterate
 _ITERATING = 2**30 + 2**28  # bytes for the matrix of the views and what is iterated on
 
@@ -65,6 +70,8 @@ class Prepared:
         What reconstructs; nothing of it is left to be chosen.
     notes
         What was found on the way.
+    device
+        Where to reconstruct; None is the processors.
     """
 
     scan: Scan
@@ -74,6 +81,7 @@ class Prepared:
     plan: Plan
     algorithm: Algorithm
     notes: tuple[str, ...]
+    device: torch.device | None = None
 
     @property
     def weight(self) -> Slice:
@@ -92,7 +100,7 @@ class Prepared:
 
     def source(self, n_parts: int = 1) -> PartReconstruction:
         """Return what reconstructs bands of rows."""
-        return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts)
+        return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts, self.device)
 
     def log_bias(self) -> dict[str, float] | None:
         """Return the bias of the logarithm in the middle row, and the mean line integral that it adds to."""
@@ -231,9 +239,10 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     )
     ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
     plan = Plan(**{**kept, **ranges})
-    for note in (*known.notes, f"Plan: {plan.describe()}."):
+    said = (_WITHOUT_CUFINUFFT,) if run.device.type == "cuda" and not gpu_transforms(run.device) else ()
+    for note in (*known.notes, *said, f"Plan: {plan.describe()}."):
         watch.note(note)
-    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, known.notes)
+    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, (*known.notes, *said), run.device)
     prepared = with_choices(prepared, run)
     if not prepared.weight.any():
         raise GeometryError("the region must hold voxels that all views see, got one outside the field of view")

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from quietray.detector.correction.correct import Calibration, RowCounts, correct_rows
 from quietray.geometry import ConeBeam, VolumeGrid
@@ -48,6 +49,8 @@ class PartReconstruction:
         Slices to reconstruct; the number of slices follows the rows.
     n_parts
         Subsets; 1 is a plain reconstruction.
+    device
+        Where to filter and project back; None is the processors.
     """
 
     scan: Scan
@@ -55,6 +58,7 @@ class PartReconstruction:
     algorithm: Algorithm
     grid: VolumeGrid
     n_parts: int = 1
+    device: torch.device | None = None
 
     @property
     def steps(self) -> tuple[PartReconstruction | RepeatedReconstruction, ...]:
@@ -88,7 +92,7 @@ class PartReconstruction:
         if part in self._prepared:
             return self._prepared[part].with_slices(n_rows)
         geometry, grid = self.scan.geometry[part :: self.n_parts].rows(n_rows), self.grid.with_slices(n_rows)
-        found = projector(geometry, grid, many=True) if self.algorithm.iterates else rays(geometry, grid)
+        found = projector(geometry, grid, many=True) if self.algorithm.iterates else rays(geometry, grid, self.device)
         if isinstance(found, (SparseProjector, ParallelRays)):
             self._prepared[part] = found
         return found
@@ -234,11 +238,16 @@ class Held:
 
 
 def reconstruction_of(
-    scan: Scan, calibration: Calibration, algorithm: Algorithm, grid: VolumeGrid, n_parts: int = 1
+    scan: Scan,
+    calibration: Calibration,
+    algorithm: Algorithm,
+    grid: VolumeGrid,
+    n_parts: int = 1,
+    device: torch.device | None = None,
 ) -> PartReconstruction:
     """Return what reconstructs slices of this scan, whatever its beam; parameters as :class:`PartReconstruction`."""
     kind = ConeReconstruction if isinstance(scan.geometry, ConeBeam) else PartReconstruction
-    return kind(scan, calibration, algorithm, grid, n_parts)
+    return kind(scan, calibration, algorithm, grid, n_parts, device)
 
 
 Reconstruction = PartReconstruction | RepeatedReconstruction | SeriesReconstruction

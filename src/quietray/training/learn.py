@@ -153,14 +153,13 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
 
         fitted = fit(
             split,
-            lambda: recipe.build(split),
+            lambda: recipe.build(split).to(run.device),
             data.on(run.device, run.device_memory),
             training,
             seed=recipe.seed,
             budget=lambda per_step: max(0.3 * budget, budget - symmetries(per_step) * inference(per_step)),
             checkpoint=output.checkpoint,
             watch=show,
-            device=run.device,
         )
     pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # of a resumed run
     chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})

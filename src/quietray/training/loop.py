@@ -27,7 +27,6 @@ __all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in the metrics
 
-_CPU = torch.device("cpu")
 _WARM_UP = 30  # steps
 _POWERS: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "mae": torch.abs}
 _MOST_THREADS = 4  # a patch is too small to feed more
@@ -100,7 +99,6 @@ def fit(
     budget: Callable[[float], float] = lambda per_step: 60.0,
     checkpoint: Path | None = None,
     watch: Callable[[int, int | None, Progress | None], None] = lambda step, n_steps, latest: None,
-    device: torch.device = _CPU,
 ) -> Fitted:
     """Train a network by a split, judge it on what was held out, keep the best.
 
@@ -109,7 +107,7 @@ def fit(
     split
         The method.
     build
-        Makes the network; called with torch's generator seeded.
+        Makes the network, on the device where it is to be trained; called with torch's generator seeded.
     data
         Where samples come from and what is held out.
     settings
@@ -122,20 +120,19 @@ def fit(
         File that the state is kept in at every judgement; if it exists the run goes on from there.
     watch
         Called after every step with the step, the planned number of steps if known, and the latest judgement.
-    device
-        Where to train.  Nothing of a step waits for a GPU: it is waited for at judgements only.
 
     Returns
     -------
     Fitted
         The network with its best weights, and the run's history.
     """
+    state = start(build, settings.learning_rate, settings.steps, seed, split.teacher)
+    device = next(state.network.parameters()).device
     fabric = Fabric(
         accelerator=device.type,
         devices=1 if device.type == "cpu" else [device.index or 0],
         precision=precision(settings.precision, device),
     )
-    state = start(build, settings.learning_rate, settings.steps, seed, split.teacher)
     if checkpoint is not None and checkpoint.exists():
         restore(state, checkpoint)
     network, optimizer = fabric.setup(state.network, state.optimizer)
