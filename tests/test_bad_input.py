@@ -1,5 +1,6 @@
 """What the user can mend is said in one sentence, with code 2, and nothing is lost; the rest is our fault, code 1."""
 
+import dataclasses
 import errno
 import os
 import re
