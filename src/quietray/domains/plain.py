@@ -33,6 +33,10 @@ class Plain:
         """Return the slices of the slab."""
         return [(slab[0] - self.begin, slab[1] - self.begin)]
 
+    def needs(self, slab: Slab) -> slice:
+        """Return the detector rows of the slab."""
+        return slice(*slab)
+
     def __call__(self, source: PartReconstruction, slab: Slab, advance: Advance) -> Iterator[Finished]:
         """Reconstruct a slab."""
         found = np.empty((1, slab[1] - slab[0], *source.grid.shape[1:]), np.float32)

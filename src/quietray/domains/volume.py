@@ -243,11 +243,15 @@ class DenoiseParts:
         begins = [step * len(self.rows) - self.rows.start for step in range(len(self.edges))]
         return [(begin + slab[0], begin + slab[1]) for begin in begins]
 
+    def needs(self, slab: Slab) -> slice:
+        """Return the detector rows of a slab and those around it that the network sees."""
+        reach = self.denoiser.reach
+        return slice(max(self.rows.start, slab[0] - reach), min(self.rows.stop, slab[1] + reach))
+
     def __call__(self, source: Reconstruction | Held, slab: Slab, advance: Advance) -> Iterator[Finished]:
         """Denoise the detector rows of a slab."""
-        (first, last), n_series, reach = slab, len(self.edges), self.denoiser.reach
-        low, high = max(self.rows.start, first - reach), min(self.rows.stop, last + reach)
-        parts, changed = source(slice(low, high))
+        (first, last), n_series, needed = slab, len(self.edges), self.needs(slab)
+        low, (parts, changed) = needed.start, source(needed)
         clean = self.denoiser.slab(parts, first - low, last - low, advance, n_series)
         for step, (z0, _) in enumerate(self.places(slab)):
             seen, own = np.split(parts, n_series, axis=1)[step], np.split(clean, n_series)[step]

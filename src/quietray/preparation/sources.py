@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,9 +71,17 @@ class PartReconstruction:
         out = np.empty((self.n_parts, rows.stop - rows.start, *self.grid.shape[1:]), np.float32)
         return out, self.into(out, rows)
 
+    def ahead(self, rows: slice) -> PartReconstruction:
+        """Return the same with the counts of some rows read already."""
+        other = copy.copy(self)
+        other.__dict__["_prepared"] = self._prepared  # by the transforms, for all rows
+        other.__dict__["_read"] = (rows, self.scan.read(rows))
+        return other
+
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is told the rows done."""
-        counts, at_once = self.scan.read(rows), rows_at_once()
+        known, counts = self.__dict__.get("_read", (None, None))
+        counts, at_once = counts if known == rows else self.scan.read(rows), rows_at_once()
         if self.algorithm.iterates:
             at_once = max(1, _ITERATING // (40 * self.grid.n_pixels))
         changed = RowCounts()
@@ -119,6 +128,10 @@ class ConeReconstruction(PartReconstruction):
     n_parts
         Subsets; 1 is a plain reconstruction.
     """
+
+    def ahead(self, rows: slice) -> PartReconstruction:
+        """Return this very one: which detector rows slices need is known when they are due."""
+        return self
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct slices ``start:stop`` into `out`; `advance` is told the slices done."""
@@ -177,6 +190,10 @@ class RepeatedReconstruction:
         out = np.empty((self.n_parts, rows.stop - rows.start, *self.sources[0].grid.shape[1:]), np.float32)
         return out, self.into(out, rows)
 
+    def ahead(self, rows: slice) -> RepeatedReconstruction:
+        """Return the same with the counts of some rows read already."""
+        return dataclasses.replace(self, sources=tuple(source.ahead(rows) for source in self.sources))
+
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is told the rows done."""
         changed = RowCounts()
@@ -201,6 +218,10 @@ class SeriesReconstruction:
     def n_parts(self) -> int:
         """Subsets of each scan."""
         return self.steps[0].n_parts
+
+    def ahead(self, rows: slice) -> SeriesReconstruction:
+        """Return the same with the counts of some rows read already."""
+        return dataclasses.replace(self, steps=tuple(step.ahead(rows) for step in self.steps))
 
     def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
         """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop`` of every step, and what was changed."""

@@ -172,6 +172,7 @@ def plan_run(
     volume = grid.n_pixels * 4 * parts
     stretch, spread = rows_of_slices(scan.geometry, grid)
     row = int(stretch * counts) + volume
+    ahead = scan.n_views * scan.n_cols * 4 + 4 * grid.n_pixels  # of the next slab, and of the last one
     working = (
         int(spread * counts)
         + 6 * scan.n_views * padded_width(scan.n_cols) * rows_at_once()  # as many float32 where it is 4
@@ -191,29 +192,31 @@ def plan_run(
     edge = min(tile + 2 * around, max(grid.shape[1:]))
     applied = edge * edge * (per_pixel + 4 * n_slices * parts) if n_slices > 1 or parts > 1 else 0
     fixed = base + _FIXED + working + applied
-    room = (limit - fixed) // row
+    if (limit - fixed) // row >= len(rows):
+        whole = ((rows.start, rows.stop),)
+        return Plan(limit, fixed + len(rows) * row, whole, whole, tile)
+    room = (limit - fixed) // (row + ahead)
     smallest = 2 * halo + 1
     if room < min(smallest, len(rows)):
-        needed = fixed + min(smallest, len(rows)) * row
+        needed = fixed + min(smallest, len(rows)) * (row + ahead)
         raise ResourceError(
             f"the smallest slab ({min(smallest, len(rows))} rows) must fit into memory and needs "
             f"{needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give --max-memory more, "
             "reconstruct a smaller --region, or use fewer slices"
             + (" or another --network" if applied > 0.5 * limit else "")
         )
-    if room >= len(rows):
-        whole = ((rows.start, rows.stop),)
-        return Plan(limit, fixed + len(rows) * row, whole, whole, tile)
     height = int(room) - 2 * halo
     count = -(-len(rows) // height)
     slabs = tuple(
         (rows.start + len(rows) * k // count, rows.start + len(rows) * (k + 1) // count) for k in range(count)
     )
-    windows = _training_windows(rows, int(room), halo)
+    windows = _training_windows(rows, int((limit - fixed) // row), halo)
     counts = row - volume
     tallest = max(stop - start for start, stop in slabs) + 2 * halo
     trained = sum(stop - start for start, stop in windows)
-    peak = fixed + max(tallest * row, trained * volume + max(stop - start for start, stop in windows) * counts)
+    peak = fixed + max(
+        tallest * (row + ahead), trained * volume + max(stop - start for start, stop in windows) * counts
+    )
     return Plan(limit, peak, slabs, windows, tile)
 
 

@@ -15,7 +15,7 @@ from quietray.filters import Filter
 from quietray.running.device import chosen_device, device_memory
 from quietray.running.output import Output
 from quietray.running.settings import Settings
-from quietray.running.slabs import Executor, Serial, Slab, SlabTask, run_slabs
+from quietray.running.slabs import Executor, Slab, SlabTask, Staged, run_slabs
 from quietray.running.watch import Watch
 from quietray.settings import parse_bytes
 from quietray.splits.base import Split
@@ -51,7 +51,7 @@ class Run:
     settings: Settings
     output: Output
     watch: Watch = field(default_factory=Watch)
-    executor: Executor = field(default_factory=Serial)
+    executor: Executor = field(default_factory=Staged)
     calibrated: Calibrated | None = None
     diagnosis: Diagnosis | None = None
 

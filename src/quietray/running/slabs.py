@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,10 +12,22 @@ from quietray.errors import SettingsError
 from quietray.running.ledger import SlabRecord
 from quietray.types import Volume
 
-__all__ = ["Advance", "Executor", "Finished", "Serial", "Sink", "Slab", "SlabTask", "Threads", "Work", "run_slabs"]
+__all__ = [
+    "Advance",
+    "Executor",
+    "Finished",
+    "Serial",
+    "Sink",
+    "Slab",
+    "SlabTask",
+    "Staged",
+    "Threads",
+    "Work",
+    "run_slabs",
+]
 
 Slab = tuple[int, int]  # half-open range of detector rows, or of slices of a cone beam's volume
-Advance = Callable[[int], None]  # told the slices just done
+Advance = Callable[..., None]  # told the slices just done, and a text if there is something to say
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +118,46 @@ class Serial:
         """Run the task on every slab, in their order."""
         for slab in slabs:
             task(slab, advance)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """One slab after the other, while the next one is read and the last one is written.
+
+    What is read ahead is one slab, where the work says what it needs of the source (``needs(slab)``, detector rows) and
+    the source can have that read: ``ahead(rows)`` returns a source that has.
+    """
+
+    def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
+        """Run the task on every slab, in their order; the first error of any stage ends it."""
+        took = {"reading": 0.0, "computing": 0.0, "writing": 0.0}  # seconds that the others waited for each
+        can = hasattr(task.source, "ahead") and hasattr(task.work, "needs")
+
+        def ahead(slab: Slab) -> Any:
+            return task.source.ahead(task.work.needs(slab)) if can else task.source  # type: ignore[attr-defined]
+
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            read = [reader.submit(ahead, slab) for slab in slabs[:1]]
+            written: Future[None] | None = None
+            for slab, following in zip(slabs, (*slabs[1:], None), strict=True):
+                begun = time.monotonic()
+                source = read.pop().result()
+                took["reading"] += time.monotonic() - begun
+                if following is not None:
+                    read.append(reader.submit(ahead, following))
+                begun, waited = time.monotonic(), 0.0
+                for finished in task.work(source, slab, advance):
+                    now = time.monotonic()
+                    if written is not None:
+                        written.result()
+                    waited += time.monotonic() - now
+                    written = writer.submit(task.sink.take, finished)
+                took["computing"] += time.monotonic() - begun - waited
+                took["writing"] += waited
+                if len(slabs) > 1:
+                    advance(0, f"{max(took, key=lambda name: took[name])} takes longest")
+            if written is not None:
+                written.result()
 
 
 @dataclass(frozen=True)
