@@ -189,14 +189,21 @@ def plan_run(
         and (around == _HALO or tile // 2 + 2 * around < max(grid.shape[1:]))  # else all is around it all the same
     ):
         tile //= 2
-    edge = min(tile + 2 * around, max(grid.shape[1:]))
-    applied = edge * edge * (per_pixel + 4 * n_slices * parts) if n_slices > 1 or parts > 1 else 0
-    fixed = base + _FIXED + working + applied
+    smallest = 2 * halo + 1
+
+    def spent(tile: int) -> tuple[int, int]:
+        """Return what applying the network takes in tiles of this size, and all that does not grow with the slab."""
+        edge = min(tile + 2 * around, max(grid.shape[1:]))
+        applied = edge * edge * (per_pixel + 4 * n_slices * parts) if n_slices > 1 or parts > 1 else 0
+        return applied, base + _FIXED + working + applied
+
+    while tile > _SMALLEST_TILE and limit - spent(tile)[1] < min(smallest, len(rows)) * (row + ahead):
+        tile //= 2
+    applied, fixed = spent(tile)
     if (limit - fixed) // row >= len(rows):
         whole = ((rows.start, rows.stop),)
         return Plan(limit, fixed + len(rows) * row, whole, whole, tile)
     room = (limit - fixed) // (row + ahead)
-    smallest = 2 * halo + 1
     if room < min(smallest, len(rows)):
         needed = fixed + min(smallest, len(rows)) * (row + ahead)
         raise ResourceError(

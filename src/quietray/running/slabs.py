@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -139,7 +140,7 @@ class Staged:
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             read = [reader.submit(ahead, slab) for slab in slabs[:1]]
             written: Future[None] | None = None
-            for slab, following in zip(slabs, (*slabs[1:], None), strict=True):
+            for slab, following in itertools.zip_longest(slabs, slabs[1:]):
                 begun = time.monotonic()
                 source = read.pop().result()
                 took["reading"] += time.monotonic() - begun
