@@ -9,7 +9,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-experiments test-all lint bench clean
+.PHONY: help demo test test-gpu test-experiments test-all lint bench clean
 
 BIN := .venv/bin
 USER_STAMP := .venv/.installed
@@ -26,6 +26,7 @@ help:
 	@echo "make demo      simulate a low-dose scan, denoise it, write $(OUT)/report.html"
 	@echo "make test      every test but the slow ones"
 	@echo "make test-all  these, again with every shape checked, and the slow ones"
+	@echo "make test-gpu  those that need a CUDA device"
 	@echo "make test-experiments  papers repeated at small scale, up to an hour"
 	@echo "make lint      style, types, layers"
 	@echo "make bench     the benchmarks"
@@ -42,6 +43,10 @@ test: $(DEV_STAMP)
 test-all: test
 	@$(PYTEST) $(CHECKED) --dist loadfile
 	@$(PYTEST) $(CHECKED) --dist load --maxschedchunk 1 -m slow -o faulthandler_timeout=3600
+
+# What only a machine with a CUDA device can tell; under three minutes there.
+test-gpu: $(DEV_STAMP)
+	@$(BIN)/pytest -m gpu -o faulthandler_timeout=600
 
 # Whole papers, repeated: hours beside other programs.
 test-experiments: $(DEV_STAMP)

@@ -228,8 +228,8 @@ class MethodFacts(Record):
         Of a sample.
     network, parameters
         Its name, and how many weights it has.
-    symmetries, arithmetic
-        Averaged over at inference, and its precision.
+    symmetries, arithmetic, device
+        Averaged over at inference, its precision, and where.
     measurements
         Of the same images.
     """
@@ -242,6 +242,7 @@ class MethodFacts(Record):
     settings: Mapping[str, Any]
     symmetries: int
     arithmetic: str
+    device: str
     parameters: int
     measurements: int | None = field(default=None, metadata=_OPTIONAL)
 

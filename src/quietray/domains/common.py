@@ -12,6 +12,7 @@ from quietray.assessment.figures import LogBias, Memory, MethodFacts, Reconstruc
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.noreference import neighbour_correlation
 from quietray.preparation.prepare import Prepared
+from quietray.running.device import device_name
 from quietray.running.facts import peak_memory, versions
 from quietray.settings import called, to_dict
 from quietray.splits.base import Split
@@ -92,6 +93,7 @@ def method_facts(denoiser: Denoiser, domain: str | None = None, measurements: in
         settings=to_dict(made_by),
         symmetries=denoiser.symmetries,
         arithmetic=denoiser.arithmetic,
+        device=device_name(denoiser.device),
         parameters=sum(weight.numel() for weight in denoiser.network.parameters()),
         measurements=measurements,
     )

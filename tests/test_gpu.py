@@ -1,0 +1,97 @@
+"""What only a GPU can tell: results as on processors, within what its arithmetic allows, and nothing left there.
+
+``make test-gpu`` runs them.  Elsewhere they are skipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import quietray
+from matrix import beam
+from quietray.inference.denoiser import Denoiser, Scale
+from quietray.operators.nufft import ParallelRays, gpu_transforms
+from quietray.reconstruct import FBP
+from quietray.running.device import chosen_device, device_memory
+from quietray.running.precision import precision
+from quietray.training.batches import TrainingVolume
+from scans import disc_scan, foam_scan, in_slabs, quick
+
+pytestmark = pytest.mark.gpu
+
+GPU = torch.device("cuda", 0)
+
+
+def needs_cufinufft() -> None:
+    if not gpu_transforms(GPU):
+        pytest.skip("needs cuFINUFFT; pip install 'quietray[cuda]' brings it")
+
+
+@pytest.mark.parametrize("n", [96, 97])
+def test_backprojection_is_that_of_the_processors(n: int) -> None:
+    needs_cufinufft()
+    geometry = beam(180, 11, n, rotation_axis=n / 2 - 3)
+    y = np.random.default_rng(0).standard_normal((11, 180, n)).astype(np.float32)
+    here, there = (FBP()(ParallelRays(geometry, device=device), y) for device in (None, GPU))
+    assert np.abs(here - there).max() < 1e-3 * np.ptp(here)  # each is within 1e-4 of exact, relative to its norm
+
+
+def test_samples_are_the_same_wherever_they_are_drawn() -> None:
+    parts = np.random.default_rng(0).random((3, 12, 40, 36), np.float32)
+    here = TrainingVolume.with_held_out(parts, quietray.Noise2Inverse(3, slices=5), np.ones((40, 36), np.float32))
+    there = here.on(GPU)
+    assert there.resident is not None
+    assert here.on(GPU, room=parts.nbytes).resident is None, "only where it fits"
+    draws = [each.draw(24, 16, torch.Generator().manual_seed(1)) for each in (here, there)]
+    for one, other in zip(*draws, strict=True):
+        assert other.device == GPU
+        assert torch.equal(one, other.cpu())
+
+
+def test_slices_are_denoised_as_on_processors() -> None:
+    network = quietray.UNet((8, 16))
+    torch.manual_seed(0)
+    one = Denoiser(network.build(5).eval(), network, quietray.Noise2Inverse(2, slices=5), Scale(0.0, 1.0), symmetries=8)
+    parts = np.random.default_rng(0).random((2, 20, 60, 52), np.float32)
+    here = one.slab(parts, 3, 17)
+    there = one.to(GPU).slab(parts, 3, 17)
+    assert np.abs(here - there).max() < 1e-2 * np.ptp(here)  # TF32 has ten bits
+
+
+@pytest.mark.parametrize("method", ["noise2inverse", "noise2self", "tv"])
+def test_a_run_gives_what_it_gives_on_processors(method: str) -> None:
+    """Not bit by bit: the gain is the same within 1 dB, over 120 steps of the same samples."""
+    settings = quick(steps=120, method=method)
+    settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, batch=1))
+    scan = quietray.read(foam_scan())
+    here, there = (quietray.denoise(scan, None, dataclasses.replace(settings, device=name)) for name in ("cpu", "cuda"))
+    gains = [found.metrics["estimate"]["psnr_gain_db"] for found in (here, there)]
+    assert gains[1] == pytest.approx(gains[0], abs=1.0)
+    assert there.volume.shape == here.volume.shape
+
+
+def test_slabs_hardly_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, settings = quietray.read(disc_scan()), quick(device="cuda")
+    model = quietray.denoise(scan, None, settings)
+    in_slabs(monkeypatch, heights=2)
+    other = quietray.denoise(scan, None, settings)
+    assert other.volume.shape == model.volume.shape
+    assert math.isfinite(float(np.abs(other.volume).max()))
+
+
+def test_bfloat16_is_there() -> None:
+    assert precision("auto", GPU) in ("bf16-mixed", "32-true")
+    assert chosen_device() == GPU
+    assert (device_memory(GPU) or 0) > 2**28
+
+
+def test_nothing_stays_on_the_device() -> None:
+    before = torch.cuda.memory_allocated(GPU)
+    result = quietray.denoise(quietray.read(disc_scan()), None, quick(device="cuda"))
+    del result
+    assert torch.cuda.memory_allocated(GPU) <= before + 2**24
