@@ -15,8 +15,8 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from quietray.detector.correction.calibration import Calibration, Correction, calibrate
-from quietray.detector.correction.ranks import windows_at_once
-from quietray.detector.correction.stripes import fill_columns, without_stripes
+from quietray.detector.correction.ranks import windows_memory
+from quietray.detector.correction.stripes import fill_columns, window_sizes, without_stripes
 from quietray.detector.correction.zingers import find_zingers, replace_zingers
 from quietray.errors import GeometryError, NoiseError
 from quietray.types import Sinograms
@@ -26,7 +26,6 @@ __all__ = ["Calibration", "Correction", "RowCounts", "calibrate", "correct_rows"
 _AT_ONCE = 2**20  # samples that are corrected together, on each thread: a row or two, to stay in the cache
 _DEVICE_AT_ONCE = 2**25  # the same on a device
 _EACH = 36  # bytes that correcting takes for each of them at most, besides the counts and the result
-_EACH_WINDOW = 400  # bytes for each sample of a running median, of which there may be fewer at once
 
 
 @dataclass(frozen=True)
@@ -153,8 +152,8 @@ def workspace(n_views: int, n_cols: int, n_rows: int, device: torch.device | str
     >>> workspace(1500, 2048, 64) == workspace(1500, 2048, 2048)
     True
     """
-    samples = n_views * n_cols * min(n_rows, _rows_together(torch.device(device), n_views * n_cols))
-    return _EACH * samples + _EACH_WINDOW * min(2 * samples, windows_at_once(torch.device(device)))
+    lines = n_views * min(n_rows, _rows_together(torch.device(device), n_views * n_cols))
+    return _EACH * lines * n_cols + windows_memory(lines, n_cols, max(window_sizes(n_cols)), torch.device(device))
 
 
 def _rows_together(device: torch.device, row: int) -> int:

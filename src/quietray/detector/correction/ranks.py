@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["row_medians", "running_median", "sorted_last", "windows_at_once"]
+__all__ = ["row_medians", "running_median", "sorted_last", "windows_memory"]
 
 WINDOWS = 2**15  # samples that a running median works on at once, on each thread: they stay in its cache
 DEVICE_WINDOWS = 2**20  # the same on a device, where each step must be worth its start
@@ -113,7 +113,7 @@ def running_median(values: Float[Tensor, "row col sample"], size: int) -> Float[
     n_rows, n_cols, n = values.shape
     around = torch.arange(-(size // 2), n_cols + size // 2, device=values.device) % (2 * n_cols)
     around = torch.minimum(around, 2 * n_cols - 1 - around)
-    step = max(1, windows_at_once(values.device) // max(1, n_rows * around.numel()))
+    step = max(1, _windows_at_once(values.device) // max(1, n_rows * around.numel()))
     out = torch.empty_like(values)
     for first in range(0, n, step):
         some = slice(first, first + step)
@@ -121,14 +121,21 @@ def running_median(values: Float[Tensor, "row col sample"], size: int) -> Float[
     return out
 
 
-def windows_at_once(device: torch.device) -> int:
-    """Return how many samples a running median works on at once.
+def windows_memory(lines: int, n_cols: int, size: int, device: torch.device) -> int:
+    """Return the bytes that a running median of so many lines takes, besides what it is given and returns.
+
+    About twice as many runs live at once as there are columns in the window.
 
     Examples
     --------
-    >>> windows_at_once(torch.device("cpu")) >= WINDOWS
-    True
+    >>> windows_memory(10, 128, 11, torch.device("cpu"))
+    121440
     """
+    return 8 * size * min(lines * (n_cols + size - 1), max(_windows_at_once(device), n_cols + size - 1))
+
+
+def _windows_at_once(device: torch.device) -> int:
+    """Return how many samples a running median works on at once."""
     return WINDOWS * torch.get_num_threads() if device.type == "cpu" else DEVICE_WINDOWS
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from quietray.detector.correction.ranks import running_median, sorted_last
 
-__all__ = ["fill_columns", "without_stripes"]
+__all__ = ["fill_columns", "window_sizes", "without_stripes"]
 
 Lines = Float[Tensor, "row view col"]
 Columns = Bool[Tensor, "row col"]
@@ -55,6 +55,17 @@ def fill_columns(sinograms: Lines, bad: Bool[np.ndarray, "row col"]) -> None:
     sinograms[rows, :, cols] = sinograms[rows, :, lefts] * (1 - shares) + sinograms[rows, :, rights] * shares
 
 
+def window_sizes(n_cols: int) -> tuple[int, int]:
+    """Return the columns in the running medians for thin and for large stripes: algotom's 21 and 51, or fewer.
+
+    Examples
+    --------
+    >>> window_sizes(2048), window_sizes(128)
+    ((21, 51), (5, 11))
+    """
+    return min(21, max(5, n_cols // 32 | 1)), min(51, max(9, n_cols // 12 | 1))
+
+
 def without_stripes(sinograms: Lines, algorithm: str) -> Lines:
     """Remove the stripes of each row's sinogram, which become rings, with algorithms 3, 5 and 6 of Vo et al. 2018.
 
@@ -87,7 +98,7 @@ def without_stripes(sinograms: Lines, algorithm: str) -> Lines:
     n_views, n_cols = sinograms.shape[1:]
     if algorithm == "none" or n_views < _FEWEST_VIEWS or n_cols < _FEWEST_COLS or len(sinograms) == 0:
         return sinograms
-    small, large = min(21, max(5, n_cols // 32 | 1)), min(51, max(9, n_cols // 12 | 1))
+    small, large = window_sizes(n_cols)
     if algorithm == "sorting":
         return _alike(sinograms, small)
     if algorithm == "large":
