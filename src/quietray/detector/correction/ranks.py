@@ -18,7 +18,7 @@ from torch import Tensor
 __all__ = ["row_medians", "running_median", "sorted_last", "windows_memory"]
 
 WINDOWS = 2**15  # samples that a running median works on at once, on each thread: they stay in its cache
-DEVICE_WINDOWS = 2**20  # the same on a device, where each step must be worth its start
+DEVICE_WINDOWS = 2**21  # the same on a device, where each step must be worth its start
 
 T = TypeVar("T")
 
