@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from quietray.detector.correction import ranks
-from quietray.detector.correction.ranks import row_medians, running_median, sorted_last
+from quietray.detector.correction.ranks import row_medians, running_median, sorted_last, square_median
 
 WAYS = [ranks._medians_by_numpy, ranks._medians_by_torch, row_medians]
 
@@ -43,3 +43,13 @@ def test_running_median(rng, monkeypatch, size, at_once):
     values = rng.standard_normal((2, 27, 6)).astype(np.float32)
     expected = ndimage.median_filter(values, (1, size, 1), mode="reflect")
     np.testing.assert_array_equal(running_median(torch.from_numpy(values), size), expected)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 9), (23, 17)])
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_median_of_squares(rng, monkeypatch, size, shape, at_once):
+    monkeypatch.setattr(ranks, "WINDOWS", at_once)
+    frame = rng.standard_normal(shape).astype(np.float32)
+    expected = ndimage.median_filter(frame, size, mode="reflect")
+    np.testing.assert_array_equal(square_median(torch.from_numpy(frame), size), expected)

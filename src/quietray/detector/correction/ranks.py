@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["row_medians", "running_median", "sorted_last", "windows_memory"]
+__all__ = ["mirrored", "row_medians", "running_median", "sorted_last", "square_median", "windows_memory"]
 
 WINDOWS = 2**15  # samples that a running median works on at once, on each thread: they stay in its cache
 DEVICE_WINDOWS = 2**21  # the same on a device, where each step must be worth its start
@@ -111,14 +111,49 @@ def running_median(values: Float[Tensor, "row col sample"], size: int) -> Float[
     [0.0, 1.0, 2.0, 2.0]
     """
     n_rows, n_cols, n = values.shape
-    around = torch.arange(-(size // 2), n_cols + size // 2, device=values.device) % (2 * n_cols)
-    around = torch.minimum(around, 2 * n_cols - 1 - around)
+    around = mirrored(n_cols, size, values.device)
     step = max(1, _windows_at_once(values.device) // max(1, n_rows * around.numel()))
     out = torch.empty_like(values)
     for first in range(0, n, step):
         some = slice(first, first + step)
-        out[:, :, some] = _middle_of_windows(values[:, :, some].index_select(1, around), size)
+        out[:, :, some] = _middle_of_windows([values[:, :, some].index_select(1, around)], size)
     return out
+
+
+def square_median(frame: Float[Tensor, "row col"], size: int) -> Float[Tensor, "row col"]:
+    """Return the median of the square of `size` x `size` pixels around each pixel, mirrored at the ends.
+
+    Examples
+    --------
+    >>> frame = torch.zeros(4, 5); frame[1, 2] = 9
+    >>> float(square_median(frame, 3).max())
+    0.0
+    """
+    n_rows, n_cols = frame.shape
+    wide = frame.index_select(1, mirrored(n_cols, size, frame.device))
+    rows = mirrored(n_rows, size, frame.device)
+    step = max(1, _windows_at_once(frame.device) // wide.shape[1])
+    out = torch.empty_like(frame)
+    for first in range(0, n_rows, step):
+        stop = min(first + step, n_rows)
+        padded = wide.index_select(0, rows[first : stop + size - 1])
+        column: list[Tensor] = []
+        for offset in range(size):
+            column = _merged(column, [padded[offset : offset + stop - first]])
+        out[first:stop] = _middle_of_windows(column, size)
+    return out
+
+
+def mirrored(n: int, size: int, device: torch.device) -> Int[Tensor, " padded"]:
+    """Return which of `n` places those of all windows of `size` are, those beyond the ends mirrored.
+
+    Examples
+    --------
+    >>> mirrored(4, 3, torch.device("cpu")).tolist()
+    [0, 0, 1, 2, 3, 3]
+    """
+    places = torch.arange(-(size // 2), n + (size - 1) // 2, device=device) % (2 * n)
+    return torch.minimum(places, 2 * n - 1 - places)
 
 
 def windows_memory(lines: int, n_cols: int, size: int, device: torch.device) -> int:
@@ -139,24 +174,23 @@ def _windows_at_once(device: torch.device) -> int:
     return WINDOWS * torch.get_num_threads() if device.type == "cpu" else DEVICE_WINDOWS
 
 
-def _middle_of_windows(padded: Float[Tensor, "row padded sample"], size: int) -> Float[Tensor, "row col sample"]:
-    """Return the median of every `size` columns that follow each other."""
-    n_cols = padded.shape[1] - size + 1
-    run, others, start = [padded], list[Tensor](), 0
-    while 2 * len(run) <= size:
-        if size & len(run):
+def _middle_of_windows(
+    column: list[Float[Tensor, "row padded *sample"]], size: int
+) -> Float[Tensor, "row col *sample"]:
+    """Return the median of every `size` columns that follow each other, each a sorted list of samples."""
+    n_cols = column[0].shape[1] - size + 1
+    run, length, others, start = column, 1, list[Tensor](), 0
+    while 2 * length <= size:
+        if size & length:
             others = _merged(others, [one[:, start : start + n_cols] for one in run])
-            start += len(run)
-        length = len(run)
+            start += length
         run = _merged([one[:, :-length] for one in run], [one[:, length:] for one in run])
+        length *= 2
     run = [one[:, start : start + n_cols] for one in run]
-    if not others:
-        return run[0]
-    wanted = size // 2 + 1  # the so many smallest come from both, whichever the split: the best split is the smallest
-    splits = [(run[wanted - count - 1], others[count - 1]) for count in range(1, len(others) + 1)]
+    wanted = len(column) * size // 2 + 1  # the so many smallest are of both lists: the best split is the smallest
     best = run[wanted - 1]
-    for one, other in splits:
-        best = torch.minimum(best, torch.maximum(one, other))
+    for count, other in enumerate(others, start=1):
+        best = torch.minimum(best, torch.maximum(run[wanted - count - 1], other))
     return best
 
 

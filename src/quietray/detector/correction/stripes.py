@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from quietray.detector.correction.ranks import running_median, sorted_last
+from quietray.detector.correction.ranks import mirrored, running_median, sorted_last
 
 __all__ = ["fill_columns", "window_sizes", "without_stripes"]
 
@@ -146,9 +146,7 @@ def _without_large(sinograms: Lines, size: int, equal: bool) -> tuple[Lines, Boo
 def _without_dead(sinograms: Lines, size: int) -> tuple[Lines, Bool[Tensor, " row"]]:
     """Return sinograms with unresponsive columns filled, unless they are a third or more; and which rows have noise."""
     n_views, n_cols = sinograms.shape[1:]
-    around = torch.arange(-(_SMOOTH // 2), n_views + _SMOOTH - _SMOOTH // 2 - 1, device=sinograms.device)
-    around = torch.remainder(around, 2 * n_views)
-    around = torch.minimum(around, 2 * n_views - 1 - around)
+    around = mirrored(n_views, _SMOOTH, sinograms.device)
     change = []
     for row in sinograms:
         total = torch.nn.functional.pad(row[around].cumsum(dim=0, dtype=torch.float64), (0, 0, 1, 0))
