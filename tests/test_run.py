@@ -265,10 +265,10 @@ def test_little_memory_makes_slabs_and_trains_on_a_part(monkeypatch):
     monkeypatch.setattr(prepare_module, "resident_memory", lambda: 0)
     monkeypatch.setattr(plan_module, "_HEADROOM", 0.3)
     scan = quietray.read(disc_scan(n_rows=60))
-    result = quietray.denoise(scan, None, dataclasses.replace(quick(), max_memory="400K"))
+    result = quietray.denoise(scan, None, dataclasses.replace(quick(), max_memory="800K"))
     memory = result.metrics["memory"]
     assert memory["slabs"] > 1
-    assert memory["planned_peak"] <= memory["limit"] == 400 * 2**10
+    assert memory["planned_peak"] <= memory["limit"] == 800 * 2**10
     whole = quietray.denoise(scan, None, quick())
     assert whole.metrics["memory"]["slabs"] == 1
     assert memory["planned_peak"] < whole.metrics["memory"]["planned_peak"]

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # must not wait for torch.  What editors and type checkers read is __init__.pyi; a test keeps the two alike.
 _NAMES = {
     "quietray.assessment.against": ("evaluate_images", "evaluate_volumes"),
-    "quietray.detector.correction.correct": ("Correction",),
+    "quietray.detector.correction.calibration": ("Correction",),
     "quietray.detector.response.decorrelate": ("decorrelate", "reblur"),
     "quietray.detector.response.prf": ("estimate_point_response",),
     "quietray.diagnose": ("Diagnosis", "diagnose"),

@@ -1,7 +1,7 @@
 """The public names, explicit for editors and type checkers; __init__.py looks them up when they are first used."""
 
 from quietray.assessment.against import evaluate_images, evaluate_volumes
-from quietray.detector.correction.correct import Correction
+from quietray.detector.correction.calibration import Correction
 from quietray.detector.response.decorrelate import decorrelate, reblur
 from quietray.detector.response.prf import estimate_point_response
 from quietray.diagnose import Diagnosis, diagnose

@@ -29,6 +29,7 @@ __all__ = ["ParallelRays", "gpu_transforms", "smoothing", "workspace"]
 
 Response = Float[np.ndarray, " half"]
 Factors = Float[np.ndarray, " view"]
+Views = Float[np.ndarray, "row view col"] | Float[Tensor, "row view col"]
 Slices = Float[Tensor, "z y x"]
 Spectra = Complex[np.ndarray, "view frequency"]
 
@@ -126,13 +127,13 @@ class ParallelRays:
         """Columns of the views padded with zeros, an even number: at least twice their own, and what the grid needs."""
         return self._lines.width
 
-    def backproject(self, y: Sinograms, response: Response, factors: Factors) -> Volume:
+    def backproject(self, y: Views, response: Response, factors: Factors) -> Volume:
         """Return the sum over the views of their factor times what a voxel reads in the filtered view.
 
         Parameters
         ----------
         y
-            ``(row, view, col)``.
+            ``(row, view, col)``; may be on the device already.
         response
             Of the filter, on the ``width // 2 + 1`` frequencies of a real FFT.
         factors
@@ -152,7 +153,8 @@ class ParallelRays:
             raise GeometryError(f"sinograms must have shape {self.range_shape} (row, view, col), got {tuple(y.shape)}")
         lines, weights = self._lines, self._lines.weighted(response, factors)
         if self.device.type != "cpu":
-            slices = lines.transformed(torch.from_numpy(y).to(self.device), torch.from_numpy(weights))
+            there = torch.as_tensor(y).to(self.device)
+            slices = lines.transformed(there, torch.from_numpy(weights))
             return np.asarray(slices.cpu().numpy())
 
         def work(sinogram: np.ndarray, out: np.ndarray) -> None:
@@ -160,7 +162,7 @@ class ParallelRays:
             spectra *= weights
             out[:] = lines.plan.execute(spectra.reshape(-1)).real
 
-        return self._each(work, y, self.domain_shape)
+        return self._each(work, np.asarray(y), self.domain_shape)
 
     def project(self, x: Volume, response: Response, factors: Factors) -> Sinograms:
         """Return what the adjoint of :meth:`backproject` makes of a volume ``(z, y, x)``, ``(row, view, col)``.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from quietray.detector.correction.correct import Calibration, RowCounts, correct_rows
+from quietray.detector.correction.correct import Calibration, RowCounts, correct_rows, corrected
 from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.beams import projector, rays
@@ -33,6 +33,8 @@ __all__ = [
     "reconstruction_of",
 ]
 
+_PROCESSORS = torch.device("cpu")
+_ON_GPU = 32  # rows of filtered backprojection at once
 _ITERATING = 2**28  # bytes that iterating may take, at about ten numbers per voxel
 
 
@@ -81,18 +83,20 @@ class PartReconstruction:
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is told the rows done."""
         known, counts = self.__dict__.get("_read", (None, None))
-        counts, at_once = counts if known == rows else self.scan.read(rows), rows_at_once()
+        counts, there = counts if known == rows else self.scan.read(rows), self.device or _PROCESSORS
+        at_once = rows_at_once() if there.type == "cpu" else _ON_GPU
         if self.algorithm.iterates:
             at_once = max(1, _ITERATING // (40 * self.grid.n_pixels))
         changed = RowCounts()
         for first in range(0, rows.stop - rows.start, at_once):
             last = min(first + at_once, rows.stop - rows.start)
             band = slice(rows.start + first, rows.start + last)
-            sinograms, some = correct_rows(counts[:, first:last], self.calibration, band)
+            sinograms, some = corrected(torch.from_numpy(counts[:, first:last]).to(there), self.calibration, band)
             changed += some
             for part in range(self.n_parts):
-                views = np.ascontiguousarray(sinograms[:, part :: self.n_parts])
-                out[part, first:last] = self.algorithm(self.rays_of(part, last - first), views)
+                views, rays = sinograms[:, part :: self.n_parts].contiguous(), self.rays_of(part, last - first)
+                stay = isinstance(rays, ParallelRays) and rays.device == there != _PROCESSORS
+                out[part, first:last] = self.algorithm(rays, views if stay else views.cpu().numpy())
             advance(last - first)
         return changed
 

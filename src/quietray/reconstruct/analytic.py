@@ -11,7 +11,7 @@ from jaxtyping import Float
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
 from quietray.operators.astra import SliceProjector
-from quietray.operators.nufft import ParallelRays
+from quietray.operators.nufft import ParallelRays, Views
 from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct.base import Algorithm
 from quietray.reconstruct.diverging import FDK, fan_backprojection, require_turn
@@ -71,7 +71,7 @@ class FBP(Algorithm):
             require_turn(geometry)
         return self
 
-    def __call__(self, A: SliceProjector | SparseProjector | ParallelRays, y: Sinograms) -> Volume:
+    def __call__(self, A: SliceProjector | SparseProjector | ParallelRays, y: Views) -> Volume:
         """Reconstruct.
 
         Parameters
@@ -99,7 +99,7 @@ class FBP(Algorithm):
         if tuple(y.shape) != A.range_shape:
             raise GeometryError(f"sinograms must have shape {A.range_shape} (row, view, col), got {tuple(y.shape)}")
         if isinstance(A.geometry, FanBeam):
-            return fan_backprojection(A.geometry, A.grid, y, self.filter)
+            return fan_backprojection(A.geometry, A.grid, np.asarray(y), self.filter)
         rays = A if isinstance(A, ParallelRays) else ParallelRays(A.geometry, A.grid, A.threads)
         return rays.backproject(y, ramp_response(self.filter, rays.width), _shares(rays))
 

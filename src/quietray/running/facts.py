@@ -18,7 +18,7 @@ def versions() -> dict[str, str]:
     >>> "torch" in versions()
     True
     """
-    names = ("quietray", "torch", "lightning-fabric", "astra-toolbox", "finufft", "algotom", "numpy", "scipy")
+    names = ("quietray", "torch", "lightning-fabric", "astra-toolbox", "finufft", "numpy", "scipy")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from quietray.detector.correction import correct
 from quietray.errors import ResourceError
 from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid
 from quietray.networks import Architecture, UNet
+from quietray.operators import nufft
 from quietray.operators.astra import n_threads
 from quietray.operators.backprojection import ConeRays
-from quietray.operators.nufft import workspace
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.ramp import padded_width
 from quietray.scan import Scan
@@ -175,8 +176,7 @@ def plan_run(
     ahead = scan.n_views * scan.n_cols * 4 + 4 * grid.n_pixels  # of the next slab, and of the last one
     working = (
         int(spread * counts)
-        + 6 * scan.n_views * padded_width(scan.n_cols) * rows_at_once()  # as many float32 where it is 4
-        + _backprojecting(scan.geometry, grid, parts)
+        + max(_correcting(scan, rows_at_once()), _projecting(scan, grid, parts, rows_at_once()))
         + 8 * scan.n_rows * scan.n_cols * 4
         + 4 * volume
     )
@@ -298,12 +298,18 @@ def rows_of_slices(geometry: Geometry, grid: VolumeGrid) -> tuple[float, float]:
     return stretch, max(0.0, max(ends) - stretch)
 
 
-def _backprojecting(geometry: Geometry, grid: VolumeGrid, parts: int) -> int:
-    """Return the bytes that filtered backprojection takes on all threads, besides what it returns."""
-    if not isinstance(geometry, ParallelBeam):
-        return 0
-    kept, each = workspace(geometry, grid, parts)
-    return kept + n_threads() * each
+def _correcting(scan: Scan, n_rows: int) -> int:
+    """Return the bytes that correcting so many rows takes, with a copy of their counts and what comes of them."""
+    return 8 * n_rows * scan.n_views * scan.n_cols + correct.workspace(scan.n_views, scan.n_cols, n_rows)
+
+
+def _projecting(scan: Scan, grid: VolumeGrid, parts: int, n_rows: int) -> int:
+    """Return the bytes that filtering so many rows takes, and backprojection on all threads, besides the slices."""
+    filtering = 6 * scan.n_views * padded_width(scan.n_cols) * n_rows  # as many float32 where there are four rows
+    if not isinstance(scan.geometry, ParallelBeam):
+        return filtering
+    kept, each = nufft.workspace(scan.geometry, grid, parts)
+    return filtering + kept + n_threads() * each
 
 
 def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int], ...]:

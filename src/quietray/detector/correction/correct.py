@@ -1,26 +1,31 @@
 """From counts to line integrals of the attenuation: flat and dark, beam, bad pixels, zingers, rings.
 
 All that is global is measured once, in `calibrate`.  All that `correct_rows` does acts on the sinogram of one detector
-row, so the result is bit-identical however the rows are cut into slabs.
+row, so the result is bit-identical however the rows are cut into slabs.  Many rows are corrected together, in torch, on
+the device that their counts are on.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Float, Real
+from torch import Tensor
 
 from quietray.detector.correction.calibration import Calibration, Correction, calibrate
+from quietray.detector.correction.ranks import windows_memory
+from quietray.detector.correction.stripes import fill_columns, window_sizes, without_stripes
 from quietray.detector.correction.zingers import find_zingers, replace_zingers
 from quietray.errors import GeometryError, NoiseError
-from quietray.types import Radiographs, Sinograms
+from quietray.types import Sinograms
 
-__all__ = ["Calibration", "Correction", "RowCounts", "calibrate", "correct_rows"]
+__all__ = ["Calibration", "Correction", "RowCounts", "calibrate", "correct_rows", "corrected", "workspace"]
 
-Sinogram = Float[np.ndarray, "view col"]
+_AT_ONCE = 2**20  # samples that are corrected together, on each thread: a row or two, to stay in the cache
+_DEVICE_AT_ONCE = 2**25  # the same on a device
+_EACH = 36  # bytes that correcting takes for each of them at most, besides the counts and the result
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,12 @@ class RowCounts:
         )
 
 
-def correct_rows(counts: Radiographs, calibration: Calibration, rows: slice) -> tuple[Sinograms, RowCounts]:
+def correct_rows(
+    counts: Real[np.ndarray, "view row col"],
+    calibration: Calibration,
+    rows: slice,
+    device: torch.device | str | None = None,
+) -> tuple[Sinograms, RowCounts]:
     """Turn the counts of a band of rows, all views, into line integrals of the attenuation.
 
     ``p = -log(max((counts - dark) / (flat * beam), floor))`` after bad pixels and zingers are replaced, then rings.
@@ -55,11 +65,13 @@ def correct_rows(counts: Radiographs, calibration: Calibration, rows: slice) -> 
     Parameters
     ----------
     counts
-        ``(view, row, col)`` as read, float32.
+        ``(view, row, col)`` as read, or as stored.
     calibration
         Of the scan that the rows belong to.
     rows
         Which detector rows these are.
+    device
+        Where to work; the CPU by default.
 
     Returns
     -------
@@ -77,110 +89,130 @@ def correct_rows(counts: Radiographs, calibration: Calibration, rows: slice) -> 
     --------
     See `calibrate`.
     """
+    known = counts.dtype in (np.uint8, np.uint16, np.float32)  # by torch; other integers and byte orders are not
+    raw = torch.from_numpy(np.require(counts, None if known else np.float32, ["C", "W"]))
+    sinograms, changed = corrected(raw.to(device or "cpu"), calibration, rows)
+    return sinograms.cpu().numpy(), changed
+
+
+def corrected(
+    counts: Real[Tensor, "view row col"], calibration: Calibration, rows: slice
+) -> tuple[Float[Tensor, "row view col"], RowCounts]:
+    """Turn counts that are on a device into line integrals there, as :func:`correct_rows` does.
+
+    Parameters
+    ----------
+    counts
+        ``(view, row, col)`` as stored (uint16, say) or as float32; they are not changed.
+    calibration, rows
+        As for :func:`correct_rows`.
+
+    Returns
+    -------
+    sinograms, changed
+        ``(row, view, col)`` float32 on the device of the counts; and the numbers of samples changed.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> from quietray.scan import Scan
+    >>> stored, beam = np.full((20, 2, 30), 50, np.uint16), ParallelBeam(np.linspace(0, 3, 20), 2, 30)
+    >>> calibration = calibrate(Scan(stored, beam, flats=np.full((3, 2, 30), 100.0)))
+    >>> sinograms, _ = corrected(torch.from_numpy(stored), calibration, slice(0, 2))
+    >>> tuple(sinograms.shape), bool(torch.allclose(sinograms, torch.tensor(2.0).log()))
+    ((2, 20, 30), True)
+    """
     numbers = range(len(calibration.flat))[rows]
     wanted = (len(calibration.air_factors), len(numbers), calibration.flat.shape[1])
-    if counts.shape != wanted:
+    if tuple(counts.shape) != wanted:
         raise GeometryError(
-            f"the counts of rows {rows.start}:{rows.stop} must be all views of them {wanted}, got {counts.shape}"
+            f"the counts of rows {rows.start}:{rows.stop} must be all views of them {wanted}, got {tuple(counts.shape)}"
         )
-    if n_bad := int(np.count_nonzero(~np.isfinite(counts))):
-        raise NoiseError(
-            f"projections must be finite counts, got {n_bad} NaN or infinite samples in rows "
-            f"{rows.start}:{rows.stop}; mend the file or leave those views out"
-        )
-    if calibration.detectors is not None:
-        return _by_detector(counts, calibration, calibration.detectors, rows)
-
-    def one(index: int) -> tuple[Sinogram, RowCounts]:
-        return _correct_row(np.array(counts[:, index], dtype=np.float32, order="C"), calibration, numbers[index])
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1, max(1, len(numbers)))) as pool:
-        done = list(pool.map(one, range(len(numbers))))
-    out = np.empty((wanted[1], wanted[0], wanted[2]), np.float32)
+    out = torch.empty((wanted[1], wanted[0], wanted[2]), dtype=torch.float32, device=counts.device)
     changed = RowCounts()
-    for index, (sinogram, one_changed) in enumerate(done):
-        out[index] = sinogram
-        changed += one_changed
+    step = _rows_together(counts.device, wanted[0] * wanted[2])
+    for first in range(0, len(numbers), step):
+        band = out[first : first + step]
+        band.copy_(counts[:, first : first + step].transpose(0, 1))
+        if not bool(band.sum(dtype=torch.float64).isfinite()):
+            n_bad = int(counts.numel() - counts.isfinite().count_nonzero())
+            raise NoiseError(
+                f"projections must be finite counts, got {n_bad} NaN or infinite samples in rows "
+                f"{rows.start}:{rows.stop}; mend the file or leave those views out"
+            )
+        changed += _correct(band, calibration, numbers[first : first + step])
     return out, changed
 
 
-def _by_detector(
-    counts: Radiographs, calibration: Calibration, detectors: Int[np.ndarray, " view"], rows: slice
-) -> tuple[Sinograms, RowCounts]:
-    """Correct the views of each detector by themselves: zingers and rings are those of one detector."""
-    out = np.empty((counts.shape[1], counts.shape[0], counts.shape[2]), np.float32)
+def workspace(n_views: int, n_cols: int, n_rows: int, device: torch.device | str = "cpu") -> int:
+    """Return the bytes that correcting so many rows takes at most, besides the counts and the result.
+
+    Examples
+    --------
+    >>> workspace(1500, 2048, 64) == workspace(1500, 2048, 2048)
+    True
+    """
+    lines = n_views * min(n_rows, _rows_together(torch.device(device), n_views * n_cols))
+    return _EACH * lines * n_cols + windows_memory(lines, n_cols, max(window_sizes(n_cols)), torch.device(device))
+
+
+def _rows_together(device: torch.device, row: int) -> int:
+    """Return how many rows of so many samples are corrected together."""
+    at_once = _AT_ONCE * torch.get_num_threads() if device.type == "cpu" else _DEVICE_AT_ONCE
+    return max(1, at_once // max(1, row))
+
+
+def _correct(band: Float[Tensor, "row view col"], calibration: Calibration, rows: range) -> RowCounts:
+    """Correct the counts of rows in place; nothing but the row and the calibration enters into each."""
+    if calibration.detectors is None:
+        return _correct_views(band, calibration, rows)
     changed = RowCounts()
-    for number, part in calibration.parts.items():
-        views = np.flatnonzero(detectors == number)
-        out[:, views], one_changed = correct_rows(counts[views], part, rows)
-        changed += one_changed
-    return out, changed
+    for number, part in calibration.parts.items():  # zingers and rings are those of one detector
+        views = torch.from_numpy(np.flatnonzero(calibration.detectors == number)).to(band.device)
+        own = band[:, views]
+        changed += _correct_views(own, part, rows)
+        band[:, views] = own
+    return changed
 
 
-def _correct_row(counts: Sinogram, calibration: Calibration, row: int) -> tuple[Sinogram, RowCounts]:
-    """Correct the sinogram of one row; nothing but this row and the calibration enters."""
+def _correct_views(band: Float[Tensor, "row view col"], calibration: Calibration, rows: range) -> RowCounts:
     if calibration.settings.line_integrals:
-        return _without_stripes(counts, calibration.remove_rings), RowCounts(total=counts.size)
-    flat, bad = calibration.flat[row], calibration.bad[row]
-    seen = (counts - calibration.dark[row]) / (flat * calibration.air_factors[:, None])
-    seen = _interpolated(seen, bad)
-    seen, n_zingers = _without_zingers(seen, calibration, bad, float(np.mean(flat)))
-    low = seen < calibration.floor
-    low[:, bad] = False
-    out = -np.log(np.maximum(seen, np.float32(calibration.floor)))
-    out = _without_stripes(out, calibration.remove_rings)
-    changed = RowCounts(n_zingers, int(bad.sum()) * len(counts), int(np.count_nonzero(low)), counts.size)
-    return np.ascontiguousarray(out, dtype=np.float32), changed
+        band.copy_(without_stripes(band, calibration.remove_rings))
+        return RowCounts(total=band.numel())
+    some = slice(rows.start, rows.stop, rows.step)
+    bad, flat, dark = calibration.bad[some], calibration.flat[some], calibration.dark[some]
+
+    def there(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(band.device)
+
+    good, beam = there(~bad), there(calibration.air_factors)
+    band -= there(dark)[:, None]
+    band /= there(flat)[:, None] * beam[:, None]
+    fill_columns(band, bad)
+    scale = np.array([np.mean(row) for row in flat], np.float32)
+    zingers = _mend_zingers(band, calibration, there(scale), good)
+    if zingers:
+        fill_columns(band, bad)
+    low = (band < calibration.floor).sum(dim=1).mul_(good)
+    band.clamp_(min=calibration.floor).log_().neg_()
+    if calibration.remove_rings != "none":
+        band.copy_(without_stripes(band, calibration.remove_rings))
+    return RowCounts(zingers, int(bad.sum()) * band.shape[1], int(low.sum()), band.numel())
 
 
-def _interpolated(seen: Sinogram, bad: Bool[np.ndarray, " col"]) -> Sinogram:
-    """Return the transmissions with bad columns interpolated between good ones; 1 when there is no good one."""
-    if not bad.any():
-        return seen
-    if bad.all():
-        return np.ones_like(seen)
-    columns = np.arange(len(bad))
-    position = np.interp(columns[bad], columns[~bad], np.arange(np.count_nonzero(~bad)))
-    left = np.floor(position).astype(np.intp)
-    right, share = np.ceil(position).astype(np.intp), (position - left).astype(np.float32)
-    good = seen[:, ~bad]
-    out = seen.copy()
-    out[:, bad] = good[:, left] * (1 - share) + good[:, right] * share
-    return out
-
-
-def _without_zingers(seen: Sinogram, calibration: Calibration, bad: np.ndarray, scale: float) -> tuple[Sinogram, int]:
-    """Return the transmissions without zingers, and how many good samples were replaced."""
-    threshold, order = calibration.settings.zingers, calibration.order
-    if threshold == 0 or bad.all():
-        return seen, 0
-    ordered = seen[order]
-    quantum, read_noise = calibration.quantum, calibration.read_noise
-    found = find_zingers(ordered * np.float32(scale), threshold, calibration.reach, quantum, read_noise)
-    if not found.any():
-        return seen, 0
-    out = np.empty_like(seen)
-    out[order] = replace_zingers(ordered, found)
-    return _interpolated(out, bad), int(np.count_nonzero(found[:, ~bad]))
-
-
-def _without_stripes(sinogram: Sinogram, algorithm: str) -> Sinogram:
-    """Remove stripes from the sinogram of one row with algotom; where it cannot work, the sinogram is kept."""
-    n_views, n_cols = sinogram.shape
-    if algorithm == "none" or n_views < 8 or n_cols < 9:
-        return sinogram
-    from algotom.prep import removal
-
-    small, large = min(21, max(5, n_cols // 32 | 1)), min(51, max(9, n_cols // 12 | 1))
-    try:
-        with np.errstate(all="ignore"):  # columns without signal; what is not finite is put back below
-            if algorithm == "sorting":
-                out = removal.remove_stripe_based_sorting(sinogram, size=small)
-            elif algorithm == "large":
-                out = removal.remove_large_stripe(sinogram, snr=3.0, size=large, norm=False)
-            else:
-                out = removal.remove_all_stripe(sinogram, snr=3.0, la_size=large, sm_size=small)
-    except ValueError:  # algotom refuses sinograms without noise, where it cannot tell a stripe
-        return sinogram
-    out = np.asarray(out, dtype=np.float32)
-    return np.where(np.isfinite(out), out, sinogram)
+def _mend_zingers(
+    band: Float[Tensor, "row view col"], calibration: Calibration, scale: Float[Tensor, " row"], good: Tensor
+) -> int:
+    """Replace zingers in transmissions, and return how many good samples they were."""
+    settings = calibration.settings
+    if settings.zingers == 0:
+        return 0
+    order = torch.from_numpy(calibration.order).to(band.device)
+    ordered = band[:, order]
+    light = ordered * scale[:, None, None]
+    found = find_zingers(light, settings.zingers, calibration.reach, calibration.quantum, calibration.read_noise)
+    if not bool(found.any()):
+        return 0
+    del light
+    band[:, order] = replace_zingers(ordered, found)
+    return int(found.sum(dim=1).mul_(good).sum())

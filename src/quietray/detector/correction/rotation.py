@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy import ndimage
 
 from quietray.detector.correction.correct import Calibration, correct_rows
 from quietray.detector.correction.frames import robust_sd
 from quietray.detector.correction.mirror import axis_of_opposite_views
+from quietray.detector.correction.wedge import axis_of_double_wedge
 from quietray.errors import GeometryError
 from quietray.geometry import require_parallel
 from quietray.scan import Scan
@@ -51,7 +52,7 @@ class RotationAxis:
     notes: tuple[str, ...] = ()
 
 
-def find_rotation_axis(scan: Scan, calibration: Calibration) -> RotationAxis:
+def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.device | str | None = None) -> RotationAxis:
     """Find the rotation axis from up to twelve rows that hold the object.
 
     Opposite views mirror each other around the axis; the centre of mass moves on a sinusoid around it, when the whole
@@ -65,6 +66,8 @@ def find_rotation_axis(scan: Scan, calibration: Calibration) -> RotationAxis:
         A parallel-beam scan.
     calibration
         Its calibration.
+    device
+        Where the rows are corrected and Vo's metric is worked out; the CPU by default.
 
     Returns
     -------
@@ -96,7 +99,7 @@ def find_rotation_axis(scan: Scan, calibration: Calibration) -> RotationAxis:
     rows = _rows_with_object(scan, calibration)
     if rows is None:
         return _middle(scan, "no object stands out of the beam")
-    sinograms, _ = correct_rows(scan.read(rows), calibration, rows)
+    sinograms, _ = correct_rows(scan.read(rows), calibration, rows, device)
     sinograms = np.ascontiguousarray(sinograms[:, calibration.order])
     angles = scan.geometry.angles[calibration.order]
     angles = np.mod(angles - scan.geometry.angles.min(), 2 * np.pi)
@@ -107,7 +110,7 @@ def find_rotation_axis(scan: Scan, calibration: Calibration) -> RotationAxis:
         found["centre of mass"] = moment
     if not (turns >= 2 and opposite):
         start = float(np.median([column for column, _ in found.values()])) if found else None
-        if vo := _from_vo(sinograms, angles, start):
+        if vo := _from_vo(sinograms, angles, start, device):
             found["Vo's metric"] = vo
     if not found:
         return _middle(scan, "no method found a symmetric sinogram")
@@ -222,27 +225,18 @@ def _beside(sinograms: Sinograms, air: tuple[tuple[int, int], ...]) -> Float[np.
 
 
 def _from_vo(
-    sinograms: Sinograms, angles: Float[np.ndarray, " view"], start: float | None
+    sinograms: Sinograms, angles: Float[np.ndarray, " view"], start: float | None, device: torch.device | str | None
 ) -> tuple[float, float] | None:
     """Return the axis by Vo's metric on half a turn, searched near `start` or over the middle half of the detector."""
     half = np.flatnonzero(angles <= angles[0] + np.pi + 1e-6)
     n = sinograms.shape[2]
     if len(half) < 30 or n < 64:
         return None
-    from algotom.prep.calculation import find_center_vo
-
     low, high = (n / 4, 3 * n / 4) if start is None else (start - n / 32 - 4, start + n / 32 + 4)
     chosen = sinograms[np.unique(np.linspace(0, len(sinograms) - 1, 3).round().astype(int))][:, half]
-    columns = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for sinogram in chosen:
-            try:
-                columns.append(
-                    float(find_center_vo(sinogram, start=max(8, int(low)), stop=min(n - 9, int(high)), ncore=1))
-                )
-            except (ValueError, IndexError):  # too little structure for algotom
-                continue
+    searched = max(8, int(low)), min(n - 9, int(high))
+    answers = [axis_of_double_wedge(sinogram, *searched, device) for sinogram in chosen]
+    columns = [answer for answer in answers if answer is not None]
     if not columns:
         return None
     column, spread = float(np.median(columns)), robust_sd(np.array(columns))

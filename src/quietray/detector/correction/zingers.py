@@ -2,91 +2,111 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
+from torch import Tensor
 
+from quietray.detector.correction.ranks import row_medians
 from quietray.types import Radiographs
 
 __all__ = ["find_zingers", "replace_zingers", "without_frame_zingers"]
 
-Sinogram = Float[np.ndarray, "view col"]
+Counts = Float[Tensor, "row view col"]
+Mask = Bool[Tensor, "row view col"]
+Samples = Float[Tensor, " sample"]
+Places = Int[Tensor, " sample"]
+
+_AT_ONCE = 2**18  # samples that are looked at one by one: they take a hundred bytes each
 
 
-def find_zingers(
-    counts: Sinogram, threshold: float, reach: int, quantum: float = 0.0, read_noise: float = 0.0
-) -> Bool[np.ndarray, "view col"]:
+def find_zingers(counts: Counts, threshold: float, reach: int, quantum: float = 0.0, read_noise: float = 0.0) -> Mask:
     """Find the samples that are too bright for their neighbours in the views before and after.
 
     A zinger exceeds, by `threshold` noise sds, both the same column in the four nearest views and every straight path
     through (view, column) of up to `reach` columns per view: a thin gap that moves through the radiographs lies on such
     a path and is kept.  Samples beside a zinger, in the same view, go with it when they exceed half the threshold.
+    Each row is looked at by itself.
 
     Parameters
     ----------
     counts
-        ``(view, col)`` of one row, views in the order of their angles, dark-subtracted and corrected for flat and beam,
-        times the mean of the flat: the noise variance must be about proportional to them.
+        ``(row, view, col)``, views in the order of their angles, dark-subtracted and corrected for flat and beam, times
+        the mean of the row's flat: the noise variance must be about proportional to them.
     threshold
         In noise sds; 0 finds nothing.
     reach
         Columns that a detail can move between neighbouring views.
     quantum, read_noise
-        Counts per detected quantum and sd of the dark, where known; the noise is measured in the row, these bound it.
+        Counts per detected quantum and sd of the dark, where known; the noise is measured in each row, these bound it.
 
     Examples
     --------
-    >>> counts = np.random.default_rng(0).poisson(1000, (40, 60)).astype(np.float32); counts[20, 30:33] += 900
-    >>> np.argwhere(find_zingers(counts, 6.0, 3)).tolist()
-    [[20, 30], [20, 31], [20, 32]]
+    >>> counts = np.random.default_rng(0).poisson(1000, (1, 40, 60)).astype(np.float32); counts[0, 20, 30:33] += 900
+    >>> find_zingers(torch.from_numpy(counts), 6.0, 3).nonzero().tolist()
+    [[0, 20, 30], [0, 20, 31], [0, 20, 32]]
     """
-    n_views = len(counts)
-    if threshold <= 0 or n_views < 5:
-        return np.zeros(counts.shape, bool)
+    n_views, n_cols = counts.shape[1:]
+    zingers = torch.zeros(counts.shape, dtype=torch.bool, device=counts.device)
+    if threshold <= 0 or n_views < 5 or counts.numel() == 0:
+        return zingers
+    noise = _Noise.measured(counts, quantum, read_noise)
     level = _four_nearest(counts)
-    gain = max(_noise_gain(counts, read_noise), 0.5 * quantum)
-    least = 0.002 * float(np.median(np.abs(counts)))
-    excess = counts - level
-    view, col = np.nonzero(excess > 0.5 * threshold * _noise(level, gain, read_noise, least))
-    path = np.maximum(level[view, col], _brightest_path(counts, view, col, reach))
-    over = (counts[view, col] - path) / np.maximum(_noise(path, gain, read_noise, least), _change(counts, view, col))
-    seeds, grown = np.zeros(counts.shape, bool), np.zeros(counts.shape, bool)
-    seeds[view, col], grown[view, col] = over > threshold, over > 0.5 * threshold
-    if not seeds.any():
-        return seeds
-    along = np.array([[0, 0, 0], [1, 1, 1], [0, 0, 0]], bool)
-    return np.asarray(ndimage.binary_dilation(seeds, along, iterations=4, mask=grown))
+    limit = noise.whole(level).mul_(0.5 * threshold)
+    candidates = (counts - level).gt(limit).flatten().nonzero()[:, 0]
+    del limit
+    wide = _widened(counts)
+    grown = []
+    for places in candidates.split(_AT_ONCE):
+        path = torch.maximum(level.take(places), _brightest_path(wide, places, reach))
+        sd = torch.maximum(noise.at(path, places // (n_views * n_cols)), _change(counts, places))
+        over = (counts.take(places) - path) / sd
+        zingers.view(-1)[places[over > threshold]] = True
+        grown.append(places[over > 0.5 * threshold])
+    beside = torch.cat(grown)
+    col = beside % n_cols
+    before, after = beside - (col > 0).long(), beside + (col < n_cols - 1).long()
+    flat = zingers.view(-1)
+    for _ in range(4):
+        flat[beside] = flat[beside] | flat[before] | flat[after]
+    return zingers
 
 
-def replace_zingers(values: Sinogram, zingers: Bool[np.ndarray, "view col"]) -> Sinogram:
+def replace_zingers(values: Counts, zingers: Mask) -> Counts:
     """Return `values` with zingers replaced by the median of the six nearest samples in the views before and after.
 
     Parameters
     ----------
     values
-        ``(view, col)``, views in the order of their angles.
+        ``(row, view, col)``, views in the order of their angles.
     zingers
-        ``(view, col)`` samples to replace; they are not used as neighbours either, while others are left.
+        ``(row, view, col)`` samples to replace; they are not used as neighbours either, while others are left.
 
     Examples
     --------
-    >>> values = np.ones((5, 5), np.float32); values[2, 2] = 99
+    >>> values = torch.ones(1, 5, 5); values[0, 2, 2] = 99
     >>> float(replace_zingers(values, values > 9).max())
     1.0
     """
-    view, col = np.nonzero(zingers)
-    if view.size == 0:
-        return values
-    n_views, n_cols = values.shape
-    before, after = np.where(view > 0, view - 1, view + 1), np.where(view < n_views - 1, view + 1, view - 1)
-    around = np.clip(col + np.array([[-1], [0], [1]]), 0, n_cols - 1)
-    rows = np.concatenate([np.broadcast_to(before, around.shape), np.broadcast_to(after, around.shape)])
-    cols = np.concatenate([around, around])
-    near = np.where(zingers[rows, cols], np.nan, values[rows, cols])
-    lost = np.isnan(near).all(axis=0)
-    near[:, lost] = _four_nearest(values)[view, col][lost]
-    out = values.copy()
-    out[view, col] = np.nanmedian(near, axis=0)
+    n_views, n_cols = values.shape[1:]
+    out, level = values.clone(), None
+    for places in zingers.flatten().nonzero()[:, 0].split(_AT_ONCE):
+        line, col = places // n_cols, places % n_cols
+        view = line % n_views
+        before = torch.where(view > 0, line - 1, line + 1)
+        after = torch.where(view < n_views - 1, line + 1, line - 1)
+        near = torch.cat([_beside(before, col, 1, n_cols), _beside(after, col, 1, n_cols)])
+        samples = torch.where(zingers.take(near), torch.inf, values.take(near)).sort(dim=0).values
+        count = samples.isfinite().sum(dim=0)
+        middle = torch.stack([(count - 1).clamp(min=0) // 2, (count // 2).clamp(max=5)])
+        median = samples.gather(0, middle).mean(dim=0)
+        if bool((lost := count == 0).any()):
+            level = _four_nearest(values) if level is None else level
+            median[lost] = level.take(places[lost])
+        out.view(-1)[places] = median
     return out
 
 
@@ -156,59 +176,92 @@ def without_frame_zingers(
     return np.where(zingers, np.where(alike, (before + after) / 2, low), counts)
 
 
-def _four_nearest(counts: Sinogram) -> Sinogram:
+class _Noise:
+    """The noise sd of each row at a level; two quanta more than the level keep it fair where only few quanta arrive."""
+
+    def __init__(self, gain: Tensor, least: Tensor, read_noise: float) -> None:
+        self._gain, self._more, self._least = gain.float(), (2 * gain).float(), least.float()
+        self._read = read_noise**2
+
+    @classmethod
+    def measured(cls, counts: Counts, quantum: float, read_noise: float) -> _Noise:
+        gain = _noise_gain(counts, read_noise).clamp(min=0.5 * quantum)
+        least = 0.002 * row_medians(counts.abs().flatten(1)).double()
+        return cls(gain, least.clamp(min=1e-12), read_noise)
+
+    def whole(self, level: Counts) -> Counts:
+        """Return the noise at the level of every sample."""
+        gain, more, least = (own[:, None, None] for own in (self._gain, self._more, self._least))
+        return level.clamp(min=0).add_(more).mul_(gain).add_(self._read).sqrt_().clamp_(min=least)
+
+    def at(self, level: Samples, row: Places) -> Samples:
+        """Return the noise of some samples."""
+        variance = self._gain[row] * (level.clamp(min=0) + self._more[row]) + self._read
+        return torch.maximum(variance.sqrt(), self._least[row])
+
+
+def _four_nearest(counts: Counts) -> Counts:
     """Return the mean of the middle two of the four nearest views, column by column."""
-    padded = np.pad(counts, ((2, 2), (0, 0)), mode="reflect")
-    n = len(counts)
-    a, b, c, d = padded[:n], padded[1 : n + 1], padded[3 : n + 3], padded[4:]
-    low, high = np.minimum(np.minimum(a, b), np.minimum(c, d)), np.maximum(np.maximum(a, b), np.maximum(c, d))
-    return np.asarray((a + b + c + d - low - high) / 2)
+    n = counts.shape[1]
+    padded = torch.cat([counts[:, [2, 1]], counts, counts[:, [n - 2, n - 3]]], dim=1)
+    a, b, c, d = padded[:, :n], padded[:, 1 : n + 1], padded[:, 3 : n + 3], padded[:, 4:]
+    level = (a + b).add_(c).add_(d)
+    level -= torch.minimum(torch.minimum(a, b), torch.minimum(c, d))
+    level -= torch.maximum(torch.maximum(a, b), torch.maximum(c, d))
+    return level.div_(2)
 
 
-def _noise_gain(counts: Sinogram, read_noise: float) -> float:
-    """Return the variance per count of the brighter half of the samples, from second differences along the views."""
-    level = np.maximum((counts[:-2] + counts[1:-1] + counts[2:]) / 3, 0)
-    bright = level > max(float(np.median(level)), 0.0)
-    if not bright.any():
-        bright = level > 0
-    if not bright.any():
-        return 0.0
-    second = np.abs(counts[:-2] - 2 * counts[1:-1] + counts[2:])[bright]
-    spread = 1.4826 * float(np.median(second / np.sqrt(6 * level[bright])))
-    return max(spread**2 - read_noise**2 / float(np.median(level[bright])), 0.0)
+def _noise_gain(counts: Counts, read_noise: float) -> Float[Tensor, " row"]:
+    """Return the variance per count of each row's brighter half of samples, from second differences along the views."""
+    before, here, after = counts[:, :-2], counts[:, 1:-1], counts[:, 2:]
+    level = (before + here).add_(after).div_(3).clamp_(min=0).flatten(1)
+    bright = level > row_medians(level)[:, None]
+    bright |= (level > 0) & ~bright.any(dim=1, keepdim=True)
+    light = row_medians(level, bright).double()
+    second = (before - 2 * here).add_(after).abs_().flatten(1)
+    spread = 1.4826 * row_medians(second.div_(level.mul_(6).sqrt_()), bright).double()
+    return (spread**2 - read_noise**2 / light).nan_to_num(0.0).clamp(min=0)  # NaN where there is no light
 
 
-def _noise(level: Float[np.ndarray, " ..."], gain: float, read_noise: float, least: float) -> Float[np.ndarray, " ..."]:
-    """Return the noise sd at a level; two quanta more than the level keep it fair where only few quanta arrive."""
-    variance = gain * (np.maximum(level, 0) + 2 * gain) + read_noise**2
-    return np.asarray(np.maximum(np.sqrt(variance), max(least, 1e-12)), dtype=level.dtype)
+def _widened(counts: Counts) -> Counts:
+    """Return the largest of three columns, at each column."""
+    out = counts.clone()
+    torch.maximum(out[:, :, 1:], counts[:, :, :-1], out=out[:, :, 1:])
+    torch.maximum(out[:, :, :-1], counts[:, :, 1:], out=out[:, :, :-1])
+    return out
 
 
-def _change(counts: Sinogram, view: Int[np.ndarray, " n"], col: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def _beside(line: Places, col: Places, away: int, n_cols: int) -> Int[Tensor, "near sample"]:
+    """Return the places of up to `away` columns on either side, those at the end repeated."""
+    steps = torch.arange(-away, away + 1, device=col.device)[:, None]
+    return line * n_cols + (col + steps).clamp_(0, n_cols - 1)
+
+
+def _change(counts: Counts, places: Places) -> Samples:
     """Return how much the views around differ beside each sample: three quarters of the sd, over seven columns."""
-    n_views, n_cols = counts.shape
-    before = np.where(view > 0, view - 1, 1)
-    after = np.where(view == 0, 2, np.where(view < n_views - 1, view + 1, n_views - 3))
-    around = np.clip(col + np.arange(-3, 4)[:, None], 0, n_cols - 1)
-    apart = np.median(np.abs(counts[before, around] - counts[after, around]), axis=0)
-    return np.asarray(0.75 * 1.4826 / np.sqrt(2) * apart, dtype=counts.dtype)
+    n_views, n_cols = counts.shape[1:]
+    line, col = places // n_cols, places % n_cols
+    view = line % n_views
+    before = torch.where(view > 0, line - 1, line + 1)
+    after = torch.where(view == 0, line + 2, torch.where(view < n_views - 1, line + 1, line - 2))
+    apart = counts.take(_beside(before, col, 3, n_cols)) - counts.take(_beside(after, col, 3, n_cols))
+    return apart.abs_().median(dim=0).values.mul_(0.75 * 1.4826 / math.sqrt(2))
 
 
-def _brightest_path(
-    counts: Sinogram, view: Int[np.ndarray, " n"], col: Int[np.ndarray, " n"], reach: int
-) -> Float[np.ndarray, " n"]:
+def _brightest_path(wide: Counts, places: Places, reach: int) -> Samples:
     """Return, for each sample, the largest level of a straight path through it, over paths of different slope.
 
     The level of a path is the smaller of its samples in the views before and after, each the largest of three columns,
     which forgives curved paths and details between two pixels.  At the first and last view there is only one of them.
     """
-    n_views, n_cols = counts.shape
-    wide = ndimage.maximum_filter1d(counts, 3, axis=1, mode="nearest")
-    best = np.full(view.shape, -np.inf, counts.dtype)
+    n_views, n_cols = wide.shape[1:]
+    line, col = places // n_cols, places % n_cols
+    view = line % n_views
     first, last = view == 0, view == n_views - 1
-    before, after = np.maximum(view - 1, 0), np.minimum(view + 1, n_views - 1)
+    before, after = torch.where(first, line, line - 1) * n_cols, torch.where(last, line, line + 1) * n_cols
+    best = torch.full(places.shape, -torch.inf, dtype=wide.dtype, device=wide.device)
     for shift in range(-reach, reach + 1):
-        back = np.where(first, np.inf, wide[before, np.clip(col - shift, 0, n_cols - 1)])
-        ahead = np.where(last, np.inf, wide[after, np.clip(col + shift, 0, n_cols - 1)])
-        best = np.maximum(best, np.minimum(back, ahead).astype(counts.dtype))
+        back = wide.take(before + (col - shift).clamp_(0, n_cols - 1)).masked_fill_(first, torch.inf)
+        ahead = wide.take(after + (col + shift).clamp_(0, n_cols - 1)).masked_fill_(last, torch.inf)
+        best = torch.maximum(best, torch.minimum(back, ahead))
     return best
