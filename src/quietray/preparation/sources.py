@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from quietray.detector.correction.correct import Calibration, RowCounts, correct_rows
+from quietray.detector.correction.correct import Calibration, RowCounts
+from quietray.detector.correction.own_flats import correct_dealt
 from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.beams import projector, rays
@@ -75,7 +76,7 @@ class PartReconstruction:
         for first in range(0, rows.stop - rows.start, at_once):
             last = min(first + at_once, rows.stop - rows.start)
             band = slice(rows.start + first, rows.start + last)
-            sinograms, some = correct_rows(counts[:, first:last], self.calibration, band)
+            sinograms, some = correct_dealt(counts[:, first:last], self.calibration, band)
             changed += some
             for part in range(self.n_parts):
                 views = np.ascontiguousarray(sinograms[:, part :: self.n_parts])
@@ -140,7 +141,7 @@ class ConeReconstruction(PartReconstruction):
         at_once = rows_at_once()
         for first in range(rows.start, rows.stop, at_once):
             band = slice(first, min(first + at_once, rows.stop))
-            some, counted = correct_rows(self.scan.read(band), self.calibration, band)
+            some, counted = correct_dealt(self.scan.read(band), self.calibration, band)
             out[band.start - rows.start : band.stop - rows.start] = some
             changed += counted
         return out, changed
