@@ -50,7 +50,7 @@ def with_flats(scan: Scan, n_flats: int, drift: float = 0.0) -> Scan:
     return dataclasses.replace(scan, projections=counts, flats=flats)
 
 
-def denoised(scan: Scan, own: str, rings: str = "none", steps: int = 600, seed: int = 0) -> quietray.Result:
+def denoised(scan: Scan, own: bool, rings: str = "none", steps: int = 600, seed: int = 0) -> quietray.Result:
     """Return the result of a run."""
     correction = Correction(rings=rings, own_flats=own)  # type: ignore[arg-type]
     training = Training(steps, patience=1.0, precision="fp32")
@@ -96,14 +96,14 @@ def table(counts: Sequence[int], steps: int, seeds: int) -> None:
     for n_flats in counts:
         scan = with_flats(FOAM.scan, n_flats)
         for seed in range(seeds):
-            found = {own: denoised(scan, own, steps=steps, seed=seed) for own in ("no", "yes")}
+            found = {own: denoised(scan, own, steps=steps, seed=seed) for own in (False, True)}
             rows = {own: row(np.asarray(one.volume)) for own, one in found.items()}
-            share = found["yes"].metrics["flats"]["rings_share"]
+            share = found[True].metrics["flats"]["rings_share"]
             told(
                 f"{n_flats} | {seed}",
                 {f"{what} {own}": rows[own][what] for what in ("psnr", "rings") for own in rows} | {"share": share},
             )
-    noiseless = denoised(with_flats(FOAM.scan, 0), "no", steps=steps)
+    noiseless = denoised(with_flats(FOAM.scan, 0), False, steps=steps)
     told("noise-free | 0", row(np.asarray(noiseless.volume)))
 
 
@@ -112,10 +112,10 @@ def filters(n_flats: int, steps: int) -> None:
     print("| detector | flats | rings removed by | PSNR, dB | rings | detail |\n|---|---|---|---|---|---|")
     for name, drift in (("steady", 0.0), ("drifts", DRIFT)):
         scan = with_flats(FOAM.scan, n_flats, drift)
-        for own, kinds in (("no", ("none", "sorting", "large", "all")), ("yes", ("none", "sorting", "auto"))):
+        for own, kinds in ((False, ("none", "sorting", "large", "all")), (True, ("none", "sorting", "auto"))):
             for rings in kinds:
                 found = denoised(scan, own, rings, steps)
-                told(f"{name} | {'own' if own == 'yes' else 'shared'} | {rings}", row(np.asarray(found.volume)))
+                told(f"{name} | {'own' if own else 'shared'} | {rings}", row(np.asarray(found.volume)))
                 if rings == "auto":
                     print(next(note for note in found.notes if "angular subsets" in note), flush=True)
 
@@ -126,7 +126,7 @@ def means(counts: Sequence[int]) -> None:
     for n_flats in counts:
         scan = with_flats(FOAM.scan, n_flats)
         noise = []
-        for own in ("no", "yes"):
+        for own in (False, True):
             correction = Correction(rings="none", own_flats=own, zingers=0.0)  # type: ignore[arg-type]
             known = dealt(Calibrated(scan, calibrate(scan, correction), ()), 4)
             source = reconstruction_of(scan, known.calibration, quietray.FBP(), scan.geometry.grid(), 4)
@@ -140,7 +140,7 @@ def picture(path: Path, n_flats: int, steps: int) -> None:
     import matplotlib.pyplot as plt
 
     scan, middle = with_flats(FOAM.scan, n_flats), FOAM.rows // 2
-    runs = [denoised(scan, *how, steps) for how in (("no", "none"), ("no", "sorting"), ("yes", "none"))]
+    runs = [denoised(scan, *how, steps) for how in ((False, "none"), (False, "sorting"), (True, "none"))]
     tiles = [np.asarray(run.volume)[middle] for run in runs]
     low, high = np.percentile(FOAM.clean[:, FOAM.mask], (0.5, 99.5))
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.3), layout="constrained")
@@ -156,7 +156,7 @@ def psi(path: Path, steps: int) -> None:
 
     print("| flats | rings removed by | rings in the mean over z | noise in air | edges, px |\n|---|---|---|---|---|")
     whole = quietray.read(path)
-    for own, rings in (("no", "none"), ("no", "sorting"), ("yes", "none"), ("yes", "auto")):
+    for own, rings in ((False, "none"), (False, "sorting"), (True, "none"), (True, "auto")):
         correction = Correction(rings=rings, own_flats=own)  # type: ignore[arg-type]
         training = Training(steps, patience=1.0)
         told_ = Settings(method=Noise2Inverse(), rows="80:104", correction=correction, training=training, symmetries=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ from quietray.commands.flags import RunFlags
 from quietray.detector.correction.calibration import Calibrated, Calibration
 from quietray.detector.correction.correct import calibrate, correct_rows
 from quietray.detector.correction.own_flats import correct_dealt, fewest_flats, predict, with_own_flats
-from quietray.errors import SettingsError
 from quietray.metrics.image import disc
 from quietray.preparation.flats import dealt
 from quietray.preparation.sources import reconstruction_of
@@ -21,7 +22,7 @@ from quietray.scan import interleaved
 from quietray.splits import Noise2Projection
 from scans import disc_scan, quick
 
-PLAIN = Correction(zingers=0.0, air="none", rings="none", own_flats="yes")
+PLAIN = Correction(zingers=0.0, air="none", rings="none", own_flats=True)
 SHAPE = 16, 80
 LIGHT, DARK = 400.0, 50.0
 
@@ -55,7 +56,7 @@ def own(scan: Scan, n_subsets: int = 4, settings: Correction = PLAIN) -> tuple[C
 
 
 def decided(scan: Scan, n_subsets: int = 4, shared_by: str = "", **settings: object) -> Calibrated:
-    correction = dataclasses.replace(PLAIN, own_flats="auto", **settings)  # type: ignore[arg-type]
+    correction = dataclasses.replace(PLAIN, own_flats=None, **settings)  # type: ignore[arg-type]
     return dealt(Calibrated(scan, calibrate(scan, correction), ()), n_subsets, shared_by)
 
 
@@ -87,7 +88,7 @@ def test_the_noise_of_flats_and_darks_is_independent_between_subsets() -> None:
 
 def test_where_they_are_shared_nothing_changes_by_a_bit() -> None:
     scan, rows = cylinder(), slice(2, 7)
-    known = dealt(Calibrated(scan, calibrate(scan, dataclasses.replace(PLAIN, own_flats="no")), ()), 4)
+    known = dealt(Calibrated(scan, calibrate(scan, dataclasses.replace(PLAIN, own_flats=False)), ()), 4)
     assert known.calibration.subsets == ()
     assert known.notes == ("The angular subsets share their flats, as asked.",)
     plain, _ = correct_rows(scan.read(rows), known.calibration, rows)
@@ -145,8 +146,8 @@ def test_detectors_deal_their_frames_to_the_subsets_that_hold_their_views() -> N
     assert own(everybodys)[1].shape == sinograms.shape
 
 
-@pytest.mark.parametrize("asked", ["auto", "yes"])
-def test_too_few_flats_are_shared_and_that_is_said(asked: str) -> None:
+@pytest.mark.parametrize("asked", [None, True])
+def test_too_few_flats_are_shared_and_that_is_said(asked: bool | None) -> None:
     scan = cylinder(n_flats=2)
     known = dealt(Calibrated(scan, calibrate(scan, dataclasses.replace(PLAIN, own_flats=asked)), ()), 4)  # type: ignore[arg-type]
     assert known.calibration.subsets == ()
@@ -210,7 +211,7 @@ def test_the_predicted_variances_are_those_of_the_slices() -> None:
 def test_own_flats_cost_the_mean_no_more_noise_than_predicted() -> None:
     """Near the axis none, where every column is seen in every subset; outside as much as neighbours no longer share."""
     found = []
-    for flats in ("no", "yes"):
+    for flats in (False, True):
         scan = cylinder(200, noisy=False, attenuation=0.003)
         known = dealt(Calibrated(scan, calibrate(scan, dataclasses.replace(PLAIN, own_flats=flats)), ()), 4)  # type: ignore[arg-type]
         parts, _ = reconstruction_of(scan, known.calibration, quietray.FBP(), scan.geometry.grid(), 4)(slice(0, 16))
@@ -242,15 +243,14 @@ def test_a_ring_filter_is_left_for_what_the_flats_do_not_explain() -> None:
 
 def test_a_run_says_what_it_did_and_repeats_it() -> None:
     scan = quietray.read(disc_scan())
-    result = quietray.denoise(scan, None, quick(correction=Correction(own_flats="auto")))
+    result = quietray.denoise(scan, None, quick(correction=Correction(own_flats=None)))
     flats = result.metrics["flats"]
     assert (flats["own"], flats["subsets"], flats["flats"], flats["flats_of_a_subset"]) == (True, 2, 20, 10)
     assert any(note.startswith("Each of the 2 angular subsets has flats of its own, 10 of 20") for note in result.notes)
     assert result.settings is not None
-    assert result.settings.correction.own_flats == "yes"
     again = quietray.denoise(scan, None, result.settings)
     np.testing.assert_array_equal(result.volume, again.volume)
-    shared = quietray.denoise(scan, None, quick(correction=Correction(own_flats="no")))
+    shared = quietray.denoise(scan, None, quick(correction=Correction(own_flats=False)))
     assert shared.metrics["flats"]["own"] is False
     assert not np.array_equal(result.volume, shared.volume)
 
@@ -270,11 +270,12 @@ def test_steps_of_one_acquisition_share_the_flats_that_their_neighbours_show() -
     assert any("steps that the network sees together" in note for note in together.notes)
 
 
-def test_the_flag_is_a_setting_of_the_correction() -> None:
-    assert RunFlags(own_flats="no").settings().correction.own_flats == "no"
-    assert RunFlags().settings().correction.own_flats == "auto"
-    with pytest.raises(SettingsError, match="own_flats must be one of auto, yes, no, got 'maybe'"):
-        Correction(own_flats="maybe")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("flag", "setting"), [("auto", None), ("yes", True), ("no", False), (None, True)])
+def test_the_flag_is_a_setting_of_the_correction(tmp_path: Path, flag: Any, setting: bool | None) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("[correction]\nown_flats = true\n")
+    assert RunFlags(config, own_flats=flag).settings().correction.own_flats is setting
+    assert RunFlags().settings().correction.own_flats is None
 
 
 @pytest.mark.slow
@@ -286,7 +287,7 @@ def test_own_flats_take_the_rings_away() -> None:
     clean = quietray.FBP()(quietray.ParallelProjector(beam), np.ascontiguousarray(np.swapaxes(scan.clean[:], 0, 1)))
     inside = disc(96, 96, 0.95)
     errors = []
-    for flats in ("no", "yes"):
+    for flats in (False, True):
         training = Training(steps=300, patience=1.0, precision="fp32")
         correction = Correction(own_flats=flats, rings="none")
         told = Settings(Noise2Inverse(), network=UNet((8, 16)), correction=correction, training=training, symmetries=1)

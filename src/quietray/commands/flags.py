@@ -250,7 +250,7 @@ class RunFlags:
             "reconstruction.box": self.box and list(self.box),
             "correction.air": self.air,
             "correction.rings": self.rings,
-            "correction.own_flats": self.own_flats,
+            "correction.own_flats": {None: None, "auto": "none", "yes": True, "no": False}[self.own_flats],
             "correction.zingers": self.zingers,
             "correction.line_integrals": self.line_integrals or None,
             **more,

@@ -146,10 +146,7 @@ class Domain(ABC):
         axis, said = None, tuple(notes)
         if prepared is not None:
             axis, said = prepared.scan.geometry.axis, (*prepared.notes, *said)
-            correction = settings.correction
-            if prepared.flats is not None:
-                correction = dataclasses.replace(correction, own_flats="yes" if prepared.flats["own"] else "no")
-            settings = dataclasses.replace(settings, reconstruction=prepared.algorithm, correction=correction)
+            settings = dataclasses.replace(settings, reconstruction=prepared.algorithm)
         settings = dataclasses.replace(settings, rotation_axis=axis)
         history, folder = fitted.history, output.folder
         return Result(volume, denoiser, metrics, warnings_of(metrics), said, gathered, history, folder, trust, settings)

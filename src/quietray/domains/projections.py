@@ -108,7 +108,8 @@ class ProjectionDomain(Domain):
             raise GeometryError(
                 f"{name} must have a parallel beam, got {type(scan.geometry).__name__}; use noise2inverse"
             )
-        prepared = prepare(run.calibrated or scan, run, 2, n_subsets=split.n_subsets)
+        n_subsets = split.n_subsets if taught or settings.correction.own_flats else 1
+        prepared = prepare(run.calibrated or scan, run, 2, n_subsets=n_subsets)
         _require_memory(prepared, split, settings)
         sinograms, variance = _measured(prepared, run.watch)
         geometry = require_parallel(prepared.scan.geometry, name)

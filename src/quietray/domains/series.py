@@ -18,7 +18,7 @@ from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import streaks
-from quietray.preparation.flats import dealt
+from quietray.preparation.flats import dealt_in
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.preparation.sources import SeriesReconstruction, reconstruction_of
 from quietray.result import Result, gather, histogram_edges, percentile
@@ -150,8 +150,9 @@ class SeriesDomain(VolumeDomain):
                 f"{window.times}"
             )
         split = _bound(split, run, min((one.scan for one in each), key=lambda scan: scan.n_views))
+        n_subsets = split.n_subsets if taught or run.settings.correction.own_flats else 1
         shared_by = _seen_by_neighbours(each) if split.neighbourhood.times > 1 else ""
-        each = [dealt(one, split.n_subsets, shared_by) for one in each]
+        each = [dealt_in(run, one, n_subsets, shared_by) for one in each]
         # every row is held in all its subsets, and denoised, of all steps
         prepared = prepare(each[n_series // 2], run, n_series * (split.n_parts + 1), split.neighbourhood.slices)
         sources = tuple(

@@ -12,9 +12,10 @@ import numpy as np
 from quietray.detector.correction.calibration import Calibrated, Calibration
 from quietray.detector.correction.own_flats import RINGS_SHARE, Prediction, fewest_flats, predict, with_own_flats
 from quietray.detector.noise.rings import EXPLAINED, measure_rings
+from quietray.running.run import Run
 from quietray.scan import Scan
 
-__all__ = ["dealt"]
+__all__ = ["dealt", "dealt_in"]
 
 _WHITE = np.array([[1.0]])
 
@@ -66,17 +67,24 @@ def dealt(known: Calibrated, n_subsets: int, shared_by: str = "") -> Calibrated:
     )
 
 
-def _kept_shared(scan: Scan, n_subsets: int, found: Prediction, asked: str, shared_by: str) -> str:
+def dealt_in(run: Run, known: Calibrated, n_subsets: int, shared_by: str = "") -> Calibrated:
+    """Return what :func:`dealt` does, unless the run was begun by a version that knew only shared flats."""
+    output = run.output
+    new = output.decide("flats", lambda: {"new": output.noted("plan") is None})["new"]
+    return dealt(known, n_subsets, shared_by if new else "the run was begun with shared ones")
+
+
+def _kept_shared(scan: Scan, n_subsets: int, found: Prediction, asked: bool | None, shared_by: str) -> str:
     """Return why flats stay shared, to be told after 'share their flats'; empty where they do not."""
     rings = ", whose noise stays as rings: "
-    if asked == "no":
+    if asked is False:
         return ", as asked."
     if fewest_flats(scan, n_subsets) < 1:
         assert scan.flats is not None
         return f"{rings}there are {scan.flats.shape[0]} for {n_subsets} subsets."
     if shared_by:
         return f"{rings}{shared_by}."
-    if asked == "yes" or found.worth_it:
+    if asked or found.worth_it:
         return ""
     if not found.enough_light:
         return f"{rings}those of a subset would hold {found.quanta:.0f} quanta in a pixel, too few for a logarithm."

@@ -19,7 +19,7 @@ from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, field_of_view
 from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
-from quietray.preparation.flats import dealt
+from quietray.preparation.flats import dealt_in
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
@@ -211,7 +211,7 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     known = scan
     if not isinstance(known, Calibrated):
         known = calibrated(known, settings.correction, settings.rotation_axis, watch)
-    known = dealt(known, n_subsets)
+    known = dealt_in(run, known, n_subsets)
     scan = known.scan
     geometry = scan.geometry
     algorithm = settings.reconstruction.for_beam(geometry)

@@ -46,8 +46,8 @@ class Correction:
         flat, no dark and no logarithm, and only the rings that are asked for are removed.
     own_flats
         Whether every angular subset is corrected with flats and darks of its own, so that a network unlearns their
-        noise like any other: ``"yes"`` or ``"no"``; ``"auto"`` does so where the noise of shared flats would show.
-        With fewer flats than subsets they are shared.
+        noise like any other; None does so where the noise of shared flats would show.  With fewer flats than subsets
+        they are shared.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class Correction:
     rings: Literal["auto", "none", "sorting", "large", "all"] = "auto"
     floor: float = 0.0
     line_integrals: bool = False
-    own_flats: Literal["auto", "yes", "no"] = "auto"
+    own_flats: bool | None = None
 
     def __post_init__(self) -> None:
         if self.zingers != 0 and not 2 <= self.zingers < np.inf:
@@ -70,8 +70,6 @@ class Correction:
             raise SettingsError(f"floor must be a transmission from 0 to below 1, got {self.floor}; 0 chooses it")
         if self.rings not in ("auto", "none", "sorting", "large", "all"):
             raise SettingsError(f"rings must be one of auto, none, sorting, large, all, got '{self.rings}'")
-        if self.own_flats not in ("auto", "yes", "no"):
-            raise SettingsError(f"own_flats must be one of auto, yes, no, got '{self.own_flats}'")
         if self.air not in ("auto", "none"):
             parse_columns(self.air, 2**62)
 
