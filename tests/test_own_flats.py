@@ -15,6 +15,7 @@ from quietray.commands.flags import RunFlags
 from quietray.detector.correction.calibration import Calibrated, Calibration
 from quietray.detector.correction.correct import calibrate, correct_rows
 from quietray.detector.correction.own_flats import correct_dealt, fewest_flats, predict, with_own_flats
+from quietray.domains.frames import _frames
 from quietray.metrics.image import disc
 from quietray.preparation.flats import dealt
 from quietray.preparation.sources import reconstruction_of
@@ -43,7 +44,8 @@ def cylinder(
     flats = rng.poisson(LIGHT, (n_flats, *SHAPE)) + DARK
     darks = DARK + rng.normal(0, 3, (n_darks, *SHAPE))
     beam = ParallelBeam(np.linspace(0, np.pi, n_views, endpoint=False), *SHAPE, rotation_axis=(SHAPE[1] - 1) / 2)
-    return Scan(counts.astype(np.float32), beam, flats.astype(np.float32), darks.astype(np.float32))
+    light = (counts.astype(np.float32), beam, flats.astype(np.float32), darks.astype(np.float32))
+    return Scan(*light, clean=seen / LIGHT)  # transmissions, unlike in a simulated scan
 
 
 def lengths(offset: np.ndarray) -> np.ndarray:
@@ -268,6 +270,22 @@ def test_steps_of_one_acquisition_share_the_flats_that_their_neighbours_show() -
     )
     assert (alone.metrics["flats"]["own"], together.metrics["flats"]["own"]) == (True, False)
     assert any("steps that the network sees together" in note for note in together.notes)
+
+
+@pytest.mark.parametrize("own_flats", [None, False])
+def test_frames_of_one_scene_have_flats_of_their_own(own_flats: bool | None) -> None:
+    """Frames without noise differ by nothing but the flats that they are divided by."""
+    scan = cylinder(4, noisy=False)
+    parts, unit, said = _frames(scan, own_flats)
+    noise = (parts[:, 0] - np.asarray(scan.clean)).reshape(4, -1)
+    between = np.corrcoef(noise)[np.triu_indices(4, 1)]
+    assert unit == "transmission"
+    if own_flats is None:
+        assert np.abs(between).max() < 4 / np.sqrt(noise.shape[1])
+        assert said.startswith("Each of the 4 frames has flats of its own, 3 of 12")
+    else:
+        assert between.min() > 0.999
+    assert "there are 3 for 4" in _frames(dataclasses.replace(scan, flats=scan.flats[:3]), None)[2]  # type: ignore[index]
 
 
 @pytest.mark.parametrize(("flag", "setting"), [("auto", None), ("yes", True), ("no", False), (None, True)])
