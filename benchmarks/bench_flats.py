@@ -5,7 +5,8 @@
     python benchmarks/bench_flats.py --mean              # noise of the mean over the subsets; nothing is trained
     python benchmarks/bench_flats.py --psi SCAN          # ten flats, 375 views of neutrons
 
-Foam of 256 views x 192 columns, 100 photons, Noise2Inverse, of single slices beside filters; the same network, start and steps.
+Foam of 256 views x 192 columns, 100 photons; Noise2Inverse, beside filters of single slices; the same network, start
+and steps.
 PSNR is against the FBP of noise-free views.  `rings` is the slope of the error on the rings that the flats' noise and
 the drift of the pixels' gain leave in a reconstruction, which are known: 1 where all of them are left.  `detail` is the
 slope of the high-passed result on the high-passed truth, 1 where nothing is blurred.
