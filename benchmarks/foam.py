@@ -15,7 +15,7 @@ from quietray.types import Sinograms, Volume
 
 @dataclass(frozen=True)
 class Foam:
-    """A simulated scan: 300 spheres, 50 % absorption; `quietray simulate --out foam.h5` writes the default one.
+    """A simulated scan: 300 small spheres, 50 % absorption; `quietray simulate --out foam.h5` writes the default one.
 
     PSNR is against the FBP (Ram-Lak) of the noise-free projections of all views, range max - min of that volume inside
     a disc of 0.97 half-widths, over the same disc; the same as `quietray evaluate`.
@@ -27,12 +27,14 @@ class Foam:
     photons: float = 100.0
     detector: NoiseModel | None = None
     seed: int = 0
+    spheres: int = 300
+    largest: float = 0.08
 
     @cached_property
     def scan(self) -> quietray.Scan:
         """The noisy scan, which knows the noise-free projections."""
         height = max(0.35, 1.2 * self.rows / self.cols)
-        foam = quietray.Foam.packed(300, height, np.random.default_rng(self.seed), largest=0.08)
+        foam = quietray.Foam.packed(self.spheres, height, np.random.default_rng(self.seed), largest=self.largest)
         angles = np.linspace(0, np.pi, self.views, endpoint=False)
         beam = quietray.ParallelBeam(angles, self.rows, self.cols, rotation_axis=(self.cols - 1) / 2)
         return quietray.acquire(foam, beam, photons=self.photons, n_flats=400, detector=self.detector, seed=self.seed)

@@ -63,6 +63,8 @@ from quietray.training.loop import fit
 from quietray.types import Parts, Radiographs, Sinograms, Volume
 from quietray.workflows import Settings
 
+FEW_FLATS = 4  # one for each of four subsets
+
 RECIPES = {
     "Noise2Inverse K=4 X:1": Noise2Inverse(slices=1),
     "Noise2Inverse K=4 1:X": Noise2Inverse(slices=1, input="1:X"),
@@ -165,6 +167,14 @@ def static(size: Size, note: Notebook) -> None:
             )
     for photons, absorption in ((10.0, 0.5), (1000.0, 0.5), (size.photons, 0.1), (size.photons, 0.9)):
         level(size, note, foam, photons, absorption)
+    few = dataclasses.replace(here.scan, flats=np.asarray(here.scan.flats)[:FEW_FLATS])
+    for name, own in (("shared", False), ("own", True)):
+        told = settings_of(size, Noise2Inverse(slices=1))
+        told = dataclasses.replace(told, correction=Correction(own_flats=own, rings="none"))
+        note.row(
+            f"{FEW_FLATS} flats, {name}: Noise2Inverse",
+            lambda told=told: here.row(np.asarray(quietray.denoise(few, None, told).volume)),
+        )
 
 
 def level(size: Size, note: Notebook, foam: Foam, photons: float, absorption: float) -> None:

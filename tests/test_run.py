@@ -111,7 +111,7 @@ def test_history_of_the_training_improves(foam):
 def test_model_reproduces_the_volume_from_the_parts(foam):
     scan = quietray.read(foam_scan())
     settings = FOAM
-    prepared = prepare(scan, Run.in_memory(dataclasses.replace(settings, rotation_axis=None)), 2, 3)
+    prepared = prepare(scan, Run.in_memory(dataclasses.replace(settings, rotation_axis=None)), 2, 3, 2)
     parts, _ = prepared.source(2)(slice(0, 10))
     loaded = Denoiser.load(foam.folder / "model")
     assert (loaded.split, loaded.symmetries, loaded.scale) == (Split(parts=2, slices=3), 2, foam.denoiser.scale)

@@ -185,7 +185,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(
             f"The angular subsets are not independent (residual correlation {correlation:+.2f}): rings, a wrong "
             "rotation axis or noisy flats are in all of them alike and stay in the result. Take more flats, or try "
-            "--rings all."
+            "--own-flats yes or --rings all."
         )
     if split and correlation < -0.05:
         found.append(

@@ -285,6 +285,8 @@ class Metrics(Record):
         Of every step or channel.
     comparison
         Of the methods, where they were compared.
+    flats
+        Whether the angular subsets had flats of their own, and what was predicted of shared ones.
     seconds
         That the run took.
     """
@@ -302,6 +304,7 @@ class Metrics(Record):
     trust: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     series: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     comparison: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
+    flats: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     seconds: float | None = field(default=None, metadata=_OPTIONAL)
 
 

@@ -216,6 +216,9 @@ class RunFlags:
     """Columns that see the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
     rings: Annotated[Literal["auto", "none", "sorting", "large", "all"] | None, Choice] = None
     """Ring removal (default: auto: only where stripes stand out of the noise)."""
+    own_flats: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
+    """Whether every angular subset is corrected with flats of its own, so that the flats' noise is learned away, too,
+    in place of becoming rings (default: auto: where those would show)."""
     zingers: Number = None
     """Threshold of the zinger filter in noise sds; 0 switches it off (default: 6)."""
     line_integrals: Flag = False
@@ -253,6 +256,7 @@ class RunFlags:
             "reconstruction.box": self.box and list(self.box),
             "correction.air": self.air,
             "correction.rings": self.rings,
+            "correction.own_flats": {None: None, "auto": "none", "yes": True, "no": False}[self.own_flats],
             "correction.zingers": self.zingers,
             "correction.line_integrals": self.line_integrals or None,
             **more,

@@ -23,8 +23,19 @@ __all__ = ["Filter", "applied_to_images", "denoised_images", "of_images", "refus
 
 _OF_SCANS = (  # flags that mean nothing to images
     *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
-    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "zingers"),
-    *("line_integrals", "format", "max_memory", "whiten", "parts", "slices", "times", "equivariance"),
+    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings"),
+    *(
+        "own_flats",
+        "zingers",
+        "line_integrals",
+        "format",
+        "max_memory",
+        "whiten",
+        "parts",
+        "slices",
+        "times",
+        "equivariance",
+    ),
     *("reblur", "series", "channels", "views_per_step", "trust"),
 )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from quietray.detector.noise.memory import Memory, Subsets, subsets_of
-from quietray.detector.noise.rings import Rings
+from quietray.detector.noise.rings import EXPLAINED, Rings
 
 __all__ = ["METHODS", "Findings", "Verdict", "judge"]
 
@@ -257,7 +257,7 @@ def _from_flats(found: Findings) -> str:
     """Return how far the flats' own noise explains the rings."""
     if found.rings is None or found.rings.over_flats is None or found.rings.source != "air columns":
         return f" ({found.n_flats} flats)"
-    if found.rings.over_flats < 1.5:
+    if found.rings.over_flats < EXPLAINED:
         return f", the noise of the {found.n_flats} flats"
     return f", {found.rings.over_flats:.1f} times what the noise of the {found.n_flats} flats explains"
 

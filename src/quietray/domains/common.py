@@ -69,6 +69,7 @@ def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
         ),
         "method": method_facts(denoiser),
         "reconstruction": reconstructed_by(prepared),
+        "flats": prepared.flats,
         "memory": Memory(plan.memory, plan.peak, peak_memory(), len(plan.slabs)),
         "versions": versions(),
     }

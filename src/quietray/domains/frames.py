@@ -13,6 +13,7 @@ from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import Memory, ScanFacts, ScanMetrics
 from quietray.assessment.halves import Halves
 from quietray.detector.correction.correct import RowCounts
+from quietray.detector.correction.frames import dealt_means
 from quietray.domains.base import Domain
 from quietray.domains.common import method_facts
 from quietray.errors import SettingsError
@@ -52,12 +53,15 @@ class FrameDomain(Domain):
         The frames ``(part, 1, row, col)``, scaled, with a part of them held out.
     unit
         Of the frames.
+    said
+        How they were corrected, in a sentence; empty where there are no flats.
     """
 
     scan: Scan
     scale: Scale
     data: TrainingVolume
     unit: str
+    said: str
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
@@ -74,12 +78,12 @@ class FrameDomain(Domain):
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> FrameDomain:
         """Correct the frames as far as the scan allows, scale them, hold a part of them out."""
         (scan,) = scans
-        parts, unit = _frames(scan)
+        parts, unit, said = _frames(scan, run.settings.correction.own_flats)
         weight = np.ones(parts.shape[2:], np.float32)
         scale = Scale.of(parts.mean(axis=0), weight)
         data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)
         facts = {"source": str(scan.source), "unit": unit, "voxel_size_mm": scan.geometry.pixel_size}
-        return cls(run, split, facts, scan, scale, data, unit)
+        return cls(run, split, facts, scan, scale, data, unit, said)
 
     @property
     def taught_by(self) -> TrainingVolume | None:
@@ -113,7 +117,14 @@ class FrameDomain(Domain):
             **self._circumstances(denoiser),
             evidence=halves.figures(scan.geometry.pixel_size),
         )
-        return self.result(denoiser, fitted, metrics, gathered, prepared=None, notes=scan.notes)
+        return self.result(
+            denoiser,
+            fitted,
+            metrics,
+            gathered,
+            prepared=None,
+            notes=(*scan.notes, self.said) if self.said else scan.notes,
+        )
 
     def _circumstances(self, denoiser: Denoiser) -> dict[str, Any]:
         scan, memory = self.scan, available_memory()
@@ -160,14 +171,27 @@ class DenoiseFrames:
         yield Finished(0, clean, SlabRecord.of(0, 0, parts.mean(axis=0), clean, weight, self.edges, changed))
 
 
-def _frames(scan: Scan) -> tuple[Parts, str]:
-    """Return the frames as parts ``(part, 1, y, x)``, corrected as far as the scan allows, and their unit."""
-    frames = scan.read(slice(None))
-    if scan.darks is not None:
-        frames -= np.asarray(scan.darks[:], np.float32).mean(axis=0)
+def _frames(scan: Scan, own_flats: bool | None) -> tuple[Parts, str, str]:
+    """Return the frames as parts ``(part, 1, y, x)``, corrected as far as it goes, unit, and what is said.
+
+    A flat that two frames are divided by is in both of them: where there are enough, each frame has its own.
+    """
+    frames, n = scan.read(slice(None)), scan.n_views
+    dark = np.float32(0) if scan.darks is None else np.asarray(scan.darks[:], np.float32).mean(axis=0)
     if scan.flats is None:
-        return frames[:, None], "counts"
-    flat = np.asarray(scan.flats[:], np.float32).mean(axis=0)
-    if scan.darks is not None:
-        flat -= np.asarray(scan.darks[:], np.float32).mean(axis=0)
-    return (frames / np.maximum(flat, 1e-3 * flat.mean()))[:, None], "transmission"
+        return (frames - dark)[:, None], "counts", ""
+    n_flats = int(scan.flats.shape[0])
+    if own_flats is False or n_flats < n:
+        flat = np.asarray(scan.flats[:], np.float32).mean(axis=0) - dark
+        why = "as asked" if own_flats is False else f"whose noise stays: there are {n_flats} for {n}"
+        said = f"The frames share their flats, {why}."
+        return ((frames - dark) / np.maximum(flat, 1e-3 * flat.mean()))[:, None], "transmission", said
+    darks = np.broadcast_to(dark, frames.shape)
+    if scan.darks is not None and scan.darks.shape[0] >= n:
+        darks = dealt_means(scan.darks, n)
+    flats = dealt_means(scan.flats, n) - darks
+    said = (
+        f"Each of the {n} frames has flats of its own, {n_flats // n} of {n_flats}, whose noise is learned away, too."
+    )
+    least = 1e-3 * flats.mean(axis=(1, 2), keepdims=True)
+    return ((frames - darks) / np.maximum(flats, least))[:, None], "transmission", said

@@ -14,7 +14,8 @@ from scipy.ndimage import uniform_filter
 
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import ScanMetrics
-from quietray.detector.correction.correct import RowCounts, correct_rows
+from quietray.detector.correction.correct import RowCounts
+from quietray.detector.correction.own_flats import correct_dealt
 from quietray.detector.noise.photon_transfer import log_variance
 from quietray.domains.base import Domain
 from quietray.domains.common import circumstances
@@ -107,7 +108,8 @@ class ProjectionDomain(Domain):
             raise GeometryError(
                 f"{name} must have a parallel beam, got {type(scan.geometry).__name__}; use noise2inverse"
             )
-        prepared = prepare(run.calibrated or scan, run, 2)
+        n_subsets = split.n_subsets if taught or settings.correction.own_flats else 1
+        prepared = prepare(run.calibrated or scan, run, 2, n_subsets=n_subsets)
         _require_memory(prepared, split, settings)
         sinograms, variance = _measured(prepared, run.watch)
         geometry = require_parallel(prepared.scan.geometry, name)
@@ -213,7 +215,7 @@ class DenoiseSinograms:
         y0, y1, x0, x1 = self.region or (0, scan.n_cols, 0, scan.n_cols)
         before, clean = (np.empty((len(rows), *grid.shape[1:]), np.float32) for _ in range(2))
         for band in _bands(rows):
-            sinograms, some = correct_rows(scan.read(band), source.calibration, band)
+            sinograms, some = correct_dealt(scan.read(band), source.calibration, band)
             changed += some
             n, first = len(sinograms), band.start - rows.start
             before[first : first + n] = source.algorithm(source.rays_of(0, n), sinograms)
@@ -268,7 +270,7 @@ def _measured(prepared: Prepared, watch: Watch) -> tuple[Sinograms, Float[np.nda
     with watch.stage("correcting", total) as advance:
         for start, stop in windows:
             for band in _bands(range(start, stop)):
-                some, _ = correct_rows(scan.read(band), calibration, band)
+                some, _ = correct_dealt(scan.read(band), calibration, band)
                 out[done : done + len(some)] = some
                 if calibration.quantum > 0:
                     variance += log_variance(some, calibration, band).sum(axis=0)

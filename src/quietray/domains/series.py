@@ -18,6 +18,7 @@ from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import streaks
+from quietray.preparation.flats import dealt_in
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.preparation.sources import SeriesReconstruction, reconstruction_of
 from quietray.result import Result, gather, histogram_edges, percentile
@@ -149,6 +150,9 @@ class SeriesDomain(VolumeDomain):
                 f"{window.times}"
             )
         split = _bound(split, run, min((one.scan for one in each), key=lambda scan: scan.n_views))
+        n_subsets = split.n_subsets if taught or run.settings.correction.own_flats else 1
+        shared_by = _seen_by_neighbours(each) if split.neighbourhood.times > 1 else ""
+        each = [dealt_in(run, one, n_subsets, shared_by) for one in each]
         # every row is held in all its subsets, and denoised, of all steps
         prepared = prepare(each[n_series // 2], run, n_series * (split.n_parts + 1), split.neighbourhood.slices)
         sources = tuple(
@@ -246,6 +250,14 @@ def _bound(split: Split, run: Run, fewest: Scan) -> Split:
     bound: Any = dataclasses.replace(alone, times=1, channels=1).on_scan(shape)
     together: Split = dataclasses.replace(bound, times=window.times, channels=window.channels)
     return together
+
+
+def _seen_by_neighbours(each: Sequence[Calibrated]) -> str:
+    """Return that steps have the same flats, if they do: then a step's neighbours in time show all of their noise."""
+    flats = [one.scan.flats for one in each if one.scan.flats is not None]
+    row = each[0].scan.n_rows // 2
+    firsts = {np.asarray(frames[:1, row : row + 1]).tobytes() for frames in flats}
+    return "steps that the network sees together have the same ones" if len(firsts) < len(flats) else ""
 
 
 def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:

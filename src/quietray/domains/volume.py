@@ -85,7 +85,8 @@ class VolumeDomain(Domain):
         known: Sequence[Scan | Calibrated] = scans
         if run.calibrated is not None and len(scans) == 1:
             known = [run.calibrated]
-        each = [prepare(scan, run, split.n_parts, split.neighbourhood.slices) for scan in known]
+        n_subsets = split.n_subsets if taught or run.settings.correction.own_flats else 1
+        each = [prepare(scan, run, split.n_parts, split.neighbourhood.slices, n_subsets) for scan in known]
         source: Reconstruction = each[0].source(split.n_parts)
         if len(each) > 1:
             source = RepeatedReconstruction(tuple(one.source() for one in each))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
 from quietray.operators.nufft import gpu_transforms
+from quietray.preparation.flats import dealt_in
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
@@ -76,6 +78,8 @@ class Prepared:
         What was found on the way.
     device
         Where to reconstruct; None is the processors.
+    flats
+        What was decided about flats of their own for angular subsets; None where there was nothing to decide.
     """
 
     scan: Scan
@@ -86,6 +90,7 @@ class Prepared:
     algorithm: Algorithm
     notes: tuple[str, ...]
     device: torch.device | None = None
+    flats: Mapping[str, Any] | None = None
 
     @property
     def weight(self) -> Slice:
@@ -193,7 +198,7 @@ def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, .
     return replace(correction, rings="none"), (said,)
 
 
-def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int = 1) -> Prepared:
+def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int = 1, n_subsets: int = 1) -> Prepared:
     """Calibrate a scan, find its rotation axis, plan its memory.
 
     Parameters
@@ -205,6 +210,8 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
         network is applied; its output keeps the plan, so that a resumed run has the same one.
     n_parts, n_slices
         Subsets per slice, and slices that the network sees.
+    n_subsets
+        Angular subsets of the views whose noise must be independent: they get flats of their own where that helps.
 
     Raises
     ------
@@ -216,6 +223,7 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     known = scan
     if not isinstance(known, Calibrated):
         known = calibrated(known, settings.correction, settings.rotation_axis, watch)
+    known = dealt_in(run, known, n_subsets)
     scan = known.scan
     geometry = scan.geometry
     algorithm = settings.reconstruction.for_beam(geometry)
@@ -251,7 +259,7 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
         said = (*said, _MIXED) if mixed else said
     for note in (*said, f"Plan: {plan.describe()}."):
         watch.note(note)
-    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, said, run.device)
+    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, said, run.device, known.flats)
     prepared = with_choices(prepared, run)
     if not prepared.weight.any():
         raise GeometryError("the region must hold voxels that all views see, got one outside the field of view")

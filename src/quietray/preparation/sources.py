@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from quietray.detector.correction.correct import Calibration, RowCounts, correct_rows, corrected
+from quietray.detector.correction.correct import Calibration, RowCounts
+from quietray.detector.correction.own_flats import correct_dealt, corrected_dealt
 from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.beams import projector, rays
@@ -91,7 +92,7 @@ class PartReconstruction:
         for first in range(0, rows.stop - rows.start, at_once):
             last = min(first + at_once, rows.stop - rows.start)
             band = slice(rows.start + first, rows.start + last)
-            sinograms, some = corrected(torch.from_numpy(counts[:, first:last]).to(there), self.calibration, band)
+            sinograms, some = corrected_dealt(torch.from_numpy(counts[:, first:last]).to(there), self.calibration, band)
             changed += some
             for part in range(self.n_parts):
                 views, rays = sinograms[:, part :: self.n_parts].contiguous(), self.rays_of(part, last - first)
@@ -161,7 +162,7 @@ class ConeReconstruction(PartReconstruction):
         at_once = rows_at_once()
         for first in range(rows.start, rows.stop, at_once):
             band = slice(first, min(first + at_once, rows.stop))
-            some, counted = correct_rows(self.scan.read(band), self.calibration, band)
+            some, counted = correct_dealt(self.scan.read(band), self.calibration, band)
             out[band.start - rows.start : band.stop - rows.start] = some
             changed += counted
         return out, changed

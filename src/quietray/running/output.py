@@ -111,15 +111,17 @@ class Output:
 
     def decide(self, name: str, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return a decision of the run: the one noted when it was first taken, or a fresh one, which is noted."""
-        if self.work is None:
-            return choose()
-        ledger = Ledger(self.work)
-        found = ledger.noted(name)
+        found = self.noted(name)
         if found is None:
             found = choose()
-            with disk_errors(self.work):
-                ledger.note(name, found)
+            if self.work is not None:
+                with disk_errors(self.work):
+                    Ledger(self.work).note(name, found)
         return found
+
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """Return a decision of the run that was noted; None where none was taken yet."""
+        return None if self.work is None else Ledger(self.work).noted(name)
 
     def open_volume(
         self, grid: VolumeGrid, facts: Mapping[str, Any], trust: bool = False, series: SeriesAxis | None = None

@@ -196,6 +196,11 @@ class Split(Method):
         """Whether a sample holds angular subsets, each with streaks of its own."""
         return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
 
+    @property
+    def n_subsets(self) -> int:
+        """Angular subsets ``j::n_subsets`` whose noise must be independent; 1 where there are none."""
+        return self.n_parts - self.n_clean if self.angular else 1
+
     def half(self, parts: Samples) -> Sequence[Tensor]:
         """Return what the network is given of half of the parts, ``(batch, slice, y, x)`` each."""
         return parts.unbind(1)

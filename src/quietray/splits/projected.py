@@ -116,6 +116,11 @@ class Noise2Projection(Split):
         return 1
 
     @property
+    def n_subsets(self) -> int:
+        """Of the views, which one row of sinograms holds all."""
+        return self.parts
+
+    @property
     def n_slices(self) -> int:
         """Rows are seen one at a time."""
         return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -44,6 +44,10 @@ class Correction:
     line_integrals
         The projections are line integrals already, of the attenuation or of anything else (XRD-CT, fluorescence): no
         flat, no dark and no logarithm, and only the rings that are asked for are removed.
+    own_flats
+        Whether every angular subset is corrected with flats and darks of its own, so that a network unlearns their
+        noise like any other; None does so where the noise of shared flats would show.  With fewer flats than subsets
+        they are shared.
 
     Examples
     --------
@@ -57,6 +61,7 @@ class Correction:
     rings: Literal["auto", "none", "sorting", "large", "all"] = "auto"
     floor: float = 0.0
     line_integrals: bool = False
+    own_flats: bool | None = None
 
     def __post_init__(self) -> None:
         if self.zingers != 0 and not 2 <= self.zingers < np.inf:
@@ -98,6 +103,8 @@ class Calibration:
     detectors, parts
         ``(view,)`` detector of each view, and what is known about each detector, where there are several: then the
         parts correct the views, and what is said here holds for all detectors together (flat and dark: on average).
+    subsets
+        What corrects the views ``j::K`` where each of the K angular subsets has flats of its own; else empty.
     """
 
     flat: Frame
@@ -115,6 +122,7 @@ class Calibration:
     notes: tuple[str, ...] = ()
     detectors: Int[np.ndarray, " view"] | None = None
     parts: Mapping[int, Calibration] = field(default_factory=dict)
+    subsets: tuple[Calibration, ...] = ()
 
     __repr__ = brief
 
@@ -131,7 +139,43 @@ class Calibration:
                 f"views to be told apart in time must be from one detector, got {len(self.parts)}; split the file"
             )
         order, reach = _order(scan)
-        return replace(self, air_factors=self.air_factors[views], order=order, reach=reach)
+        return replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=())
+
+    def of_part(self, scan: Scan, views: slice, fields: Mapping[int, tuple[Frame, Frame]]) -> Calibration:
+        """Return what corrects an angular subset with flats and darks of its own.
+
+        Bad pixels, brightness of the beam, floor and ring removal stay those of all views.  The flat is as bright as
+        that of all, on average over the logarithm, so that neither drift nor few frames make a subset differ.
+
+        Parameters
+        ----------
+        scan
+            Of this subset alone.
+        views
+            Which of all views it holds.
+        fields
+            Mean flat minus dark, and mean dark, ``(row, col)``, by detector; 0 where there is only one.
+        """
+        order, reach = _order(scan)
+        here = replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=())
+        if self.detectors is None:
+            return here._with(*fields[0])
+        parts = {}
+        for number, one in scan.by_detector().items():
+            own = np.isin(np.flatnonzero(self.detectors == number), np.arange(len(self.detectors))[views])
+            order, reach = _order(one)
+            part = replace(self.parts[number], order=order, reach=reach)
+            parts[number] = replace(part, air_factors=part.air_factors[own])._with(*fields[number])
+        flat, dark = (np.mean([getattr(part, name) for part in parts.values()], axis=0) for name in ("flat", "dark"))
+        return replace(here, flat=flat, dark=dark, detectors=self.detectors[views], parts=parts)
+
+    def _with(self, flat: Frame, dark: Frame) -> Calibration:
+        """Return the same with another mean flat minus dark, and mean dark."""
+        good, found = ~self.bad, without_holes(flat, self.bad)
+        if good.any():
+            brighter = float(np.mean(np.log(found[good] / self.flat[good]), dtype=np.float64))
+            found /= np.float32(np.exp(brighter))
+        return replace(self, flat=found, dark=dark)
 
     def of_view(self, view: int) -> Calibration:
         """Return what is known about the detector that took a view."""
@@ -150,11 +194,14 @@ class Calibrated:
         Flat, dark, bad pixels, beam.
     notes
         What was found on the way.
+    flats
+        What was decided about flats of their own for angular subsets, and why; None where there was nothing to decide.
     """
 
     scan: Scan
     calibration: Calibration
     notes: tuple[str, ...]
+    flats: Mapping[str, Any] | None = None
 
     __repr__ = brief
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from quietray.errors import NoiseError
 from quietray.types import Frame, Frames, PixelMask, Radiographs
 
-__all__ = ["SAMPLES", "FrameStatistics", "Pile", "frame_statistics", "robust_sd", "sampled_rows"]
+__all__ = ["SAMPLES", "FrameStatistics", "Pile", "dealt_means", "frame_statistics", "robust_sd", "sampled_rows"]
 
 SAMPLES = 2**23  # pixels held at once, as float32
 _SURVEY_ROWS = 64
@@ -113,6 +113,48 @@ def frame_statistics(frames: Frames, what: str, offset: Frame | None = None, dri
     return FrameStatistics(mean, spread if n_frames >= 3 else None, constant, n_frames, zingers)
 
 
+def dealt_means(
+    frames: Frames, n_subsets: int, offset: Frame | None = None, drift: bool = False
+) -> Float[np.ndarray, "subset row col"]:
+    """Return the means of the frames ``j::n_subsets``, leaving out the zingers that all frames together show.
+
+    Parameters
+    ----------
+    frames
+        ``(frame, row, col)`` in counts, in the order in which they were taken.
+    n_subsets
+        Not more than there are frames.
+    offset, drift
+        As in `frame_statistics`.
+
+    Notes
+    -----
+    A pixel that holds a zinger in every frame of a subset has the mean of all frames there.
+
+    Examples
+    --------
+    >>> frames = np.full((6, 2, 3), 100.0); frames[1::2] = 104; frames[2, 1, 1] = 9000
+    >>> dealt_means(frames, 2)[:, 1, 1].tolist()
+    [100.0, 104.0]
+    """
+    n_frames, n_rows, n_cols = frames.shape
+    levels = _levels(frames, offset) if drift else np.ones(n_frames, np.float32)
+    out = np.empty((n_subsets, n_rows, n_cols), np.float32)
+    step = max(1, SAMPLES // (n_frames * n_cols))
+    for start in range(0, n_rows, step):
+        rows = slice(start, min(start + step, n_rows))
+        stack = np.asarray(frames[:, rows], np.float32) - (0 if offset is None else offset[rows])
+        stack /= levels[:, None, None]
+        middle, residual, keep = _without_zingers(stack)
+        kept = np.where(keep, residual, 0)
+        whole = kept.sum(axis=0) / np.maximum(keep.sum(axis=0), 1)
+        for subset in range(n_subsets):
+            own = slice(subset, None, n_subsets)
+            count = keep[own].sum(axis=0)
+            out[subset, rows] = middle + np.where(count > 0, kept[own].sum(axis=0) / np.maximum(count, 1), whole)
+    return out
+
+
 def _levels(frames: Frames, offset: Frame | None) -> Float[np.ndarray, " frame"]:
     """Return the brightness of each frame relative to their mean; ones when there is nothing to compare."""
     n_frames, n_rows = frames.shape[:2]
@@ -132,12 +174,7 @@ def _clipped(stack: Radiographs) -> tuple[Frame, Frame, int]:
     n = len(stack)
     if n == 1:
         return stack[0], np.zeros_like(stack[0]), 0
-    middle = np.median(stack, axis=0) if n > 2 else stack.min(axis=0)
-    weight = np.sqrt(np.maximum(middle, max(0.05 * float(np.median(middle)), 1e-6)))
-    noise = robust_sd((np.diff(stack, axis=0) / (np.sqrt(2) * weight)).ravel())
-    residual = stack - middle
-    limit = np.maximum(6 * noise * weight, 0.02 * np.abs(middle))
-    keep = residual <= limit
+    middle, residual, keep = _without_zingers(stack)
     kept = np.maximum(keep.sum(axis=0), 1)
     mean = middle + np.where(keep, residual, 0).sum(axis=0) / kept
     if n < 3:
@@ -145,6 +182,17 @@ def _clipped(stack: Radiographs) -> tuple[Frame, Frame, int]:
     order = np.sort(np.abs(residual), axis=0)[: _kept(n)]
     spread = np.sqrt((order**2).mean(axis=0)) * np.float32(_trimming(n))
     return mean.astype(np.float32), spread, int(np.count_nonzero(~keep))
+
+
+def _without_zingers(stack: Radiographs) -> tuple[Frame, Radiographs, Bool[np.ndarray, "frame row col"]]:
+    """Return what is typical of two or more frames, how each differs from it, and which samples are no zingers."""
+    n = len(stack)
+    middle = np.median(stack, axis=0) if n > 2 else stack.min(axis=0)
+    weight = np.sqrt(np.maximum(middle, max(0.05 * float(np.median(middle)), 1e-6)))
+    noise = robust_sd((np.diff(stack, axis=0) / (np.sqrt(2) * weight)).ravel())
+    residual = stack - middle
+    limit = np.maximum(6 * noise * weight, 0.02 * np.abs(middle))
+    return middle, residual, residual <= limit
 
 
 def _kept(n_frames: int) -> int:

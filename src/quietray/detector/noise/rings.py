@@ -16,7 +16,9 @@ from quietray.detector.noise.memory import Memory
 from quietray.scan import Scan
 from quietray.types import Frames
 
-__all__ = ["Rings", "measure_rings"]
+__all__ = ["EXPLAINED", "Rings", "measure_rings"]
+
+EXPLAINED = 1.5  # times the variance of the flats' noise, up to which rings are the flats'
 
 _WIDTH = 31  # columns; what varies more slowly is the beam's
 _ROWS, _SAMPLES = 64, 2**25  # at most so many rows and samples are looked at

@@ -1,0 +1,206 @@
+"""Flats of their own: every angular subset is corrected with flats and darks that no other subset has.
+
+What all subsets share is the same in a network's input and target, and stays: the noise of shared flats becomes rings.
+Dealt to the subsets like the views, flats and darks are measured apart like them, and their noise is unlearned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from quietray.detector.correction.calibration import Calibration
+from quietray.detector.correction.correct import RowCounts, correct_rows, corrected
+from quietray.detector.correction.frames import dealt_means
+from quietray.scan import Scan
+from quietray.types import Frame, Radiographs, Sinograms
+
+__all__ = ["RINGS_SHARE", "Prediction", "correct_dealt", "corrected_dealt", "fewest_flats", "predict", "with_own_flats"]
+
+RINGS_SHARE = 0.005  # of the variance of the noise in a slice, from which rings show in what denoising leaves
+_IN_VIEW = 0.76  # times as much, over the field of view, as if columns counted alike; for 80 to 384 columns +- 0.04
+_LEFT = 0.05  # of that variance denoising leaves, and of what own flats add to it; of rings it leaves all
+_QUANTA = 20.0  # in a pixel of a subset's mean flat, under which its logarithm is not that of its mean
+
+
+def correct_dealt(counts: Radiographs, calibration: Calibration, rows: slice) -> tuple[Sinograms, RowCounts]:
+    """Return line integrals of a band of rows, all views, each angular subset corrected as it is to be.
+
+    Where the subsets have no flats of their own, this is :func:`correct_rows`, whose parameters it has.
+
+    Examples
+    --------
+    >>> from quietray.detector.correction.calibration import calibrate
+    >>> from quietray.geometry import ParallelBeam
+    >>> flats = np.full((4, 2, 30), 100.0) + np.array([0, 8, 0, 8])[:, None, None] * (np.arange(30) % 2)
+    >>> scan = Scan(np.full((20, 2, 30), 50.0), ParallelBeam(np.linspace(0, 3, 20), 2, 30), flats)
+    >>> dealt, _ = correct_dealt(scan.read(slice(2)), with_own_flats(scan, calibrate(scan), 2), slice(2))
+    >>> [f"{value:.2f}" for value in dealt[0, :4, 5]]  # the odd views are divided by brighter flats in odd columns
+    ['0.71', '0.75', '0.71', '0.75']
+    """
+    if not calibration.subsets:
+        return correct_rows(counts, calibration, rows)
+    sinograms, changed = corrected_dealt(
+        torch.from_numpy(np.require(counts, np.float32, ["C", "W"])), calibration, rows
+    )
+    return sinograms.numpy(), changed
+
+
+def corrected_dealt(
+    counts: Real[Tensor, "view row col"], calibration: Calibration, rows: slice
+) -> tuple[Float[Tensor, "row view col"], RowCounts]:
+    """Return what :func:`correct_dealt` does, on the device of the counts; parameters as of :func:`corrected`."""
+    n = len(calibration.subsets)
+    if n == 0:
+        return corrected(counts, calibration, rows)
+    n_views, n_rows, n_cols = counts.shape
+    out = torch.empty((n_rows, n_views, n_cols), dtype=torch.float32, device=counts.device)
+    changed = RowCounts()
+    for subset, own in enumerate(calibration.subsets):
+        out[:, subset::n], some = corrected(counts[subset::n], own, rows)
+        changed += some
+    return out, changed
+
+
+def with_own_flats(scan: Scan, calibration: Calibration, n_subsets: int) -> Calibration:
+    """Return a calibration in which each of the angular subsets has flats and darks of its own, dealt like the views.
+
+    Frames are dealt one after the other, ``j::K``, in the order in which they were taken: flats of before and of after
+    go to every subset.  Too few darks are shared.  Frames that belong to one detector are dealt only to the subsets
+    that hold views of it.
+
+    Parameters
+    ----------
+    scan, calibration
+        The scan, with as many flats as :func:`fewest_flats` asks, and what is known about it.
+    n_subsets
+        K, of the views ``j::K``.
+
+    Examples
+    --------
+    See `correct_dealt`.
+    """
+    dealt = {}
+    for number, one in scan.by_detector().items():
+        known = calibration if calibration.detectors is None else calibration.parts[number]
+        dealt[number] = _fields(one, known, _users(scan, number, n_subsets))
+    subsets = []
+    for subset in range(n_subsets):
+        views = slice(subset, None, n_subsets)
+        fields = {number: own[subset] for number, own in dealt.items() if subset in own}
+        subsets.append(calibration.of_part(scan[views], views, fields))
+    return replace(calibration, subsets=tuple(subsets))
+
+
+def fewest_flats(scan: Scan, n_subsets: int) -> int:
+    """Return how many flats the poorest of the angular subsets would have, in each detector.
+
+    Examples
+    --------
+    >>> from quietray.geometry import ParallelBeam
+    >>> beam = ParallelBeam(np.linspace(0, 3, 20), 2, 30)
+    >>> fewest_flats(Scan(np.ones((20, 2, 30)), beam, np.ones((10, 2, 30))), 4)
+    2
+    """
+    return min(
+        0 if one.flats is None else int(one.flats.shape[0]) // len(_users(scan, number, n_subsets))
+        for number, one in scan.by_detector().items()
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the noise of the flats would do.
+
+    Parameters
+    ----------
+    rings_share
+        Variance of the rings that shared flats leave in a slice, over that of the noise of the views, in the field of
+        view; they are strongest near the axis.
+    noise_more
+        Variance that flats of their own add at most to that of the noise of the views, where neighbouring views of a
+        column no longer share one flat: beyond the radius ``n_views / (2 K)`` pixels.
+    view_variance, flat_variance
+        Of the noise of one view, in line integrals, and of the mean of all flats; None where the counts per quantum
+        are not known.
+    quanta
+        In a pixel of the mean flat of a subset; None as above.
+
+    Examples
+    --------
+    >>> Prediction(0.1, 0.05, 0.02, 0.0005, 100.0).worth_it
+    True
+    """
+
+    rings_share: float
+    noise_more: float
+    view_variance: float | None
+    flat_variance: float | None
+    quanta: float | None
+
+    @property
+    def enough_light(self) -> bool:
+        """Whether a subset's flats hold enough quanta for the logarithm."""
+        return self.quanta is None or self.quanta >= _QUANTA
+
+    @property
+    def worth_it(self) -> bool:
+        """Whether flats of their own are the better choice."""
+        return self.rings_share >= max(RINGS_SHARE, _LEFT * self.noise_more) and self.enough_light
+
+
+def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
+    """Predict the rings of shared flats from the counts of the middle row, and the numbers of flats and views.
+
+    Notes
+    -----
+    A view's noise has the variance ``v = mean(1 / (n T))`` of n quanta behind a transmission T, and the mean of F flats
+    has ``f = 1 / (n F)``.  A pixel at radius r sees N views through 2 r columns: N times v, but f from each column
+    about N / (2 r) times over.  So rings have about ``N f / (2 r v)`` times the variance of the noise, 0.7 times that
+    with the ramp filter, and ``0.76 N f / (R v)`` over a field of view of radius R, half of the columns.
+
+    Examples
+    --------
+    >>> from quietray.detector.correction.calibration import calibrate
+    >>> from quietray.geometry import ParallelBeam
+    >>> beam, rng = ParallelBeam(np.linspace(0, 3, 100), 2, 40), np.random.default_rng(0)
+    >>> scan = Scan(rng.poisson(900, (100, 2, 40)), beam, rng.poisson(900, (8, 2, 40)))
+    >>> round(predict(scan, calibrate(scan), 4).rings_share, 1)  # 0.76 * 100 / 20 / 8
+    0.5
+    """
+    middle = scan.n_rows // 2
+    band = slice(middle, middle + 1)
+    sinograms, _ = correct_rows(scan.read(band), calibration, band)
+    dimming = float(np.exp(sinograms.astype(np.float64)).mean())
+    scans = tuple(scan.by_detector().values())
+    n_flats = min(0 if one.flats is None else int(one.flats.shape[0]) for one in scans)
+    noiseless = n_flats == 0 or (n_flats >= 3 and calibration.quantum <= 0)  # made by a formula
+    ratio = 0.0 if noiseless else 1 / (n_flats * dimming)  # of the variances, of all flats' mean and of a view
+    share = _IN_VIEW * 2 * max(one.n_views for one in scans) / scan.n_cols * ratio
+    if calibration.quantum <= 0:
+        return Prediction(share, n_subsets * ratio, None, None, None)
+    quanta = float(np.median(calibration.flat[band])) / calibration.quantum
+    each = quanta * fewest_flats(scan, n_subsets)
+    return Prediction(share, n_subsets * ratio, dimming / quanta, 1 / (quanta * n_flats), each)
+
+
+def _users(scan: Scan, number: int, n_subsets: int) -> list[int]:
+    """Return the subsets that the frames of a detector are dealt to."""
+    if scan.detectors is None or scan.flat_detectors is None:
+        return list(range(n_subsets))
+    return [int(one) for one in np.unique(np.flatnonzero(scan.detectors == number) % n_subsets)]
+
+
+def _fields(scan: Scan, calibration: Calibration, users: list[int]) -> dict[int, tuple[Frame, Frame]]:
+    """Return mean flat and mean dark of each subset that a detector's frames are dealt to."""
+    assert scan.flats is not None, "without flats there is nothing to deal"
+    dark = calibration.dark
+    flats = dealt_means(scan.flats, len(users), dark, drift=True)
+    darks = np.broadcast_to(dark, flats.shape)
+    if scan.darks is not None and scan.darks.shape[0] >= len(users):
+        darks = dealt_means(scan.darks, len(users))
+    return {user: (flats[index] + dark - darks[index], darks[index]) for index, user in enumerate(users)}
