@@ -183,7 +183,7 @@ def _correct_views(band: Float[Tensor, "row view col"], calibration: Calibration
     bad, flat, dark = calibration.bad[some], calibration.flat[some], calibration.dark[some]
 
     def there(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(band.device)
+        return torch.from_numpy(np.require(values, None, ["C", "W"])).to(band.device)
 
     good, beam = there(~bad), there(calibration.air_factors)
     band -= there(dark)[:, None]
