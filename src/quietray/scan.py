@@ -12,14 +12,20 @@ from jaxtyping import Float, Int
 
 from quietray.arrays import open_frames, projection_frames, radians
 from quietray.errors import FormatError, GeometryError, SettingsError
-from quietray.geometry import Geometry, ParallelBeam, angles_told, beam_told
+from quietray.geometry import Geometry, ParallelBeam, angles_told, beam_told, field_told
 from quietray.lazy import chosen_frames, interleaved
 from quietray.types import Frames
 
 __all__ = ["Scan", "chosen_frames", "interleaved"]
 
 # What goes without saying of a scan.
-_UNSAID = {"detectors": "one", "exposure": "not known", "sample": "not known", "truth": "none, as usual"}
+_UNSAID = {
+    "field of view": "full",
+    "detectors": "one",
+    "exposure": "not known",
+    "sample": "not known",
+    "truth": "none, as usual",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +226,7 @@ class Scan:
             "detectors": "one" if self.detectors is None else str(len(np.unique(self.detectors))),
             "exposure": "not known" if self.exposure is None else f"{self.exposure:g} s",
             "rotation axis": axis,
+            "field of view": field_told(geometry),
             "sample": str(self.provenance.get("sample", "not known")),
             "truth": "included" if self.truth is not None else "none, as usual",
         }

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from quietray.errors import FormatError, GeometryError, SettingsError
-from quietray.geometry import ConeBeam
+from quietray.geometry import ConeBeam, ParallelBeam
 from quietray.io import ImageSeries, LazyFrames, StoredVolume, image_format, read, read_images, read_volume
 from quietray.metrics.image import compare, disc
 from quietray.metrics.tissue import tissue_bias
@@ -292,5 +292,6 @@ def _reference(found: Any, against: str, rows: str | None, step: int | None) -> 
         grid = scan.geometry.grid().slab(chosen.start, chosen.stop)
         return f"FDK (ram-lak) {said}", FDK()(ConeRays(scan.geometry, grid), whole), unit
     sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:, band], np.float32), 0, 1))
-    A: Any = rays(scan.geometry.rows(len(chosen)))
+    geometry = scan.geometry.rows(len(chosen))
+    A: Any = rays(geometry.settled() if isinstance(geometry, ParallelBeam) else geometry)
     return f"FBP (ram-lak) {said}", FBP()(A, sinograms), unit

@@ -121,13 +121,17 @@ class ScanFlags:
     """Edge of a pixel at the object, in mm."""
     rotation_axis: Number = None
     """Column of the rotation axis; found automatically when not given."""
+    half: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
+    """Whether this is a half acquisition: a full turn around an axis near an edge of the detector, with slices up to
+    twice as wide (default: auto, as the file says, else where the axis lies outside of the middle fifth)."""
 
     def read(self) -> Scan:
         """Open the scan."""
         from quietray.io import read
 
         names = [entry.name for entry in dataclasses.fields(ScanFlags) if entry.name != "scan"]
-        return read(self.scan, **{name: getattr(self, name) for name in names})
+        stated = {name: getattr(self, name) for name in names}
+        return read(self.scan, **stated | {"half": {"yes": True, "no": False}.get(self.half or "auto")})
 
     def also(self, others: tuple[Path, ...]) -> list[Scan]:
         """Open further scans in the same way."""

@@ -18,6 +18,7 @@ from quietray.errors import NoiseError, QuietrayError
 from quietray.filters import FILTERS, GaussianFilter
 from quietray.geometry import require_parallel
 from quietray.metrics.heldout import HeldOut, adjacent_views_suffice, held_out_views
+from quietray.metrics.stitched import Stitched, Whole
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.running.run import Run
 from quietray.running.settings import Settings
@@ -94,7 +95,7 @@ def measured(scan: Scan, run: Run) -> Run:
 
 def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
     """Return how many rows can be compared on when the filters may take four tenths of the time, at most `most`."""
-    a_row = _FILTERING * scan.n_cols**2
+    a_row = _FILTERING * scan.geometry.grid().n_pixels
     return min(most, scan.n_rows, int((1 - _LEARNING) * seconds / a_row))
 
 
@@ -112,12 +113,14 @@ class _Held:
         calibration = calibrate(scan, Correction(rings="none"))
         middle = scan.n_rows // 2
         some, _ = correct_rows(scan.read(slice(middle, middle + 1)), calibration, slice(middle, middle + 1))
-        dense = adjacent_views_suffice(some, beam)
-        rest, held = held_out_views(beam, _SHARE)
+        seen = Stitched.of(beam) if beam.half else Whole(beam)
+        dense = adjacent_views_suffice(seen.views(some), seen.beam)
+        _, held = held_out_views(seen.beam, _SHARE)
         rows = slice(0, scan.n_rows)
         sinograms, _ = correct_rows(scan.read(rows), calibration, rows)
-        variance = None if dense else log_variance(sinograms, calibration, rows)[:, held]
-        return cls(scan[rest], HeldOut(sinograms, beam, held, variance))
+        variance = None if dense else seen.variance(log_variance(sinograms, calibration, rows))[:, held]
+        rest = np.setdiff1d(np.arange(scan.n_views), seen.measured(held))
+        return cls(scan[rest], HeldOut(seen.views(sinograms), seen.beam, held, variance))
 
 
 def _part(scan: Scan, settings: Settings, n_rows: int) -> Scan:

@@ -170,7 +170,24 @@ def calibrated(scan: Scan, correction: Correction, rotation_axis: float | None, 
                 f"The rotation axis was taken at the detector's middle ({scan.geometry.axis:g}): it is searched for in "
                 "parallel beams only; give it with --rotation-axis if it is known."
             )
+    beam = scan.geometry
+    if isinstance(beam, ParallelBeam):
+        settled = beam.settled()
+        scan, said = replace(scan, geometry=settled), " ".join((said, *_half_told(beam, settled)))
     return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
+
+
+def _half_told(before: ParallelBeam, beam: ParallelBeam) -> tuple[str, ...]:
+    """Return what is to be said of half acquisition: that it is one, or that it is none though it looks like one."""
+    if beam.half:
+        why = "as was said" if before.half else "a full turn around an axis near an edge"
+        return (
+            f"Half acquisition ({why}): opposite views are put together, so that slices are {beam.across} voxels wide "
+            f"instead of {beam.n_cols}; --half no if it is none.",
+        )
+    if before.half is False and beam.turns >= 2 and beam.off_centre:
+        return ("The axis is near an edge, but this is no half acquisition, as was said.",)
+    return ()
 
 
 def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, ...]]:

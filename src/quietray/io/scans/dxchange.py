@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from quietray.errors import FormatError
-from quietray.geometry import ConeBeam
+from quietray.geometry import ConeBeam, ParallelBeam
 from quietray.io.containers import open_frames, seconds
 from quietray.io.scans.base import ScanReader, Source
 from quietray.io.scans.beams import read_beam, write_beam
@@ -15,6 +15,7 @@ from quietray.io.scans.lookup import (
     angles_from,
     detector_numbers,
     first_length,
+    is_half,
     is_own,
     read_recorded,
     side_frames,
@@ -73,6 +74,7 @@ class DXchange(ScanReader):
             beam=read_beam(container),
             exposure=seconds(container, f"{_DETECTOR}/exposure_time"),
             rotation_axis=rotation_axis,
+            half=is_half(container, f"{_DETECTOR}/field_of_view"),
             provenance={**recorded, **{key: fact for key, fact in facts.items() if fact}},
             notes=(pixel_note,) if pixel_note else (),
             truth=truth,
@@ -88,7 +90,6 @@ class DXchangeWriter(Hdf5ScanWriter):
 
     Examples
     --------
-    >>> from quietray.geometry import ParallelBeam
     >>> with h5py.File("none.h5", "w", driver="core", backing_store=False) as file:
     ...     scan = Scan(np.ones((2, 3, 4), np.uint16), ParallelBeam(np.arange(2.0), 3, 4))
     ...     stacks = DXchangeWriter().lay_out(file, scan)
@@ -123,6 +124,8 @@ class DXchangeWriter(Hdf5ScanWriter):
         write_number(detector, "pixel_size_x", scan.geometry.pixel_size, "mm")
         write_number(detector, "pixel_size_y", scan.geometry.pixel_size, "mm")
         write_number(detector, "exposure_time", scan.exposure, "s")
+        if isinstance(scan.geometry, ParallelBeam) and scan.geometry.half is not None:
+            detector["field_of_view"] = "Half" if scan.geometry.half else "Full"
         if isinstance(scan.provenance.get("sample"), str):
             file["measurement/sample/name"] = scan.provenance["sample"]
         return stacks

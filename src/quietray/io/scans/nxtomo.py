@@ -23,6 +23,7 @@ from quietray.io.scans.lookup import (
     angles_from,
     detector_numbers,
     first_length,
+    is_half,
     is_own,
     read_recorded,
     side_frames,
@@ -83,6 +84,7 @@ class NXtomo(ScanReader):
             pixel_size=at_detector if beam else pixel_size,
             rotation_axis=axis,
             beam=beam,
+            half=is_half(container, f"{detector}/field_of_view"),
             exposure=_exposure(container, entry, detector),
             provenance={**recorded, **{key: fact for key, fact in facts.items() if fact}},
             notes=tuple(notes),
@@ -131,6 +133,8 @@ class NXtomoWriter(Hdf5ScanWriter):
         for name in ("x_pixel_size", "y_pixel_size"):
             write_number(detector, name, scan.geometry.pixel_size, "mm")
         write_number(detector, "count_time", None if scan.exposure is None else np.full(len(keys), scan.exposure), "s")
+        if isinstance(scan.geometry, ParallelBeam) and scan.geometry.half is not None:
+            detector["field_of_view"] = "Half" if scan.geometry.half else "Full"
         if isinstance(scan.provenance.get("sample"), str):
             sample["name"] = scan.provenance["sample"]
         data = _group(entry, "data", "NXdata")
