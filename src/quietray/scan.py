@@ -23,6 +23,8 @@ _UNSAID = {
     "field of view": "full",
     "detectors": "one",
     "exposure": "not known",
+    "energy": "not known",
+    "distance": "not known",
     "sample": "not known",
     "truth": "none, as usual",
 }
@@ -214,6 +216,10 @@ class Scan:
         def frames(stack: Frames | None) -> str:
             return "none" if stack is None else f"{stack.shape[0]} frames, {np.dtype(stack.dtype)}"
 
+        def told(name: str, unit: str) -> str:
+            value = self.provenance.get(name)
+            return f"{value:g} {unit}" if isinstance(value, float) else "not known"
+
         return {
             "format": str(self.provenance.get("format", "not known")),
             "projections": f"{self.n_views} views of {self.n_rows} x {self.n_cols}, "
@@ -224,6 +230,8 @@ class Scan:
             "darks": frames(self.darks),
             "pixel size": "not known" if geometry.pixel_size is None else f"{geometry.pixel_size:g} mm",
             "detectors": "one" if self.detectors is None else str(len(np.unique(self.detectors))),
+            "energy": told("energy_kev", "keV"),
+            "distance": told("propagation_mm", "mm"),
             "exposure": "not known" if self.exposure is None else f"{self.exposure:g} s",
             "rotation axis": axis,
             "field of view": field_told(geometry),

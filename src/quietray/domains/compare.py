@@ -64,8 +64,11 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     settings, run = run.settings, measured(scan, run)
     assert run.calibrated is not None
     assert run.diagnosis is not None
-    held = _Held.out_of(_part(run.calibrated.scan, settings, rows))
-    candidates, left_out = _candidates(settings, run.diagnosis)
+    done = settings
+    if settings.phase is not None:  # retrieved already
+        done = dataclasses.replace(settings, phase=None, correction=run.calibrated.calibration.settings)
+    held = _Held.out_of(_part(run.calibrated.scan, done, rows), done.correction if settings.phase else Correction())
+    candidates, left_out = _candidates(done, run.diagnosis)
     volumes: dict[str, Volume] = {}
     took: dict[str, float] = {}
     ran: dict[str, Settings] = {}
@@ -87,9 +90,13 @@ def measured(scan: Scan, run: Run) -> Run:
     """Return the run with the calibrated scan and the diagnosis of its noise."""
     known = run.calibrated
     if known is None:
-        known = calibrated(scan, run.settings.correction, run.settings.rotation_axis, run.watch)
+        known = calibrated(scan, run)
+    found = run.diagnosis
     with run.watch.stage("measuring the noise"):
-        found = run.diagnosis or diagnose(known.scan, calibration=known.calibration)
+        if found is None and run.settings.phase is not None:  # which spreads it: it is read from what was measured
+            found = diagnose(scan).after_retrieval()
+        elif found is None:
+            found = diagnose(known.scan, calibration=known.calibration)
     return dataclasses.replace(run, calibrated=known, diagnosis=found)
 
 
@@ -107,10 +114,10 @@ class _Held:
     judge: HeldOut
 
     @classmethod
-    def out_of(cls, scan: Scan) -> _Held:
+    def out_of(cls, scan: Scan, correction: Correction) -> _Held:
         """Hold every fifth view out; where they are too sparse to do without, the variance of the noise is measured."""
         beam = require_parallel(scan.geometry, "comparing methods")
-        calibration = calibrate(scan, Correction(rings="none"))
+        calibration = calibrate(scan, dataclasses.replace(correction, rings="none"))
         middle = scan.n_rows // 2
         some, _ = correct_rows(scan.read(slice(middle, middle + 1)), calibration, slice(middle, middle + 1))
         seen = Stitched.of(beam) if beam.half else Whole(beam)

@@ -263,7 +263,7 @@ def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
                     f"the scans of a series must have one {what}, got {wanted} in scan 0 and {got} in scan {number} "
                     f"({scan.source}); bring them to one grid"
                 )
-    each = [calibrated(scan, settings.correction, settings.rotation_axis, run.watch) for scan in scans]
+    each = [calibrated(scan, run) for scan in scans]
     said = f"A series of {len(each)} scans."
     open_ones = [k for k, scan in enumerate(scans) if scan.geometry.rotation_axis is None]
     if settings.rotation_axis is not None or not open_ones:
@@ -283,7 +283,7 @@ def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
     settings = run.settings
     views = settings.views_per_step or 1
     steps, rest = steps_of(scan, views)
-    whole = calibrated(scan, settings.correction, settings.rotation_axis, run.watch)
+    whole = calibrated(scan, run)
     beam = whole.scan.geometry
     if isinstance(beam, ParallelBeam) and beam.half and any(beam[step].turns < 2 for step in steps):
         raise SettingsError(

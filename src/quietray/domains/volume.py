@@ -119,7 +119,7 @@ class VolumeDomain(Domain):
         """
         settings = run.settings
         if run.calibrated is None and len(scans) == 1:  # how many views show a slice is known when the axis is
-            known = calibrated(scans[0], settings.correction, settings.rotation_axis, run.watch)
+            known = calibrated(scans[0], run)
             run = dataclasses.replace(run, calibrated=known)
         start = cls.prepare(run, scans, cls.bound(run, scans))
         main = run.having(budget=f"{parse_seconds(settings.budget) * (1 - settings.trust)}s")

@@ -18,6 +18,7 @@ from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, field_of_view
 from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
+from quietray.preparation.retrieval import retrieved
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
@@ -151,11 +152,15 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
     return y0, y1, x0, x1
 
 
-def calibrated(scan: Scan, correction: Correction, rotation_axis: float | None, watch: Watch) -> Calibrated:
-    """Calibrate a scan and find its rotation axis; the parameters are those of :func:`prepare`."""
-    correction, remarks = usable(correction, scan)
+def calibrated(scan: Scan, run: Run) -> Calibrated:
+    """Calibrate a scan, retrieve its phase if that is asked for, and find its rotation axis."""
+    rotation_axis, watch = run.settings.rotation_axis, run.watch
+    correction, remarks = usable(run.settings.correction, scan)
     with watch.stage("calibrating"):
         calibration = calibrate(scan, correction)
+    if run.settings.phase is not None:
+        scan, calibration = retrieved(scan, calibration, run)
+    with watch.stage("finding the rotation axis"):
         if rotation_axis is not None:
             scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
         elif scan.geometry.rotation_axis is not None:
@@ -220,7 +225,7 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     chosen = chosen_rows(settings.rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
     known = scan
     if not isinstance(known, Calibrated):
-        known = calibrated(known, settings.correction, settings.rotation_axis, watch)
+        known = calibrated(known, run)
     scan = known.scan
     geometry = scan.geometry
     algorithm = settings.reconstruction.for_beam(geometry)

@@ -7,7 +7,7 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.geometry import ConeBeam, ParallelBeam
-from quietray.io.containers import open_frames, seconds
+from quietray.io.containers import energy_kev, open_frames, seconds
 from quietray.io.scans.base import ScanReader, Source
 from quietray.io.scans.beams import read_beam, write_beam
 from quietray.io.scans.hdf5 import Hdf5ScanWriter
@@ -28,6 +28,7 @@ from quietray.scan import Scan
 __all__ = ["DXchange", "DXchangeWriter"]
 
 _DETECTOR = "measurement/instrument/detector"
+_SETUP = "measurement/instrument/camera_motor_stack/setup"
 
 
 class DXchange(ScanReader):
@@ -64,6 +65,8 @@ class DXchange(ScanReader):
             "data": "/exchange/data",
             "angles": angles.place,
             "sample": text_at(container, "measurement/sample/name"),
+            "energy_kev": energy_kev(container, "measurement/instrument/monochromator/energy"),
+            "propagation_mm": first_length(container, [f"{_DETECTOR}/distance", f"{_SETUP}/camera_distance"])[0],
         }
         return RawScan(
             projections,

@@ -5,13 +5,15 @@ What the standard has no place for is in a group of our own.
 
 from __future__ import annotations
 
+from typing import Any
+
 import h5py
 import numpy as np
 from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
-from quietray.io.containers import Container, length_factor, number, open_frames, seconds
+from quietray.io.containers import Container, energy_kev, length_factor, number, open_frames, seconds
 from quietray.io.frames import LazyFrames
 from quietray.io.scans.angles import AngleList
 from quietray.io.scans.base import ScanReader, Source
@@ -37,6 +39,7 @@ from quietray.types import Frames
 
 __all__ = ["NXtomo", "NXtomoWriter"]
 
+_ENERGIES = ("incident_energy", "energy")
 _PARALLEL = 1.0  # pixels that the rays at the detector's edge may move aside on their way through the object
 
 
@@ -69,12 +72,14 @@ class NXtomo(ScanReader):
             )
         recorded, _, truth, clean = read_recorded(container) if is_own(container) else ({}, None, None, None)
         numbers = _pairs(container, entry, len(data))
-        facts = {
+        told = {"energy_kev": _energy(container, entry), "propagation_mm": _propagation(container, entry, detector)}
+        facts: dict[str, Any] = {
             "format": f"NXtomo in {container.kind}",
             "data": data_path,
             "image_key": key_path,
             "angles": angles.place,
             "sample": _near(container, entry, "sample/name"),
+            **told,
         }
         return RawScan(
             data.pick(frames.projections),
@@ -239,6 +244,16 @@ def _distance(container: Container, names: list[str]) -> float | None:
         if value:
             return abs(value) * factor
     return None
+
+
+def _energy(container: Container, entry: str) -> float | None:
+    names = (f"{entry}/{place}/{name}" for place in ("instrument/beam", "beam") for name in _ENERGIES)
+    return next((value for name in names if (value := energy_kev(container, name))), None)
+
+
+def _propagation(container: Container, entry: str, detector: str) -> float | None:
+    places = [f"{group}/distance" for group in (detector, f"{entry}/instrument/detector")]
+    return _distance(container, [f"{entry}/sample/propagation_distance", *places])
 
 
 def _moves(container: Container, name: str, pixel: float) -> bool:
