@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 
 import quietray
-from quietray import FBP, Noise2Inverse, ParallelBeam, Scan
+from quietray import FBP, FDK, ConeBeam, FanBeam, Noise2Inverse, ParallelBeam, Scan
 from quietray.cli import main
 from quietray.detector.correction.correct import Correction, calibrate
 from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.domains.compare import _Held
 from quietray.errors import GeometryError, SettingsError
 from quietray.metrics.stitched import Stitched
-from quietray.operators.beams import projector
+from quietray.operators.backprojection import ConeRays
+from quietray.operators.beams import projector, rays
 from quietray.operators.nufft import ParallelRays
 from quietray.preparation.prepare import prepare
 from quietray.reconstruct import SIRT
 from quietray.running.run import Run
 from quietray.running.watch import Watch
 from scans import quick
+from test_fdk import errors, measured
 
 N_COLS = 48
 ROWS = 3
@@ -220,7 +222,7 @@ def test_methods_are_judged_over_all_that_the_views_see():
     beam = beam_of(10.3, n_views=300, half=True)
     noisy = scan_of(beam, photons=300)
     scan = dataclasses.replace(noisy, geometry=beam, flats=np.full_like(noisy.flats, 20000))
-    held = _Held.out_of(scan)
+    held = _Held.out_of(scan, Correction())
     clean = FBP()(ParallelRays(beam), views_of(beam, reach_of(10.3)))
     sinograms = np.ascontiguousarray(-np.log(np.maximum(scan.read(slice(0, ROWS)), 1) / 20000).transpose(1, 0, 2))
     seen = np.isin(np.round(beam.angles, 9), np.round(held.rest.geometry.angles, 9))
@@ -253,3 +255,61 @@ def test_steps_of_a_series_must_be_full_turns():
             scan,
             settings=quick(views_per_step=90, rotation_axis=10.3, method=Noise2Inverse(parts=2, times=3, slices=1)),
         )
+
+
+SIZES = {"fan": 128, "cone": 48}  # columns of a detector that sees the whole object
+TURNS = {kind: np.linspace(0, 2 * np.pi, n, endpoint=False) for kind, n in (("fan", 320), ("cone", 160))}
+CUT = 0.3  # of them that are missing
+
+
+def diverging(kind, cut=(0.0, 0.0), half=None):
+    """A fan or a cone beam on the wide detector, but for shares of its columns on the left and on the right."""
+    n = SIZES[kind]
+    first, last = round(n * cut[0]), n - round(n * cut[1])
+    lengths, axis = (4.0 * n, 6.0 * n), (n - 1) / 2 - first
+    if kind == "fan":
+        return FanBeam(TURNS[kind], 1, last - first, *lengths, axis, 1.0, half=half), slice(first, last)
+    circle = ConeBeam.circular(TURNS[kind], n, last - first, *lengths, pixel_size=1.0, rotation_axis=axis)
+    return dataclasses.replace(circle, half=half), slice(first, last)
+
+
+def reconstructed(beam, grid, y):
+    return FDK()(ConeRays(beam, grid), y) if isinstance(beam, ConeBeam) else FBP()(rays(beam, grid), y)
+
+
+@pytest.mark.parametrize("kind", ["fan", "cone"])
+@pytest.mark.parametrize("cut", [(CUT, 0.0), (0.0, CUT)])
+def test_a_shifted_detector_of_a_diverging_beam_sees_the_whole_object(kind, cut):
+    (wide, _), (shifted, columns) = diverging(kind), diverging(kind, cut)
+    shifted = shifted.settled()
+    assert shifted.half
+    assert shifted[1::2].half
+    assert shifted.seen_radius == pytest.approx(wide.seen_radius, rel=0.01)
+    whole, grid = measured(wide), wide.grid()
+    y = np.ascontiguousarray(whole[..., columns])
+    found = reconstructed(shifted, grid, y)
+    assert max(errors(found, wide, grid)) < 0.02
+    assert np.abs(found - reconstructed(wide, grid, whole)).mean() < 0.01 * found.max()
+    assert max(errors(reconstructed(dataclasses.replace(shifted, half=False), grid, y), wide, grid)) > 0.2
+
+
+def test_a_diverging_beam_is_settled_with_its_axis():
+    assert not diverging("cone", (0.06, 0.0))[0].settled().half
+    fan, _ = diverging("fan", (CUT, 0.0))
+    assert not dataclasses.replace(fan, angles=fan.angles[:200]).settled().half
+    with pytest.raises(GeometryError, match="--half no"):
+        dataclasses.replace(fan, angles=fan.angles[:200], half=True).settled()
+    assert dataclasses.replace(fan, half=False).settled().across == fan.n_cols
+
+
+@pytest.mark.parametrize("kind", ["fan", "cone"])
+def test_a_shifted_detector_is_found_and_said(tmp_path, kind):
+    beam, _ = diverging(kind, (CUT, 0.0))
+    beam = beam[::4]
+    scan = Scan(np.exp(-measured(beam, 1).transpose(1, 0, 2)).astype(np.float32), beam)
+    found = prepared_of(quietray.read(quietray.write_scan(tmp_path / "scan.h5", scan)))
+    assert found.grid.shape[-1] == found.scan.geometry.across > beam.n_cols
+    assert any("Half acquisition" in note for note in found.notes)
+    assert "half, slices of" in scan.describe()["field of view"]
+    none = prepared_of(dataclasses.replace(scan, geometry=dataclasses.replace(beam, half=False)))
+    assert none.grid.shape[-1] == beam.n_cols

@@ -18,7 +18,6 @@ from quietray.domains.base import Domain
 from quietray.domains.common import circumstances, facts_of
 from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
-from quietray.geometry import ParallelBeam
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
 from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
@@ -268,8 +267,7 @@ def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:
     """Return what a method may ask of the scans of a run."""
     scan, settings = run.calibrated.scan if run.calibrated else scans[0], run.settings
     rows, geometry = len(chosen_rows(settings.rows, scan.n_rows)), scan.geometry
-    half = isinstance(geometry, ParallelBeam) and geometry.half  # two views together show a slice
-    views = scan.n_views // 2 if half else scan.n_views
+    views = scan.n_views // 2 if geometry.half else scan.n_views  # of a half acquisition two show a slice
     return ScanShape(views, rows, geometry.grid().shape[-1], len(scans), settings.network.dimensions)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from quietray.errors import GeometryError
 from quietray.geometry.grid import (
     VolumeGrid,
     checked_angles,
@@ -18,11 +17,10 @@ from quietray.geometry.grid import (
     detector_grid,
     ends_where_it_began,
 )
+from quietray.geometry.half import MIDDLE, settled, share
 from quietray.geometry.words import beam_repr
 
 __all__ = ["ParallelBeam"]
-
-_MIDDLE = 0.1  # of the detector to either side of its middle, where the axis of a plain scan lies
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +126,7 @@ class ParallelBeam:
     @property
     def off_centre(self) -> bool:
         """Whether the axis projects outside of the middle fifth of the detector."""
-        return abs(self.axis - (self.n_cols - 1) / 2) > _MIDDLE * self.n_cols
+        return abs(self.axis - (self.n_cols - 1) / 2) > MIDDLE * self.n_cols
 
     @property
     def redundancy(self) -> Float[np.ndarray, " col"]:
@@ -146,7 +144,7 @@ class ParallelBeam:
         away = np.arange(self.n_cols) - self.axis
         if self.axis > (self.n_cols - 1) / 2:
             away = -away
-        return np.asarray(np.sin(np.pi / 4 * (1 + np.clip(away / (near + 0.5), -1, 1))) ** 2)
+        return share(away, near + 0.5)
 
     @property
     def _sides(self) -> tuple[float, float]:
@@ -171,13 +169,7 @@ class ParallelBeam:
         >>> [ParallelBeam(turn, 1, 16, rotation_axis=axis).settled().half for axis in (3.0, 7.0)]
         [True, False]
         """
-        if self.half and self.turns < 2:
-            raise GeometryError(
-                f"a half acquisition must make a full turn, got {np.rad2deg(self.coverage):.0f} degrees; give the "
-                "right angles (--angles 0:360), or say that it is none with --half no"
-            )
-        half = self.turns >= 2 and self.off_centre if self.half is None else self.half
-        return dataclasses.replace(self, half=half)
+        return dataclasses.replace(self, half=settled(self.half, self.coverage, self.off_centre))
 
     def rows(self, n_rows: int) -> ParallelBeam:
         """Return the same beam on a band of `n_rows` detector rows."""

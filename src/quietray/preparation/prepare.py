@@ -14,7 +14,7 @@ from quietray.detector.correction.correct import Calibration, Correction, RowCou
 from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.detector.noise.photon_transfer import log_bias
 from quietray.errors import GeometryError, SettingsError
-from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, field_of_view
+from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid, field_of_view
 from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
@@ -176,13 +176,12 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
                 "parallel beams only; give it with --rotation-axis if it is known."
             )
     beam = scan.geometry
-    if isinstance(beam, ParallelBeam):
-        settled = beam.settled()
-        scan, said = replace(scan, geometry=settled), " ".join((said, *_half_told(beam, settled)))
+    settled = beam.settled()
+    scan, said = replace(scan, geometry=settled), " ".join((said, *_half_told(beam, settled)))
     return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
 
 
-def _half_told(before: ParallelBeam, beam: ParallelBeam) -> tuple[str, ...]:
+def _half_told(before: Geometry, beam: Geometry) -> tuple[str, ...]:
     """Return what is to be said of half acquisition: that it is one, or that it is none though it looks like one."""
     if beam.half:
         why = "as was said" if before.half else "a full turn around an axis near an edge"
@@ -190,7 +189,7 @@ def _half_told(before: ParallelBeam, beam: ParallelBeam) -> tuple[str, ...]:
             f"Half acquisition ({why}): opposite views are put together, so that slices are {beam.across} voxels wide "
             f"instead of {beam.n_cols}; --half no if it is none.",
         )
-    if before.half is False and beam.turns >= 2 and beam.off_centre:
+    if before.half is False and beam.off_centre:
         return ("The axis is near an edge, but this is no half acquisition, as was said.",)
     return ()
 

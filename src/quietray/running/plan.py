@@ -168,13 +168,14 @@ def plan_run(
     halo = max(n_slices // 2, network.depth)
     itemsize = np.dtype(scan.projections.dtype).itemsize
     own = 4 if isinstance(scan.geometry, ConeBeam) else itemsize if itemsize != 4 else 0  # filtered, or as read
-    counts = scan.n_views * scan.n_cols * (4 + own)
+    columns = scan.geometry.across if isinstance(scan.geometry, ConeBeam) else scan.n_cols  # of filtered views
+    counts = scan.n_views * (4 * scan.n_cols + own * columns)
     volume = grid.n_pixels * 4 * parts
     stretch, spread = rows_of_slices(scan.geometry, grid)
     row = int(stretch * counts) + volume
     working = (
         int(spread * counts)
-        + 6 * scan.n_views * padded_width(scan.n_cols) * rows_at_once()  # as many float32 where it is 4
+        + 6 * scan.n_views * padded_width(columns) * rows_at_once()  # as many float32 where it is 4
         + _backprojecting(scan.geometry, grid, parts)
         + 8 * scan.n_rows * scan.n_cols * 4
         + 4 * volume

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from quietray.errors import FormatError
-from quietray.geometry import ConeBeam, ParallelBeam
+from quietray.geometry import ConeBeam
 from quietray.io.containers import energy_kev, open_frames, seconds
 from quietray.io.scans.base import ScanReader, Source
 from quietray.io.scans.beams import read_beam, write_beam
@@ -127,7 +127,7 @@ class DXchangeWriter(Hdf5ScanWriter):
         write_number(detector, "pixel_size_x", scan.geometry.pixel_size, "mm")
         write_number(detector, "pixel_size_y", scan.geometry.pixel_size, "mm")
         write_number(detector, "exposure_time", scan.exposure, "s")
-        if isinstance(scan.geometry, ParallelBeam) and scan.geometry.half is not None:
+        if scan.geometry.half is not None:
             detector["field_of_view"] = "Half" if scan.geometry.half else "Full"
         if isinstance(scan.provenance.get("sample"), str):
             file["measurement/sample/name"] = scan.provenance["sample"]

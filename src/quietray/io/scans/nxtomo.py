@@ -138,7 +138,7 @@ class NXtomoWriter(Hdf5ScanWriter):
         for name in ("x_pixel_size", "y_pixel_size"):
             write_number(detector, name, scan.geometry.pixel_size, "mm")
         write_number(detector, "count_time", None if scan.exposure is None else np.full(len(keys), scan.exposure), "s")
-        if isinstance(scan.geometry, ParallelBeam) and scan.geometry.half is not None:
+        if scan.geometry.half is not None:
             detector["field_of_view"] = "Half" if scan.geometry.half else "Full"
         if isinstance(scan.provenance.get("sample"), str):
             sample["name"] = scan.provenance["sample"]

@@ -153,16 +153,8 @@ class RawScan:
             self.pixel_size if flags.pixel_size is None else flags.pixel_size,
         )
         half = self.half if flags.half is None else flags.half
-        if self.beam and half:
-            raise GeometryError(
-                "a half acquisition must have a parallel beam, got a diverging one, whose shifted detector is not made "
-                "up for; say that it is none with --half no: then only what all views see is right"
-            )
-        beam = (
-            self.beam.beam(self.angles, n_rows, n_cols, *told)
-            if self.beam
-            else ParallelBeam(self.angles, n_rows, n_cols, *told, half=half)
-        )
+        make = self.beam.beam if self.beam else ParallelBeam
+        beam = dataclasses.replace(make(self.angles, n_rows, n_cols, *told), half=half)
         scan = Scan(
             self.projections,
             beam,
