@@ -24,7 +24,6 @@ from quietray.reconstruct import CGLS, FDK, SIRT, TV
 from quietray.running.plan import plan_run, plan_whole, rows_of_slices
 from quietray.running.run import Run
 from quietray.running.settings import Auto
-from quietray.running.watch import Watch
 from rtk import require_rtk
 from scans import in_slabs, quick, write
 
@@ -139,7 +138,7 @@ def test_what_is_for_parallel_beams_only_says_so(tmp_path: Path) -> None:
         quietray.compare(scan, tmp_path / "out")
     fan = quietray.read(foam("fan"))
     unknown = dataclasses.replace(fan, geometry=dataclasses.replace(fan.geometry, rotation_axis=None))
-    known = prepare_module.calibrated(unknown, Settings().correction, None, Watch())
+    known = prepare_module.calibrated(unknown, Run.in_memory(Settings()))
     assert "searched for in parallel beams only; give it with --rotation-axis" in known.notes[-1]
 
 

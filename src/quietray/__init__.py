@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 _NAMES = {
     "quietray.assessment.against": ("evaluate_images", "evaluate_volumes"),
     "quietray.detector.correction.calibration": ("Correction",),
+    "quietray.detector.correction.phase": ("Phase",),
     "quietray.detector.response.decorrelate": ("decorrelate", "reblur"),
     "quietray.detector.response.prf": ("estimate_point_response",),
     "quietray.diagnose": ("Diagnosis", "diagnose"),

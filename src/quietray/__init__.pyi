@@ -2,6 +2,7 @@
 
 from quietray.assessment.against import evaluate_images, evaluate_volumes
 from quietray.detector.correction.calibration import Correction
+from quietray.detector.correction.phase import Phase
 from quietray.detector.response.decorrelate import decorrelate, reblur
 from quietray.detector.response.prf import estimate_point_response
 from quietray.diagnose import Diagnosis, diagnose
@@ -98,6 +99,7 @@ __all__ = [
     "NonLocalMeans",
     "ParallelBeam",
     "ParallelProjector",
+    "Phase",
     "PseudoCT",
     "QuietrayError",
     "Recorrupted",

@@ -21,7 +21,7 @@ from quietray.detector.noise.sources import find_sources
 from quietray.detector.noise.static import NoiseSource, StaticFrames, survey_frames
 from quietray.detector.response.response import PointResponse
 from quietray.detector.trial import response_of_noise, try_whitening
-from quietray.detector.verdicts import Findings, Verdict, judge
+from quietray.detector.verdicts import Findings, Verdict, after_retrieval, judge
 from quietray.errors import NoiseError, SettingsError
 from quietray.scan import Scan
 from quietray.types import Frames
@@ -91,6 +91,16 @@ class Diagnosis:
     def verdict(self, method: str) -> Verdict:
         """Return the verdict on one method."""
         return next(verdict for verdict in self.verdicts if verdict.method == method)
+
+    def after_retrieval(self) -> Diagnosis:
+        """Return what holds where the phase is retrieved after the noise was measured."""
+        verdicts = after_retrieval(self.verdicts)
+        return dataclasses.replace(
+            self,
+            verdicts=verdicts,
+            recommended=_recommended(verdicts),
+            detectors={number: one.after_retrieval() for number, one in self.detectors.items()},
+        )
 
     def record(self) -> dict[str, Any]:
         """Return everything but the pictures, for JSON."""

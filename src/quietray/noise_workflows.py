@@ -21,7 +21,12 @@ __all__ = ["diagnosed", "write_white"]
 
 
 def diagnosed(
-    scan: Scan, static: Path | None = None, out: Path | None = None, *, counts_per_photon: float | None = None
+    scan: Scan,
+    static: Path | None = None,
+    out: Path | None = None,
+    *,
+    counts_per_photon: float | None = None,
+    retrieval: bool = False,
 ) -> Diagnosis:
     """Diagnose a scan; with a folder, write ``diagnosis.json`` and ``noise.png``.
 
@@ -35,6 +40,8 @@ def diagnosed(
         Folder for figures and picture.
     counts_per_photon
         Counts that one photon gives on average, where that is known.
+    retrieval
+        Whether the phase will be retrieved before anything is denoised.
 
     Raises
     ------
@@ -43,6 +50,7 @@ def diagnosed(
     """
     frames = None if static is None else static_frames(static)
     found = diagnose(scan, frames, counts_per_photon=counts_per_photon)
+    found = found.after_retrieval() if retrieval else found
     if out is not None:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,22 @@ from jaxtyping import Float, Int
 
 from quietray.arrays import open_frames, projection_frames, radians
 from quietray.errors import FormatError, GeometryError, SettingsError
-from quietray.geometry import Geometry, ParallelBeam, angles_told, beam_told
+from quietray.geometry import Geometry, ParallelBeam, angles_told, beam_told, field_told
 from quietray.lazy import chosen_frames, interleaved
 from quietray.types import Frames
 
 __all__ = ["Scan", "chosen_frames", "interleaved"]
 
 # What goes without saying of a scan.
-_UNSAID = {"detectors": "one", "exposure": "not known", "sample": "not known", "truth": "none, as usual"}
+_UNSAID = {
+    "field of view": "full",
+    "detectors": "one",
+    "exposure": "not known",
+    "energy": "not known",
+    "distance": "not known",
+    "sample": "not known",
+    "truth": "none, as usual",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +216,10 @@ class Scan:
         def frames(stack: Frames | None) -> str:
             return "none" if stack is None else f"{stack.shape[0]} frames, {np.dtype(stack.dtype)}"
 
+        def told(name: str, unit: str) -> str:
+            value = self.provenance.get(name)
+            return f"{value:g} {unit}" if isinstance(value, float) else "not known"
+
         return {
             "format": str(self.provenance.get("format", "not known")),
             "projections": f"{self.n_views} views of {self.n_rows} x {self.n_cols}, "
@@ -218,8 +230,11 @@ class Scan:
             "darks": frames(self.darks),
             "pixel size": "not known" if geometry.pixel_size is None else f"{geometry.pixel_size:g} mm",
             "detectors": "one" if self.detectors is None else str(len(np.unique(self.detectors))),
+            "energy": told("energy_kev", "keV"),
+            "distance": told("propagation_mm", "mm"),
             "exposure": "not known" if self.exposure is None else f"{self.exposure:g} s",
             "rotation axis": axis,
+            "field of view": field_told(geometry),
             "sample": str(self.provenance.get("sample", "not known")),
             "truth": "included" if self.truth is not None else "none, as usual",
         }

@@ -289,8 +289,10 @@ def _reference(found: Any, against: str, rows: str | None, step: int | None) -> 
     said = f"of the noise-free projections in {source}"
     if isinstance(scan.geometry, ConeBeam):
         whole = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:], np.float32), 0, 1))
-        grid = scan.geometry.grid().slab(chosen.start, chosen.stop)
-        return f"FDK (ram-lak) {said}", FDK()(ConeRays(scan.geometry, grid), whole), unit
+        settled = scan.geometry.settled()
+        grid = settled.grid().slab(chosen.start, chosen.stop)
+        return f"FDK (ram-lak) {said}", FDK()(ConeRays(settled, grid), whole), unit
     sinograms = np.ascontiguousarray(np.swapaxes(np.asarray(scan.clean[:, band], np.float32), 0, 1))
-    A: Any = rays(scan.geometry.rows(len(chosen)))
+    geometry = scan.geometry.rows(len(chosen))
+    A: Any = rays(geometry.settled())
     return f"FBP (ram-lak) {said}", FBP()(A, sinograms), unit

@@ -25,6 +25,7 @@ __all__ = [
     "MethodFlags",
     "Number",
     "Paths",
+    "PhaseFlags",
     "RunFlags",
     "ScanFlags",
     "Text",
@@ -121,13 +122,17 @@ class ScanFlags:
     """Edge of a pixel at the object, in mm."""
     rotation_axis: Number = None
     """Column of the rotation axis; found automatically when not given."""
+    half: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
+    """Whether this is a half acquisition: a full turn around an axis near an edge of the detector, with slices up to
+    twice as wide (default: auto, as the file says, else where the axis lies outside of the middle fifth)."""
 
     def read(self) -> Scan:
         """Open the scan."""
         from quietray.io import read
 
         names = [entry.name for entry in dataclasses.fields(ScanFlags) if entry.name != "scan"]
-        return read(self.scan, **{name: getattr(self, name) for name in names})
+        stated = {name: getattr(self, name) for name in names}
+        return read(self.scan, **stated | {"half": {"yes": True, "no": False}.get(self.half or "auto")})
 
     def also(self, others: tuple[Path, ...]) -> list[Scan]:
         """Open further scans in the same way."""
@@ -192,7 +197,27 @@ class CleanFlags:
 
 
 @dataclass(frozen=True)
-class RunFlags:
+class PhaseFlags:
+    """How the phase of radiographs at a distance is retrieved; none is without --delta-beta or --alpha."""
+
+    delta_beta: Number = None
+    """Retrieve the phase with this ratio of refraction to absorption of the material, such as 500 (default: do not)."""
+    alpha: Number = None
+    """Instead of --delta-beta, energy, distance and pixel size: the squared length of the filter, in pixels squared."""
+    energy: Number = None
+    """Of the photons, in keV, for --delta-beta (default: as the file says)."""
+    distance: Number = None
+    """From the object to the detector, in mm, for --delta-beta (default: as the file says)."""
+    retrieval: Annotated[Literal["paganin", "generalised"] | None, Choice] = None
+    """Paganin's filter, or its generalised form, which blurs the finest details less (default: paganin)."""
+
+    def of_phase(self) -> dict[str, Any]:
+        """Return the flags by the settings that they stand for."""
+        return {f"phase.{entry.name}": getattr(self, entry.name) for entry in dataclasses.fields(PhaseFlags)}
+
+
+@dataclass(frozen=True)
+class RunFlags(PhaseFlags):
     """What both halves of reconstructing share; None means the value in --config, or the default in brackets."""
 
     config: File = None
@@ -259,6 +284,7 @@ class RunFlags:
             "correction.own_flats": {None: None, "auto": "none", "yes": True, "no": False}[self.own_flats],
             "correction.zingers": self.zingers,
             "correction.line_integrals": self.line_integrals or None,
+            **self.of_phase(),
             **more,
         }
         for place, value in places.items():

@@ -22,20 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Filter", "applied_to_images", "denoised_images", "of_images", "refuse_flags_of_scans", "trained_on_images"]
 
 _OF_SCANS = (  # flags that mean nothing to images
-    *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis"),
-    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings"),
-    *(
-        "own_flats",
-        "zingers",
-        "line_integrals",
-        "format",
-        "max_memory",
-        "whiten",
-        "parts",
-        "slices",
-        "times",
-        "equivariance",
-    ),
+    *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis", "half"),
+    *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "own_flats", "zingers"),
+    *("delta_beta", "alpha", "energy", "distance", "retrieval"),
+    *("line_integrals", "format", "max_memory", "whiten", "parts", "slices", "times", "equivariance"),
     *("reblur", "series", "channels", "views_per_step", "trust"),
 )
 

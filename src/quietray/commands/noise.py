@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quietray.commands.flags import File, Flag, Number, ScanFlags
-from quietray.errors import ResourceError
+from quietray.commands.flags import File, Flag, Number, PhaseFlags, ScanFlags
+from quietray.errors import ResourceError, SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +16,7 @@ __all__ = ["Decorrelate", "Diagnose"]
 
 
 @dataclass(frozen=True)
-class Diagnose(ScanFlags):
+class Diagnose(PhaseFlags, ScanFlags):
     """Measure the noise of a scan: gain, correlation, point response, and which methods it allows."""
 
     static: File = None
@@ -36,7 +36,13 @@ class Diagnose(ScanFlags):
         from quietray.noise_workflows import diagnosed
 
         with console.status("measuring the noise"):
-            found = diagnosed(scan, self.static, self.out, counts_per_photon=self.counts_per_photon)
+            found = diagnosed(
+                scan,
+                self.static,
+                self.out,
+                counts_per_photon=self.counts_per_photon,
+                retrieval=any(value is not None for value in self.of_phase().values()),
+            )
         show_diagnosis(console, found)
         if self.out is not None:
             console.print(f"picture and figures: {self.out}", highlight=False)
@@ -44,7 +50,7 @@ class Diagnose(ScanFlags):
 
 
 @dataclass(frozen=True)
-class Decorrelate(ScanFlags):
+class Decorrelate(PhaseFlags, ScanFlags):
     """Estimate the detector's point response, whiten radiographs, flats and darks, write them as a scan."""
 
     out: Path = Path("white.h5")
@@ -60,6 +66,12 @@ class Decorrelate(ScanFlags):
 
     def run(self, console: Console) -> dict[str, Any]:
         """Whiten."""
+        if any(value is not None for value in self.of_phase().values()):
+            raise SettingsError(
+                "decorrelate must be given the radiographs as they were measured, without phase retrieval, which would "
+                "spread over pixels the noise that this makes white; leave --delta-beta and --alpha out, and give them "
+                "to reconstruct"
+            )
         if self.out.exists() and not self.overwrite:
             raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
         scan = self.read()

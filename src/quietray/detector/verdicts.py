@@ -8,7 +8,7 @@ from typing import Literal
 from quietray.detector.noise.memory import Memory, Subsets, subsets_of
 from quietray.detector.noise.rings import EXPLAINED, Rings
 
-__all__ = ["METHODS", "Findings", "Verdict", "judge"]
+__all__ = ["METHODS", "Findings", "Verdict", "after_retrieval", "judge"]
 
 Answer = Literal["valid", "valid with a warning", "not valid"]
 METHODS = ("noise2self", "noise2void", "noise2self after decorrelation", "noise2inverse", "noise2noise")
@@ -149,6 +149,22 @@ def judge(found: Findings) -> tuple[Verdict, ...]:
         _whitened(found),
         _noise2inverse(found),
         _noise2noise(found),
+    )
+
+
+def after_retrieval(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    """Return the verdicts where the phase is retrieved, which spreads noise over pixels, but not over views.
+
+    Examples
+    --------
+    >>> [verdict.answer for verdict in after_retrieval(judge(Findings(0.0, 0.1, 0.0, 0.01)))]
+    ['not valid', 'not valid', 'not valid', 'valid with a warning', 'not valid']
+    """
+    reason = "Phase retrieval spreads each pixel's noise over its neighbours: no blind spot hides it."
+    advice = "Use Noise2Inverse; or denoise the radiographs first, and retrieve their phase then."
+    return tuple(
+        verdict if verdict.method in METHODS[3:] else Verdict(verdict.method, INVALID, reason, advice)
+        for verdict in verdicts
     )
 
 

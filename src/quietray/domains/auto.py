@@ -133,6 +133,12 @@ def _recommended(run: Run, scan: Scan) -> Decision:
     def taken(method: Split, why: str, run: Run = run) -> Decision:
         return Decision(run.having(method=method), why)
 
+    if run.settings.phase is not None:
+        return taken(
+            Noise2Inverse(),
+            "Noise2Inverse was taken: where the phase is retrieved noise is spread over pixels, which no blind spot "
+            "hides, but not over views.",
+        )
     if not isinstance(scan.geometry, ParallelBeam):
         return taken(
             Noise2Self(),

@@ -156,7 +156,7 @@ def _clean(scan: Scan, settings: Settings) -> tuple[Frames | None, str]:
 def _on_grid(frames: Frames, name: str, prepared: Prepared, settings: Settings) -> Volume:
     """Return the clean slices of the training windows, one after the other."""
     rows, scan, (n_y, n_x) = prepared.rows, prepared.scan, prepared.grid.shape[1:]
-    whole, part = (scan.n_cols, scan.n_cols), (n_y, n_x)
+    whole, part = scan.geometry.grid().shape[1:], (n_y, n_x)
     shape = tuple(frames.shape)
     if len(shape) != 3 or shape[0] not in (scan.n_rows, len(rows)) or shape[1:] not in (whole, part):
         raise GeometryError(

@@ -18,6 +18,7 @@ from quietray.errors import NoiseError, QuietrayError
 from quietray.filters import FILTERS, GaussianFilter
 from quietray.geometry import require_parallel
 from quietray.metrics.heldout import HeldOut, adjacent_views_suffice, held_out_views
+from quietray.metrics.stitched import Stitched, Whole
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.running.run import Run
 from quietray.running.settings import Settings
@@ -63,8 +64,11 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     settings, run = run.settings, measured(scan, run)
     assert run.calibrated is not None
     assert run.diagnosis is not None
-    held = _Held.out_of(_part(run.calibrated.scan, settings, rows))
-    candidates, left_out = _candidates(settings, run.diagnosis)
+    done = settings
+    if settings.phase is not None:  # retrieved already
+        done = dataclasses.replace(settings, phase=None, correction=run.calibrated.calibration.settings)
+    held = _Held.out_of(_part(run.calibrated.scan, done, rows), done.correction if settings.phase else Correction())
+    candidates, left_out = _candidates(done, run.diagnosis)
     volumes: dict[str, Volume] = {}
     took: dict[str, float] = {}
     ran: dict[str, Settings] = {}
@@ -86,15 +90,19 @@ def measured(scan: Scan, run: Run) -> Run:
     """Return the run with the calibrated scan and the diagnosis of its noise."""
     known = run.calibrated
     if known is None:
-        known = calibrated(scan, run.settings.correction, run.settings.rotation_axis, run.watch)
+        known = calibrated(scan, run)
+    found = run.diagnosis
     with run.watch.stage("measuring the noise"):
-        found = run.diagnosis or diagnose(known.scan, calibration=known.calibration)
+        if found is None and run.settings.phase is not None:  # which spreads it: it is read from what was measured
+            found = diagnose(scan).after_retrieval()
+        elif found is None:
+            found = diagnose(known.scan, calibration=known.calibration)
     return dataclasses.replace(run, calibrated=known, diagnosis=found)
 
 
 def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
     """Return how many rows can be compared on when the filters may take four tenths of the time, at most `most`."""
-    a_row = _FILTERING * scan.n_cols**2
+    a_row = _FILTERING * scan.geometry.grid().n_pixels
     return min(most, scan.n_rows, int((1 - _LEARNING) * seconds / a_row))
 
 
@@ -106,18 +114,20 @@ class _Held:
     judge: HeldOut
 
     @classmethod
-    def out_of(cls, scan: Scan) -> _Held:
+    def out_of(cls, scan: Scan, correction: Correction) -> _Held:
         """Hold every fifth view out; where they are too sparse to do without, the variance of the noise is measured."""
         beam = require_parallel(scan.geometry, "comparing methods")
-        calibration = calibrate(scan, Correction(rings="none"))
+        calibration = calibrate(scan, dataclasses.replace(correction, rings="none"))
         middle = scan.n_rows // 2
         some, _ = correct_rows(scan.read(slice(middle, middle + 1)), calibration, slice(middle, middle + 1))
-        dense = adjacent_views_suffice(some, beam)
-        rest, held = held_out_views(beam, _SHARE)
+        seen = Stitched.of(beam) if beam.half else Whole(beam)
+        dense = adjacent_views_suffice(seen.views(some), seen.beam)
+        _, held = held_out_views(seen.beam, _SHARE)
         rows = slice(0, scan.n_rows)
         sinograms, _ = correct_rows(scan.read(rows), calibration, rows)
-        variance = None if dense else log_variance(sinograms, calibration, rows)[:, held]
-        return cls(scan[rest], HeldOut(sinograms, beam, held, variance))
+        variance = None if dense else seen.variance(log_variance(sinograms, calibration, rows))[:, held]
+        rest = np.setdiff1d(np.arange(scan.n_views), seen.measured(held))
+        return cls(scan[rest], HeldOut(seen.views(sinograms), seen.beam, held, variance))
 
 
 def _part(scan: Scan, settings: Settings, n_rows: int) -> Scan:

@@ -67,6 +67,10 @@ class FrameDomain(Domain):
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
         """Return the method for so many frames; a single one is refused."""
         (scan,) = scans
+        if run.settings.phase is not None:
+            raise SettingsError(
+                "phase retrieval must have a scan to reconstruct, got frames of one scene; leave --delta-beta out"
+            )
         if scan.n_views < 2:
             raise SettingsError(
                 f"the frames of one scene must be at least 2, got {scan.n_views}; take more of them, or give further "

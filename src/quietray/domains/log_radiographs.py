@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from quietray.detector.response.decorrelate import decorrelate
 from quietray.detector.response.decorrelate import reblur as undone
 from quietray.detector.response.prf import PointResponse
 from quietray.inference.denoiser import Denoiser
-from quietray.io.disk import disk_errors
+from quietray.io.disk import array_on_disk
 from quietray.preparation.prepare import Prepared
 from quietray.running.watch import Watch
 from quietray.scan import Scan
@@ -57,7 +56,7 @@ def log_radiographs(
     calibration = calibrate(scan, correction)
     rows = prepared.detector_rows
     shape = (1, scan.n_views, len(rows), scan.n_cols)
-    out: Any = np.empty(shape, np.float32) if place is None else _on_disk(place, shape)
+    out: Any = np.empty(shape, np.float32) if place is None else array_on_disk(place, shape)
     step = max(1, _BYTES_AT_ONCE // (scan.n_views * scan.n_cols * 12))
     changed = RowCounts()
     with watch.stage("whitening" if response is not None else "correcting", len(rows)) as advance:
@@ -69,15 +68,6 @@ def log_radiographs(
             out[0, :, first - rows.start : band.stop - rows.start] = np.swapaxes(sinograms, 0, 1)
             advance(band.stop - first)
     return np.asarray(out) if place is None else out, changed.floored / max(1, changed.total)
-
-
-def _on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Return an array that lives in a file, whose room on the disk is taken at once: a full disk is told here."""
-    with disk_errors(place):
-        out = np.lib.format.open_memmap(place, mode="w+", dtype=np.float32, shape=shape)
-        with place.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, place.stat().st_size)
-    return out
 
 
 @dataclass(frozen=True, eq=False)

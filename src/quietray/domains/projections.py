@@ -144,7 +144,7 @@ class ProjectionDomain(Domain):
 
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
         """Train the network, on as many whole slices in a step as hold the pixels of a patch, and at least one."""
-        n_z, n = len(self.prepared.rows), self.prepared.scan.n_cols
+        n_z, n = len(self.prepared.rows), self.prepared.scan.geometry.grid().shape[-1]
         passes = (self.split.n_passes * n_z, n, n)  # the network is applied once for each choice of views
         subject = Subject(self.scale, passes, self.prepared.plan.tile, self.facts)
         recipe = _whole_slices(Recipe.of(self.run.settings), n)
@@ -212,7 +212,8 @@ class DenoiseSinograms:
     def __call__(self, source: PartReconstruction, slab: Slab, advance: Advance) -> Iterator[Finished]:
         """Denoise the detector rows of a slab, and reconstruct them as they were measured."""
         scan, grid, changed, rows = source.scan, source.grid, RowCounts(), range(*slab)
-        y0, y1, x0, x1 = self.region or (0, scan.n_cols, 0, scan.n_cols)
+        _, n_y, n_x = scan.geometry.grid().shape
+        y0, y1, x0, x1 = self.region or (0, n_y, 0, n_x)
         before, clean = (np.empty((len(rows), *grid.shape[1:]), np.float32) for _ in range(2))
         for band in _bands(rows):
             sinograms, some = correct_dealt(scan.read(band), source.calibration, band)
@@ -235,20 +236,20 @@ def _scale_of(geometry: ParallelBeam, sinograms: Sinograms) -> Scale:
     """Return the factor that brings attenuation to about one, from some of the rows."""
     some = sinograms[:: max(1, len(sinograms) // _SCALED_BY)]
     images = FBP()(ParallelRays(geometry.rows(len(some))), some)
-    n, axis = geometry.n_cols, geometry.axis
-    return Scale(0.0, Scale.of(images, field_of_view(n, n, min(axis, n - 1 - axis) + 0.5, (0.0, 0.0))).high)
+    n = geometry.across
+    return Scale(0.0, Scale.of(images, field_of_view(n, n, geometry.seen_radius, (0.0, 0.0))).high)
 
 
-def _whole_slices(recipe: Recipe, n_cols: int) -> Recipe:
+def _whole_slices(recipe: Recipe, across: int) -> Recipe:
     """Return the recipe with whole slices for patches, as many as hold the pixels of a patch."""
     training = recipe.training
-    together = min(8, max(1, training.patch**2 // n_cols**2))
-    whole = dataclasses.replace(training, patch=n_cols, batch=max(1, training.batch) * together)
+    together = min(8, max(1, training.patch**2 // across**2))
+    whole = dataclasses.replace(training, patch=across, batch=max(1, training.batch) * together)
     return dataclasses.replace(recipe, training=whole)
 
 
 def _require_memory(prepared: Prepared, split: Split, settings: Settings) -> None:
-    n, memory = prepared.scan.n_cols, prepared.plan.memory
+    n, memory = prepared.scan.geometry.grid().shape[-1], prepared.plan.memory
     training = _whole_slices(Recipe.of(dataclasses.replace(settings, start=None)), n).training
     needed = _STEP * split.applied * max(1, training.batch) * n * n * settings.network.bytes_per_pixel
     if needed > memory:

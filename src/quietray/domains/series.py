@@ -15,6 +15,7 @@ from quietray.detector.correction.calibration import Calibrated
 from quietray.domains.volume import VolumeDomain
 from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
+from quietray.geometry import ParallelBeam
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import streaks
@@ -276,7 +277,7 @@ def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
                     f"the scans of a series must have one {what}, got {wanted} in scan 0 and {got} in scan {number} "
                     f"({scan.source}); bring them to one grid"
                 )
-    each = [calibrated(scan, settings.correction, settings.rotation_axis, run.watch) for scan in scans]
+    each = [calibrated(scan, run) for scan in scans]
     said = f"A series of {len(each)} scans."
     open_ones = [k for k, scan in enumerate(scans) if scan.geometry.rotation_axis is None]
     if settings.rotation_axis is not None or not open_ones:
@@ -296,7 +297,13 @@ def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
     settings = run.settings
     views = settings.views_per_step or 1
     steps, rest = steps_of(scan, views)
-    whole = calibrated(scan, settings.correction, settings.rotation_axis, run.watch)
+    whole = calibrated(scan, run)
+    beam = whole.scan.geometry
+    if isinstance(beam, ParallelBeam) and beam.half and any(beam[step].turns < 2 for step in steps):
+        raise SettingsError(
+            f"each step of a half acquisition must make a full turn, got steps of {views} views; give "
+            "--views-per-step as many as make one, or --half no where it is none"
+        )
     each = [
         Calibrated(whole.scan[step], whole.calibration.of_views(whole.scan[step], step), whole.notes) for step in steps
     ]

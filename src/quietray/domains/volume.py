@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
-from quietray.preparation.prepare import Prepared, chosen_rows, prepare, reconstruct_windows
+from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
@@ -89,7 +89,7 @@ class VolumeDomain(Domain):
         each = [prepare(scan, run, split.n_parts, split.neighbourhood.slices, n_subsets) for scan in known]
         source: Reconstruction = each[0].source(split.n_parts)
         if len(each) > 1:
-            source = RepeatedReconstruction(tuple(one.source() for one in each))
+            source = RepeatedReconstruction(tuple(replace(one, grid=each[0].grid).source() for one in each))
         return cls.begun(run, each[0], source, split)
 
     @classmethod
@@ -117,7 +117,11 @@ class VolumeDomain(Domain):
 
         A `rival` takes the network's place where its estimated error, on what was held out of both, is the smaller one.
         """
-        start, settings = cls.prepare(run, scans, cls.bound(run, scans)), run.settings
+        settings = run.settings
+        if run.calibrated is None and len(scans) == 1:  # how many views show a slice is known when the axis is
+            known = calibrated(scans[0], run)
+            run = dataclasses.replace(run, calibrated=known)
+        start = cls.prepare(run, scans, cls.bound(run, scans))
         main = run.having(budget=f"{parse_seconds(settings.budget) * (1 - settings.trust)}s")
         found, said = dataclasses.replace(start, run=main).learn(), ""
         if rival is not None:
@@ -266,9 +270,10 @@ class DenoiseParts:
 
 def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:
     """Return what a method may ask of the scans of a run."""
-    scan, settings = scans[0], run.settings
-    rows = len(chosen_rows(settings.rows, scan.n_rows))
-    return ScanShape(scan.n_views, rows, scan.n_cols, len(scans), settings.network.dimensions)
+    scan, settings = run.calibrated.scan if run.calibrated else scans[0], run.settings
+    rows, geometry = len(chosen_rows(settings.rows, scan.n_rows)), scan.geometry
+    views = scan.n_views // 2 if geometry.half else scan.n_views  # of a half acquisition two show a slice
+    return ScanShape(views, rows, geometry.grid().shape[-1], len(scans), settings.network.dimensions)
 
 
 def _require_same(scans: Sequence[Scan]) -> None:

@@ -10,7 +10,7 @@ object; a growing angle turns both counter-clockwise, seen from above.
 from quietray.geometry.cone import ConeBeam
 from quietray.geometry.fan import FanBeam
 from quietray.geometry.grid import VolumeGrid, field_of_view
-from quietray.geometry.kinds import Geometry, beam_told, require_parallel
+from quietray.geometry.kinds import Geometry, beam_told, field_told, require_parallel
 from quietray.geometry.parallel import ParallelBeam
 from quietray.geometry.words import angles_told
 
@@ -23,5 +23,6 @@ __all__ = [
     "angles_told",
     "beam_told",
     "field_of_view",
+    "field_told",
     "require_parallel",
 ]

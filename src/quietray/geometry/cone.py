@@ -21,6 +21,7 @@ from quietray.geometry.grid import (
     detector_grid,
     ends_where_it_began,
 )
+from quietray.geometry.half import MIDDLE, settled
 from quietray.geometry.words import beam_repr
 
 __all__ = ["ConeBeam"]
@@ -46,6 +47,8 @@ class ConeBeam:
         ``(n_views, 3)`` the steps from a column to the next and from a row to the next (downwards).
     unit
         Of the vectors: ``mm``, or ``pixel`` (of the detector) where sizes are unknown.
+    half
+        Whether this is a half acquisition, with a shifted detector: see :class:`~quietray.geometry.ParallelBeam`.
 
     Examples
     --------
@@ -69,6 +72,7 @@ class ConeBeam:
     us: Vectors
     vs: Vectors
     unit: Literal["mm", "pixel"] = "mm"
+    half: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", checked_angles(self.angles))
@@ -170,7 +174,7 @@ class ConeBeam:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, ConeBeam)
-            and (self.n_rows, self.n_cols, self.unit) == (other.n_rows, other.n_cols, other.unit)
+            and (self.n_rows, self.n_cols, self.unit, self.half) == (other.n_rows, other.n_cols, other.unit, other.half)
             and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("angles", *_VECTORS))
         )
 
@@ -234,17 +238,32 @@ class ConeBeam:
 
     @property
     def seen_radius(self) -> float:
-        """Distance from the z axis up to which all views see the middle of the volume, in voxels.
+        """Distance from the z axis up to which all views see the middle of the volume, or opposite ones, in voxels.
 
         That is the distance of the first and the last column's outer rays, at the height of the origin.
         """
         row = self.shadow(np.zeros(3))[:, 0] - (self.n_rows - 1) / 2
-        nearest = np.inf
+        nearest = []
         for end in (-self.n_cols / 2, self.n_cols / 2):
             rays = self.centres + end * self.us + row[:, None] * self.vs - self.sources
             across = np.abs(self.sources[:, 0] * rays[:, 1] - self.sources[:, 1] * rays[:, 0])
-            nearest = min(nearest, float((across / np.hypot(rays[:, 0], rays[:, 1])).min()))
-        return nearest / self.voxel
+            nearest.append(float((across / np.hypot(rays[:, 0], rays[:, 1])).min()))
+        return (max(nearest) if self.half else min(nearest)) / self.voxel
+
+    @property
+    def off_centre(self) -> bool:
+        """Whether in all views the origin projects outside of the middle fifth of the detector, to the same side."""
+        aside = self.shadow(np.zeros(3))[:, 1] - (self.n_cols - 1) / 2
+        return abs(float(np.sign(aside).sum())) == self.n_views and bool(np.abs(aside).min() > MIDDLE * self.n_cols)
+
+    @property
+    def across(self) -> int:
+        """Voxels across a slice: as many as the detector has columns; of a half acquisition all that views see."""
+        return max(self.n_cols, int(2 * self.seen_radius)) if self.half else self.n_cols
+
+    def settled(self) -> ConeBeam:
+        """Return the beam with it settled whether this is a half acquisition, as of a :class:`ParallelBeam`."""
+        return dataclasses.replace(self, half=settled(self.half, self.coverage, self.turning and self.off_centre))
 
     @property
     def turning(self) -> bool:
@@ -332,7 +351,7 @@ class ConeBeam:
         GeometryError
             The region is empty or leaves the slice.
         """
-        return detector_grid(self.n_rows, self.n_cols, region, self.voxel if self.unit == "mm" else None)
+        return detector_grid(self.n_rows, self.across, region, self.voxel if self.unit == "mm" else None)
 
 
 def _turned(vectors: Vectors, axes: Vectors, angle: float) -> Vectors:

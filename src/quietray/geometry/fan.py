@@ -19,6 +19,7 @@ from quietray.geometry.grid import (
     detector_grid,
     ends_where_it_began,
 )
+from quietray.geometry.half import MIDDLE, settled
 from quietray.geometry.words import beam_repr
 
 __all__ = ["FanBeam"]
@@ -42,6 +43,8 @@ class FanBeam:
         through the axis meets the detector, at a right angle.  None until it is known, then the middle is assumed.
     pixel_size
         Edge of a detector pixel in mm, at the detector; None when unknown.
+    half
+        Whether this is a half acquisition, with a shifted detector: see :class:`~quietray.geometry.ParallelBeam`.
 
     Examples
     --------
@@ -57,6 +60,7 @@ class FanBeam:
     source_detector: float
     rotation_axis: float | None = None
     pixel_size: float | None = None
+    half: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", checked_angles(self.angles))
@@ -67,7 +71,7 @@ class FanBeam:
         return dataclasses.replace(self, angles=self.angles[views])
 
     def __eq__(self, other: object) -> bool:
-        names = ("n_rows", "n_cols", "source_axis", "source_detector", "rotation_axis", "pixel_size")
+        names = ("n_rows", "n_cols", "source_axis", "source_detector", "rotation_axis", "pixel_size", "half")
         return (
             isinstance(other, FanBeam)
             and np.array_equal(self.angles, other.angles)
@@ -120,14 +124,29 @@ class FanBeam:
 
     @property
     def seen_radius(self) -> float:
-        """Distance from the axis up to which all views see a slice, in voxels."""
-        aside = (min(self.axis, self.n_cols - 1 - self.axis) + 0.5) * (self.pixel_size or 1.0)
+        """Distance from the axis up to which all views see a slice, or opposite ones together, in voxels."""
+        sides = (self.axis, self.n_cols - 1 - self.axis)
+        aside = ((max(sides) if self.half else min(sides)) + 0.5) * (self.pixel_size or 1.0)
         return self.source_axis * aside / math.hypot(aside, self.source_detector) / self.voxel
+
+    @property
+    def off_centre(self) -> bool:
+        """Whether the axis projects outside of the middle fifth of the detector."""
+        return abs(self.axis - (self.n_cols - 1) / 2) > MIDDLE * self.n_cols
+
+    @property
+    def across(self) -> int:
+        """Voxels across a slice: as many as the detector has columns; of a half acquisition all that views see."""
+        return max(self.n_cols, int(2 * self.seen_radius)) if self.half else self.n_cols
+
+    def settled(self) -> FanBeam:
+        """Return the beam with it settled whether this is a half acquisition, as of a :class:`ParallelBeam`."""
+        return dataclasses.replace(self, half=settled(self.half, self.coverage, self.off_centre))
 
     def as_cone(self) -> ConeBeam:
         """Return one row as the cone beam that it is in its plane."""
         distances = (self.source_axis, self.source_detector, self.pixel_size, self.axis)
-        return ConeBeam.circular(self.angles, 1, self.n_cols, *distances)
+        return dataclasses.replace(ConeBeam.circular(self.angles, 1, self.n_cols, *distances), half=self.half)
 
     def rows(self, n_rows: int) -> FanBeam:
         """Return the same beam on a band of `n_rows` detector rows."""
@@ -150,4 +169,4 @@ class FanBeam:
         GeometryError
             The region is empty or leaves the slice.
         """
-        return detector_grid(self.n_rows, self.n_cols, region, self.voxel if self.pixel_size else None)
+        return detector_grid(self.n_rows, self.across, region, self.voxel if self.pixel_size else None)

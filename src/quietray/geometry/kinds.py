@@ -7,9 +7,10 @@ import numpy as np
 from quietray.errors import GeometryError
 from quietray.geometry.cone import ConeBeam
 from quietray.geometry.fan import FanBeam
+from quietray.geometry.grid import coverage
 from quietray.geometry.parallel import ParallelBeam
 
-__all__ = ["Geometry", "beam_told", "require_parallel"]
+__all__ = ["Geometry", "beam_told", "field_told", "require_parallel"]
 
 Geometry = ParallelBeam | FanBeam | ConeBeam
 
@@ -34,6 +35,26 @@ def beam_told(geometry: Geometry) -> str:
     said += f"{geometry.magnification:.4g} times"
     still = isinstance(geometry, ConeBeam) and not geometry.turning
     return f"{said}, from {len(np.unique(geometry.angles.round(6)))} fixed directions" if still else said
+
+
+def field_told(geometry: Geometry) -> str:
+    """Return what is known of how much of the object each view sees.
+
+    Examples
+    --------
+    >>> field_told(ParallelBeam(np.linspace(0, 2 * np.pi, 8, endpoint=False), 1, 16, rotation_axis=3.0))
+    'half, slices of 25 x 25 (a full turn around an axis near an edge)'
+    """
+    full = coverage(geometry.angles) > 1.94 * np.pi
+    if geometry.half and not full:
+        return "half, as was said, but the views make no full turn: give --angles 0:360, or --half no"
+    if geometry.rotation_axis is None and not (isinstance(geometry, ParallelBeam) and geometry.half is None):
+        return "half, as was said" if geometry.half else "full, as was said" if geometry.half is False else "full"
+    if geometry.rotation_axis is None:
+        return "full, or half if the axis is near an edge" if full else "full"
+    beam = geometry.settled()
+    why = "as was said" if geometry.half is not None else "a full turn around an axis near an edge"
+    return f"half, slices of {beam.across} x {beam.across} ({why})" if beam.half else "full"
 
 
 def require_parallel(geometry: Geometry, what: str) -> ParallelBeam:

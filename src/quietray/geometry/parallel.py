@@ -17,6 +17,7 @@ from quietray.geometry.grid import (
     detector_grid,
     ends_where_it_began,
 )
+from quietray.geometry.half import MIDDLE, settled, share
 from quietray.geometry.words import beam_repr
 
 __all__ = ["ParallelBeam"]
@@ -37,6 +38,10 @@ class ParallelBeam:
         the middle of the detector is assumed.
     pixel_size
         Edge of a detector pixel in mm, at the object; None when unknown.
+    half
+        Whether this is a half acquisition: a full turn around an axis near an edge of the detector, so that each view
+        sees one half of the object, and the view half a turn later the other.  Slices are then as wide as both
+        together.  None until it is settled (:meth:`settled`), then it is taken for none.
 
     Examples
     --------
@@ -53,6 +58,7 @@ class ParallelBeam:
     n_cols: int
     rotation_axis: float | None = None
     pixel_size: float | None = None
+    half: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", checked_angles(self.angles))
@@ -67,12 +73,12 @@ class ParallelBeam:
             and np.array_equal(self.angles, other.angles)
             and all(
                 getattr(self, name) == getattr(other, name)
-                for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size")
+                for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size", "half")
             )
         )
 
     def __repr__(self) -> str:
-        return beam_repr(self)
+        return beam_repr(self, *(["half acquisition"] if self.half else []))
 
     @property
     def n_views(self) -> int:
@@ -101,8 +107,69 @@ class ParallelBeam:
 
     @property
     def seen_radius(self) -> float:
-        """Distance from the axis up to which all views see a slice, in pixels."""
-        return min(self.axis, self.n_cols - 1 - self.axis) + 0.5
+        """Distance from the axis up to which all views see a slice, or opposite ones together, in pixels."""
+        near, far = self._sides
+        return (far if self.half else near) + 0.5
+
+    @property
+    def across(self) -> int:
+        """Voxels across a slice: as many as the detector has columns; of a half acquisition all that views see.
+
+        Examples
+        --------
+        >>> turn = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+        >>> [ParallelBeam(turn, 1, 16, rotation_axis=3.0, half=half).across for half in (False, True)]
+        [16, 25]
+        """
+        return int(2 * self.seen_radius) if self.half else self.n_cols
+
+    @property
+    def off_centre(self) -> bool:
+        """Whether the axis projects outside of the middle fifth of the detector."""
+        return abs(self.axis - (self.n_cols - 1) / 2) > MIDDLE * self.n_cols
+
+    @property
+    def redundancy(self) -> Float[np.ndarray, " col"]:
+        """How much each column counts of a ray that two views of a half acquisition see; both together count 1.
+
+        It rises smoothly from the edge near the axis to as far beyond the axis, where no other view sees the ray.
+
+        Examples
+        --------
+        >>> turn = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+        >>> ParallelBeam(turn, 1, 6, rotation_axis=1.0, half=True).redundancy.round(2).tolist()
+        [0.07, 0.5, 0.93, 1.0, 1.0, 1.0]
+        """
+        near, _ = self._sides
+        away = np.arange(self.n_cols) - self.axis
+        if self.axis > (self.n_cols - 1) / 2:
+            away = -away
+        return share(away, near + 0.5)
+
+    @property
+    def _sides(self) -> tuple[float, float]:
+        """Distance from the axis to the middle of the nearest and of the farthest column."""
+        sides = (self.axis, self.n_cols - 1 - self.axis)
+        return min(sides), max(sides)
+
+    def settled(self) -> ParallelBeam:
+        """Return the beam, whose axis is known, with it settled whether this is a half acquisition.
+
+        Where nobody says, it is one if the views make a full turn around an axis outside of the detector's middle
+        fifth.
+
+        Raises
+        ------
+        GeometryError
+            It is said to be one, but the views do not make a full turn.
+
+        Examples
+        --------
+        >>> turn = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+        >>> [ParallelBeam(turn, 1, 16, rotation_axis=axis).settled().half for axis in (3.0, 7.0)]
+        [True, False]
+        """
+        return dataclasses.replace(self, half=settled(self.half, self.coverage, self.off_centre))
 
     def rows(self, n_rows: int) -> ParallelBeam:
         """Return the same beam on a band of `n_rows` detector rows."""
@@ -113,7 +180,7 @@ class ParallelBeam:
         return dataclasses.replace(self, rotation_axis=float(rotation_axis))
 
     def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
-        """Return the grid of detector-sized slices, or of a region of them.
+        """Return the grid of whole slices, :attr:`across` voxels wide, or of a region of them.
 
         Parameters
         ----------
@@ -125,4 +192,4 @@ class ParallelBeam:
         GeometryError
             The region is empty or leaves the slice.
         """
-        return detector_grid(self.n_rows, self.n_cols, region, self.pixel_size)
+        return detector_grid(self.n_rows, self.across, region, self.pixel_size)

@@ -17,6 +17,7 @@ from quietray.types import Frames
 __all__ = [
     "Container",
     "as_text",
+    "energy_kev",
     "length_factor",
     "length_mm",
     "number",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _MM_PER = {"m": 1e3, "met": 1e3, "cm": 10.0, "cent": 10.0, "mm": 1.0, "mill": 1.0, "um": 1e-3, "micr": 1e-3, "nm": 1e-6}
+_KEV_PER = {"": 1.0, "kev": 1.0, "ev": 1e-3, "mev": 1e3, "j": 6.241509074e15}
 _SECONDS_PER = {"": 1.0, "s": 1.0, "sec": 1.0, "ms": 1e-3, "mill": 1e-3, "us": 1e-6, "micr": 1e-6, "min": 60.0}
 
 
@@ -131,6 +133,12 @@ def number(container: Container, name: str) -> float | None:
     values = np.asarray(array[()], dtype=np.float64)
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else None
+
+
+def energy_kev(container: Container, name: str) -> float | None:
+    """Return the energy of photons in keV; NeXus and DXchange mean keV when no unit is given."""
+    value, factor = number(container, name), _factor(container, name, _KEV_PER)
+    return value * factor if value and factor and value > 0 else None
 
 
 def seconds(container: Container, name: str) -> float | None:

@@ -20,7 +20,16 @@ import numpy as np
 
 from quietray.errors import ResourceError
 
-__all__ = ["allocate", "check_space", "disk_errors", "generator_name", "remove", "sync_path", "write_at"]
+__all__ = [
+    "allocate",
+    "array_on_disk",
+    "check_space",
+    "disk_errors",
+    "generator_name",
+    "remove",
+    "sync_path",
+    "write_at",
+]
 
 _ADVICE = {
     errno.ENOSPC: "free some space or give another folder",
@@ -52,6 +61,15 @@ def disk_errors(path: Path, kept: str = "") -> Iterator[None]:
         reason = os.strerror(code)
         advice = _ADVICE.get(code, "check the folder")
         raise ResourceError(f"{path} must be writable, got: {reason}; {advice}{f'. {kept}' if kept else ''}") from error
+
+
+def array_on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a float32 array that lives in a file; its room on the disk is taken at once: a full disk is told now."""
+    with disk_errors(place):
+        out = np.lib.format.open_memmap(place, mode="w+", dtype=np.float32, shape=shape)
+        with place.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, place.stat().st_size)
+    return out
 
 
 def _error_number(error: Exception) -> int | None:

@@ -16,12 +16,13 @@ from quietray.detector.correction.correct import Calibration, Correction, RowCou
 from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.detector.noise.photon_transfer import log_bias
 from quietray.errors import GeometryError, SettingsError
-from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, field_of_view
+from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid, field_of_view
 from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
 from quietray.operators.nufft import gpu_transforms
 from quietray.preparation.flats import dealt_in
+from quietray.preparation.retrieval import retrieved
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
@@ -168,11 +169,15 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
     return y0, y1, x0, x1
 
 
-def calibrated(scan: Scan, correction: Correction, rotation_axis: float | None, watch: Watch) -> Calibrated:
-    """Calibrate a scan and find its rotation axis; the parameters are those of :func:`prepare`."""
-    correction, remarks = usable(correction, scan)
+def calibrated(scan: Scan, run: Run) -> Calibrated:
+    """Calibrate a scan, retrieve its phase if that is asked for, and find its rotation axis."""
+    rotation_axis, watch = run.settings.rotation_axis, run.watch
+    correction, remarks = usable(run.settings.correction, scan)
     with watch.stage("calibrating"):
         calibration = calibrate(scan, correction)
+    if run.settings.phase is not None:
+        scan, calibration = retrieved(scan, calibration, run)
+    with watch.stage("finding the rotation axis"):
         if rotation_axis is not None:
             scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
         elif scan.geometry.rotation_axis is not None:
@@ -187,7 +192,23 @@ def calibrated(scan: Scan, correction: Correction, rotation_axis: float | None, 
                 f"The rotation axis was taken at the detector's middle ({scan.geometry.axis:g}): it is searched for in "
                 "parallel beams only; give it with --rotation-axis if it is known."
             )
+    beam = scan.geometry
+    settled = beam.settled()
+    scan, said = replace(scan, geometry=settled), " ".join((said, *_half_told(beam, settled)))
     return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
+
+
+def _half_told(before: Geometry, beam: Geometry) -> tuple[str, ...]:
+    """Return what is to be said of half acquisition: that it is one, or that it is none though it looks like one."""
+    if beam.half:
+        why = "as was said" if before.half else "a full turn around an axis near an edge"
+        return (
+            f"Half acquisition ({why}): opposite views are put together, so that slices are {beam.across} voxels wide "
+            f"instead of {beam.n_cols}; --half no if it is none.",
+        )
+    if before.half is False and beam.off_centre:
+        return ("The axis is near an edge, but this is no half acquisition, as was said.",)
+    return ()
 
 
 def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, ...]]:
@@ -222,7 +243,7 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     chosen = chosen_rows(settings.rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
     known = scan
     if not isinstance(known, Calibrated):
-        known = calibrated(known, settings.correction, settings.rotation_axis, watch)
+        known = calibrated(known, run)
     known = dealt_in(run, known, n_subsets)
     scan = known.scan
     geometry = scan.geometry

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from quietray.errors import GeometryError
@@ -26,7 +27,8 @@ class FBP(Algorithm):
     """Filtered backprojection of a parallel beam, or of a fan beam on a flat detector.
 
     A fan beam needs a full turn, or half a turn and the angle of the fan; what is then measured twice is shared by
-    Parker's weights.  A cone beam is reconstructed by :class:`~quietray.reconstruct.diverging.FDK`.
+    Parker's weights.  So is, by :attr:`ParallelBeam.redundancy`, what two views of a half acquisition see.  A cone beam
+    is reconstructed by :class:`~quietray.reconstruct.diverging.FDK`.
 
     Parallel views are backprojected by non-uniform FFT, whatever the projector: only its geometry and grid count.  Band
     after band is best given to one :class:`~quietray.operators.nufft.ParallelRays`, which keeps what the transform
@@ -101,7 +103,7 @@ class FBP(Algorithm):
         if isinstance(A.geometry, FanBeam):
             return fan_backprojection(A.geometry, A.grid, np.asarray(y), self.filter)
         rays = A if isinstance(A, ParallelRays) else ParallelRays(A.geometry, A.grid, A.threads)
-        return rays.backproject(y, ramp_response(self.filter, rays.width), _shares(rays))
+        return rays.backproject(_weighted(rays, y), ramp_response(self.filter, rays.width), _shares(rays))
 
     def adjoint(self, A: ParallelRays, x: Volume) -> Sinograms:
         """Return what the adjoint of the reconstruction of parallel views makes of a volume ``(z, y, x)``.
@@ -118,7 +120,7 @@ class FBP(Algorithm):
         Sinograms
             ``(row, view, col)``.
         """
-        return A.project(x, ramp_response(self.filter, A.width), _shares(A))
+        return np.asarray(_weighted(A, A.project(x, ramp_response(self.filter, A.width), _shares(A))))
 
     def filtered(self, y: Sinograms) -> Sinograms:
         """Return the sinograms convolved with the windowed ramp, in 1/pixel."""
@@ -127,18 +129,29 @@ class FBP(Algorithm):
 
 def _shares(rays: ParallelRays) -> Float[np.ndarray, " view"]:
     """Return the part of half a turn that each view stands for, per pixel size: 1/pixel becomes 1/mm."""
-    n_views, weights = rays.geometry.n_views, angular_weights(rays.geometry.angles)
+    n_views, turn = rays.geometry.n_views, 2 * np.pi if rays.geometry.half else np.pi
+    weights = angular_weights(rays.geometry.angles, turn)
     share = np.pi / (n_views * (rays.grid.voxel_size or 1.0))
     return share * (np.ones(n_views) if weights is None else weights)
 
 
-def angular_weights(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"] | None:
-    """Return how much of half a turn each view stands for, relative to the mean; None where all stand for the same.
+def _weighted(rays: ParallelRays, y: Any) -> Any:
+    """Return the sinograms; those of a half acquisition twice, shared between the two views that see a ray."""
+    if not rays.geometry.half:
+        return y
+    weights = (2 * rays.geometry.redundancy).astype(np.float32)
+    return y * (weights if isinstance(y, np.ndarray) else torch.from_numpy(weights).to(y.device))
+
+
+def angular_weights(angles: Float[np.ndarray, " view"], turn: float = np.pi) -> Float[np.ndarray, " view"] | None:
+    """Return how much of a turn each view stands for, relative to the mean; None where all stand for the same.
 
     Parameters
     ----------
     angles
-        Radians, in any order.  Views half a turn apart are alike in a parallel beam.
+        Radians, in any order.
+    turn
+        After which views are alike: half a turn, in a parallel beam that sees the whole object.
 
     Examples
     --------
@@ -147,10 +160,10 @@ def angular_weights(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " v
     >>> angular_weights(np.deg2rad([0.0, 45.0, 135.0])).round(6).tolist()
     [0.75, 1.125, 1.125]
     """
-    within = np.mod(angles - angles.min(), np.pi)
+    within = np.mod(angles - angles.min(), turn)
     order = np.argsort(within, kind="stable")
-    steps = np.diff(within[order], append=np.pi)
-    if np.ptp(angles) + 2 * np.median(steps) < np.pi:  # the directions that are missing count for none
+    steps = np.diff(within[order], append=turn)
+    if np.ptp(angles) + 2 * np.median(steps) < turn:  # the directions that are missing count for none
         steps[-1] = 0.0
     weights = np.empty(len(angles))
     weights[order] = (steps + np.roll(steps, 1)) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, VolumeGrid
+from quietray.geometry.half import share
 from quietray.operators.backprojection import ConeRays
 from quietray.reconstruct.base import Algorithm
 from quietray.reconstruct.ramp import RampFilter, ramp_filtered, require_filter
@@ -104,10 +106,11 @@ class FDK(Algorithm):
         rays = A if isinstance(A, ConeRays) else ConeRays(A.geometry, A.grid)
         if tuple(y.shape) != rays.range_shape:
             raise GeometryError(f"sinograms must have shape {rays.range_shape} (row, view, col), got {tuple(y.shape)}")
-        scan, filtered = _Circle.of(rays.geometry), np.empty(y.shape, np.float32)
+        scan, wide = _Circle.of(rays.geometry), _widened(rays.geometry)
+        filtered = np.empty((*y.shape[:2], wide.n_cols), np.float32)
         for each, sinogram, row in zip(filtered, y, rays.band, strict=True):
-            each[:] = ramp_filtered(scan.weighted(sinogram, row)[None], self.filter)[0]
-        return rays.backproject(filtered, scan.factors(rays.edge, rays.grid))
+            each[:] = ramp_filtered(scan.on_wide(scan.weighted(sinogram, row))[None], self.filter)[0]
+        return ConeRays(wide, rays.grid, rays.rows).backproject(filtered, scan.factors(rays.edge, rays.grid))
 
 
 def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window: RampFilter) -> Volume:
@@ -127,10 +130,25 @@ def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window
     True
     """
     line = geometry.as_cone()
-    rays, scan = ConeRays(line, grid.with_slices(1)), _Circle.of(line)
+    rays, scan = ConeRays(_widened(line), grid.with_slices(1)), _Circle.of(line)
     factors = scan.factors(rays.edge, grid)
-    filtered = (ramp_filtered(scan.weighted(row, 0)[None], window) for row in y)
+    filtered = (ramp_filtered(scan.on_wide(scan.weighted(row, 0))[None], window) for row in y)
     return np.concatenate([rays.backproject(row, factors) for row in filtered])
+
+
+def _missing(beam: ConeBeam) -> tuple[int, int]:
+    """Return how many columns a half acquisition lacks to either side for the axis to lie in the middle."""
+    if not beam.half:
+        return 0, 0
+    more = round(2 * beam.axis - (beam.n_cols - 1))
+    return max(0, -more), max(0, more)
+
+
+def _widened(beam: ConeBeam) -> ConeBeam:
+    """Return the beam with a detector as wide as a half acquisition together: filtered views go on beyond its own."""
+    before, after = _missing(beam)
+    moved = (after - before) / 2
+    return dataclasses.replace(beam, n_cols=beam.n_cols + before + after, centres=beam.centres + moved * beam.us)
 
 
 def require_turn(geometry: FanBeam | ConeBeam) -> None:
@@ -202,7 +220,9 @@ class _Circle:
         scale = (du / distance)[:, None]
         rays = np.arctan(columns * scale) - np.arctan(middle * scale)
         rays *= np.sign(np.einsum("vi,vi->v", u[:, :2], across))[:, None]  # a mirrored detector
-        return cls(beam, foot, turn_weights(np.arctan2(-inward[:, 0], inward[:, 1]), rays))
+        edges = np.arctan((np.array([-0.5, beam.n_cols - 0.5]) - foot[:, 1:]) * scale) - np.arctan(middle * scale)
+        angles = np.arctan2(-inward[:, 0], inward[:, 1])
+        return cls(beam, foot, turn_weights(angles, rays, np.abs(edges) if beam.half else None))
 
     def weighted(self, sinogram: Float[np.ndarray, "view col"], row: int) -> Float[np.ndarray, "view col"]:
         """Return one row's views times the cosine of each ray with the normal, and what the ray counts for."""
@@ -210,6 +230,10 @@ class _Circle:
         across, down = (np.linalg.norm(one, axis=1)[:, None] for one in (beam.us, beam.vs))
         u, v = (np.arange(beam.n_cols) - self.foot[:, 1:]) * across, (row - self.foot[:, :1]) * down
         return np.asarray(sinogram * (self.weights * distance / np.sqrt(distance**2 + u**2 + v**2)), np.float32)
+
+    def on_wide(self, weighted: Float[np.ndarray, "view col"]) -> Float[np.ndarray, "view wide"]:
+        """Return weighted views on the columns of the widened detector; what was not measured counts for nothing."""
+        return np.pad(weighted, ((0, 0), _missing(self.beam)))
 
     def factors(self, edge: float, grid: VolumeGrid) -> Float[np.ndarray, " view"]:
         """Return what a view is worth at depth 1, so that the result is in the unit of the grid."""
@@ -219,7 +243,9 @@ class _Circle:
 
 
 def turn_weights(
-    angles: Float[np.ndarray, " view"], rays: Float[np.ndarray, "view col"]
+    angles: Float[np.ndarray, " view"],
+    rays: Float[np.ndarray, "view col"],
+    edges: Float[np.ndarray, "view 2"] | None = None,
 ) -> Float[np.ndarray, "view col"]:
     """Return the step that each view stands for, in radians, times the share of each ray in what is measured twice.
 
@@ -229,6 +255,9 @@ def turn_weights(
         Of the source, in radians, in any order.
     rays
         Angle of each ray with the one through the axis, positive where a detector column is along the turn.
+    edges
+        Size of that angle at both ends of the detector, of a half acquisition: rays that no other view sees then count
+        twice; None where all views see the whole object.
 
     Raises
     ------
@@ -248,7 +277,11 @@ def turn_weights(
     typical = float(np.median(others)) if others.size else 0.0
     if gaps[last] <= _GAP * typical:
         steps = (gaps + np.roll(gaps, 1)) / 2
-        return np.repeat(((0.5 * steps / count)[place])[:, None], rays.shape[1], axis=1)
+        each = (steps / count)[place][:, None]
+        if edges is None:
+            return np.repeat(0.5 * each, rays.shape[1], axis=1)
+        farther = np.sign(rays[np.arange(len(rays)), np.abs(rays).argmax(axis=1)])[:, None]
+        return np.asarray(each * share(rays * farther, edges.min(axis=1, keepdims=True)))
     swept, fan = 2 * np.pi - gaps[last] + typical, 2 * float(np.abs(rays).max())
     if swept < np.pi + fan - 0.5 * typical:
         raise GeometryError(
@@ -260,8 +293,8 @@ def turn_weights(
     before[begin], after[last] = after[begin], before[last]  # at the ends there is one neighbour only
     since = np.mod(known - known[begin], 2 * np.pi) + typical / 2
     steps = (before + after) / 2 / count
-    share = _parker(since[place][:, None], -rays, (swept - np.pi) / 2)
-    return np.asarray(steps[place][:, None] * share)
+    parker = _parker(since[place][:, None], -rays, (swept - np.pi) / 2)
+    return np.asarray(steps[place][:, None] * parker)
 
 
 def _parker(

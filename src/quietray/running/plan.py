@@ -169,7 +169,7 @@ def plan_run(
     halo = max(n_slices // 2, network.depth)
     itemsize = np.dtype(scan.projections.dtype).itemsize
     own = 4 if isinstance(scan.geometry, ConeBeam) else itemsize if itemsize != 4 else 0  # filtered, or as read
-    counts = scan.n_views * scan.n_cols * (4 + own)
+    counts = scan.n_views * (4 * scan.n_cols + own * _filtered(scan))
     volume = grid.n_pixels * 4 * parts
     stretch, spread = rows_of_slices(scan.geometry, grid)
     row = int(stretch * counts) + volume
@@ -303,9 +303,14 @@ def _correcting(scan: Scan, n_rows: int) -> int:
     return 8 * n_rows * scan.n_views * scan.n_cols + correct.workspace(scan.n_views, scan.n_cols, n_rows)
 
 
+def _filtered(scan: Scan) -> int:
+    """Return the columns of filtered views."""
+    return scan.geometry.across if isinstance(scan.geometry, ConeBeam) else scan.n_cols
+
+
 def _projecting(scan: Scan, grid: VolumeGrid, parts: int, n_rows: int) -> int:
     """Return the bytes that filtering so many rows takes, and backprojection on all threads, besides the slices."""
-    filtering = 6 * scan.n_views * padded_width(scan.n_cols) * n_rows  # as many float32 where there are four rows
+    filtering = 6 * scan.n_views * padded_width(_filtered(scan)) * n_rows  # as many float32 where there are four rows
     if not isinstance(scan.geometry, ParallelBeam):
         return filtering
     kept, each = nufft.workspace(scan.geometry, grid, parts)

@@ -10,6 +10,7 @@ import quietray.filters
 import quietray.splits  # noqa: F401  they register themselves
 from quietray.brief import changes
 from quietray.detector.correction.correct import Correction
+from quietray.detector.correction.phase import Phase
 from quietray.errors import SettingsError, nearest
 from quietray.io import VolumeFormat
 from quietray.method import METHODS, Auto, Method
@@ -144,6 +145,8 @@ class Settings:
         What is trained, or its name; filters need none.
     reconstruction
         The algorithm, or its name.
+    phase
+        Retrieves the phase of radiographs that were measured at a distance; None does not.
     correction, training
         See the classes.
     """
@@ -166,6 +169,7 @@ class Settings:
     trust: float = 0.0
     noise_models: bool = False
     views_per_step: int = 0
+    phase: Phase | None = None
     correction: Correction = field(default_factory=Correction)
     reconstruction: AlgorithmOrName = field(default_factory=FBP)
     network: NetworkOrName = field(default_factory=UNet)
@@ -210,6 +214,7 @@ class Changes(TypedDict, total=False):
     trust: float
     noise_models: bool
     views_per_step: int
+    phase: Phase | None
     correction: Correction
     reconstruction: Algorithm | str
     network: Architecture | str

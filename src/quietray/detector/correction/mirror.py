@@ -14,11 +14,14 @@ __all__ = ["axis_of_opposite_views"]
 _PAIRS = 180
 
 
-def axis_of_opposite_views(sinograms: Sinograms, angles: Float[np.ndarray, " view"]) -> tuple[float, float] | None:
+def axis_of_opposite_views(
+    sinograms: Sinograms, angles: Float[np.ndarray, " view"], least: float = 0.1
+) -> tuple[float, float] | None:
     """Return the axis around which opposite views mirror each other, and its spread over rows; None when in doubt.
 
     All pairs of views half a turn apart are used (in a half turn the last and the first view, extrapolated by up to one
-    step); their mirrored cross-correlation, normalised by the energy in the overlap, peaks at twice the axis.
+    step); their mirrored cross-correlation, normalised by the energy in the overlap, peaks at twice the axis.  They
+    must overlap by the share `least` of the columns, and by four.
     """
     first, below, share = _opposite_pairs(angles)
     if first.size == 0:
@@ -28,14 +31,14 @@ def axis_of_opposite_views(sinograms: Sinograms, angles: Float[np.ndarray, " vie
         slopes = ndimage.gaussian_filter1d(sinograms, blur, axis=2, order=1, mode="nearest")
         ahead = slopes[:, first]
         behind = slopes[:, below] * (1 - share)[:, None] + slopes[:, below + 1] * share[:, None]
-        if answer := _mirror(ahead, -behind[:, :, ::-1], blur):
+        if answer := _mirror(ahead, -behind[:, :, ::-1], blur, least):
             best = answer[:2]
             if answer[2] > 0.5:
                 break
     return best
 
 
-def _mirror(ahead: Sinograms, mirrored: Sinograms, blur: float) -> tuple[float, float, float] | None:
+def _mirror(ahead: Sinograms, mirrored: Sinograms, blur: float, least: float) -> tuple[float, float, float] | None:
     """Return the axis around which `ahead` and `mirrored` fall together, its spread over rows, and their correlation.
 
     None when fewer than half of the rows agree, or when noise that was blurred over `blur` columns could have done it.
@@ -45,7 +48,7 @@ def _mirror(ahead: Sinograms, mirrored: Sinograms, blur: float) -> tuple[float, 
     shared = np.fft.fftshift(np.fft.irfft(spectrum.sum(axis=1), 2 * n, axis=1), axes=1)
     lags = np.arange(-n, n)
     energy = np.sqrt(_energy(ahead, lags, False) * _energy(mirrored, lags, True))
-    allowed = np.abs(lags) <= n - max(4, n // 10)
+    allowed = np.abs(lags) <= n - max(4, int(n * least))
     chance = np.sqrt(3 * blur / (n_pairs * n))  # sd of the score of pure noise in one row
     each = [peak[0] for row in range(n_rows) if (peak := _peak(shared[row], energy[row], lags, allowed, 6 * chance))]
     whole = _peak(shared.sum(axis=0), energy.sum(axis=0), lags, allowed, 8 * chance / np.sqrt(n_rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ __all__ = ["RotationAxis", "find_rotation_axis"]
 _SAMPLES = 2**25  # of the rows looked at, all views
 _ROWS = 12
 _FEWEST_VIEWS = 8
+_LITTLE_OVERLAP = 0.02  # of the columns, that both of two opposite views of a half acquisition see
+_SURE = 0.15  # of the columns: with less overlap than that the axis is told with less certainty
+_EDGE = 0.1  # of the largest attenuation, above which the object is said to reach over an edge
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
     Opposite views mirror each other around the axis; the centre of mass moves on a sinusoid around it, when the whole
     object is in the field of view; and for half turns Vo's metric looks at the double wedge in the Fourier transform of
     the sinogram (Vo et al. 2014, https://doi.org/10.1364/OE.22.019078).  With a full turn or more the opposite views
-    decide, for they need no assumption; with half a turn the middle one of the answers does.
+    decide, for they need no assumption; with half a turn the middle one of the answers does.  Where the object reaches
+    over one edge of the detector all the way round, a half acquisition, only opposite views can tell.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
     Raises
     ------
     GeometryError
-        The axis lies outside the detector.
+        The axis lies outside the detector, or a half acquisition's cannot be told.
 
     Examples
     --------
@@ -104,9 +108,18 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
     angles = scan.geometry.angles[calibration.order]
     angles = np.mod(angles - scan.geometry.angles.min(), 2 * np.pi)
     found: dict[str, tuple[float, float]] = {}
-    if opposite := axis_of_opposite_views(sinograms, angles):
+    half = turns >= 2 and (beam.half or (beam.half is None and _over_one_edge(sinograms)))
+    opposite = axis_of_opposite_views(sinograms, angles)
+    if half and not opposite:
+        opposite = axis_of_opposite_views(sinograms, angles, _LITTLE_OVERLAP)
+    if opposite:
         found["opposite views"] = opposite
-    if moment := _from_centre_of_mass(sinograms, angles, calibration.air_columns):
+    elif half:
+        raise GeometryError(
+            "the rotation axis of a half acquisition must lie where opposite views overlap, got views that nowhere "
+            "mirror each other; give it with --rotation-axis"
+        )
+    if not half and (moment := _from_centre_of_mass(sinograms, angles, calibration.air_columns)):
         found["centre of mass"] = moment
     if not (turns >= 2 and opposite):
         start = float(np.median([column for column, _ in found.values()])) if found else None
@@ -114,7 +127,26 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
             found["Vo's metric"] = vo
     if not found:
         return _middle(scan, "no method found a symmetric sinogram")
-    return _choose(scan, found, full_turn=turns >= 2)
+    axis = _choose(scan, found, full_turn=turns >= 2)
+    overlap = 2 * min(axis.column, scan.n_cols - 1 - axis.column) + 1
+    if half and overlap < _SURE * scan.n_cols:
+        axis = replace(
+            axis,
+            notes=(
+                *axis.notes,
+                f"Opposite views overlap by {overlap:.0f} columns only, so that the axis may be off by a pixel: check "
+                "it in the preview, and give it with --rotation-axis if it is known.",
+            ),
+        )
+    return axis
+
+
+def _over_one_edge(sinograms: Sinograms) -> bool:
+    """Return whether the object reaches over one edge of the detector, in the mean over the views, and not both."""
+    profile = sinograms.mean(axis=(0, 1), dtype=np.float64)
+    edge = max(2, profile.size // 40)
+    left, right = (bool(side.mean() > _EDGE * profile.max()) for side in (profile[:edge], profile[-edge:]))
+    return left != right
 
 
 def _middle(scan: Scan, why: str) -> RotationAxis:

@@ -7,7 +7,7 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.geometry import ConeBeam
-from quietray.io.containers import open_frames, seconds
+from quietray.io.containers import energy_kev, open_frames, seconds
 from quietray.io.scans.base import ScanReader, Source
 from quietray.io.scans.beams import read_beam, write_beam
 from quietray.io.scans.hdf5 import Hdf5ScanWriter
@@ -15,6 +15,7 @@ from quietray.io.scans.lookup import (
     angles_from,
     detector_numbers,
     first_length,
+    is_half,
     is_own,
     read_recorded,
     side_frames,
@@ -27,6 +28,7 @@ from quietray.scan import Scan
 __all__ = ["DXchange", "DXchangeWriter"]
 
 _DETECTOR = "measurement/instrument/detector"
+_SETUP = "measurement/instrument/camera_motor_stack/setup"
 
 
 class DXchange(ScanReader):
@@ -63,6 +65,8 @@ class DXchange(ScanReader):
             "data": "/exchange/data",
             "angles": angles.place,
             "sample": text_at(container, "measurement/sample/name"),
+            "energy_kev": energy_kev(container, "measurement/instrument/monochromator/energy"),
+            "propagation_mm": first_length(container, [f"{_DETECTOR}/distance", f"{_SETUP}/camera_distance"])[0],
         }
         return RawScan(
             projections,
@@ -73,6 +77,7 @@ class DXchange(ScanReader):
             beam=read_beam(container),
             exposure=seconds(container, f"{_DETECTOR}/exposure_time"),
             rotation_axis=rotation_axis,
+            half=is_half(container, f"{_DETECTOR}/field_of_view"),
             provenance={**recorded, **{key: fact for key, fact in facts.items() if fact}},
             notes=(pixel_note,) if pixel_note else (),
             truth=truth,
@@ -88,7 +93,6 @@ class DXchangeWriter(Hdf5ScanWriter):
 
     Examples
     --------
-    >>> from quietray.geometry import ParallelBeam
     >>> with h5py.File("none.h5", "w", driver="core", backing_store=False) as file:
     ...     scan = Scan(np.ones((2, 3, 4), np.uint16), ParallelBeam(np.arange(2.0), 3, 4))
     ...     stacks = DXchangeWriter().lay_out(file, scan)
@@ -123,6 +127,8 @@ class DXchangeWriter(Hdf5ScanWriter):
         write_number(detector, "pixel_size_x", scan.geometry.pixel_size, "mm")
         write_number(detector, "pixel_size_y", scan.geometry.pixel_size, "mm")
         write_number(detector, "exposure_time", scan.exposure, "s")
+        if scan.geometry.half is not None:
+            detector["field_of_view"] = "Half" if scan.geometry.half else "Full"
         if isinstance(scan.provenance.get("sample"), str):
             file["measurement/sample/name"] = scan.provenance["sample"]
         return stacks

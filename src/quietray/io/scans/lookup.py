@@ -20,6 +20,7 @@ __all__ = [
     "angles_from",
     "detector_numbers",
     "first_length",
+    "is_half",
     "is_own",
     "read_recorded",
     "side_frames",
@@ -41,6 +42,15 @@ def detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame
     if not np.isfinite(values).all() or (values != np.rint(values)).any():
         raise FormatError(f"{container.path}:/{name} must hold whole numbers of detectors, got {values[:4]}; mend it")
     return values.astype(np.int64)
+
+
+def is_half(container: Container, name: str) -> bool | None:
+    """Return whether the field of view is said to be half; None where it is not.
+
+    That it is full is believed of our own files only: others say so whatever the scan.
+    """
+    said = text_at(container, name).strip().lower()
+    return {"half": True, "full": False if is_own(container) else None}.get(said)
 
 
 def read_recorded(container: Container) -> tuple[dict[str, Any], float | None, Frames | None, LazyFrames | None]:

@@ -5,13 +5,15 @@ What the standard has no place for is in a group of our own.
 
 from __future__ import annotations
 
+from typing import Any
+
 import h5py
 import numpy as np
 from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
-from quietray.io.containers import Container, length_factor, number, open_frames, seconds
+from quietray.io.containers import Container, energy_kev, length_factor, number, open_frames, seconds
 from quietray.io.frames import LazyFrames
 from quietray.io.scans.angles import AngleList
 from quietray.io.scans.base import ScanReader, Source
@@ -23,6 +25,7 @@ from quietray.io.scans.lookup import (
     angles_from,
     detector_numbers,
     first_length,
+    is_half,
     is_own,
     read_recorded,
     side_frames,
@@ -36,6 +39,7 @@ from quietray.types import Frames
 
 __all__ = ["NXtomo", "NXtomoWriter"]
 
+_ENERGIES = ("incident_energy", "energy")
 _PARALLEL = 1.0  # pixels that the rays at the detector's edge may move aside on their way through the object
 
 
@@ -68,12 +72,14 @@ class NXtomo(ScanReader):
             )
         recorded, _, truth, clean = read_recorded(container) if is_own(container) else ({}, None, None, None)
         numbers = _pairs(container, entry, len(data))
-        facts = {
+        told = {"energy_kev": _energy(container, entry), "propagation_mm": _propagation(container, entry, detector)}
+        facts: dict[str, Any] = {
             "format": f"NXtomo in {container.kind}",
             "data": data_path,
             "image_key": key_path,
             "angles": angles.place,
             "sample": _near(container, entry, "sample/name"),
+            **told,
         }
         return RawScan(
             data.pick(frames.projections),
@@ -83,6 +89,7 @@ class NXtomo(ScanReader):
             pixel_size=at_detector if beam else pixel_size,
             rotation_axis=axis,
             beam=beam,
+            half=is_half(container, f"{detector}/field_of_view"),
             exposure=_exposure(container, entry, detector),
             provenance={**recorded, **{key: fact for key, fact in facts.items() if fact}},
             notes=tuple(notes),
@@ -131,6 +138,8 @@ class NXtomoWriter(Hdf5ScanWriter):
         for name in ("x_pixel_size", "y_pixel_size"):
             write_number(detector, name, scan.geometry.pixel_size, "mm")
         write_number(detector, "count_time", None if scan.exposure is None else np.full(len(keys), scan.exposure), "s")
+        if scan.geometry.half is not None:
+            detector["field_of_view"] = "Half" if scan.geometry.half else "Full"
         if isinstance(scan.provenance.get("sample"), str):
             sample["name"] = scan.provenance["sample"]
         data = _group(entry, "data", "NXdata")
@@ -235,6 +244,16 @@ def _distance(container: Container, names: list[str]) -> float | None:
         if value:
             return abs(value) * factor
     return None
+
+
+def _energy(container: Container, entry: str) -> float | None:
+    names = (f"{entry}/{place}/{name}" for place in ("instrument/beam", "beam") for name in _ENERGIES)
+    return next((value for name in names if (value := energy_kev(container, name))), None)
+
+
+def _propagation(container: Container, entry: str, detector: str) -> float | None:
+    places = [f"{group}/distance" for group in (detector, f"{entry}/instrument/detector")]
+    return _distance(container, [f"{entry}/sample/propagation_distance", *places])
 
 
 def _moves(container: Container, name: str, pixel: float) -> bool:

@@ -33,6 +33,7 @@ class Stated(TypedDict, total=False):
     pixel_size: float | None
     rotation_axis: float | None
     angle_unit: str | None
+    half: bool | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Flags:
         In mm and as a column; overrule what the file says.
     angle_unit
         ``deg`` or ``rad``; overrules what the file says.
+    half
+        Whether this is a half acquisition; overrules what the file says.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class Flags:
     pixel_size: float | None = None
     rotation_axis: float | None = None
     angle_unit: str | None = None
+    half: bool | None = None
 
     @classmethod
     def told(cls, stated: Mapping[str, Any]) -> Flags:
@@ -100,6 +104,8 @@ class RawScan:
         mm, seconds and column; None when the file does not say.
     beam
         How it diverges; None for a parallel beam.
+    half
+        Whether it is a half acquisition; None when the file does not say.
     provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors
         As in :class:`quietray.scan.Scan`.
     """
@@ -112,6 +118,7 @@ class RawScan:
     exposure: float | None = None
     rotation_axis: float | None = None
     beam: FileBeam | None = None
+    half: bool | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     truth: Frames | None = None
@@ -120,15 +127,15 @@ class RawScan:
     flat_detectors: Int[np.ndarray, " flat"] | None = None
     dark_detectors: Int[np.ndarray, " dark"] | None = None
 
-    def finish(self, source: str, pixel_size: float | None = None, rotation_axis: float | None = None) -> Scan:
+    def finish(self, source: str, flags: Flags) -> Scan:
         """Return the scan, without a repeated last view.
 
         Parameters
         ----------
         source
             The file or folder that was read.
-        pixel_size, rotation_axis
-            What the user says, in mm and as a column; overrules the file.
+        flags
+            What the user says of pixel size, rotation axis and half acquisition overrules the file.
 
         Raises
         ------
@@ -141,13 +148,13 @@ class RawScan:
                 f"a scan must have at least 2 views, got {n_views} in {self.projections.place}; "
                 "give the whole stack of radiographs"
             )
-        beam = (self.beam.beam if self.beam else ParallelBeam)(
-            self.angles,
-            n_rows,
-            n_cols,
-            self.rotation_axis if rotation_axis is None else rotation_axis,
-            self.pixel_size if pixel_size is None else pixel_size,
+        told = (
+            self.rotation_axis if flags.rotation_axis is None else flags.rotation_axis,
+            self.pixel_size if flags.pixel_size is None else flags.pixel_size,
         )
+        half = self.half if flags.half is None else flags.half
+        make = self.beam.beam if self.beam else ParallelBeam
+        beam = dataclasses.replace(make(self.angles, n_rows, n_cols, *told), half=half)
         scan = Scan(
             self.projections,
             beam,

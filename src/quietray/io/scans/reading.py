@@ -79,7 +79,7 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
         reader = next((one for one in readers if one.recognises(source, flags)), None)
     if reader is None:
         raise _unread(source, flags)
-    return reader.read(source, flags).finish(str(source.path), flags.pixel_size, flags.rotation_axis)
+    return reader.read(source, flags).finish(str(source.path), flags)
 
 
 def _unread(source: Source, flags: Flags) -> QuietrayError:

@@ -1,0 +1,136 @@
+"""Radiographs corrected and their phase retrieved, frame by frame, before anything is reconstructed.
+
+A frame is needed whole, so that the retrieved ones are kept, in the folder of the run, in memory or in a file that
+vanishes.  What comes after sees transmissions that need no other correction, and does not know of any phase.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from quietray.detector.correction.calibration import Calibration
+from quietray.detector.correction.correct import RowCounts, correct_rows
+from quietray.detector.correction.phase import Phase, alpha_of, retrieve
+from quietray.errors import SettingsError
+from quietray.io.disk import array_on_disk
+from quietray.registry import called
+from quietray.running.plan import available_memory
+from quietray.running.run import Run
+from quietray.scan import Scan
+from quietray.settings import parse_bytes
+
+__all__ = ["retrieved"]
+
+_BYTES_AT_ONCE = 2**27
+_IN_MEMORY = 0.25  # of the memory, that retrieved frames may take of it
+_FLOOR = 1e-6  # transmission: what noise made negative counts for nothing, and what is weak for what it is
+
+
+def retrieved(scan: Scan, known: Calibration, run: Run) -> tuple[Scan, Calibration]:
+    """Return the scan as if the object touched the detector, and the calibration of what needs no other correction.
+
+    Parameters
+    ----------
+    scan
+        As measured.
+    known
+        Its calibration.
+    run
+        Its settings say how; its output keeps the frames, so that a resumed run need not make them again.
+
+    Raises
+    ------
+    SettingsError
+        The method hides pixels or takes their noise for white, the projections are line integrals, or something that it
+        takes is not known.
+    """
+    phase, settings = run.settings.phase, run.settings
+    assert phase is not None
+    _require_whole(run)
+    if settings.correction.line_integrals:
+        raise SettingsError("phase retrieval must have transmissions, got line integrals; leave --line-integrals out")
+    alpha, source = alpha_of(phase, scan)
+    shape = (scan.n_views, scan.n_rows, scan.n_cols)
+
+    def make(out: Any) -> dict[str, Any]:
+        changed = _corrected(out, scan, known, run)
+        _filtered(out, alpha, phase, run)
+        return {"zingers": changed.zingers}
+
+    if run.output.work is not None:
+        name = (
+            f"retrieved-{zlib.crc32(repr((str(scan.source), shape, float(scan.geometry.angles.sum()))).encode()):08x}"
+        )
+        place = run.output.work / f"{name}.npy"
+        found = run.output.decide(name, lambda: make(array_on_disk(place, shape)))
+        stack: Any = np.load(place, mmap_mode="r")
+    else:
+        limit = parse_bytes(settings.max_memory) if settings.max_memory else available_memory()
+        small = 4 * float(np.prod(shape)) < _IN_MEMORY * limit
+        stack = (
+            np.empty(shape, np.float32) if small else np.memmap(tempfile.TemporaryFile(), np.float32, "w+", 0, shape)
+        )
+        found = make(stack)
+    note = (
+        f"Phase retrieved by {'the generalised form of ' if phase.retrieval == 'generalised' else ''}Paganin's filter "
+        f"({source}), which smooths over about {alpha**0.5:.3g} pixels: noise is spread over pixels, not over views. "
+        f"{found['zingers']} zingers were replaced before."
+    )
+    after = replace(settings.correction, zingers=0.0, bad_pixels=False, air="none", floor=_FLOOR)
+    plain = replace(
+        known,
+        flat=np.ones_like(known.flat),
+        dark=np.zeros_like(known.dark),
+        bad=np.zeros_like(known.bad),
+        air_factors=np.ones_like(known.air_factors),
+        floor=_FLOOR,
+        quantum=0.0,
+        read_noise=0.0,
+        settings=after,
+        notes=(*known.notes, note),
+        detectors=None,
+        parts={},
+    )
+    return replace(scan, projections=stack, flats=None, darks=None, flat_detectors=None, dark_detectors=None), plain
+
+
+def _require_whole(run: Run) -> None:
+    """Raise where the method would take the noise of a pixel for its own."""
+    method = run.settings.method
+    if method.domain in ("radiographs", "projections"):
+        raise SettingsError(
+            "the method must not take each pixel's noise for its own where the phase is retrieved, which spreads it "
+            f"over pixels, got {called(type(method))}; use noise2inverse or a filter, or denoise the radiographs "
+            "without --delta-beta and then reconstruct OUT/radiographs.h5 with it"
+        )
+
+
+def _corrected(out: Any, scan: Scan, known: Calibration, run: Run) -> RowCounts:
+    """Write the transmissions of all rows, corrected but for rings; return what was changed."""
+    plain = {number: replace(part, remove_rings="none", floor=_FLOOR) for number, part in known.parts.items()}
+    calibration = replace(known, remove_rings="none", floor=_FLOOR, parts=plain)
+    step, changed = max(1, _BYTES_AT_ONCE // (12 * scan.n_views * scan.n_cols)), RowCounts()
+    with run.watch.stage("correcting", scan.n_rows) as advance:
+        for first in range(0, scan.n_rows, step):
+            band = slice(first, min(first + step, scan.n_rows))
+            sinograms, some = correct_rows(scan.read(band), calibration, band)
+            out[:, band] = np.exp(-sinograms).swapaxes(0, 1)
+            changed += some
+            advance(band.stop - first)
+    return changed
+
+
+def _filtered(out: Any, alpha: float, phase: Phase, run: Run) -> None:
+    """Retrieve the phase of every frame, in place."""
+    n_views, n_rows, n_cols = out.shape
+    step = max(1, _BYTES_AT_ONCE // (64 * n_rows * n_cols))
+    with run.watch.stage("retrieving the phase", n_views) as advance:
+        for first in range(0, n_views, step):
+            views = slice(first, min(first + step, n_views))
+            out[views] = retrieve(out[views], alpha, phase.retrieval, run.device)
+            advance(views.stop - first)
