@@ -50,8 +50,9 @@ def write(scan: Scan, name: str) -> Path:
     """Write a scan into a folder that is removed when Python ends."""
     folder = tempfile.TemporaryDirectory(prefix="quietray-test-")
     _FOLDERS.append(folder)
+    threads = torch.get_num_threads()
     path = quietray.write_scan(Path(folder.name) / f"{name}.h5", scan)
-    torch.set_num_threads(1)  # numba, which projects the phantom, takes every core for itself and for torch
+    torch.set_num_threads(threads)  # numba, which projects the phantom, takes every core for itself and for torch
     return path
 
 

