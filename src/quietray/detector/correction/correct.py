@@ -135,7 +135,7 @@ def corrected(
         band = out[first : first + step]
         band.copy_(counts[:, first : first + step].transpose(0, 1))
         if not bool(band.sum(dtype=torch.float64).isfinite()):
-            n_bad = int(counts.numel() - counts.isfinite().count_nonzero())
+            n_bad = int(counts.numel() - counts.to(torch.float32).isfinite().count_nonzero())
             raise NoiseError(
                 f"projections must be finite counts, got {n_bad} NaN or infinite samples in rows "
                 f"{rows.start}:{rows.stop}; mend the file or leave those views out"
