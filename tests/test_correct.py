@@ -147,13 +147,13 @@ def test_counts_as_stored_are_left_alone_and_give_the_same(rng, rings):
 def test_correcting_takes_no_more_memory_than_it_says(rng, monkeypatch, rings):
     monkeypatch.setattr(correct, "_AT_ONCE", 40_000)
     monkeypatch.setattr(ranks, "WINDOWS", 2_000)
-    scan, _ = disc_scan(rng, n_rows=9, n_cols=220)
+    scan, _ = disc_scan(rng, n_rows=5, n_cols=220)
     calibration = dataclasses.replace(calibrate(scan, Correction()), remove_rings=rings)
-    counts = torch.from_numpy(scan.read(slice(0, 9)))
+    counts = torch.from_numpy(scan.read(slice(0, 5)))
     with HeldTensors() as held:
-        out, _ = correct.corrected(counts, calibration, slice(0, 9))
-    assert out.shape == (9, 90, 220)
-    stated = correct.workspace(90, 220, 9)
+        out, _ = correct.corrected(counts, calibration, slice(0, 5))
+    assert out.shape == (5, 90, 220)
+    stated = correct.workspace(90, 220, 5)
     assert 0.4 * stated < held.peak - 2 * counts.nbytes < stated
 
 

@@ -135,7 +135,7 @@ def corrected(
         band = out[first : first + step]
         band.copy_(counts[:, first : first + step].transpose(0, 1))
         if not bool(band.sum(dtype=torch.float64).isfinite()):
-            n_bad = int(counts.numel() - counts.isfinite().count_nonzero())
+            n_bad = int(counts.numel() - counts.to(torch.float32).isfinite().count_nonzero())
             raise NoiseError(
                 f"projections must be finite counts, got {n_bad} NaN or infinite samples in rows "
                 f"{rows.start}:{rows.stop}; mend the file or leave those views out"
@@ -194,10 +194,15 @@ def _correct_views(band: Float[Tensor, "row view col"], calibration: Calibration
     if zingers:
         fill_columns(band, bad)
     low = (band < calibration.floor).sum(dim=1).mul_(good)
-    band.clamp_(min=calibration.floor).log_().neg_()
+    _attenuate(band.clamp_(min=calibration.floor))
     if calibration.remove_rings != "none":
         band.copy_(without_stripes(band, calibration.remove_rings))
     return RowCounts(zingers, int(bad.sum()) * band.shape[1], int(low.sum()), band.numel())
+
+
+def _attenuate(transmissions: Float[Tensor, "row view col"]) -> None:
+    """Make transmissions the attenuation, in place."""
+    transmissions.log_().neg_()
 
 
 def _mend_zingers(
