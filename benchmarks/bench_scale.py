@@ -76,7 +76,7 @@ def main() -> None:
             took = time.perf_counter() - begun
         table(f"({name}) {views} views x {rows} rows x {columns} columns", clock.seconds, took, rows)
         if facts:
-            batch, patch = result.settings.training.batch, min(settings.training.patch, columns)
+            batch, patch = result.denoiser.facts["batch"], min(settings.training.patch, columns)
             rate = facts["steps"] * batch * patch**2 / clock.seconds["training"] / 1e6
             print(f"training: {facts['steps']} steps of {batch} patches of {patch}, {rate:.1f} Mvoxel/s\n", flush=True)
         if name == "b":

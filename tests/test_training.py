@@ -326,12 +326,11 @@ def test_a_budget_of_nothing_ends_after_the_first_plan() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        *(({name: 0}, f"{name} must be positive, got 0") for name in ("patch", "judgements", "steps")),
+        *(({name: 0}, f"{name} must be positive, got 0") for name in ("batch", "patch", "judgements", "steps")),
         *(({name: -1.0}, f"{name} must be positive, got -1.0") for name in ("learning_rate", "clip", "patience")),
         *(({"average": value}, "average must be at least 0 and below 1") for value in (1.0, -0.1, math.nan)),
         ({"learning_rate": math.nan}, "learning_rate must be positive, got nan"),
         ({"plateau": -1}, "plateau must be at least 0, got -1"),
-        ({"batch": -1}, "batch must be at least 0, got -1; 0 chooses it"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], words: str) -> None:

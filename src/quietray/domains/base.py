@@ -156,8 +156,7 @@ def settled(settings: Settings, denoiser: Denoiser, fitted: Fitted) -> Settings:
     """Return the settings of a run with what was settled on the way: filter or network, steps, symmetries."""
     training, method, network = settings.training, settings.method, settings.network
     if fitted.history:  # steps as planned: training that stops early does so again
-        batch = int(denoiser.facts.get("batch", training.batch))
-        training = dataclasses.replace(training, steps=fitted.history[-1].n_steps, batch=batch)
+        training = dataclasses.replace(training, steps=fitted.history[-1].n_steps)
     if not denoiser.trained:
         method = denoiser.filter
     else:  # that of the model, where one was applied or fine-tuned

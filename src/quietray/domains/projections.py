@@ -244,14 +244,14 @@ def _whole_slices(recipe: Recipe, across: int) -> Recipe:
     """Return the recipe with whole slices for patches, as many as hold the pixels of a patch."""
     training = recipe.training
     together = min(8, max(1, training.patch**2 // across**2))
-    whole = dataclasses.replace(training, patch=across, batch=max(1, training.batch) * together)
+    whole = dataclasses.replace(training, patch=across, batch=training.batch * together)
     return dataclasses.replace(recipe, training=whole)
 
 
 def _require_memory(prepared: Prepared, split: Split, settings: Settings) -> None:
     n, memory = prepared.scan.geometry.grid().shape[-1], prepared.plan.memory
     training = _whole_slices(Recipe.of(dataclasses.replace(settings, start=None)), n).training
-    needed = _STEP * split.applied * max(1, training.batch) * n * n * settings.network.bytes_per_pixel
+    needed = _STEP * split.applied * training.batch * n * n * settings.network.bytes_per_pixel
     if needed > memory:
         raise ResourceError(
             f"a training step of {called(type(split))}, of whole slices of {n} x {n} pixels, must fit into memory and "

@@ -63,7 +63,7 @@ class Run:
     @property
     def device(self) -> torch.device:
         """Where networks are trained and applied."""
-        return chosen_device(self.settings.device)
+        return chosen_device(self.settings.device or "auto")
 
     @property
     def device_memory(self) -> int | None:

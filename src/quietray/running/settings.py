@@ -33,8 +33,8 @@ class Training:
         Optimisation steps.  None fills a time budget instead; the number that fitted is then written into run.toml,
         so that the run can be repeated exactly.
     batch, patch
-        Patches in a step, and their edge in pixels.  A batch of 0 is 1 on processors; on a GPU 8 to 64, more for larger
-        volumes: a small one would be learned by heart.
+        Patches in a step, and their edge in pixels.  On a GPU, which one patch would leave idle, a batch of 1 becomes 8
+        to 64, more for larger volumes: a small one would be learned by heart.
     learning_rate
         Peak of a linear warm-up and a cosine decay (Adam).
     average
@@ -56,7 +56,7 @@ class Training:
     """
 
     steps: int | None = None
-    batch: int = 0
+    batch: int = 1
     patch: int = 128
     learning_rate: float = 2e-3
     average: float = 0.99
@@ -68,13 +68,11 @@ class Training:
     plateau: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("patch", "judgements", "learning_rate", "clip", "patience"):
+        for name in ("batch", "patch", "judgements", "learning_rate", "clip", "patience"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:
             raise SettingsError(f"steps must be positive, got {self.steps}")
-        if self.batch < 0:
-            raise SettingsError(f"batch must be at least 0, got {self.batch}; 0 chooses it")
         if not 0 <= self.average < 1:
             raise SettingsError(f"average must be at least 0 and below 1, got {self.average}")
         if self.plateau < 0:
@@ -110,7 +108,8 @@ class Settings:
     budget
         Time for training and inference together, such as ``4m``.
     device
-        Where to compute: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, or one of several such as ``cuda:1``.
+        Where to compute: ``auto``, as None, on a GPU where there is one; ``cpu``; ``cuda``, or one of several such as
+        ``cuda:1``.
     max_memory
         What the process may use, such as ``8G``; None is 60 % of the free memory.
     device_memory
@@ -154,7 +153,7 @@ class Settings:
     method: MethodOrName = field(default_factory=Auto)
     seed: int = 0
     budget: str = "4m"
-    device: str = "auto"
+    device: str | None = None
     max_memory: str | None = None
     device_memory: str | None = None
     rows: str | None = None
@@ -183,7 +182,7 @@ class Settings:
             kinds.require(getattr(self, name), base)
         VolumeFormat.registry[self.format]  # it must be there
         parse_seconds(self.budget)
-        require_device_name(self.device)
+        require_device_name(self.device or "auto")
         for size in (self.max_memory, self.device_memory):
             if size is not None:
                 parse_bytes(size)
@@ -199,7 +198,7 @@ class Changes(TypedDict, total=False):
     method: Method | str
     seed: int
     budget: str
-    device: str
+    device: str | None
     max_memory: str | None
     device_memory: str | None
     rows: str | None

@@ -136,7 +136,7 @@ def fit(
     if checkpoint is not None and checkpoint.exists():
         restore(state, checkpoint)
     network, optimizer = fabric.setup(state.network, state.optimizer)
-    average, batch = fabric.setup_module(state.average), max(1, settings.batch)
+    average = fabric.setup_module(state.average)
 
     pace = Pace(settings.steps, budget, state.seconds)
     warm_up = _WARM_UP if settings.steps is None else max(1, min(_WARM_UP, settings.steps // 10))
@@ -148,7 +148,7 @@ def fit(
             share = schedule(state.step, state.n_steps, warm_up)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * share
-        samples, weight = data.draw(batch, settings.patch, state.generator)
+        samples, weight = data.draw(settings.batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
         loss = pair.to(fabric.device).loss(network, weight.to(fabric.device), _POWERS[settings.loss])
         optimizer.zero_grad(set_to_none=True)
