@@ -92,9 +92,8 @@ class PartReconstruction:
         for first in range(0, rows.stop - rows.start, at_once):
             last = min(first + at_once, rows.stop - rows.start)
             band = slice(rows.start + first, rows.start + last)
-            sinograms, some = corrected_dealt(
-                torch.from_numpy(np.require(counts[:, first:last], None, "W")).to(there), self.calibration, band
-            )
+            raw = torch.from_numpy(np.require(counts[:, first:last], None, "W")).to(there)
+            sinograms, some = corrected_dealt(raw, self.calibration, band)
             changed += some
             for part in range(self.n_parts):
                 views, rays = sinograms[:, part :: self.n_parts].contiguous(), self.rays_of(part, last - first)
