@@ -108,11 +108,12 @@ class ScanFlags:
     data: Text = None
     """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
     flats: Text = None
-    """Dataset path, or TIFF file, folder or pattern of the open-beam frames."""
+    """Open-beam frames: dataset path, another file such as flats.h5 or flats.h5:/dataset, TIFF file, folder or pattern;
+    or a number, the white level."""
     darks: Text = None
-    """Dataset path, or TIFF file, folder or pattern of the beam-off frames."""
+    """Beam-off frames, in the same way."""
     angles: Text = None
-    """Dataset path, text, csv or npy file, or start:stop for evenly spaced views; degrees."""
+    """Dataset path, another HDF5 file, text, csv or npy file, or start:stop for evenly spaced views; degrees."""
     image_key: Text = None
     """Dataset path of the kind of each frame (0 projection, 1 flat, 2 dark)."""
     angle_unit: Annotated[Literal["deg", "rad"] | None, Choice] = None
@@ -121,6 +122,14 @@ class ScanFlags:
     """Edge of a pixel at the object, in mm."""
     rotation_axis: Number = None
     """Column of the rotation axis; found automatically when not given."""
+    order: Annotated[Literal["view", "sinogram"] | None, Choice] = None
+    """Axes of the stack: sinogram is (row, view, col) or one image (view, col); view is (view, row, col)."""
+    rotate: Annotated[Literal[90, 270] | None, Choice] = None
+    """Turn radiographs whose rotation axis runs along their rows."""
+    source_axis: Number = None
+    """Distance from source to rotation axis in mm, of a fan or cone beam."""
+    source_detector: Number = None
+    """Distance from source to detector in mm."""
 
     def read(self) -> Scan:
         """Open the scan."""

@@ -112,25 +112,24 @@ def _axis_along_a_row(lines: Float[np.ndarray, "view row col"]) -> bool:
 
 
 def _rows_are_views(lines: Float[np.ndarray, "image row col"]) -> bool:
-    """Return whether the rows of an image, rather than the images, are the turns of one slice."""
-    _, n_rows, n_cols = lines.shape
-    lines = np.clip(lines, 0, None)
+    """Return whether the rows of an image, rather than the images, are the turns of one slice.
+
+    Then every row has the same sum, and half a turn after another row it is its mirror image, about one column for
+    all images: the last row that of the first, or after a full turn the middle one.
+    """
     mass = lines.sum(axis=2)
-    strong = mass.mean(axis=1) > 0.2 * mass.mean(axis=1).max(initial=0)
-    if not strong.any() or mass[strong].mean() <= 0:
+    strong = mass.mean(axis=1) > 0.2 * mass.mean(axis=1).max()
+    if mass.max() <= 0 or float((mass.std(axis=1) / mass.mean(axis=1))[strong].mean()) > 0.05:
         return False
-    lines, mass = lines[strong], mass[strong]
-    if float((mass.std(axis=1) / mass.mean(axis=1)).mean()) > 0.05:
-        return False
-    centre = (lines * np.arange(n_cols)).sum(axis=2) / np.maximum(mass, 1e-9)
-    moved = float(centre.std(axis=1).mean())
-    between = float(centre.std(axis=0).mean()) if len(centre) > 1 else 0.0
-    if moved < 0.5 or moved < 3 * between:
-        return False
-    fits = []
-    for turn in (np.pi, 2 * np.pi):
-        angles = np.linspace(0, turn, n_rows, endpoint=False)
-        waves = np.stack([np.ones(n_rows), np.cos(angles), np.sin(angles)], axis=1)
-        left = centre.T - waves @ np.linalg.lstsq(waves, centre.T, rcond=None)[0]
-        fits.append(1 - left.var(axis=0).sum() / centre.var(axis=1).sum())
-    return bool(max(fits) > 0.9)
+    lines = lines[strong]
+    first, step = lines[:, 0], float(((lines[:, 0] - lines[:, 1]) ** 2).sum())
+    for other, end in ((lines[:, -1], None), (lines[:, lines.shape[1] // 2], lines[:, -1])):
+        apart = float(((first - other) ** 2).sum())
+        if apart < 3 * step or (end is not None and float(((first - end) ** 2).sum()) > 2 * step):
+            continue
+        n = 2 * lines.shape[2]
+        alike = np.fft.irfft((np.fft.rfft(first, n) * np.fft.rfft(other, n)).sum(axis=0), n).max()
+        mirrored = float((first**2).sum() + (other**2).sum() - 2 * alike)
+        if mirrored < 1.5 * step + 0.2 * apart:
+            return True
+    return False

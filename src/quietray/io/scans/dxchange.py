@@ -7,7 +7,9 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.geometry import ConeBeam
-from quietray.io.containers import open_frames, seconds
+from quietray.io.containers import Container, number, open_frames, seconds
+from quietray.io.frames import LazyFrames
+from quietray.io.scans.angles import AngleList
 from quietray.io.scans.base import ScanReader, Source
 from quietray.io.scans.beams import read_beam, write_beam
 from quietray.io.scans.hdf5 import Hdf5ScanWriter
@@ -23,10 +25,16 @@ from quietray.io.scans.lookup import (
 from quietray.io.scans.raw import Flags, RawScan
 from quietray.io.stacks import Stack, lay_out_stack, write_number
 from quietray.scan import Scan
+from quietray.types import Frames
 
 __all__ = ["DXchange", "DXchangeWriter"]
 
 _DETECTOR = "measurement/instrument/detector"
+_ROTATION = "process/acquisition/rotation"
+_LEVELS = {
+    "flats": ("data_white", "flat_fields/flat_field_value"),
+    "darks": ("data_dark", "dark_fields/dark_field_value"),
+}
 
 
 class DXchange(ScanReader):
@@ -52,8 +60,8 @@ class DXchange(ScanReader):
                 f"{container.path} must be a scan, got a reconstructed volume; "
                 "give the scan that it was made from (evaluate reads volumes)"
             )
-        projections = open_frames(container, "exchange/data", "data")
-        angles = angles_from(container, flags.angles, "exchange/theta", np.arange(len(projections)), len(projections))
+        projections = flags.views(open_frames(container, "exchange/data", "data"))
+        angles = _angles(container, flags, projections)
         pixel_size, pixel_note = first_length(
             container, [f"{_DETECTOR}/{name}" for name in ("pixel_size_x", "x_pixel_size", "pixel_size")]
         )
@@ -67,8 +75,8 @@ class DXchange(ScanReader):
         return RawScan(
             projections,
             angles.radians(flags.angle_unit),
-            flats=side_frames(container, flags.flats, "exchange/data_white", "flats"),
-            darks=side_frames(container, flags.darks, "exchange/data_dark", "darks"),
+            flats=_side(container, flags.flats, "flats"),
+            darks=_side(container, flags.darks, "darks"),
             pixel_size=pixel_size,
             beam=read_beam(container),
             exposure=seconds(container, f"{_DETECTOR}/exposure_time"),
@@ -81,6 +89,26 @@ class DXchange(ScanReader):
             flat_detectors=None if flags.flats else detector_numbers(container, "exchange/detector_white"),
             dark_detectors=None if flags.darks else detector_numbers(container, "exchange/detector_dark"),
         )
+
+
+def _angles(container: Container, flags: Flags, projections: LazyFrames) -> AngleList:
+    """Return the angles; where there is no list, those that start and step of the rotation tell."""
+    n_views = len(projections)
+    start, step = (number(container, f"{_ROTATION}/rotation_{name}") for name in ("start", "step"))
+    if not flags.angles and container.array("exchange/theta") is None and start is not None and step:
+        return AngleList(start + step * np.arange(n_views), "deg", f"{container.path}:/{_ROTATION}")
+    return angles_from(container, flags.angles, "exchange/theta", np.arange(n_views), projections)
+
+
+def _side(container: Container, flag: str | None, what: str) -> Frames | float | None:
+    """Return flats or darks; a lone frame of zeros beside a level in the file, or no frame, stands for that level."""
+    name, told = _LEVELS[what]
+    frames = side_frames(container, flag, f"exchange/{name}", what)
+    level = None if flag else number(container, f"process/acquisition/{told}")
+    if level is None or not (frames is None or isinstance(frames, float) or frames.shape[0] == 1):
+        return frames
+    empty = frames is None or isinstance(frames, float) or not np.any(frames[0:1])
+    return level if empty else frames
 
 
 class DXchangeWriter(Hdf5ScanWriter):

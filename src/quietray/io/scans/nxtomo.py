@@ -56,7 +56,9 @@ class NXtomo(ScanReader):
         data_path, key_path = _stack(container, entry, flags)
         data = open_frames(container, data_path, "data")
         frames = split_by_key(np.asarray(container.array(key_path)).ravel(), len(data), f"{container.path}:{key_path}")
-        angles = _angles(container, entry, flags, frames.projections, len(data))
+        if flags.order == "sinogram":
+            raise FormatError("--order must be view for NXtomo, whose image key tells frames apart; leave it out")
+        angles = _angles(container, entry, flags, frames.projections, data)
         detector = data_path.rpartition("/")[0]
         pixel_size, remark = _pixel_size(container, entry, detector)
         notes = [*frames.notes, *([remark] if remark else [])]
@@ -76,7 +78,7 @@ class NXtomo(ScanReader):
             "sample": _near(container, entry, "sample/name"),
         }
         return RawScan(
-            data.pick(frames.projections),
+            flags.views(data.pick(frames.projections)),
             angles.radians(flags.angle_unit),
             flats=_chosen(container, flags.flats, "flats", data, frames.flats),
             darks=_chosen(container, flags.darks, "darks", data, frames.darks),
@@ -158,9 +160,10 @@ def _stack(container: Container, entry: str, flags: Flags) -> tuple[str, str]:
     return data_path, key_path
 
 
-def _angles(container: Container, entry: str, flags: Flags, chosen: np.ndarray, n_frames: int) -> AngleList:
+def _angles(container: Container, entry: str, flags: Flags, chosen: np.ndarray, data: LazyFrames) -> AngleList:
+    n_frames = len(data)
     if flags.angles:
-        return angles_from(container, flags.angles, None, chosen, n_frames)
+        return angles_from(container, flags.angles, None, chosen, data)
     candidates = rotation_angles(container, entry)
     fitting = [path for path in candidates if container.listing()[path][0][0] in (n_frames, len(chosen))]
     if not candidates:
@@ -169,7 +172,7 @@ def _angles(container: Container, entry: str, flags: Flags, chosen: np.ndarray, 
             "got no rotation_angle; pass --angles 0:180 (or 0:360) for evenly spaced views, a dataset path, "
             "or a text file in degrees"
         )
-    return angles_from(container, None, (fitting or candidates)[0].strip("/"), chosen, n_frames)
+    return angles_from(container, None, (fitting or candidates)[0].strip("/"), chosen, data)
 
 
 def _pixel_size(container: Container, entry: str, detector: str) -> tuple[float | None, str | None]:
@@ -268,7 +271,9 @@ def _near(container: Container, entry: str, name: str) -> str:
     return ""
 
 
-def _chosen(container: Container, flag: str | None, what: str, data: LazyFrames, index: np.ndarray) -> Frames | None:
+def _chosen(
+    container: Container, flag: str | None, what: str, data: LazyFrames, index: np.ndarray
+) -> Frames | float | None:
     if flag:
         return side_frames(container, flag, None, what)
     return data.pick(index) if index.size else None
