@@ -216,7 +216,7 @@ class Scan:
             "angles": angles_told(geometry),
             "flats": frames(self.flats),
             "darks": frames(self.darks),
-            "pixel size": "not known" if geometry.pixel_size is None else f"{geometry.pixel_size:g} mm",
+            "pixel size": _pixel_told(geometry),
             "detectors": "one" if self.detectors is None else str(len(np.unique(self.detectors))),
             "exposure": "not known" if self.exposure is None else f"{self.exposure:g} s",
             "rotation axis": axis,
@@ -300,6 +300,14 @@ class Scan:
     def with_note(self, note: str) -> Scan:
         """Return the same scan with one more note."""
         return dataclasses.replace(self, notes=(*self.notes, note))
+
+
+def _pixel_told(geometry: Geometry) -> str:
+    if geometry.pixel_size is None:
+        return "not known"
+    if isinstance(geometry, ParallelBeam) and geometry.row_height is not None:
+        return f"{geometry.pixel_size:g} mm wide, {geometry.row_height:g} mm high"
+    return f"{geometry.pixel_size:g} mm"
 
 
 def _check_numbers(

@@ -46,7 +46,8 @@ class Info(ScanFlags):
         """Return what is in a series of images; nothing of a scan."""
         from quietray.io import image_format, read_images
 
-        alone = image_format(self.scan) not in (None, "tiff")  # TIFF may be views
+        kind = image_format(self.scan)
+        alone = kind not in (None, "tiff") and not (kind == "npy" and self.angles)  # which may be views
         return read_images(self.scan).describe() if alone else {}
 
 

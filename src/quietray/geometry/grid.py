@@ -39,6 +39,8 @@ class VolumeGrid:
         Edge of a voxel in mm, or None when the pixel size is unknown.
     z
         Height of the middle of the grid over the plane of the source, in voxels; only a cone beam looks at it.
+    spacing
+        Distance between slices in mm, where pixels are not square; None is the edge of a voxel.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class VolumeGrid:
     centre: tuple[float, float] = (0.0, 0.0)
     voxel_size: float | None = None
     z: float = 0.0
+    spacing: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -64,6 +67,12 @@ class VolumeGrid:
     def unit(self) -> str:
         """Unit of the attenuation on this grid."""
         return "1/mm" if self.voxel_size else "1/pixel"
+
+    @property
+    def steps(self) -> tuple[float, float, float] | None:
+        """Distances between voxels along z, y and x in mm; None when the pixel size is unknown."""
+        size = self.voxel_size
+        return None if size is None else (self.spacing or size, size, size)
 
     @property
     def first(self) -> tuple[float, float, float]:

@@ -37,6 +37,8 @@ class ParallelBeam:
         the middle of the detector is assumed.
     pixel_size
         Edge of a detector pixel in mm, at the object; None when unknown.
+    row_height
+        Distance between rows in mm, where pixels are not square; None is that between columns.
 
     Examples
     --------
@@ -53,10 +55,12 @@ class ParallelBeam:
     n_cols: int
     rotation_axis: float | None = None
     pixel_size: float | None = None
+    row_height: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", checked_angles(self.angles))
         checked_detector(self.n_rows, self.n_cols, self.pixel_size, self.rotation_axis)
+        checked_detector(self.n_rows, self.n_cols, self.row_height, None)
 
     def __getitem__(self, views: slice | np.ndarray) -> ParallelBeam:
         return dataclasses.replace(self, angles=self.angles[views])
@@ -67,7 +71,7 @@ class ParallelBeam:
             and np.array_equal(self.angles, other.angles)
             and all(
                 getattr(self, name) == getattr(other, name)
-                for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size")
+                for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size", "row_height")
             )
         )
 
@@ -125,4 +129,5 @@ class ParallelBeam:
         GeometryError
             The region is empty or leaves the slice.
         """
-        return detector_grid(self.n_rows, self.n_cols, region, self.pixel_size)
+        grid = detector_grid(self.n_rows, self.n_cols, region, self.pixel_size)
+        return dataclasses.replace(grid, spacing=self.row_height)

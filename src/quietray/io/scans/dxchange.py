@@ -11,7 +11,7 @@ from quietray.io.containers import Container, number, open_frames, seconds
 from quietray.io.frames import LazyFrames
 from quietray.io.scans.angles import AngleList
 from quietray.io.scans.base import ScanReader, Source
-from quietray.io.scans.beams import read_beam, write_beam
+from quietray.io.scans.beams import pixel_edges, read_beam, write_beam
 from quietray.io.scans.hdf5 import Hdf5ScanWriter
 from quietray.io.scans.lookup import (
     angles_from,
@@ -78,6 +78,7 @@ class DXchange(ScanReader):
             flats=_side(container, flags.flats, "flats"),
             darks=_side(container, flags.darks, "darks"),
             pixel_size=pixel_size,
+            row_height=first_length(container, [f"{_DETECTOR}/pixel_size_y", f"{_DETECTOR}/y_pixel_size"])[0],
             beam=read_beam(container),
             exposure=seconds(container, f"{_DETECTOR}/exposure_time"),
             rotation_axis=rotation_axis,
@@ -148,8 +149,8 @@ class DXchangeWriter(Hdf5ScanWriter):
         if scan.geometry.rotation_axis is not None and not isinstance(scan.geometry, ConeBeam):
             exchange.attrs["rotation_axis"] = scan.geometry.rotation_axis
         detector = file.create_group("measurement/instrument/detector")
-        write_number(detector, "pixel_size_x", scan.geometry.pixel_size, "mm")
-        write_number(detector, "pixel_size_y", scan.geometry.pixel_size, "mm")
+        for name, size in zip(("pixel_size_x", "pixel_size_y"), pixel_edges(scan.geometry), strict=True):
+            write_number(detector, name, size, "mm")
         write_number(detector, "exposure_time", scan.exposure, "s")
         if isinstance(scan.provenance.get("sample"), str):
             file["measurement/sample/name"] = scan.provenance["sample"]

@@ -11,11 +11,11 @@ from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
-from quietray.io.containers import Container, length_factor, number, open_frames, seconds
+from quietray.io.containers import Container, length_factor, length_mm, number, open_frames, seconds
 from quietray.io.frames import LazyFrames
 from quietray.io.scans.angles import AngleList
 from quietray.io.scans.base import ScanReader, Source
-from quietray.io.scans.beams import read_beam, write_beam
+from quietray.io.scans.beams import pixel_edges, read_beam, write_beam
 from quietray.io.scans.entries import entries_of, keyed_stacks, rotation_angles
 from quietray.io.scans.hdf5 import Hdf5ScanWriter
 from quietray.io.scans.keys import split_by_key
@@ -63,7 +63,7 @@ class NXtomo(ScanReader):
         pixel_size, remark = _pixel_size(container, entry, detector)
         notes = [*frames.notes, *([remark] if remark else [])]
         beam, at_detector, axis, said = _beam(container, entry, detector, data.shape)
-        notes += said
+        notes += [*said, *_motion(container, entry, frames.projections, len(data), at_detector or pixel_size)]
         if len(entries) > 1:
             notes.append(
                 f"The file holds {len(entries)} scans; {entry} was read. Pass --data {entries[1]} for the next."
@@ -83,6 +83,7 @@ class NXtomo(ScanReader):
             flats=_chosen(container, flags.flats, "flats", data, frames.flats),
             darks=_chosen(container, flags.darks, "darks", data, frames.darks),
             pixel_size=at_detector if beam else pixel_size,
+            row_height=_row_height(container, entry, detector),
             rotation_axis=axis,
             beam=beam,
             exposure=_exposure(container, entry, detector),
@@ -130,8 +131,8 @@ class NXtomoWriter(Hdf5ScanWriter):
         degrees = np.full(len(keys), np.rad2deg(scan.geometry.angles[0]))
         degrees[keys == 0] = np.rad2deg(scan.geometry.angles)
         write_number(sample, "rotation_angle", degrees, "degree")
-        for name in ("x_pixel_size", "y_pixel_size"):
-            write_number(detector, name, scan.geometry.pixel_size, "mm")
+        for name, size in zip(("x_pixel_size", "y_pixel_size"), pixel_edges(scan.geometry), strict=True):
+            write_number(detector, name, size, "mm")
         write_number(detector, "count_time", None if scan.exposure is None else np.full(len(keys), scan.exposure), "s")
         if isinstance(scan.provenance.get("sample"), str):
             sample["name"] = scan.provenance["sample"]
@@ -180,6 +181,14 @@ def _pixel_size(container: Container, entry: str, detector: str) -> tuple[float 
     return first_length(container, [f"{group}/x_pixel_size" for group in groups])
 
 
+def _row_height(container: Container, entry: str, detector: str) -> float | None:
+    """Return the height of a pixel, from where its width was read."""
+    for group in (f"{entry}/sample", detector, f"{entry}/instrument/detector"):
+        if length_mm(container, f"{group}/x_pixel_size")[0] is not None:
+            return length_mm(container, f"{group}/y_pixel_size")[0]
+    return None
+
+
 def _beam(
     container: Container, entry: str, detector: str, shape: tuple[int, ...]
 ) -> tuple[FileBeam | None, float | None, float | None, list[str]]:
@@ -206,12 +215,6 @@ def _beam(
         f"The source is {before:g} mm before and the detector {behind:g} mm behind the axis: a "
         f"{'fan' if n_rows == 1 else 'cone'} beam."
     ]
-    moved = [axis for axis in "xyz" if _moves(container, f"{entry}/sample/{axis}_translation", pixel)]
-    if moved:
-        notes.append(
-            f"The sample moved along {' and '.join(moved)} during the scan, which was not used, for beamlines differ "
-            "in what these directions are; write the vectors of every view instead (docs/scan-file.md)."
-        )
     beam = Distances("fan" if n_rows == 1 else "cone", before, before + behind)
     return beam, pixel, _axis(container, detector, n_cols), notes
 
@@ -240,12 +243,25 @@ def _distance(container: Container, names: list[str]) -> float | None:
     return None
 
 
-def _moves(container: Container, name: str, pixel: float) -> bool:
-    array = container.array(name)
-    if array is None or len(array.shape) != 1:
-        return False
-    values = np.asarray(array[()], np.float64) * (length_factor(container, name) or 1e3)
-    return bool(np.ptp(values) > 0.5 * pixel)
+def _motion(container: Container, entry: str, chosen: np.ndarray, n_frames: int, pixel: float | None) -> list[str]:
+    """Return what is said of a sample that was moved during the scan."""
+    moved = []
+    for axis in "xyz":
+        name = f"{entry}/sample/{axis}_translation"
+        array = container.array(name)
+        if array is None or len(array.shape) != 1:
+            continue
+        values = np.asarray(array[()], np.float64) * (length_factor(container, name) or 1e3)
+        values = values[chosen] if values.size == n_frames else values
+        if (way := float(np.ptp(values))) > 0.5 * (pixel or 0.0) and way > 0:
+            moved.append(f"{axis} ({way:.3g} mm{f', {way / pixel:.0f} pixels' if pixel else ''})")
+    if not moved:
+        return []
+    return [
+        f"The sample moved along {' and '.join(moved)} during the scan, which was not used, for beamlines differ "
+        "in what these directions are: views that moved with it blur the volume. Align them first, or write the "
+        "vectors of every view of a cone beam (docs/scan-file.md)."
+    ]
 
 
 def _axis(container: Container, detector: str, n_cols: int) -> float | None:

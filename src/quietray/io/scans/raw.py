@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quietray.errors import FormatError, GeometryError, SettingsError, nearest
-from quietray.geometry import ParallelBeam
+from quietray.geometry import Geometry, ParallelBeam
 from quietray.io.frames import LazyFrames, Rearranged
 from quietray.io.scans.angles import check_unit
 from quietray.io.scans.stated import Distances, FileBeam
@@ -134,8 +134,8 @@ class RawScan:
         Stacks ``(frame, row, col)``, still on disk; flats and darks may be one level for all pixels.
     angles
         ``(n_views,)`` in radians.
-    pixel_size, exposure, rotation_axis
-        mm, seconds and column; None when the file does not say.
+    pixel_size, row_height, exposure, rotation_axis
+        mm, mm, seconds and column; None when the file does not say.
     beam
         How it diverges; None for a parallel beam.
     provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors
@@ -154,6 +154,7 @@ class RawScan:
     notes: tuple[str, ...] = ()
     truth: Frames | None = None
     clean: LazyFrames | None = None
+    row_height: float | None = None
     detectors: Int[np.ndarray, " view"] | None = None
     flat_detectors: Int[np.ndarray, " flat"] | None = None
     dark_detectors: Int[np.ndarray, " dark"] | None = None
@@ -189,6 +190,7 @@ class RawScan:
             self.rotation_axis if flags.rotation_axis is None else flags.rotation_axis,
             self.pixel_size if flags.pixel_size is None else flags.pixel_size,
         )
+        beam, more = self._tall_pixels(beam, flags)
         sides = {what: self._side(what, flags) for what in ("flats", "darks")}
         levels = tuple(
             f"The {what} are one level for all pixels, {frames:g}, as was said."
@@ -203,7 +205,7 @@ class RawScan:
             exposure=self.exposure,
             source=source,
             provenance={**self.provenance, **flags.said()},
-            notes=(*self.notes, *levels),
+            notes=(*self.notes, *more, *levels),
             truth=self.truth,
             clean=self.clean,
             detectors=self.detectors,
@@ -212,6 +214,21 @@ class RawScan:
         )
         same = self.detectors is None or self.detectors[0] == self.detectors[-1]
         return self._without_repeat(scan) if beam.repeated_last_view and same else scan
+
+    def _tall_pixels(self, beam: Geometry, flags: Flags) -> tuple[Geometry, tuple[str, ...]]:
+        """Return the beam with the height of its pixels, where these are not square, and what is said of it."""
+        width, height = self.pixel_size, self.row_height
+        if flags.pixel_size is not None or not width or not height or abs(height / width - 1) < 1e-3:
+            return beam, ()
+        if flags.rotate is not None:
+            width, height = height, width
+        if not isinstance(beam, ParallelBeam):
+            raise GeometryError(
+                f"a diverging beam must have a detector of square pixels, got {width:g} x {height:g} mm; resample the "
+                "projections and give the pixel size with --pixel-size"
+            )
+        said = f"Pixels are {width:g} mm wide and {height:g} mm high: so far apart are the slices."
+        return dataclasses.replace(beam, pixel_size=width, row_height=height), (said,)
 
     def _side(self, what: str, flags: Flags) -> Frames | None:
         """Return flats or darks as frames of the size of the projections."""

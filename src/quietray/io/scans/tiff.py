@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.io.frames import check_stack
-from quietray.io.scans.angles import AngleList, angle_range
+from quietray.io.scans.angles import AngleList, angle_range, read_angle_file
 from quietray.io.scans.base import ScanReader, Source
 from quietray.io.scans.elsewhere import angles_elsewhere, frames_elsewhere
 from quietray.io.scans.pages import in_file, in_folder, running_numbers
@@ -42,6 +42,11 @@ class Tiff(ScanReader):
         pattern = flags.data or "*"
         projections = flags.views(in_folder(path, pattern) if path.is_dir() else in_file(path, "projections"))
         check_stack(projections, "projections", str(path))
+        if len(projections) == 1:
+            raise GeometryError(
+                f"a scan must have at least 2 views, got one image in {path}; give the whole stack of radiographs; if "
+                "the image is a sinogram (view, col), pass --order sinogram and --angles, such as 0:180"
+            )
         numbers = running_numbers(path, pattern) if path.is_dir() and flags.order != "sinogram" else None
         angles, notes = _angles(path, flags.angles, len(projections), numbers)
         sides = {}
@@ -82,12 +87,7 @@ def _angles(
     said = [f"Of the series, number {', '.join(map(str, missing[:6]))} {'is' if len(missing) == 1 else 'are'} missing"]
     spread = angle_range(flag, n_whole)
     if spread is None:
-        spread = angles_elsewhere(flag, path if path.is_dir() else path.parent)
-        if spread is None:
-            raise GeometryError(
-                f"--angles must be a range such as 0:180, a text, csv or npy file, or an HDF5 file, got '{flag}'; "
-                "check the path"
-            )
+        spread = angles_elsewhere(flag, path if path.is_dir() else path.parent) or read_angle_file(Path(flag))
         if spread.values.size == n_views and missing:
             return spread, [f"{said[0]}, which the list of angles leaves out, too."]
     elif len(missing) > _MOST_MISSING * n_whole:
