@@ -27,8 +27,7 @@ __all__ = ["Claims", "claims_of", "sound"]
 
 _USUAL = Correction()
 _DARK = 0.05  # of the usual light; a frame with less is one without beam
-_ODD = (0.6, 1.6)  # of the light of the frames around; others are not of the same exposure
-_WINDOW = 31  # frames that tell what is usual
+_JUMP = 0.4  # of the logarithm of the light, from one view to the next
 _MOST = 0.25  # of the views may be left out for their brightness: more are a state of the beam, not an accident
 
 
@@ -313,35 +312,30 @@ def _by_light(
     without &= _abrupt(without, level, lambda near, own: near > max(0.2 * usual, 3 * own))
     reasons["are dark, as without beam"] = without
     rest = np.flatnonzero(_good(reasons, len(written)))
-    if len(rest) < 8:
-        return
-    around = ndimage.median_filter(level[rest], min(_WINDOW, len(rest) // 2 * 2 - 1), mode="nearest")
-    ratio = np.ones(len(level))
-    ratio[rest] = level[rest] / np.maximum(around, 1e-6 * usual)
-    odd = (ratio < _ODD[0]) | (ratio > _ODD[1])
-    odd &= _abrupt(odd, ratio, lambda near, own: not _ODD[0] < own / max(near, 1e-6) < _ODD[1])
-    if settings.air == "auto" and odd.any():
-        reasons["have other light than those around them"] = odd
+    if settings.air == "auto" and len(rest) >= 8:
+        odd = np.zeros(len(level), bool)
+        odd[rest] = _of_other_light(level[rest])
+        if odd.mean() > _MOST:
+            at = views.numbers[np.flatnonzero(odd)[[0, -1]]]
+            raise NoiseError(
+                f"the light of the views must not jump, got {odd.sum()} views from {at[0]} to {at[1]} with other light "
+                "than the rest; name columns beside the object with --air (such as --air 0:20), by which the views are "
+                "made equal, or leave these views out"
+            )
+        reasons["have other light than the rest"] = odd
     _compared_with_sides(views, sides, dark, written & ~without, settings, reasons)
-    if settings.air == "auto":
-        _steady(level, _good(reasons, len(written)), views)
 
 
-def _steady(level: Float[np.ndarray, " view"], good: Bool[np.ndarray, " view"], views: Glance) -> None:
-    """Raise where the light of a quarter of the views and more jumps to another level and stays there."""
-    rest = np.flatnonzero(good)
-    if len(rest) < 32:
-        return
-    calm = ndimage.median_filter(level[rest], 7, mode="nearest")
-    steps = calm[4:] / np.maximum(calm[:-4], 1e-9)
-    jumps = np.flatnonzero((steps < _ODD[0]) | (steps > 1 / _ODD[0]))
-    if len(jumps):
-        at = views.numbers[rest[int(jumps[0]) + 3]]
-        raise NoiseError(
-            f"the light of the views must not jump, got {steps[jumps[0]]:.2g} times as much about view {at}; name "
-            "columns beside the object with --air (such as --air 0:20), by which the views are made equal, or leave "
-            "these views out"
-        )
+def _of_other_light(level: Float[np.ndarray, " view"]) -> Bool[np.ndarray, " view"]:
+    """Return the views between jumps of the light, where most views are not; an object that turns makes no jumps."""
+    change = np.diff(np.log(np.maximum(level, 1e-9)))
+    sized = np.pad(change, 1)
+    gradual = np.maximum(sized[:-2] * np.sign(change), sized[2:] * np.sign(change)) > 0.25 * np.abs(change)
+    jumps = np.where((np.abs(change) > _JUMP) & ~gradual, change, 0)  # a plate seen edge-on darkens by and by
+    state = np.concatenate([[0.0], np.cumsum(jumps)])
+    near = np.abs(state[:, None] - np.unique(state.round(9))[None]) < _JUMP / 2
+    usual = near[:, near.sum(axis=0).argmax()]
+    return np.asarray(~usual)
 
 
 def _compared_with_sides(
@@ -376,13 +370,19 @@ def _compared_with_sides(
             f"darks must not be brighter than the views, got {below:.0%} of the samples of the views below them: the "
             "beam was on; give others with --darks, or the dark level as a number, such as --darks 100"
         )
+    if "darks" in sides and (leak := _leak(dark, sides["flats"].mean)) > _DARK:
+        raise NoiseError(
+            f"darks must hold no light, got {leak:.0%} of that of the flats, in their pattern: the shutter leaked; "
+            "give others with --darks, or the dark level as a number, such as --darks 100"
+        )
     ratio = _binned(np.where(usable, (seen - dark) / np.where(usable, flat, 1), 1))
     if ratio.shape[1] < 8:
         return
     ratio = ndimage.median_filter(ratio, (1, 3), mode="nearest")
     bright, edges = ratio.max(axis=1), ratio[:, [0, -1]].mean(axis=1)
     air = float(np.median(edges))
-    if np.abs(ratio[:, [0, -1]] / air - 1).max() < 0.1 and float(np.median(bright)) > 1.25 * air:
+    beside = np.abs(ratio[:, [0, -1]] - 1).max() < 0.08
+    if beside and float(np.median(bright)) > 1.08 * air:
         raise NoiseError(
             f"flats must show nothing but the beam, got views that are {np.median(bright) / air:.2f} times as bright "
             "beside their air: the object was in the flats; give others with --flats"
@@ -394,6 +394,14 @@ def _compared_with_sides(
             "object with --air, by which the views are made equal to the flats"
         )
     _without_object(ratio, good, reasons)
+
+
+def _leak(dark: Float[np.ndarray, "row col"], flat: Float[np.ndarray, "row col"]) -> float:
+    """Return how much of the pattern of the flats is in the darks, 0 where it is not theirs."""
+    dark, flat = (ndimage.median_filter(one, 3) for one in (dark, flat))
+    if dark.std() == 0 or flat.std() == 0 or float(np.corrcoef(dark.ravel(), flat.ravel())[0, 1]) < 0.9:
+        return 0.0
+    return float(np.polyfit(flat.ravel(), dark.ravel(), 1)[0])
 
 
 def _without_object(

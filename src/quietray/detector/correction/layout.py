@@ -84,7 +84,7 @@ def doubted_layout(scan: Scan, settings: Correction) -> None:
 
 
 def _line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Float[np.ndarray, "view row col"] | None:
-    """Return whole views as line integrals, each less what it has beside the object; None where there is no telling."""
+    """Return whole views as line integrals; None where there is no telling."""
     counts = np.concatenate([scan.read(slice(0, scan.n_rows), slice(int(one), int(one) + 1)) for one in chosen])
     if not np.isfinite(counts).all():
         return None
@@ -96,19 +96,15 @@ def _line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Flo
             good = flat > 0.1 * np.percentile(flat, 90)
             counts = np.where(good, counts / np.where(good, flat, 1), 1)
         counts = -np.log(np.clip(counts, 1e-3, None))
-    beside = np.concatenate([counts[:, :, :2], counts[:, :, -2:]], axis=2)
-    return np.asarray(counts - np.median(beside, axis=(1, 2), keepdims=True), np.float32)
+    return np.asarray(counts, np.float32)
 
 
 def _axis_along_a_row(lines: Float[np.ndarray, "view row col"]) -> bool:
     """Return whether the sums over columns stay as they are from view to view, while those over rows change."""
     noise = lines[0].size * robust_sd(np.diff(lines, axis=2).ravel()) ** 2 / 2
-    changes, sizes = zip(
-        *((sums.var(axis=0).sum() - noise, (sums**2).sum(axis=1).mean()) for sums in (lines.sum(2), lines.sum(1))),
-        strict=True,
-    )
-    across, along = (float(change / max(size, 1e-9)) for change, size in zip(changes, sizes, strict=True))
-    return across > 0.02 and along < 0.1 * across
+    rows, cols = lines.sum(axis=2), lines.sum(axis=1)
+    across, along = (float(sums.var(axis=0).sum() - noise) for sums in (rows, cols))
+    return across > 0.003 * float((rows**2).sum(axis=1).mean()) and along < 0.1 * across
 
 
 def _rows_are_views(lines: Float[np.ndarray, "image row col"]) -> bool:
