@@ -252,7 +252,7 @@ def _closed_and_open(
     """Add which flats are dark and which darks are bright, if not all of them."""
     low = float(np.min(levels["darks"][sides["darks"].good], initial=np.inf)) if "darks" in sides else 0.0
     high = float(np.percentile(levels["flats"], 90))
-    if not high > low:
+    if not high > low + 3 * _noise(sides):
         return
     closed = levels["flats"] - low < _DARK * (high - low)
     if not closed.all():
@@ -261,6 +261,13 @@ def _closed_and_open(
         lit = levels["darks"] - low > _DARK * (high - low)
         if not lit.all():
             reasons["darks"]["are bright, as with the shutter open"] = lit
+
+
+def _noise(sides: dict[str, _Side]) -> float:
+    """Return the noise of the darks in counts, 0 where it is not known."""
+    if "darks" not in sides:
+        return 0.0
+    return robust_sd(np.diff(sides["darks"].seen.samples.astype(np.float32), axis=0).ravel())
 
 
 def _with_sample(flats: Glance, low: float, good: Bool[np.ndarray, " frame"]) -> Bool[np.ndarray, " frame"]:
@@ -359,11 +366,10 @@ def _compared_with_sides(
     high = float(np.percentile(flat, 90))
     if not high > 0:
         return
-    usable = flat > 0.1 * high
-    seen = views.samples[good].astype(np.float32)
-    noise = 0.0
-    if "darks" in sides:
-        noise = robust_sd(np.diff(sides["darks"].seen.samples.astype(np.float32), axis=0).ravel())
+    noise = _noise(sides)
+    if high < 3 * noise:
+        return  # which is told where the flats are measured
+    usable, seen = flat > 0.1 * high, views.samples[good].astype(np.float32)
     below = (seen[:, usable] < (dark - 0.03 * high - 6 * noise)[usable]).mean()
     if below > 0.01:
         raise NoiseError(

@@ -105,10 +105,12 @@ def _places(numbers: Int[np.ndarray, " view"] | None, n_views: int) -> tuple[Int
     if numbers is None or len(numbers) != n_views or n_views < 3:
         return whole
     steps = np.diff(numbers)
-    step = int(np.median(steps))
-    if step < 1 or (steps < 1).any() or (steps % step).any():
+    if (steps < 1).any():
         return whole
+    step = int(np.gcd.reduce(steps))
     places = (numbers - numbers[0]) // step
+    if places[-1] + 1 > 2 * n_views:
+        return whole  # numbers of another kind, such as times
     lacking = np.setdiff1d(np.arange(places[-1] + 1), places)
     return places, [int(numbers[0] + step * place) for place in lacking]
 
