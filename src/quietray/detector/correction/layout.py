@@ -17,7 +17,8 @@ from quietray.scan import Scan
 __all__ = ["doubted_angles", "doubted_layout"]
 
 _FEWEST = 16  # views, rows and columns that tell axes apart
-_LOOKED_AT = 24
+_LOOKED_AT = 16
+_FINEST = 256  # rows and columns, or up to twice as many
 
 
 def doubted_angles(scan: Scan) -> None:
@@ -85,14 +86,15 @@ def doubted_layout(scan: Scan, settings: Correction) -> None:
 
 def _line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Float[np.ndarray, "view row col"] | None:
     """Return whole views as line integrals; None where there is no telling."""
-    counts = np.concatenate([scan.read(slice(0, scan.n_rows), slice(int(one), int(one) + 1)) for one in chosen])
+    rows, cols = (slice(None, None, max(1, size // _FINEST)) for size in (scan.n_rows, scan.n_cols))
+    counts = np.concatenate([scan.read(rows, slice(int(one), int(one) + 1))[:, :, cols] for one in chosen])
     if not np.isfinite(counts).all():
         return None
     if not settings.line_integrals:
-        dark = 0.0 if scan.darks is None else np.asarray(scan.darks[0:1], np.float32)
+        dark = 0.0 if scan.darks is None else np.asarray(scan.darks[0:1, rows], np.float32)[:, :, cols]
         counts = counts - dark
         if scan.flats is not None:
-            flat = np.mean(np.asarray(scan.flats[0:8], np.float32), axis=0) - dark
+            flat = np.mean(np.asarray(scan.flats[0:8, rows], np.float32)[:, :, cols], axis=0) - dark
             good = flat > 0.1 * np.percentile(flat, 90)
             counts = np.where(good, counts / np.where(good, flat, 1), 1)
         counts = -np.log(np.clip(counts, 1e-3, None))

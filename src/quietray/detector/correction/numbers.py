@@ -10,7 +10,7 @@ from quietray.types import PixelMask
 
 __all__ = ["masked_pixels", "true_type"]
 
-_FEW = 12  # whole frames that are looked at
+_FEW = 8  # whole frames that are looked at
 
 
 def true_type(scan: Scan, views: Glance) -> tuple[np.dtype[np.generic] | None, str]:
