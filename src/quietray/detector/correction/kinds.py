@@ -36,6 +36,7 @@ def saturated(seen: Glance, used: Bool[np.ndarray, "row col"]) -> Bool[np.ndarra
 
 
 def good_frames(reasons: dict[str, Bool[np.ndarray, " frame"]], n: int) -> Bool[np.ndarray, " frame"]:
+    """Return which frames nothing is said against."""
     return np.asarray(~np.any([np.zeros(n, bool), *reasons.values()], axis=0))
 
 

@@ -29,6 +29,7 @@ class Side:
 
     @property
     def mean(self) -> Float[np.ndarray, "row col"]:
+        """Median of the good frames, ``(row, col)`` samples."""
         return np.asarray(np.median(self.seen.samples[self.good].astype(np.float32), axis=0))
 
 
