@@ -7,7 +7,7 @@ import pytest
 
 import quietray
 from quietray.detector.correction.claims import claims_of, sound
-from quietray.detector.correction.correct import Correction
+from quietray.detector.correction.correct import Correction, calibrate
 from quietray.detector.correction.glance import glance
 from quietray.errors import QuietrayError
 from turning import as_scan, likeness, line_integrals, measured
@@ -162,7 +162,7 @@ def test_pixels_in_gaps_are_bad_whatever_stands_in_them(whole, kind, value):
     for stack in stacks:
         stack[:, :, 45:57] = value
         stack[:, 3] = value
-    calibration = quietray.detector.correction.correct.calibrate(sound(as_scan(*stacks, None)))
+    calibration = calibrate(sound(as_scan(*stacks, None)))
     assert calibration.bad[:, 45:57].all()
     assert calibration.bad[3].all()
     assert calibration.bad.sum() == 12 * 8 + 84
@@ -172,7 +172,7 @@ def test_saturated_flats_are_no_mask(whole):
     views, flats, darks = views_of(whole)
     views, flats = (np.minimum(stack * 3.4, 65535).astype(np.uint16) for stack in (views, flats))
     with pytest.raises(QuietrayError, match="saturated"):
-        quietray.detector.correction.correct.calibrate(sound(as_scan(views, flats, darks)))
+        calibrate(sound(as_scan(views, flats, darks)))
 
 
 def test_counters_that_wrapped_are_read_as_what_they_were(whole):
@@ -225,6 +225,22 @@ def test_a_short_look_sees_evenly_spread_views(monkeypatch):
     seen = glance(np.zeros((512, 4, 6), np.uint16), seconds=2)
     assert seen.numbers.tolist() == list(range(0, 512, 8))
     assert seen.total == 512
+
+
+def test_a_beam_that_fell_between_the_flats_is_interpolated_in_time():
+    light = np.linspace(1, 0.7, 182)
+    views, flats, darks = measured(light=light[1:-1])
+    flats[10:] = ((flats[10:] - 100.0) * 0.7 + 100).astype(np.uint16)
+    times = {"taken": np.arange(10, 190), "flats_taken": np.r_[:10, 190:200]}
+    inner = [stack[:, :, 30:60] for stack in (views, flats, darks)]  # where no air is seen
+    scan = sound(as_scan(*inner, **times))
+    calibration = calibrate(scan)
+    np.testing.assert_allclose(calibration.air_factors, light[1:-1] / 0.85, rtol=0.02)
+    assert "interpolated" in " ".join(calibration.notes)
+    np.testing.assert_allclose(calibrate(scan[60:90]).air_factors, light[61:91] / 0.85, rtol=0.02)
+    assert (calibrate(scan, Correction(air="none")).air_factors == 1).all()
+    steady = calibrate(as_scan(*(stack[:, :, 30:60] for stack in measured()), **times))
+    assert (steady.air_factors == 1).all()
 
 
 def test_what_is_left_is_reconstructed_rightly(whole):

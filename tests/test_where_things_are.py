@@ -113,6 +113,16 @@ def test_levels_and_angles_that_tomoscan_writes(tmp_path, stacks):
     same(read(real), views, flats, stacks[2])
 
 
+def test_the_order_of_frames_is_kept_where_the_file_tells_it(tmp_path, stacks):
+    views, flats, darks = stacks
+    scan = read(nxtomo(tmp_path / "a.nx", views, flats, darks))
+    assert (scan.flats_taken.tolist(), scan.taken.tolist()) == (list(range(10, 30)), list(range(30, 50)))
+    both = {"process__acquisition__flat_fields__flat_field_mode": "Both"}
+    scan = read(exchange(tmp_path / "a.h5", views, flats, darks, **both))
+    assert scan.flats_taken.tolist() == [-1] * 10 + [20] * 10
+    assert read(exchange(tmp_path / "b.h5", views, flats, darks)).flats_taken is None
+
+
 def test_sinograms_are_read_with_the_flag_that_the_refusal_names(tmp_path, stacks):
     views, flats, darks = stacks
     path = exchange(tmp_path / "sino.h5", np.ascontiguousarray(views.transpose(1, 0, 2)), flats, darks)

@@ -50,6 +50,9 @@ class Scan:
         each then has flats, darks, bad pixels and a point response of its own.  None for a single detector.
     flat_detectors, dark_detectors
         ``(frame,)`` the same for flats and darks; None where they belong to all detectors.
+    taken, flats_taken
+        ``(view,)`` and ``(flat,)`` when views and flats were taken, as numbers that count all frames; None where the
+        file does not tell.
 
     Examples
     --------
@@ -76,6 +79,8 @@ class Scan:
     detectors: Int[np.ndarray, " view"] | None = None
     flat_detectors: Int[np.ndarray, " flat"] | None = None
     dark_detectors: Int[np.ndarray, " dark"] | None = None
+    taken: Int[np.ndarray, " view"] | None = None
+    flats_taken: Int[np.ndarray, " flat"] | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.projections.shape)
@@ -99,6 +104,9 @@ class Scan:
                     f"{name} must be frames of the projections' size {shape[1:]}, got shape {tuple(frames.shape)}; "
                     "cut or bin both alike"
                 )
+        for what, frames, times in (("views", self.projections, self.taken), ("flats", self.flats, self.flats_taken)):
+            if times is not None and (frames is None or times.shape != (int(frames.shape[0]),)):
+                raise FormatError(f"there must be one time for each of the {what}, got {times.shape}; leave them out")
         for what, frames, numbers in (
             ("views", self.projections, self.detectors),
             ("flats", self.flats, self.flat_detectors),
@@ -232,6 +240,7 @@ class Scan:
             clean=None if self.clean is None else chosen_frames(self.clean, chosen),
             geometry=self.geometry[chosen],
             detectors=None if self.detectors is None else self.detectors[chosen],
+            taken=None if self.taken is None else self.taken[chosen],
         )
 
     def by_detector(self) -> dict[int, Scan]:
@@ -255,6 +264,7 @@ class Scan:
             detectors=None,
             flat_detectors=None,
             dark_detectors=None,
+            flats_taken=None,
         )
 
     @property

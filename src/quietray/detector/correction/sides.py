@@ -65,6 +65,8 @@ def sides_of(scan: Scan) -> tuple[Scan, dict[str, Side], list[str]]:
         sides[name] = replace(side, good=good)
         if len(kept) < side.seen.total:
             some: dict[str, Any] = {name: chosen_frames(getattr(scan, name), kept)}
+            if name == "flats" and scan.flats_taken is not None:
+                some["flats_taken"] = scan.flats_taken[kept]
             scan = replace(scan, **some)
     return scan, sides, found
 

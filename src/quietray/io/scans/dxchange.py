@@ -72,10 +72,13 @@ class DXchange(ScanReader):
             "angles": angles.place,
             "sample": text_at(container, "measurement/sample/name"),
         }
+        flats = _side(container, flags.flats, "flats")
         return RawScan(
             projections,
             angles.radians(flags.angle_unit),
-            flats=_side(container, flags.flats, "flats"),
+            flats=flats,
+            taken=np.arange(len(projections)),
+            flats_taken=None if flags.flats else _flats_taken(container, flats, len(projections)),
             darks=_side(container, flags.darks, "darks"),
             pixel_size=pixel_size,
             row_height=first_length(container, [f"{_DETECTOR}/pixel_size_y", f"{_DETECTOR}/y_pixel_size"])[0],
@@ -99,6 +102,14 @@ def _angles(container: Container, flags: Flags, projections: LazyFrames) -> Angl
     if not flags.angles and container.array("exchange/theta") is None and start is not None and step:
         return AngleList(start + step * np.arange(n_views), "deg", f"{container.path}:/{_ROTATION}")
     return angles_from(container, flags.angles, "exchange/theta", np.arange(n_views), projections)
+
+
+def _flats_taken(container: Container, flats: Frames | float | None, n_views: int) -> np.ndarray | None:
+    """Return when flats were taken, where the file says that half of them were before the views, half after."""
+    mode = text_at(container, "process/acquisition/flat_fields/flat_field_mode").lower()
+    if mode != "both" or flats is None or isinstance(flats, float) or flats.shape[0] % 2:
+        return None
+    return np.repeat([-1, n_views], int(flats.shape[0]) // 2)
 
 
 def _side(container: Container, flag: str | None, what: str) -> Frames | float | None:

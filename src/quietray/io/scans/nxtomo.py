@@ -91,6 +91,8 @@ class NXtomo(ScanReader):
             notes=tuple(notes),
             truth=truth,
             clean=clean,
+            taken=frames.projections,
+            flats_taken=None if flags.flats or not frames.flats.size else frames.flats,
             detectors=_of(numbers, frames.projections),
             flat_detectors=None if flags.flats else _of(numbers, frames.flats),
             dark_detectors=None if flags.darks else _of(numbers, frames.darks),

@@ -138,7 +138,7 @@ class RawScan:
         mm, mm, seconds and column; None when the file does not say.
     beam
         How it diverges; None for a parallel beam.
-    provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors
+    provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors, taken, flats_taken
         As in :class:`quietray.scan.Scan`.
     """
 
@@ -155,6 +155,8 @@ class RawScan:
     truth: Frames | None = None
     clean: LazyFrames | None = None
     row_height: float | None = None
+    taken: Int[np.ndarray, " view"] | None = None
+    flats_taken: Int[np.ndarray, " flat"] | None = None
     detectors: Int[np.ndarray, " view"] | None = None
     flat_detectors: Int[np.ndarray, " flat"] | None = None
     dark_detectors: Int[np.ndarray, " dark"] | None = None
@@ -211,6 +213,8 @@ class RawScan:
             detectors=self.detectors,
             flat_detectors=self.flat_detectors,
             dark_detectors=self.dark_detectors,
+            taken=self.taken,
+            flats_taken=self.flats_taken,
         )
         same = self.detectors is None or self.detectors[0] == self.detectors[-1]
         return self._without_repeat(scan) if beam.repeated_last_view and same else scan
@@ -261,5 +265,6 @@ class RawScan:
             clean=self.clean.pick(kept) if self.clean is not None else None,
             geometry=scan.geometry[:-1],
             detectors=None if scan.detectors is None else scan.detectors[:-1],
+            taken=None if scan.taken is None else scan.taken[:-1],
         )
         return shorter.with_note(note)
