@@ -60,7 +60,7 @@ def test_views_that_are_not_what_they_claim_are_named_and_left_out(whole, spoil,
     views, flats, darks = views_of(whole)
     bad = PLACES[where]
     views[bad] = SPOILS[spoil](views[bad])
-    scan = as_scan(views, flats, darks)
+    scan = as_scan(views, flats, darks, axis=45.3)
     if "light" in spoil and len(bad) > 45:  # a state of the beam rather than an accident
         assert "--air" in refusal(scan)
         return
@@ -68,6 +68,18 @@ def test_views_that_are_not_what_they_claim_are_named_and_left_out(whole, spoil,
     notes = " ".join(sound(scan).notes)
     assert f"({len(bad)} of 180)" in notes
     assert "left out" in notes
+
+
+def test_half_a_turn_that_is_not_left_is_refused_until_the_axis_is_known(whole):
+    views, flats, darks = views_of(whole)
+    views[130:] = 0
+    said = refusal(as_scan(views, flats, darks))
+    assert "130 degrees" in said
+    assert "Views 130 to 179 (50 of 180) were never written" in said
+    assert "--rotation-axis" in said
+    alike, size = likeness(quietray.reconstruct(as_scan(views, flats, darks), rotation_axis=45.3))
+    assert alike > 0.85
+    assert size == pytest.approx(1, abs=0.02)
 
 
 def test_views_that_were_written_in_part_or_twice_are_left_out(whole):

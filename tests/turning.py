@@ -50,10 +50,10 @@ def measured(degrees=HALF_TURN, seed=0, light=None, photons=2000, **shape):
     return views, shot(np.broadcast_to(profile, (20, *profile.shape))), shot(np.zeros((10, *profile.shape)))
 
 
-def as_scan(views, flats, darks, degrees=None, **more):
-    """Return them as a scan."""
+def as_scan(views, flats, darks, degrees=None, axis=None, **more):
+    """Return them as a scan; `axis` is the column of the rotation axis, if it is known."""
     degrees = np.arange(len(views)) * 180 / len(views) if degrees is None else degrees
-    beam = ParallelBeam(np.deg2rad(degrees), *views.shape[1:])
+    beam = ParallelBeam(np.deg2rad(degrees), *views.shape[1:], axis)
     return Scan(views, beam, flats, darks, **more)
 
 

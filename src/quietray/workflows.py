@@ -340,8 +340,8 @@ def apply(
             )
             result = ModelOnImages.of(run, data, denoiser, strict).apply(denoiser, fitted)
         else:
-            data = sound(data, settings.correction)
-            result = apply_model(denoiser, data, run, strict)
+            scan: Scan = _sound(data, run)
+            result, data = apply_model(denoiser, scan, run, strict), scan
         return _kept(result, data, run, started)
 
 
@@ -366,7 +366,8 @@ def _sound(data: Any, run: Run, *, turning: bool = True) -> Any:
     """Return a scan with only those frames that are what they claim to be; anything else as it is."""
     if not isinstance(data, Scan):
         return data
-    return sound(data, run.settings.correction, turning=turning)
+    axis = run.settings.rotation_axis
+    return sound(data if axis is None else data.with_axis(axis), run.settings.correction, turning=turning)
 
 
 def _finished(run: Run, data: Scan | ImageSeries) -> Result:

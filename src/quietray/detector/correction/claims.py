@@ -19,7 +19,8 @@ from quietray.detector.correction.layout import doubted_angles, doubted_layout
 from quietray.detector.correction.light import judge_light
 from quietray.detector.correction.numbers import masked_pixels, true_type
 from quietray.detector.correction.sides import sides_of
-from quietray.errors import NoiseError, QuietrayError
+from quietray.errors import GeometryError, NoiseError, QuietrayError
+from quietray.geometry import ParallelBeam
 from quietray.lazy import chosen_frames, mended_frames
 from quietray.scan import Scan
 
@@ -103,7 +104,7 @@ def claims_of(scan: Scan, settings: Correction = _USUAL, seconds: float = math.i
         kept, more = left_out("Views", reasons, views)
         found += more
         if len(kept) < scan.n_views:
-            scan = _without(scan, kept, found)
+            scan = _without(scan, kept, found, turning)
         if turning:
             doubted_angles(scan)
             doubted_layout(scan, settings)
@@ -112,7 +113,7 @@ def claims_of(scan: Scan, settings: Correction = _USUAL, seconds: float = math.i
     return Claims(replace(scan, notes=(*scan.notes, *found)), tuple(found), refusal, (len(views.numbers), views.total))
 
 
-def _without(scan: Scan, kept: Int[np.ndarray, " view"], found: list[str]) -> Scan:
+def _without(scan: Scan, kept: Int[np.ndarray, " view"], found: list[str], turning: bool) -> Scan:
     if len(kept) < 2:
         raise NoiseError(
             f"a scan must have at least 2 views that show something, got {len(kept)} of {scan.n_views}; "
@@ -120,6 +121,13 @@ def _without(scan: Scan, kept: Int[np.ndarray, " view"], found: list[str]) -> Sc
         )
     rest = scan[kept]
     before, after = (np.rad2deg(one.geometry.coverage) for one in (scan, rest))
+    beam = rest.geometry
+    if turning and isinstance(beam, ParallelBeam) and after < 170 < before and beam.rotation_axis is None:
+        raise GeometryError(
+            "the views must cover half a turn for the rotation axis to be found, got only "
+            f"{after:.0f} degrees that are of use. {' '.join(found)} Give the axis with --rotation-axis to go on "
+            "with the rest"
+        )
     if after < before - 5:
         found.append(f"The views that are left cover {after:.0f} degrees, not {before:.0f}.")
     return rest
