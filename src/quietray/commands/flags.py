@@ -127,7 +127,7 @@ class ScanFlags:
     rotate: Annotated[Literal[90, 270] | None, Choice] = None
     """Turn radiographs whose rotation axis runs along their rows."""
     source_axis: Number = None
-    """Distance from source to rotation axis, of a fan or cone beam: in mm, or in pixels where their size is not known."""
+    """From source to rotation axis, of a fan or cone beam, in mm (in pixels where their size is not known)."""
     source_detector: Number = None
     """Distance from source to detector, likewise."""
 
