@@ -1,6 +1,7 @@
 """Scans as they really are: every frame is what it claims to be, or it is named and left out, or the run is refused."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -50,6 +51,7 @@ SPOILS = {
     "filled": lambda views: np.full_like(views, 65535),
     "half the light": lambda views: (views - 100) // 3 + 100,
     "twice the light": lambda views: (views - 100) * 2 + 100,
+    "saturated below full scale": lambda views: np.minimum(views * 1.3, 12000).astype(np.uint16),
     "saturated": lambda views: np.minimum(views * 4.0, 65535).astype(np.uint16),
 }
 
@@ -66,7 +68,7 @@ def test_views_that_are_not_what_they_claim_are_named_and_left_out(whole, spoil,
         return
     assert left_out(scan, whole).tolist() == bad.tolist()
     notes = " ".join(sound(scan).notes)
-    assert f"({len(bad)} of 180)" in notes
+    assert sum(int(count) for count in re.findall(r"\((\d+) of 180\)", notes)) == len(bad)
     assert "left out" in notes
 
 
@@ -80,6 +82,13 @@ def test_half_a_turn_that_is_not_left_is_refused_until_the_axis_is_known(whole):
     alike, size = likeness(quietray.reconstruct(as_scan(views, flats, darks), rotation_axis=45.3))
     assert alike > 0.85
     assert size == pytest.approx(1, abs=0.02)
+
+
+def test_line_integrals_of_nothing_are_left_out():
+    lines = line_integrals(ALL) + np.random.default_rng(0).normal(0, 0.02, (180, 8, 96))
+    lines[100:120] -= line_integrals(ALL[100:120])
+    scan = sound(as_scan(lines.astype(np.float32), None, None), Correction(line_integrals=True))
+    assert scan.notes == ("Views 100 to 119 (20 of 180) show nothing of the object: left out.",)
 
 
 def test_views_that_were_written_in_part_or_twice_are_left_out(whole):
@@ -185,6 +194,20 @@ def test_saturated_flats_are_no_mask(whole):
     views, flats = (np.minimum(stack * 3.4, 65535).astype(np.uint16) for stack in (views, flats))
     with pytest.raises(QuietrayError, match="saturated"):
         calibrate(sound(as_scan(views, flats, darks)))
+
+
+HOPELESS = {
+    "flats without beam": lambda views, flats, darks: (views, dark(flats.shape), darks),
+    "flats and darks swapped": lambda views, flats, darks: (views, darks, flats),
+    "darks with beam": lambda views, flats, darks: (views, flats, flats[:10]),
+    "a detector that is full at 12000": lambda *stacks: [np.minimum(stack, 12000) for stack in stacks],
+}
+
+
+@pytest.mark.parametrize("fault", HOPELESS)
+def test_flats_and_darks_of_no_use_are_refused(whole, fault):
+    with pytest.raises(QuietrayError, match=r"flats|darks"):
+        calibrate(sound(as_scan(*HOPELESS[fault](*views_of(whole)))))
 
 
 def test_counters_that_wrapped_are_read_as_what_they_were(whole):

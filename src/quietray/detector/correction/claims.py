@@ -99,7 +99,7 @@ def claims_of(scan: Scan, settings: Correction = _USUAL, seconds: float = math.i
         finite = bool(
             np.isfinite(views.samples[good_frames(reasons, len(views.samples))]).all()
         )  # else it is refused later
-        if scan.detectors is None and not settings.line_integrals and views.known and finite:
+        if scan.detectors is None and views.known and finite:
             judge_light(scan, views, sides, settings, reasons)
         kept, more = left_out("Views", reasons, views)
         found += more

@@ -28,6 +28,12 @@ def measure_fields(
         darks = frame_statistics(scan.darks, "darks")
         dark = darks.mean
     flats = frame_statistics(scan.flats, "flats", dark, drift=True)
+    if darks is not None and min(flats.n_frames, darks.n_frames) > 1 and flats.mean.max() > 0:
+        if float(flats.constant.mean()) > 0.5 and float(darks.constant.mean()) < 0.5:
+            raise NoiseError(
+                f"flats must not be saturated, got {flats.constant.mean():.0%} of the pixels with one value in all of "
+                "them, while the darks are noisy; expose shorter, or give others with --flats"
+            )
     flat = flats.mean if flats.n_frames > 1 else _without_spots(flats.mean, views.mean - dark)
     views.top.check("projections", noisy=flats.n_frames > 1 and float(flats.constant.mean()) < 0.5)
     bright = float(np.percentile(flat, 90))

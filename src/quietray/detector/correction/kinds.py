@@ -20,7 +20,7 @@ def unwritten(seen: Glance) -> dict[str, Bool[np.ndarray, " frame"]]:
         empty[:] = False
     reasons["were never written (they hold one value only)"] = empty
     torn = seen.torn() & ~empty
-    reasons["were written in part only (rows of one value)"] = torn
+    reasons["have rows of one value only (written in part, or saturated)"] = torn
     again = seen.repeated() & ~empty & ~torn
     if again.mean() < 0.5 and np.issubdtype(seen.samples.dtype, np.integer):
         reasons["are the frame before once more"] = again
@@ -28,11 +28,14 @@ def unwritten(seen: Glance) -> dict[str, Bool[np.ndarray, " frame"]]:
 
 
 def saturated(seen: Glance, used: Bool[np.ndarray, "row col"]) -> Bool[np.ndarray, " frame"]:
-    """Return which frames pile up at the largest value where most do not."""
+    """Return which frames pile up at their largest value where most do not."""
     samples = seen.samples[:, used]
-    top = np.nanmax(samples) if samples.size else 0
-    share = (samples == top).mean(axis=1) if top >= 255 else np.zeros(len(samples))
-    return np.asarray((share > 0.01) & (np.median(share) < 1e-3))
+    if not samples.size:
+        return np.zeros(len(samples), bool)
+    few = samples.shape[1]
+    top = samples.max(axis=1, keepdims=True)
+    share = np.where(top[:, 0] >= 255, (samples == top).mean(axis=1), 0)
+    return np.asarray((share > max(0.01, 8 / few)) & (np.median(share) < max(1e-3, 3 / few)))
 
 
 def good_frames(reasons: dict[str, Bool[np.ndarray, " frame"]], n: int) -> Bool[np.ndarray, " frame"]:

@@ -42,7 +42,8 @@ def judge_light(
     used = views.varying(written) if written.any() else written
     if not used.any() or written.sum() < 4:
         return
-    reasons["are saturated"] = saturated(views, used) & written
+    if not settings.line_integrals:
+        reasons["are saturated"] = saturated(views, used) & written
     dark = sides["darks"].mean if "darks" in sides else np.zeros(used.shape, np.float32)
     level = views.levels(used) - float(dark[used].mean())
     usual = float(np.percentile(level[written], 90))
@@ -50,6 +51,9 @@ def judge_light(
         return
     without = written & (level < _DARK * usual)
     without &= _abrupt(without, level, lambda near, own: near > max(0.2 * usual, 3 * own))
+    if settings.line_integrals:
+        reasons["show nothing of the object"] = without
+        return
     reasons["are dark, as without beam"] = without
     rest = np.flatnonzero(good_frames(reasons, len(written)))
     if settings.air == "auto" and len(rest) >= 8:

@@ -48,13 +48,12 @@ def sides_of(scan: Scan) -> tuple[Scan, dict[str, Side], list[str]]:
         sides[name] = Side(seen, good_frames(reasons[name], len(seen.samples)))
     if "flats" in sides:
         _closed_and_open(sides, reasons, levels)
-        flats = sides["flats"].seen
+        flats, low = sides["flats"].seen, float(np.median(levels["darks"])) if "darks" in levels else 0.0
         reasons["flats"]["are saturated"] = saturated(flats, flats.varying(sides["flats"].good))
-        reasons["flats"]["show more than the beam, such as the sample"] = _with_sample(
-            flats,
-            float(np.median(levels["darks"])) if "darks" in levels else 0.0,
-            good_frames(reasons["flats"], flats.total),
-        )
+        if float(np.median(levels["flats"])) > low + 3 * noise_of(sides):
+            reasons["flats"]["show more than the beam, such as the sample"] = _with_sample(
+                flats, low, good_frames(reasons["flats"], flats.total)
+            )
     found: list[str] = []
     for name, side in list(sides.items()):
         good = good_frames(reasons[name], len(side.good))
@@ -80,7 +79,7 @@ def _closed_and_open(
     low = float(np.min(levels["darks"][sides["darks"].good], initial=np.inf)) if "darks" in sides else 0.0
     high = float(np.percentile(levels["flats"], 90))
     if not high > low + 3 * noise_of(sides):
-        return
+        return  # which is told where they are measured
     closed = levels["flats"] - low < _DARK * (high - low)
     if not closed.all():
         reasons["flats"]["are dark, as with the shutter closed"] = closed
