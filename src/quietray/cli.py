@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 
-from quietray.commands.files import Demo, Evaluate, Info, Simulate
+from quietray.commands.files import Check, Demo, Evaluate, Info, Simulate
 from quietray.commands.flags import check_at_once
 from quietray.commands.images import Filter
 from quietray.commands.noise import Decorrelate, Diagnose
@@ -38,6 +38,7 @@ def _finite(value: Any) -> Any:
 _Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Denoise, tyro.conf.subcommand("denoise")]
     | Annotated[Filter, tyro.conf.subcommand("filter")]

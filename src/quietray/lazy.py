@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from quietray.types import Frames
 
-__all__ = ["chosen_frames", "interleaved"]
+__all__ = ["chosen_frames", "interleaved", "mended_frames"]
 
 
 def interleaved(parts: Mapping[int, Frames], numbers: Int[np.ndarray, " frame"]) -> Frames:
@@ -105,3 +105,52 @@ def _picked(frames: Frames, index: Int[np.ndarray, " frame"], rest: list[Any]) -
     if step > 0:
         return frames[(slice(int(index[0]), int(index[-1]) + 1, step), *rest)]
     return frames[(slice(int(index[-1]), int(index[0]) + 1, -step), *rest)][::-1]
+
+
+def mended_frames(
+    frames: Frames, masked: Bool[np.ndarray, "row col"] | None = None, kind: np.dtype[Any] | None = None
+) -> Frames:
+    """Return frames, still on disk, with 0 in masked pixels and the bits of every number read as another type.
+
+    Parameters
+    ----------
+    frames
+        ``(frame, row, col)``.
+    masked
+        ``(row, col)`` pixels that hold no counts.
+    kind
+        Type of as many bits that the numbers are of.
+
+    Examples
+    --------
+    >>> counts = np.array([[[-1, -25536]]], np.int16)
+    >>> mended_frames(counts, np.array([[True, False]]), np.dtype(np.uint16))[0:1].tolist()
+    [[[0, 40000]]]
+    """
+    return _Mended(frames, masked, kind)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mended:
+    """Frames whose masked pixels hold 0 and whose numbers are of another type."""
+
+    frames: Frames
+    masked: Bool[np.ndarray, "row col"] | None
+    kind: np.dtype[Any] | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.frames.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.frames.dtype) if self.kind is None else self.kind
+
+    def __getitem__(self, key: Any) -> Any:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        block = np.array(self.frames[(first, *rest)])
+        if self.kind is not None:
+            block = block.astype(block.dtype.newbyteorder("=")).view(self.kind)
+        if self.masked is not None:
+            block[..., self.masked[tuple(rest)]] = 0
+        return block

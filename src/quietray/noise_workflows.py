@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quietray.checkpoint import replace_file, write_json
+from quietray.detector.correction.claims import sound
 from quietray.detector.findings import amplification
 from quietray.detector.response.decorrelate import decorrelate, reblur
 from quietray.diagnose import Diagnosis, diagnose
@@ -49,7 +50,7 @@ def diagnosed(
         There is no noise to read, or a file cannot be read or written.
     """
     frames = None if static is None else static_frames(static)
-    found = diagnose(scan, frames, counts_per_photon=counts_per_photon)
+    found = diagnose(sound(scan, turning=False), frames, counts_per_photon=counts_per_photon)
     found = found.after_retrieval() if retrieval else found
     if out is not None:
         with disk_errors(out):
@@ -98,6 +99,7 @@ def write_white(
     if back:
         write_scan(out, reblur(scan), overwrite=overwrite)
         return {"scan": str(out), "note": "The point response was applied again."}
+    scan = sound(scan, turning=False)
     found = diagnosed(scan, static)
     verdict = found.verdict("noise2self after decorrelation")
     if found.response is None:

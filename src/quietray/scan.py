@@ -58,6 +58,9 @@ class Scan:
         each then has flats, darks, bad pixels and a point response of its own.  None for a single detector.
     flat_detectors, dark_detectors
         ``(frame,)`` the same for flats and darks; None where they belong to all detectors.
+    taken, flats_taken
+        ``(view,)`` and ``(flat,)`` when views and flats were taken, as numbers that count all frames; None where the
+        file does not tell.
 
     Examples
     --------
@@ -84,6 +87,8 @@ class Scan:
     detectors: Int[np.ndarray, " view"] | None = None
     flat_detectors: Int[np.ndarray, " flat"] | None = None
     dark_detectors: Int[np.ndarray, " dark"] | None = None
+    taken: Int[np.ndarray, " view"] | None = None
+    flats_taken: Int[np.ndarray, " flat"] | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.projections.shape)
@@ -107,6 +112,9 @@ class Scan:
                     f"{name} must be frames of the projections' size {shape[1:]}, got shape {tuple(frames.shape)}; "
                     "cut or bin both alike"
                 )
+        for what, frames, times in (("views", self.projections, self.taken), ("flats", self.flats, self.flats_taken)):
+            if times is not None and (frames is None or times.shape != (int(frames.shape[0]),)):
+                raise FormatError(f"there must be one time for each of the {what}, got {times.shape}; leave them out")
         for what, frames, numbers in (
             ("views", self.projections, self.detectors),
             ("flats", self.flats, self.flat_detectors),
@@ -228,7 +236,7 @@ class Scan:
             "angles": angles_told(geometry),
             "flats": frames(self.flats),
             "darks": frames(self.darks),
-            "pixel size": "not known" if geometry.pixel_size is None else f"{geometry.pixel_size:g} mm",
+            "pixel size": _pixel_told(geometry),
             "detectors": "one" if self.detectors is None else str(len(np.unique(self.detectors))),
             "energy": told("energy_kev", "keV"),
             "distance": told("propagation_mm", "mm"),
@@ -247,6 +255,7 @@ class Scan:
             clean=None if self.clean is None else chosen_frames(self.clean, chosen),
             geometry=self.geometry[chosen],
             detectors=None if self.detectors is None else self.detectors[chosen],
+            taken=None if self.taken is None else self.taken[chosen],
         )
 
     def by_detector(self) -> dict[int, Scan]:
@@ -270,6 +279,7 @@ class Scan:
             detectors=None,
             flat_detectors=None,
             dark_detectors=None,
+            flats_taken=None,
         )
 
     @property
@@ -315,6 +325,14 @@ class Scan:
     def with_note(self, note: str) -> Scan:
         """Return the same scan with one more note."""
         return dataclasses.replace(self, notes=(*self.notes, note))
+
+
+def _pixel_told(geometry: Geometry) -> str:
+    if geometry.pixel_size is None:
+        return "not known"
+    if isinstance(geometry, ParallelBeam) and geometry.row_height is not None:
+        return f"{geometry.pixel_size:g} mm wide, {geometry.row_height:g} mm high"
+    return f"{geometry.pixel_size:g} mm"
 
 
 def _check_numbers(

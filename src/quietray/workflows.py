@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 from quietray.assessment.comparison import Comparison
 from quietray.checkpoint import replace_file, write_json
+from quietray.detector.correction.claims import sound
 from quietray.domains import ImageDomain, SeriesDomain, domain_of
 from quietray.domains.auto import denoise_scans
 from quietray.domains.common import reconstructed_by
@@ -99,6 +100,8 @@ def denoise(
         run = Run(settings, output, watch or Watch())
         if output.complete:
             return _finished(run, data)
+        data = _sound(data, run, turning=bool(repeats) or not settings.method.takes_repeats)
+        repeats, series = [_sound(one, run) for one in repeats], [_sound(one, run) for one in series]
         if isinstance(data, ImageSeries):
             result = ImageDomain.denoise(run, [data, *repeats])
         elif series or settings.views_per_step:
@@ -151,7 +154,7 @@ def reconstruct(
     run, place = Run.in_memory(settings, watch), None if out is None else Path(out)
     if place is not None and place.exists() and not overwrite:
         raise ResourceError(f"the volume {place} must not exist yet; give another name, or replace it with --overwrite")
-    prepared = prepare(scan, run)
+    prepared = prepare(_sound(scan, run), run)
     if place is None:
         return reconstruct_plainly(prepared, run, None)
     unfinished = place.with_name(f".new-{place.name}")
@@ -214,7 +217,9 @@ def compare(
     rows = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
     if settings.rows is not None:
         rows = len(chosen_rows(settings.rows, scan.n_rows))
-    found, _ = compared(scan, Run.in_memory(settings, watch), rows, parse_seconds(settings.budget))
+    run = Run.in_memory(settings, watch)
+    scan = _sound(scan, run)
+    found, _ = compared(scan, run, rows, parse_seconds(settings.budget))
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "metrics.json", {"comparison": found.record(), "versions": versions()})
@@ -266,7 +271,7 @@ def train(
     if all(isinstance(one, ImagePairs) for one in data):
         found = train_on_images([one for one in data if isinstance(one, ImagePairs)], run)
     else:
-        found = _trained_on_scans([one for one in data if isinstance(one, Scan)], run)
+        found = _trained_on_scans([_sound(one, run) for one in data if isinstance(one, Scan)], run)
     denoiser = found.denoiser
     training = dataclasses.replace(settings.training, steps=found.fitted.history[-1].n_steps)
     resolved = dataclasses.replace(settings, method=denoiser.split, training=training)
@@ -335,7 +340,8 @@ def apply(
             )
             result = ModelOnImages.of(run, data, denoiser, strict).apply(denoiser, fitted)
         else:
-            result = apply_model(denoiser, data, run, strict)
+            scan: Scan = _sound(data, run)
+            result, data = apply_model(denoiser, scan, run, strict), scan
         return _kept(result, data, run, started)
 
 
@@ -354,6 +360,14 @@ def require_free(out: Path, what: str, overwrite: bool) -> None:
         raise ResourceError(
             f"the {what} folder {out} must be empty; give another folder, or replace it with --overwrite"
         )
+
+
+def _sound(data: Any, run: Run, *, turning: bool = True) -> Any:
+    """Return a scan with only those frames that are what they claim to be; anything else as it is."""
+    if not isinstance(data, Scan):
+        return data
+    axis = run.settings.rotation_axis
+    return sound(data if axis is None else data.with_axis(axis), run.settings.correction, turning=turning)
 
 
 def _finished(run: Run, data: Scan | ImageSeries) -> Result:

@@ -242,9 +242,9 @@ class MethodFacts(Record):
     settings: Mapping[str, Any]
     symmetries: int
     arithmetic: str
-    device: str
     parameters: int
     measurements: int | None = field(default=None, metadata=_OPTIONAL)
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,12 +17,15 @@ from quietray.simulate.foam_scan import FoamScan
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Demo", "Evaluate", "Info", "Simulate"]
+__all__ = ["Check", "Demo", "Evaluate", "Info", "Simulate"]
+
+
+_SECONDS = {"info": 3.0, "check": 6.0}  # for looking at views
 
 
 @dataclass(frozen=True)
 class Info(ScanFlags):
-    """Show what is in a scan, and how a run would fit into memory."""
+    """Show what is in a scan, what a run would say of it, and how it would fit into memory."""
 
     max_memory: Text = None
     """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
@@ -38,16 +42,52 @@ class Info(ScanFlags):
 
     def _described(self) -> dict[str, Any]:
         scan = self.read()
+        from quietray.detector.correction.correct import Correction
+        from quietray.preparation.examine import examine
         from quietray.running.describe import describe
 
-        return describe(scan, self.max_memory)
+        found = examine(scan, Correction(), _SECONDS["info"], axis=False)
+        return {**describe(scan, self.max_memory), **found.record()}
 
     def _images(self) -> dict[str, Any]:
         """Return what is in a series of images; nothing of a scan."""
         from quietray.io import image_format, read_images
 
-        alone = image_format(self.scan) not in (None, "tiff")  # TIFF may be views
+        kind = image_format(self.scan)
+        alone = kind not in (None, "tiff") and not (kind == "npy" and self.angles)  # which may be views
         return read_images(self.scan).describe() if alone else {}
+
+
+@dataclass(frozen=True)
+class Check(ScanFlags):
+    """Look at a scan as a run would, in seconds: what is in it, what is odd, whether a run would be refused."""
+
+    line_integrals: Flag = False
+    """The projections are line integrals already."""
+    air: Text = None
+    """Columns that see the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
+    max_memory: Text = None
+    """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Check; where a run would be refused, so is this, after everything is shown."""
+        scan = self.read()
+        from quietray.console import show_table
+        from quietray.detector.correction.correct import Correction
+        from quietray.preparation.examine import examine
+        from quietray.running.describe import describe
+
+        correction = Correction(line_integrals=self.line_integrals, air=self.air or "auto")
+        found = examine(scan, correction, _SECONDS["check"], axis=True)
+        facts = {**describe(scan, self.max_memory), **found.record()}
+        show_table(console, str(self.scan), facts)
+        if found.refusal is not None:
+            if self.json:
+                print(json.dumps(facts, indent=2))
+            raise found.refusal
+        return facts
 
 
 @dataclass(frozen=True)

@@ -109,11 +109,12 @@ class ScanFlags:
     data: Text = None
     """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
     flats: Text = None
-    """Dataset path, or TIFF file, folder or pattern of the open-beam frames."""
+    """Open-beam frames: dataset path, another file such as flats.h5 or flats.h5:/dataset, TIFF file, folder or pattern;
+    or a number, the white level."""
     darks: Text = None
-    """Dataset path, or TIFF file, folder or pattern of the beam-off frames."""
+    """Beam-off frames, in the same way."""
     angles: Text = None
-    """Dataset path, text, csv or npy file, or start:stop for evenly spaced views; degrees."""
+    """Dataset path, another HDF5 file, text, csv or npy file, or start:stop for evenly spaced views; degrees."""
     image_key: Text = None
     """Dataset path of the kind of each frame (0 projection, 1 flat, 2 dark)."""
     angle_unit: Annotated[Literal["deg", "rad"] | None, Choice] = None
@@ -125,6 +126,14 @@ class ScanFlags:
     half: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
     """Whether this is a half acquisition: a full turn around an axis near an edge of the detector, with slices up to
     twice as wide (default: auto, as the file says, else where the axis lies outside of the middle fifth)."""
+    order: Annotated[Literal["view", "sinogram"] | None, Choice] = None
+    """Axes of the stack: sinogram is (row, view, col) or one image (view, col); view is (view, row, col)."""
+    rotate: Annotated[Literal[90, 270] | None, Choice] = None
+    """Turn radiographs whose rotation axis runs along their rows."""
+    source_axis: Number = None
+    """From source to rotation axis, of a fan or cone beam, in mm (in pixels where their size is not known)."""
+    source_detector: Number = None
+    """Distance from source to detector, likewise."""
 
     def read(self) -> Scan:
         """Open the scan."""

@@ -22,6 +22,8 @@ __all__ = [
     "detector_grid",
     "ends_where_it_began",
     "field_of_view",
+    "in_order",
+    "step_between",
 ]
 
 
@@ -39,6 +41,8 @@ class VolumeGrid:
         Edge of a voxel in mm, or None when the pixel size is unknown.
     z
         Height of the middle of the grid over the plane of the source, in voxels; only a cone beam looks at it.
+    spacing
+        Distance between slices in mm, where pixels are not square; None is the edge of a voxel.
 
     Examples
     --------
@@ -50,6 +54,7 @@ class VolumeGrid:
     centre: tuple[float, float] = (0.0, 0.0)
     voxel_size: float | None = None
     z: float = 0.0
+    spacing: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -64,6 +69,12 @@ class VolumeGrid:
     def unit(self) -> str:
         """Unit of the attenuation on this grid."""
         return "1/mm" if self.voxel_size else "1/pixel"
+
+    @property
+    def steps(self) -> tuple[float, float, float] | None:
+        """Distances between voxels along z, y and x in mm; None when the pixel size is unknown."""
+        size = self.voxel_size
+        return None if size is None else (self.spacing or size, size, size)
 
     @property
     def first(self) -> tuple[float, float, float]:
@@ -178,12 +189,37 @@ def ends_where_it_began(angles: Float[np.ndarray, " view"], period: Literal["hal
     >>> ends_where_it_began(np.linspace(0, 2 * np.pi, 9), "full")
     True
     """
-    if angles.size < 4:
+    if angles.size < 4 or not in_order(angles):
         return False
     step = float(np.median(np.abs(np.diff(angles))))
     swept = abs(float(angles[-1] - angles[0]))
     turns = (math.pi, 2 * math.pi) if period == "half" else (2 * math.pi,)
     return any(abs(swept - whole) < 0.25 * step for whole in turns)
+
+
+def in_order(angles: Float[np.ndarray, " view"]) -> bool:
+    """Return whether the object turned one way in small steps: not interlaced, nor by the golden angle.
+
+    Examples
+    --------
+    >>> in_order(np.arange(9) * 0.1), in_order(np.array([0.0, 0.2, 0.1, 0.3])), in_order(np.arange(9) * 2.4)
+    (True, False, False)
+    """
+    steps = np.diff(angles)
+    one_way = bool((steps >= 0).all() or (steps <= 0).all())
+    return one_way and not (angles.size > 8 and np.abs(np.median(steps)) > np.pi / 3)
+
+
+def step_between(angles: Float[np.ndarray, " view"]) -> float:
+    """Return the angle between a view and the next one in direction, whatever their order in time, in radians.
+
+    Examples
+    --------
+    >>> round(step_between(np.array([0.0, 0.2, 0.4, 0.1, 0.3])), 3)
+    0.1
+    """
+    directions = np.unique(np.mod(angles - angles.min(), 2 * np.pi).round(9))
+    return float(np.median(np.diff(directions))) if directions.size > 1 else 0.0
 
 
 def detector_grid(

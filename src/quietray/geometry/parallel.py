@@ -42,6 +42,8 @@ class ParallelBeam:
         Whether this is a half acquisition: a full turn around an axis near an edge of the detector, so that each view
         sees one half of the object, and the view half a turn later the other.  Slices are then as wide as both
         together.  None until it is settled (:meth:`settled`), then it is taken for none.
+    row_height
+        Distance between rows in mm, where pixels are not square; None is that between columns.
 
     Examples
     --------
@@ -59,10 +61,12 @@ class ParallelBeam:
     rotation_axis: float | None = None
     pixel_size: float | None = None
     half: bool | None = None
+    row_height: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "angles", checked_angles(self.angles))
         checked_detector(self.n_rows, self.n_cols, self.pixel_size, self.rotation_axis)
+        checked_detector(self.n_rows, self.n_cols, self.row_height, None)
 
     def __getitem__(self, views: slice | np.ndarray) -> ParallelBeam:
         return dataclasses.replace(self, angles=self.angles[views])
@@ -73,7 +77,7 @@ class ParallelBeam:
             and np.array_equal(self.angles, other.angles)
             and all(
                 getattr(self, name) == getattr(other, name)
-                for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size", "half")
+                for name in ("n_rows", "n_cols", "rotation_axis", "pixel_size", "half", "row_height")
             )
         )
 
@@ -192,4 +196,5 @@ class ParallelBeam:
         GeometryError
             The region is empty or leaves the slice.
         """
-        return detector_grid(self.n_rows, self.across, region, self.pixel_size)
+        grid = detector_grid(self.n_rows, self.across, region, self.pixel_size)
+        return dataclasses.replace(grid, spacing=self.row_height)

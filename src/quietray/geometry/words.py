@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from quietray.geometry.grid import in_order, step_between
+
 __all__ = ["Beam", "angles_told", "beam_repr"]
 
 
@@ -47,12 +49,18 @@ def angles_told(beam: Beam) -> str:
     >>> from quietray.geometry import ParallelBeam
     >>> angles_told(ParallelBeam(np.linspace(0, np.pi, 8, endpoint=False), 2, 16))
     '0.000 to 157.500 degrees, step 22.5, covering 180.0'
+    >>> angles_told(ParallelBeam(np.deg2rad([0, 60, 120, 30, 90, 150]), 2, 16))
+    '0.000 to 150.000 degrees, not in order, neighbours 30 apart, covering 180.0'
     """
     degrees = np.rad2deg(beam.angles)
     if degrees.size == 1:
         return f"{degrees[0]:.3f} degrees"
+    if not in_order(beam.angles):
+        step, covered = (np.rad2deg(angle) for angle in (step_between(beam.angles), beam.coverage))
+        turned = f"{degrees.min():.3f} to {degrees.max():.3f} degrees, not in order"
+        return f"{turned}, neighbours {step:.4g} apart, covering {covered:.1f}"
     steps = np.diff(degrees)
-    typical = float(np.median(steps))
+    typical = float(np.median(steps)) or float(np.rad2deg(step_between(beam.angles)))  # 0 where each has several views
     even = "" if np.allclose(steps, typical, atol=0.05 * abs(typical)) else " (uneven)"
     covered = np.rad2deg(beam.coverage)
     return f"{degrees[0]:.3f} to {degrees[-1]:.3f} degrees, step {typical:.4g}{even}, covering {covered:.1f}"

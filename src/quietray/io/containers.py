@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from quietray.errors import FormatError, nearest
-from quietray.io.frames import LazyFrames, OnDisk, check_stack
+from quietray.io.frames import LazyFrames, OnDisk, Rearranged, check_stack
 from quietray.io.hdf5 import is_hdf5, open_hdf5
 from quietray.io.zarr import is_zarr, open_zarr
 from quietray.types import Frames
@@ -105,6 +105,10 @@ def open_frames(container: Container, name: str, what: str) -> LazyFrames:
     frame = np.asarray(array[()])[None] if single else None
     del array  # a dataset that is held open would keep the chunk cache that it has
     stack: Frames = container.frames(name) if frame is None else frame
+    if len(stack.shape) == 4 and 1 in stack.shape[1:]:  # such as (frame, 1, row, col)
+        lone = 1 + tuple(stack.shape[1:]).index(1)
+        first, second, third = (axis for axis in range(4) if axis != lone)
+        stack = Rearranged(stack, (first, second, third))
     check_stack(stack, "projections" if what == "data" else what, place)
     container.check_readable(name)
     return LazyFrames(stack, place=place)

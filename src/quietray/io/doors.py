@@ -42,6 +42,11 @@ def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
     """
     images = image_format(path)
     if images is not None:
+        if images == "npy":
+            return FormatError(
+                f"{path} must come with angles if it holds radiographs (view, row, col), got none; pass --angles 0:180 "
+                "(or 0:360); images alone are denoised with quietray denoise or quietray filter"
+            )
         return FormatError(
             f"{path} must hold a scan, got a series of images ({images.upper()}), from which nothing can be "
             "reconstructed; denoise them with quietray denoise or quietray filter"
@@ -56,5 +61,12 @@ def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
         )
     inside = sorted(entry.name for entry in path.iterdir())
     advice = "give one of the files in it" if inside else "the folder is empty"
+    folders = [entry for entry in sorted(path.iterdir()) if entry.is_dir()]
     some = ", ".join(inside[:6]) + (", ..." if len(inside) > 6 else "")
+    kinds = {kind for entry in folders if (kind := image_format(entry)) is not None}
+    if kinds:
+        return FormatError(
+            f"the folder {path} must hold one series, got {len(folders)} folders, of "
+            f"{', '.join(sorted(kinds)).upper()} images: {some}; give one of them"
+        )
     return FormatError(f"the folder {path} must hold TIFF images or Zarr, got: {some or 'nothing'}; {advice}")

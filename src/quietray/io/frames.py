@@ -15,7 +15,7 @@ from jaxtyping import Int
 from quietray.errors import FormatError
 from quietray.types import Frames
 
-__all__ = ["LazyFrames", "OnDisk", "check_stack", "runs"]
+__all__ = ["LazyFrames", "OnDisk", "Rearranged", "check_stack", "runs"]
 
 
 class OnDisk:
@@ -175,6 +175,57 @@ class LazyFrames:
                 f"{self.place or 'the stack'} must be readable, got: {error}; "
                 "the file may be damaged: copy it again from where it was measured"
             ) from error
+
+
+class Rearranged:
+    """A stored array with its axes in another order, some of them turned round, and axes of length 1 left out.
+
+    Parameters
+    ----------
+    stored
+        The array.
+    axes
+        Which of its axes become the views, the rows and the columns; the others are of length 1.
+    reversed_axes
+        Those that are gone through from their end.
+
+    Examples
+    --------
+    >>> Rearranged(np.arange(6).reshape(1, 2, 3), (1, 0, 2))[1, :, 1:].tolist()
+    [[4, 5]]
+    >>> Rearranged(np.arange(6).reshape(1, 2, 3), (0, 2, 1), (2,))[0].tolist()
+    [[2, 5], [1, 4], [0, 3]]
+    """
+
+    def __init__(self, stored: Frames, axes: tuple[int, int, int], reversed_axes: tuple[int, ...] = ()) -> None:
+        self._stored, self._axes, self._reversed = stored, axes, reversed_axes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_frames, n_rows, n_cols)``."""
+        return tuple(int(self._stored.shape[axis]) for axis in self._axes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of one pixel, as stored."""
+        return np.dtype(self._stored.dtype)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        keys = [*_without_ellipsis(key, 3), slice(None), slice(None), slice(None)][:3]
+        inner: list[Any] = [slice(0, 1)] * len(self._stored.shape)
+        after: list[Any] = []
+        for axis, length, wanted in zip(self._axes, self.shape, keys, strict=True):
+            chosen = np.arange(length)[wanted]
+            numbers = np.atleast_1d(length - 1 - chosen if axis in self._reversed else chosen)
+            first = int(numbers.min(initial=length if not numbers.size else length - 1))
+            inner[axis] = slice(first, int(numbers.max(initial=-1)) + 1)
+            after.append(int(numbers[0]) - first if np.ndim(chosen) == 0 else numbers - first)
+        block = np.asarray(self._stored[tuple(inner)])
+        others = [axis for axis in range(block.ndim) if axis not in self._axes]
+        block = block.transpose(*self._axes, *others).reshape(tuple(block.shape[axis] for axis in self._axes))
+        for place, wanted in reversed(list(enumerate(after))):
+            block = block.take(wanted, axis=place)
+        return block
 
 
 def check_stack(frames: Frames, what: str, place: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import glob
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -80,6 +82,11 @@ def _open_file(path: Path) -> h5py.File:
             advice = "ask for permission to read it"
         elif "truncated" in reason or "eof" in reason:
             advice = "it is truncated: copy it again from where it was measured"
+        elif "already open for" in reason or "consistency flags" in reason:
+            advice = (
+                "another program is writing it, or died while it did: wait until it has ended, or clear the mark that "
+                f"it left with: h5clear -s {path}"
+            )
         elif "lock" in reason:
             advice = "another program is writing it: wait, or set HDF5_USE_FILE_LOCKING=FALSE"
         else:
@@ -140,8 +147,8 @@ class Hdf5Container:
         dataset = self._get(name)
         _check_filters(dataset, f"{self.path}:/{name.strip('/')}")
         if dataset.is_virtual:
-            for source in {entry.file_name for entry in dataset.virtual_sources()} - {"."}:
-                if not (Path(dataset.file.filename).parent / source).exists():
+            for source in sorted({entry.file_name for entry in dataset.virtual_sources()} - {"."}):
+                if not _found(Path(dataset.file.filename), source):
                     raise FormatError(
                         f"{self.path}:/{name.strip('/')} must find the file that it points to, got no {source}; "
                         "copy that file next to it (HDF5 would silently read zeros)"
@@ -164,6 +171,16 @@ class Hdf5Container:
             else:
                 broken.append(f"{path} links to {entry}, which is missing")
         return found, tuple(broken)
+
+
+def _found(master: Path, source: str) -> bool:
+    """Return whether HDF5 finds a part of a virtual dataset: beside the file, or beside what a link to it leads to.
+
+    In a printf-style name such as ``part_%b.h5`` the number of the block stands for ``%b``.
+    """
+    pattern = re.sub(r"%\d*b", "*", glob.escape(source)).replace("%%", "%")
+    places = (master.parent, master.resolve().parent, Path())
+    return any(glob.glob(str(Path(glob.escape(str(place))) / pattern)) for place in places)
 
 
 def _walk(file: h5py.File) -> Iterator[tuple[str, Any]]:

@@ -63,6 +63,36 @@ def _open_page(path: Path, page: int = 0) -> np.ndarray:
         raise _damaged(path, error) from error
 
 
+def _white(page: Any) -> int | None:
+    """Return the number that stands for black where a page is stored with white as zero, else None."""
+    if page.photometric != 0:
+        return None
+    if np.dtype(page.dtype).kind != "u":
+        raise FormatError(
+            f"{page.parent.filename} must hold whole numbers where white is zero, got {page.dtype}; save it with black "
+            "as zero"
+        )
+    return int(2**page.bitspersample - 1)
+
+
+def _white_of(path: Path) -> int | None:
+    """Return the same of a file."""
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(path) as file:
+            return _white(file.pages[0])
+    except FormatError:
+        raise
+    except Exception as error:  # tifffile raises many kinds for damaged files
+        raise _damaged(path, error) from error
+
+
+def _as_light(frame: np.ndarray, white: int | None) -> np.ndarray:
+    """Return numbers that grow with the light."""
+    return frame if white is None else frame.dtype.type(white) - frame
+
+
 def _damaged(path: Path, error: Exception) -> FormatError:
     return FormatError(
         f"{path} must be a readable TIFF image, got: {type(error).__name__}: {error}; "
@@ -83,6 +113,7 @@ class TiffFolder:
         self._files = list(files)
         first = _open_page(self._files[0])
         self._frame_shape, self._dtype = first.shape, first.dtype
+        self._white = _white_of(self._files[0])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_files": [path.absolute() for path in self._files]}
@@ -114,7 +145,7 @@ class TiffFolder:
                 f"all frames of a scan must have one size, got {frame.shape} in {path} and {self._frame_shape} in "
                 f"{self._files[0].name}; remove the files that do not belong to the scan"
             )
-        return np.array(frame[rest])
+        return _as_light(np.array(frame[rest]), self._white)
 
 
 class TiffPages:
@@ -137,6 +168,7 @@ class TiffPages:
             series = self._file.series[0]
             self._dtype = np.dtype(series.dtype)
             self._pages = _pages_alike(self._file)
+            self._white = _white(self._file.pages[0])
             self._check_size(series)
             if series.dataoffset is not None and len(self._pages) == len(series.pages):
                 self._mapped = tifffile.memmap(path, mode="r")
@@ -177,7 +209,7 @@ class TiffPages:
     def __getitem__(self, key: Any) -> np.ndarray:
         first, *rest = key if isinstance(key, tuple) else (key,)
         if self._mapped is not None:
-            return np.array(self._mapped[(first, *rest)])
+            return _as_light(np.array(self._mapped[(first, *rest)]), self._white)
         if isinstance(first, int):
             return np.asarray(self._page(first)[tuple(rest)])
         numbers = range(*first.indices(self._shape[0]))
@@ -189,7 +221,7 @@ class TiffPages:
         try:
             with self._lock:
                 page: Any = self._pages[number]
-                return np.asarray(page.asarray()).reshape(self._shape[1:])
+                return _as_light(np.asarray(page.asarray()).reshape(self._shape[1:]), self._white)
         except Exception as error:  # tifffile and its codecs raise many kinds
             raise _damaged(self._path, error) from error
 

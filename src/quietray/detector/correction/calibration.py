@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from quietray.brief import brief
+from quietray.detector.correction.between import beam_between_flats
 from quietray.detector.correction.fields import measure_fields, noise_of_frames, without_holes
 from quietray.detector.correction.monitor import BeamSurvey, air_factors, find_air, parse_columns, survey_beam
 from quietray.detector.correction.survey import BadPixels, find_bad_pixels, survey_views
@@ -253,7 +254,14 @@ def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:
                 f"every view must have beam in its air columns, got {factors[dim]:.3g} of the flats in view {dim}; "
                 "leave that view out, or set --air none"
             )
-    notes += _beam_notes(settings, survey, columns, factors, drifts)
+    between = beam_between_flats(scan, dark) if not columns and settings.air == "auto" else None
+    if between is not None:
+        factors = between
+        notes += (
+            f"The beam went from {between[0]:.3f} to {between[-1]:.3f} of the mean of the flats: interpolated between "
+            "those before and after.",
+        )
+    notes += _beam_notes(settings, survey, columns, factors, drifts) if between is None else ()
     rings, note = _rings(settings, survey)
     order, reach = _order(scan)
     return Calibration(

@@ -28,6 +28,12 @@ def measure_fields(
         darks = frame_statistics(scan.darks, "darks")
         dark = darks.mean
     flats = frame_statistics(scan.flats, "flats", dark, drift=True)
+    if darks is not None and min(flats.n_frames, darks.n_frames) > 1 and flats.mean.max() > 0:
+        if float(flats.constant.mean()) > 0.5 and float(darks.constant.mean()) < 0.5:
+            raise NoiseError(
+                f"flats must not be saturated, got {flats.constant.mean():.0%} of the pixels with one value in all of "
+                "them, while the darks are noisy; expose shorter, or give others with --flats"
+            )
     flat = flats.mean if flats.n_frames > 1 else _without_spots(flats.mean, views.mean - dark)
     views.top.check("projections", noisy=flats.n_frames > 1 and float(flats.constant.mean()) < 0.5)
     bright = float(np.percentile(flat, 90))
@@ -37,7 +43,7 @@ def measure_fields(
             f"flats must be brighter than the darks, got {bright:.4g} counts above them in the brightest tenth; "
             "check that the beam was on for the flats, and that flats and darks are not swapped"
         )
-    if flats.n_frames < 5:
+    if flats.n_frames < 5 and float(np.ptp(flats.mean + dark)) > 0:
         notes.append(
             f"There is only {flats.n_frames} flat: its noise becomes rings."
             if flats.n_frames == 1
@@ -49,11 +55,21 @@ def measure_fields(
 def _require_transmissions(scan: Scan, views: ViewSurvey) -> None:
     """Raise unless projections without flats can be transmissions: fractions, air about 1."""
     kind = np.dtype(scan.projections.dtype)
+    across = views.mean.mean(axis=0)
+    n_edge = max(1, len(across) // 20)
+    edge, middle = float(np.concatenate([across[:n_edge], across[-n_edge:]]).mean()), float(across.max())
+    if len(across) >= 16 and edge < 0.75 * middle and (edge < 0.2 or middle - edge > 0.3):
+        raise NoiseError(
+            f"projections without flats must be transmissions (air about 1, the object darker), got {kind} values of "
+            f"about {edge:.2g} at the edges and {middle:.4g} between; if they are line integrals, pass "
+            "--line-integrals; if they are counts, give the open-beam frames, or their level, with --flats"
+        )
     bright = float(np.percentile(views.mean, 99))
     if not (np.issubdtype(kind, np.floating) and 0.5 < bright < 1.5 and views.mean.min() > -0.2):
         raise NoiseError(
             f"projections without flats must be transmissions (fractions, air about 1), got {kind} values up to about "
-            f"{bright:.4g}; give the open-beam frames with --flats"
+            f"{bright:.4g}; give the open-beam frames, or their level (such as --flats 60000), with --flats; if they "
+            "are line integrals, pass --line-integrals"
         )
 
 

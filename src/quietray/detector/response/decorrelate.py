@@ -129,6 +129,7 @@ def _together(scan: Scan, parts: Mapping[int, Scan], provenance: Mapping[str, An
         scan,
         projections=interleaved({n: part.projections for n, part in parts.items()}, scan.detectors),
         flats=flats,
+        flats_taken=None,
         darks=darks,
         flat_detectors=flat_detectors,
         dark_detectors=dark_detectors,

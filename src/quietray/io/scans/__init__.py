@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quietray.io.scans import datasets, dxchange, nxtomo, tiff
+from quietray.io.scans import datasets, dxchange, npy, nxtomo, tiff
 from quietray.io.scans.base import ScanReader, ScanWriter, Source
 from quietray.io.scans.raw import Flags, RawScan
 from quietray.io.scans.reading import read
@@ -16,6 +16,7 @@ __all__ = [
     "Source",
     "datasets",
     "dxchange",
+    "npy",
     "nxtomo",
     "read",
     "tiff",

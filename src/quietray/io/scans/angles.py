@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from quietray.errors import FormatError, GeometryError, SettingsError
 
-__all__ = ["AngleList", "angle_range", "check_unit", "read_angle_file", "unit_of"]
+__all__ = ["AngleList", "angle_range", "check_unit", "read_angle_file", "unit_of", "unwrapped"]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _TELLING_COLUMNS = ("angle", "theta", "rotation")
@@ -56,10 +56,15 @@ class AngleList:
                 f"angles must be finite numbers, got {self.values[bad[0]]} at view {bad[0]} "
                 f"({bad.size} of {self.values.size}) in {self.place}; give a mended list with --angles"
             )
+        if self.values.size > 2 and np.ptp(self.values) == 0:
+            raise GeometryError(
+                f"there must be an angle for each view, got {self.values[0]:g} for all {self.values.size} in "
+                f"{self.place}; pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees"
+            )
         if angle_unit is None:
             self._check_plausible()
         unit = angle_unit or self.declared or "deg"
-        return np.deg2rad(self.values) if unit == "deg" else self.values.astype(np.float64)
+        return unwrapped(np.deg2rad(self.values) if unit == "deg" else self.values.astype(np.float64))
 
     def _check_plausible(self) -> None:
         """Refuse radians taken for degrees, and degrees taken for radians; --angle-unit ends the discussion."""
@@ -79,23 +84,45 @@ class AngleList:
                 "which looks like degrees; pass --angle-unit deg if they are, --angle-unit rad if they are not"
             )
 
-    def for_frames(self, chosen: np.ndarray, n_frames: int) -> AngleList:
+    def for_frames(self, chosen: np.ndarray, n_frames: int, n_rows: int = 0) -> AngleList:
         """Return the angles of the `chosen` of `n_frames` frames; the list may have one for each or only for those.
 
         Raises
         ------
         GeometryError
-            The list fits neither.
+            The list fits neither; where it fits the `n_rows` rows of a frame, the stack seems to hold sinograms.
         """
         if self.values.size == len(chosen):
             return self
         if self.values.size == n_frames:
             return AngleList(self.values[chosen], self.declared, self.place)
         other = f" (or one for each of the {n_frames} frames)" if n_frames != len(chosen) else ""
+        advice = "give the right list with --angles"
+        if self.values.size == n_rows:
+            advice = "as many as a frame has rows: if the stack holds sinograms (row, view, col), pass --order sinogram"
         raise GeometryError(
             f"there must be one angle per view, got {self.values.size} angles in {self.place} "
-            f"for {len(chosen)} views{other}; give the right list with --angles"
+            f"for {len(chosen)} views{other}; {advice}"
         )
+
+
+def unwrapped(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"]:
+    """Return angles that began again at the end of a turn as they went on: what was turned, in radians.
+
+    Only where every step is small and in one direction: interlaced views and those by the golden angle stay as they
+    are.
+
+    Examples
+    --------
+    >>> np.rad2deg(unwrapped(np.deg2rad([270.0, 315.0, 0.0, 45.0]))).round(1).tolist()
+    [270.0, 315.0, 360.0, 405.0]
+    """
+    steps = np.diff(angles)
+    small = np.mod(steps + math.pi, 2 * math.pi) - math.pi
+    one_way = (small > -1e-6).all() or (small < 1e-6).all()
+    if not (np.abs(steps) > math.pi).any() or not one_way or np.abs(small).max() > math.pi / 3:
+        return angles
+    return np.asarray(np.concatenate([angles[:1], angles[0] + np.cumsum(small)]))
 
 
 def check_unit(angle_unit: str | None) -> None:

@@ -12,7 +12,7 @@ from quietray.geometry import FanBeam, Geometry, ParallelBeam
 from quietray.io.containers import Container, as_text, length_factor, number
 from quietray.io.scans.stated import Distances, FileBeam, Vectors
 
-__all__ = ["read_beam", "write_beam"]
+__all__ = ["pixel_edges", "read_beam", "write_beam"]
 
 _VECTORS = {"source": "sources", "detector": "centres", "u": "us", "v": "vs"}  # in the file, and in ConeBeam
 
@@ -40,6 +40,12 @@ def write_beam(parent: h5py.Group, geometry: Geometry) -> None:
     for name, value in values.items():
         group[name] = value
         group[name].attrs["units"] = unit
+
+
+def pixel_edges(geometry: Geometry) -> tuple[float | None, float | None]:
+    """Return the width and the height of a detector pixel in mm, None where they are not known."""
+    height = geometry.row_height if isinstance(geometry, ParallelBeam) else None
+    return geometry.pixel_size, height or geometry.pixel_size
 
 
 def read_beam(container: Container, group: str = "exchange/geometry") -> FileBeam | None:

@@ -65,13 +65,23 @@ def _read_named(container: Container, flags: Flags) -> RawScan:
     chosen = np.arange(len(data))
     flats: LazyFrames | None = None
     darks: LazyFrames | None = None
+    taken: np.ndarray | None = None
+    flats_taken: np.ndarray | None = None
     if key_name:
+        if flags.order == "sinogram":
+            raise FormatError(f"--order must be left out where {key_name} tells frames apart; pass flats with --flats")
         keys = np.asarray(require_array(container, key_name, "--image-key")[()]).ravel()
         sorted_frames = split_by_key(keys, len(data), f"{container.path}:/{key_name.strip('/')}")
         chosen, notes = sorted_frames.projections, sorted_frames.notes
+        taken = sorted_frames.projections
+        flats_taken = None if flags.flats or not sorted_frames.flats.size else sorted_frames.flats
         flats = data.pick(sorted_frames.flats) if sorted_frames.flats.size else None
         darks = data.pick(sorted_frames.darks) if sorted_frames.darks.size else None
-    angles = angles_from(container, flags.angles, None, chosen, len(data))
+    else:
+        data = flags.views(data)
+        chosen = np.arange(len(data))
+    projections = flags.views(data.pick(chosen)) if key_name else data
+    angles = angles_from(container, flags.angles, None, chosen, data)
     facts = {
         "format": f"datasets in {container.kind}",
         "data": flags.data,
@@ -79,12 +89,14 @@ def _read_named(container: Container, flags: Flags) -> RawScan:
         "angles": angles.place,
     }
     return RawScan(
-        data.pick(chosen),
+        projections,
         angles.radians(flags.angle_unit),
         flats=side_frames(container, flags.flats, None, "flats") if flags.flats else flats,
         darks=side_frames(container, flags.darks, None, "darks") if flags.darks else darks,
         provenance={key: fact for key, fact in facts.items() if fact},
         notes=notes,
+        taken=taken,
+        flats_taken=flats_taken,
     )
 
 

@@ -7,9 +7,11 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.geometry import ConeBeam
-from quietray.io.containers import energy_kev, open_frames, seconds
+from quietray.io.containers import Container, energy_kev, number, open_frames, seconds
+from quietray.io.frames import LazyFrames
+from quietray.io.scans.angles import AngleList
 from quietray.io.scans.base import ScanReader, Source
-from quietray.io.scans.beams import read_beam, write_beam
+from quietray.io.scans.beams import pixel_edges, read_beam, write_beam
 from quietray.io.scans.hdf5 import Hdf5ScanWriter
 from quietray.io.scans.lookup import (
     angles_from,
@@ -24,11 +26,17 @@ from quietray.io.scans.lookup import (
 from quietray.io.scans.raw import Flags, RawScan
 from quietray.io.stacks import Stack, lay_out_stack, write_number
 from quietray.scan import Scan
+from quietray.types import Frames
 
 __all__ = ["DXchange", "DXchangeWriter"]
 
 _DETECTOR = "measurement/instrument/detector"
 _SETUP = "measurement/instrument/camera_motor_stack/setup"
+_ROTATION = "process/acquisition/rotation"
+_LEVELS = {
+    "flats": ("data_white", "flat_fields/flat_field_value"),
+    "darks": ("data_dark", "dark_fields/dark_field_value"),
+}
 
 
 class DXchange(ScanReader):
@@ -54,8 +62,8 @@ class DXchange(ScanReader):
                 f"{container.path} must be a scan, got a reconstructed volume; "
                 "give the scan that it was made from (evaluate reads volumes)"
             )
-        projections = open_frames(container, "exchange/data", "data")
-        angles = angles_from(container, flags.angles, "exchange/theta", np.arange(len(projections)), len(projections))
+        projections = flags.views(open_frames(container, "exchange/data", "data"))
+        angles = _angles(container, flags, projections)
         pixel_size, pixel_note = first_length(
             container, [f"{_DETECTOR}/{name}" for name in ("pixel_size_x", "x_pixel_size", "pixel_size")]
         )
@@ -68,12 +76,16 @@ class DXchange(ScanReader):
             "energy_kev": energy_kev(container, "measurement/instrument/monochromator/energy"),
             "propagation_mm": first_length(container, [f"{_DETECTOR}/distance", f"{_SETUP}/camera_distance"])[0],
         }
+        flats = _side(container, flags.flats, "flats")
         return RawScan(
             projections,
             angles.radians(flags.angle_unit),
-            flats=side_frames(container, flags.flats, "exchange/data_white", "flats"),
-            darks=side_frames(container, flags.darks, "exchange/data_dark", "darks"),
+            flats=flats,
+            taken=np.arange(len(projections)),
+            flats_taken=None if flags.flats else _flats_taken(container, flats, len(projections)),
+            darks=_side(container, flags.darks, "darks"),
             pixel_size=pixel_size,
+            row_height=first_length(container, [f"{_DETECTOR}/pixel_size_y", f"{_DETECTOR}/y_pixel_size"])[0],
             beam=read_beam(container),
             exposure=seconds(container, f"{_DETECTOR}/exposure_time"),
             rotation_axis=rotation_axis,
@@ -86,6 +98,34 @@ class DXchange(ScanReader):
             flat_detectors=None if flags.flats else detector_numbers(container, "exchange/detector_white"),
             dark_detectors=None if flags.darks else detector_numbers(container, "exchange/detector_dark"),
         )
+
+
+def _angles(container: Container, flags: Flags, projections: LazyFrames) -> AngleList:
+    """Return the angles; where there is no list, those that start and step of the rotation tell."""
+    n_views = len(projections)
+    start, step = (number(container, f"{_ROTATION}/rotation_{name}") for name in ("start", "step"))
+    if not flags.angles and container.array("exchange/theta") is None and start is not None and step:
+        return AngleList(start + step * np.arange(n_views), "deg", f"{container.path}:/{_ROTATION}")
+    return angles_from(container, flags.angles, "exchange/theta", np.arange(n_views), projections)
+
+
+def _flats_taken(container: Container, flats: Frames | float | None, n_views: int) -> np.ndarray | None:
+    """Return when flats were taken, where the file says that half of them were before the views, half after."""
+    mode = text_at(container, "process/acquisition/flat_fields/flat_field_mode").lower()
+    if mode != "both" or flats is None or isinstance(flats, float) or flats.shape[0] % 2:
+        return None
+    return np.repeat([-1, n_views], int(flats.shape[0]) // 2)
+
+
+def _side(container: Container, flag: str | None, what: str) -> Frames | float | None:
+    """Return flats or darks; a lone frame of zeros beside a level in the file, or no frame, stands for that level."""
+    name, told = _LEVELS[what]
+    frames = side_frames(container, flag, f"exchange/{name}", what)
+    level = None if flag else number(container, f"process/acquisition/{told}")
+    if level is None or not (frames is None or isinstance(frames, float) or frames.shape[0] == 1):
+        return frames
+    empty = frames is None or isinstance(frames, float) or not np.any(frames[0:1])
+    return level if empty else frames
 
 
 class DXchangeWriter(Hdf5ScanWriter):
@@ -124,8 +164,8 @@ class DXchangeWriter(Hdf5ScanWriter):
         if scan.geometry.rotation_axis is not None and not isinstance(scan.geometry, ConeBeam):
             exchange.attrs["rotation_axis"] = scan.geometry.rotation_axis
         detector = file.create_group("measurement/instrument/detector")
-        write_number(detector, "pixel_size_x", scan.geometry.pixel_size, "mm")
-        write_number(detector, "pixel_size_y", scan.geometry.pixel_size, "mm")
+        for name, size in zip(("pixel_size_x", "pixel_size_y"), pixel_edges(scan.geometry), strict=True):
+            write_number(detector, name, size, "mm")
         write_number(detector, "exposure_time", scan.exposure, "s")
         if scan.geometry.half is not None:
             detector["field_of_view"] = "Half" if scan.geometry.half else "Full"

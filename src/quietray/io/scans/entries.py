@@ -45,7 +45,7 @@ def keyed_stacks(container: Container, entry: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for path, (shape, _) in listing.items():
         group, _, name = path.rpartition("/")
-        if len(shape) != 3 or not path.startswith(f"{entry}/"):
+        if not (len(shape) == 3 or (len(shape) == 4 and 1 in shape[1:])) or not path.startswith(f"{entry}/"):
             continue
         for key in _KEYS:
             if listing.get(f"{group}/{key}", ((), None))[0] == shape[:1]:

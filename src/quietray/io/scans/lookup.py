@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from jaxtyping import Int
 from quietray.errors import FormatError, GeometryError
 from quietray.io.containers import Container, as_text, length_mm, open_frames, require_array
 from quietray.io.frames import LazyFrames
-from quietray.io.scans.angles import AngleList, angle_range, read_angle_file, unit_of
-from quietray.io.scans.tiff import frames_on_disk
+from quietray.io.scans.angles import AngleList, angle_range, unit_of
+from quietray.io.scans.elsewhere import angles_elsewhere, frames_elsewhere
 from quietray.types import Frames
 
 __all__ = [
@@ -73,9 +72,9 @@ def read_recorded(container: Container) -> tuple[dict[str, Any], float | None, F
 
 
 def angles_from(
-    container: Container, flag: str | None, default: str | None, chosen: np.ndarray, n_frames: int
+    container: Container, flag: str | None, default: str | None, chosen: np.ndarray, frames: LazyFrames
 ) -> AngleList:
-    """Return one angle for each of the `chosen` of `n_frames` frames.
+    """Return one angle for each of the `chosen` frames.
 
     Parameters
     ----------
@@ -87,14 +86,15 @@ def angles_from(
     FormatError, GeometryError
         There are no angles, or not the right number.
     """
+    n_frames, n_rows, _ = frames.shape
     spread = angle_range(flag, len(chosen)) if flag else None
     if spread is not None:
         return spread
     name = flag or default
     array = container.array(name) if name else None
     if array is None and flag:
-        if Path(flag).is_file():
-            return read_angle_file(Path(flag)).for_frames(chosen, n_frames)
+        if (outside := angles_elsewhere(flag, container.path.parent)) is not None:
+            return outside.for_frames(chosen, n_frames, n_rows)
         array = require_array(container, flag, "--angles")
     if array is None or name is None:
         where = f"no /{default}" if default else "none named"
@@ -107,13 +107,15 @@ def angles_from(
         raise FormatError(f"angles must be numbers, got type {array.dtype} in {place}; name another dataset")
     declared = unit_of(as_text(container.attributes(name).get("units", container.attributes(name).get("unit"))))
     values = np.asarray(array[()], dtype=np.float64).ravel()
-    return AngleList(values, declared, place).for_frames(chosen, n_frames)
+    return AngleList(values, declared, place).for_frames(chosen, n_frames, n_rows)
 
 
-def side_frames(container: Container, flag: str | None, default: str | None, what: str) -> Frames | None:
-    """Return flats or darks: what the flag names (in the container, or on disk), else the default, else None."""
-    if flag and container.array(flag) is None and (outside := frames_on_disk(flag, what, container.path.parent)):
-        return outside
+def side_frames(container: Container, flag: str | None, default: str | None, what: str) -> Frames | float | None:
+    """Return flats or darks: what the flag names (in the container, on disk, a level), else the default, else None."""
+    if flag and container.array(flag) is None:
+        outside = frames_elsewhere(flag, what, container.path.parent)
+        if outside is not None:
+            return outside
     if flag:
         return open_frames(container, flag, f"--{what}")
     present = default is not None and container.array(default) is not None

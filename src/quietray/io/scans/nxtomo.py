@@ -13,11 +13,19 @@ from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
-from quietray.io.containers import Container, energy_kev, length_factor, number, open_frames, seconds
+from quietray.io.containers import (
+    Container,
+    energy_kev,
+    length_factor,
+    length_mm,
+    number,
+    open_frames,
+    seconds,
+)
 from quietray.io.frames import LazyFrames
 from quietray.io.scans.angles import AngleList
 from quietray.io.scans.base import ScanReader, Source
-from quietray.io.scans.beams import read_beam, write_beam
+from quietray.io.scans.beams import pixel_edges, read_beam, write_beam
 from quietray.io.scans.entries import entries_of, keyed_stacks, rotation_angles
 from quietray.io.scans.hdf5 import Hdf5ScanWriter
 from quietray.io.scans.keys import split_by_key
@@ -60,12 +68,14 @@ class NXtomo(ScanReader):
         data_path, key_path = _stack(container, entry, flags)
         data = open_frames(container, data_path, "data")
         frames = split_by_key(np.asarray(container.array(key_path)).ravel(), len(data), f"{container.path}:{key_path}")
-        angles = _angles(container, entry, flags, frames.projections, len(data))
+        if flags.order == "sinogram":
+            raise FormatError("--order must be view for NXtomo, whose image key tells frames apart; leave it out")
+        angles = _angles(container, entry, flags, frames.projections, data)
         detector = data_path.rpartition("/")[0]
         pixel_size, remark = _pixel_size(container, entry, detector)
         notes = [*frames.notes, *([remark] if remark else [])]
         beam, at_detector, axis, said = _beam(container, entry, detector, data.shape)
-        notes += said
+        notes += [*said, *_motion(container, entry, frames.projections, len(data), at_detector or pixel_size)]
         if len(entries) > 1:
             notes.append(
                 f"The file holds {len(entries)} scans; {entry} was read. Pass --data {entries[1]} for the next."
@@ -82,11 +92,12 @@ class NXtomo(ScanReader):
             **told,
         }
         return RawScan(
-            data.pick(frames.projections),
+            flags.views(data.pick(frames.projections)),
             angles.radians(flags.angle_unit),
             flats=_chosen(container, flags.flats, "flats", data, frames.flats),
             darks=_chosen(container, flags.darks, "darks", data, frames.darks),
             pixel_size=at_detector if beam else pixel_size,
+            row_height=_row_height(container, entry, detector),
             rotation_axis=axis,
             beam=beam,
             half=is_half(container, f"{detector}/field_of_view"),
@@ -95,6 +106,8 @@ class NXtomo(ScanReader):
             notes=tuple(notes),
             truth=truth,
             clean=clean,
+            taken=frames.projections,
+            flats_taken=None if flags.flats or not frames.flats.size else frames.flats,
             detectors=_of(numbers, frames.projections),
             flat_detectors=None if flags.flats else _of(numbers, frames.flats),
             dark_detectors=None if flags.darks else _of(numbers, frames.darks),
@@ -135,8 +148,8 @@ class NXtomoWriter(Hdf5ScanWriter):
         degrees = np.full(len(keys), np.rad2deg(scan.geometry.angles[0]))
         degrees[keys == 0] = np.rad2deg(scan.geometry.angles)
         write_number(sample, "rotation_angle", degrees, "degree")
-        for name in ("x_pixel_size", "y_pixel_size"):
-            write_number(detector, name, scan.geometry.pixel_size, "mm")
+        for name, size in zip(("x_pixel_size", "y_pixel_size"), pixel_edges(scan.geometry), strict=True):
+            write_number(detector, name, size, "mm")
         write_number(detector, "count_time", None if scan.exposure is None else np.full(len(keys), scan.exposure), "s")
         if scan.geometry.half is not None:
             detector["field_of_view"] = "Half" if scan.geometry.half else "Full"
@@ -167,9 +180,10 @@ def _stack(container: Container, entry: str, flags: Flags) -> tuple[str, str]:
     return data_path, key_path
 
 
-def _angles(container: Container, entry: str, flags: Flags, chosen: np.ndarray, n_frames: int) -> AngleList:
+def _angles(container: Container, entry: str, flags: Flags, chosen: np.ndarray, data: LazyFrames) -> AngleList:
+    n_frames = len(data)
     if flags.angles:
-        return angles_from(container, flags.angles, None, chosen, n_frames)
+        return angles_from(container, flags.angles, None, chosen, data)
     candidates = rotation_angles(container, entry)
     fitting = [path for path in candidates if container.listing()[path][0][0] in (n_frames, len(chosen))]
     if not candidates:
@@ -178,12 +192,20 @@ def _angles(container: Container, entry: str, flags: Flags, chosen: np.ndarray, 
             "got no rotation_angle; pass --angles 0:180 (or 0:360) for evenly spaced views, a dataset path, "
             "or a text file in degrees"
         )
-    return angles_from(container, None, (fitting or candidates)[0].strip("/"), chosen, n_frames)
+    return angles_from(container, None, (fitting or candidates)[0].strip("/"), chosen, data)
 
 
 def _pixel_size(container: Container, entry: str, detector: str) -> tuple[float | None, str | None]:
     groups = [f"{entry}/sample", detector, f"{entry}/instrument/detector"]
     return first_length(container, [f"{group}/x_pixel_size" for group in groups])
+
+
+def _row_height(container: Container, entry: str, detector: str) -> float | None:
+    """Return the height of a pixel, from where its width was read."""
+    for group in (f"{entry}/sample", detector, f"{entry}/instrument/detector"):
+        if length_mm(container, f"{group}/x_pixel_size")[0] is not None:
+            return length_mm(container, f"{group}/y_pixel_size")[0]
+    return None
 
 
 def _beam(
@@ -212,12 +234,6 @@ def _beam(
         f"The source is {before:g} mm before and the detector {behind:g} mm behind the axis: a "
         f"{'fan' if n_rows == 1 else 'cone'} beam."
     ]
-    moved = [axis for axis in "xyz" if _moves(container, f"{entry}/sample/{axis}_translation", pixel)]
-    if moved:
-        notes.append(
-            f"The sample moved along {' and '.join(moved)} during the scan, which was not used, for beamlines differ "
-            "in what these directions are; write the vectors of every view instead (docs/scan-file.md)."
-        )
     beam = Distances("fan" if n_rows == 1 else "cone", before, before + behind)
     return beam, pixel, _axis(container, detector, n_cols), notes
 
@@ -256,12 +272,25 @@ def _propagation(container: Container, entry: str, detector: str) -> float | Non
     return _distance(container, [f"{entry}/sample/propagation_distance", *places])
 
 
-def _moves(container: Container, name: str, pixel: float) -> bool:
-    array = container.array(name)
-    if array is None or len(array.shape) != 1:
-        return False
-    values = np.asarray(array[()], np.float64) * (length_factor(container, name) or 1e3)
-    return bool(np.ptp(values) > 0.5 * pixel)
+def _motion(container: Container, entry: str, chosen: np.ndarray, n_frames: int, pixel: float | None) -> list[str]:
+    """Return what is said of a sample that was moved during the scan."""
+    moved = []
+    for axis in "xyz":
+        name = f"{entry}/sample/{axis}_translation"
+        array = container.array(name)
+        if array is None or len(array.shape) != 1:
+            continue
+        values = np.asarray(array[()], np.float64) * (length_factor(container, name) or 1e3)
+        values = values[chosen] if values.size == n_frames else values
+        if (way := float(np.ptp(values))) > 0.5 * (pixel or 0.0) and way > 0:
+            moved.append(f"{axis} ({way:.3g} mm{f', {way / pixel:.0f} pixels' if pixel else ''})")
+    if not moved:
+        return []
+    return [
+        f"The sample moved along {' and '.join(moved)} during the scan, which was not used, for beamlines differ "
+        "in what these directions are: views that moved with it blur the volume. Align them first, or write the "
+        "vectors of every view of a cone beam (docs/scan-file.md)."
+    ]
 
 
 def _axis(container: Container, detector: str, n_cols: int) -> float | None:
@@ -287,7 +316,9 @@ def _near(container: Container, entry: str, name: str) -> str:
     return ""
 
 
-def _chosen(container: Container, flag: str | None, what: str, data: LazyFrames, index: np.ndarray) -> Frames | None:
+def _chosen(
+    container: Container, flag: str | None, what: str, data: LazyFrames, index: np.ndarray
+) -> Frames | float | None:
     if flag:
         return side_frames(container, flag, None, what)
     return data.pick(index) if index.size else None

@@ -11,11 +11,11 @@ from typing import Any, TypedDict
 import numpy as np
 from jaxtyping import Float, Int
 
-from quietray.errors import GeometryError, nearest
-from quietray.geometry import ParallelBeam
-from quietray.io.frames import LazyFrames
+from quietray.errors import FormatError, GeometryError, SettingsError, nearest
+from quietray.geometry import Geometry, ParallelBeam
+from quietray.io.frames import LazyFrames, Rearranged
 from quietray.io.scans.angles import check_unit
-from quietray.io.scans.stated import FileBeam
+from quietray.io.scans.stated import Distances, FileBeam
 from quietray.scan import Scan
 from quietray.types import Frames
 
@@ -34,6 +34,10 @@ class Stated(TypedDict, total=False):
     rotation_axis: float | None
     angle_unit: str | None
     half: bool | None
+    order: str | None
+    rotate: int | None
+    source_axis: float | None
+    source_detector: float | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class Flags:
         ``deg`` or ``rad``; overrules what the file says.
     half
         Whether this is a half acquisition; overrules what the file says.
+    order
+        ``sinogram`` for a stack ``(row, view, col)``, ``view`` for ``(view, row, col)``, which is not doubted then.
+    rotate
+        90 or 270 degrees by which radiographs are turned, so that the axis of rotation runs along their columns.
+    source_axis, source_detector
+        Distances of a fan or cone beam, in mm; overrule what the file says.
 
     Examples
     --------
@@ -67,6 +77,10 @@ class Flags:
     rotation_axis: float | None = None
     angle_unit: str | None = None
     half: bool | None = None
+    order: str | None = None
+    rotate: int | None = None
+    source_axis: float | None = None
+    source_detector: float | None = None
 
     @classmethod
     def told(cls, stated: Mapping[str, Any]) -> Flags:
@@ -86,8 +100,32 @@ class Flags:
                     f"read() must be told of {', '.join(known)}, got the keyword '{name}'{nearest(name, known)}"
                 )
         check_unit(stated.get("angle_unit"))
+        for name, allowed in (("order", (None, "view", "sinogram")), ("rotate", (None, 90, 270))):
+            if stated.get(name) not in allowed:
+                raise SettingsError(f"{name} must be {allowed[1]} or {allowed[2]}, got {stated[name]!r}")
+        if (stated.get("source_axis") is None) != (stated.get("source_detector") is None):
+            raise SettingsError(
+                "a diverging beam must have two distances, got one; give --source-axis and --source-detector"
+            )
         plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in stated.items()}
         return cls(**plain)
+
+    def views(self, stored: LazyFrames) -> LazyFrames:
+        """Return projections ``(view, row, col)`` of a stack that is laid out as the user says."""
+        if self.order == "sinogram":
+            stored = LazyFrames(Rearranged(stored, (1, 0, 2)), place=stored.place)
+        return stored if self.rotate is None else LazyFrames(self.turned(stored), place=stored.place)
+
+    def turned(self, frames: Frames) -> Frames:
+        """Return frames turned as the user says."""
+        if self.rotate is None:
+            return frames
+        return Rearranged(frames, (0, 2, 1), (2,) if self.rotate == 90 else (1,))
+
+    def said(self) -> dict[str, str]:
+        """Return what was said of the axes of the stack, for the provenance."""
+        order = self.order or ("view" if self.rotate else None)
+        return {} if order is None else {"order": order}
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,23 +135,23 @@ class RawScan:
     Parameters
     ----------
     projections, flats, darks
-        Stacks ``(frame, row, col)``, still on disk.
+        Stacks ``(frame, row, col)``, still on disk; flats and darks may be one level for all pixels.
     angles
         ``(n_views,)`` in radians.
-    pixel_size, exposure, rotation_axis
-        mm, seconds and column; None when the file does not say.
+    pixel_size, row_height, exposure, rotation_axis
+        mm, mm, seconds and column; None when the file does not say.
     beam
         How it diverges; None for a parallel beam.
     half
         Whether it is a half acquisition; None when the file does not say.
-    provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors
+    provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors, taken, flats_taken
         As in :class:`quietray.scan.Scan`.
     """
 
     projections: LazyFrames
     angles: Float[np.ndarray, " view"]
-    flats: Frames | None = None
-    darks: Frames | None = None
+    flats: Frames | float | None = None
+    darks: Frames | float | None = None
     pixel_size: float | None = None
     exposure: float | None = None
     rotation_axis: float | None = None
@@ -123,11 +161,14 @@ class RawScan:
     notes: tuple[str, ...] = ()
     truth: Frames | None = None
     clean: LazyFrames | None = None
+    row_height: float | None = None
+    taken: Int[np.ndarray, " view"] | None = None
+    flats_taken: Int[np.ndarray, " flat"] | None = None
     detectors: Int[np.ndarray, " view"] | None = None
     flat_detectors: Int[np.ndarray, " flat"] | None = None
     dark_detectors: Int[np.ndarray, " dark"] | None = None
 
-    def finish(self, source: str, flags: Flags) -> Scan:
+    def finish(self, source: str, flags: Flags = Flags()) -> Scan:
         """Return the scan, without a repeated last view.
 
         Parameters
@@ -135,7 +176,7 @@ class RawScan:
         source
             The file or folder that was read.
         flags
-            What the user says of pixel size, rotation axis and half acquisition overrules the file.
+            What the user says; overrules the file.
 
         Raises
         ------
@@ -146,32 +187,76 @@ class RawScan:
         if n_views < 2:
             raise GeometryError(
                 f"a scan must have at least 2 views, got {n_views} in {self.projections.place}; "
-                "give the whole stack of radiographs"
+                "give the whole stack of radiographs; if the image is a sinogram (view, col), pass --order sinogram"
             )
-        told = (
+        stated = self.beam
+        if flags.source_axis is not None and flags.source_detector is not None:
+            stated = Distances("fan" if n_rows == 1 else "cone", flags.source_axis, flags.source_detector)
+        beam = (stated.beam if stated else ParallelBeam)(
+            self.angles,
+            n_rows,
+            n_cols,
             self.rotation_axis if flags.rotation_axis is None else flags.rotation_axis,
             self.pixel_size if flags.pixel_size is None else flags.pixel_size,
         )
-        half = self.half if flags.half is None else flags.half
-        make = self.beam.beam if self.beam else ParallelBeam
-        beam = dataclasses.replace(make(self.angles, n_rows, n_cols, *told), half=half)
+        beam = dataclasses.replace(beam, half=self.half if flags.half is None else flags.half)
+        beam, more = self._tall_pixels(beam, flags)
+        sides = {what: self._side(what, flags) for what in ("flats", "darks")}
+        levels = tuple(
+            f"The {what} are one level for all pixels, {frames:g}, as was said."
+            for what, frames in (("flats", self.flats), ("darks", self.darks))
+            if isinstance(frames, float)
+        )
         scan = Scan(
             self.projections,
             beam,
-            flats=self.flats,
-            darks=self.darks,
+            flats=sides["flats"],
+            darks=sides["darks"],
             exposure=self.exposure,
             source=source,
-            provenance=self.provenance,
-            notes=self.notes,
+            provenance={**self.provenance, **flags.said()},
+            notes=(*self.notes, *more, *levels),
             truth=self.truth,
             clean=self.clean,
             detectors=self.detectors,
             flat_detectors=self.flat_detectors,
             dark_detectors=self.dark_detectors,
+            taken=self.taken,
+            flats_taken=self.flats_taken,
         )
         same = self.detectors is None or self.detectors[0] == self.detectors[-1]
         return self._without_repeat(scan) if beam.repeated_last_view and same else scan
+
+    def _tall_pixels(self, beam: Geometry, flags: Flags) -> tuple[Geometry, tuple[str, ...]]:
+        """Return the beam with the height of its pixels, where these are not square, and what is said of it."""
+        width, height = self.pixel_size, self.row_height
+        if flags.pixel_size is not None or not width or not height or abs(height / width - 1) < 1e-3:
+            return beam, ()
+        if flags.rotate is not None:
+            width, height = height, width
+        if not isinstance(beam, ParallelBeam):
+            raise GeometryError(
+                f"a diverging beam must have a detector of square pixels, got {width:g} x {height:g} mm; resample the "
+                "projections and give the pixel size with --pixel-size"
+            )
+        said = f"Pixels are {width:g} mm wide and {height:g} mm high: so far apart are the slices."
+        return dataclasses.replace(beam, pixel_size=width, row_height=height), (said,)
+
+    def _side(self, what: str, flags: Flags) -> Frames | None:
+        """Return flats or darks as frames of the size of the projections."""
+        frames: Frames | float | None = getattr(self, what)
+        n_views, n_rows, n_cols = self.projections.shape
+        if frames is None:
+            return None
+        if isinstance(frames, float):
+            return np.broadcast_to(np.float32(frames), (1, n_rows, n_cols))
+        turned = flags.turned(frames)
+        if tuple(turned.shape[1:]) == (n_views, n_cols) != (n_rows, n_cols):
+            raise FormatError(
+                f"{what} must be frames of the projections' size {(n_rows, n_cols)}, got {tuple(turned.shape[1:])}, "
+                "which is what sinograms (row, view, col) have beside them; pass --order sinogram"
+            )
+        return turned
 
     def _without_repeat(self, scan: Scan) -> Scan:
         angles = np.rad2deg(scan.geometry.angles)
@@ -188,5 +273,6 @@ class RawScan:
             clean=self.clean.pick(kept) if self.clean is not None else None,
             geometry=scan.geometry[:-1],
             detectors=None if scan.detectors is None else scan.detectors[:-1],
+            taken=None if scan.taken is None else scan.taken[:-1],
         )
         return shorter.with_note(note)

@@ -32,10 +32,11 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
         Dataset path of the radiographs, or of the group of one scan among several; in a TIFF folder, a pattern of
         file names.
     flats, darks
-        Dataset path, or TIFF file, folder or pattern.
+        Dataset path; another HDF5 or Zarr file, with ``:/dataset`` where it holds several; TIFF file, folder or
+        pattern; npy file; or a number, the level of all pixels.
     angles
-        Dataset path, text, csv or npy file, or ``start:stop`` for evenly spaced views over the half-open range;
-        degrees unless a units attribute or `angle_unit` says otherwise.
+        Dataset path, another HDF5 file, text, csv or npy file, or ``start:stop`` for evenly spaced views over the
+        half-open range; degrees unless a units attribute or `angle_unit` says otherwise.
     image_key
         Dataset path of the kind of each frame (0 projection, 1 flat, 2 dark, 3 invalid, -1 alignment).
     pixel_size
@@ -44,6 +45,13 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
         Column that the rotation axis projects to.
     angle_unit
         ``deg`` or ``rad``.
+    order
+        ``sinogram`` for a stack ``(row, view, col)`` or a single sinogram, ``view`` for ``(view, row, col)``, which is
+        not doubted then.
+    rotate
+        90 or 270 degrees by which radiographs are turned, so that the axis of rotation runs along their columns.
+    source_axis, source_detector
+        Distances of a fan or cone beam, in mm.
 
     Returns
     -------

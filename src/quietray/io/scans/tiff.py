@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import glob
-import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from quietray.errors import FormatError, GeometryError
-from quietray.io.frames import LazyFrames, OnDisk, check_stack
+from quietray.io.frames import check_stack
 from quietray.io.scans.angles import AngleList, angle_range, read_angle_file
 from quietray.io.scans.base import ScanReader, Source
+from quietray.io.scans.elsewhere import angles_elsewhere, frames_elsewhere
+from quietray.io.scans.pages import in_file, in_folder, running_numbers
 from quietray.io.scans.raw import Flags, RawScan
-from quietray.io.tiff import TiffFolder, TiffPages, is_tiff, series_folders, tiff_files
+from quietray.io.tiff import is_tiff, series_folders, tiff_files
 
-__all__ = ["Tiff", "frames_on_disk"]
+__all__ = ["Tiff"]
+
+_MOST_MISSING = 0.1  # of the files of a series
+_SIDECARS = (".xtekct", ".log", ".pca", ".txrm", ".xrm")
 
 
 class Tiff(ScanReader):
@@ -36,17 +39,26 @@ class Tiff(ScanReader):
         path = source.path
         if flags.image_key:
             raise FormatError("--image-key must be left out for TIFF, which has no datasets; pass --flats and --darks")
-        projections = _folder(path, flags.data or "*") if path.is_dir() else _file(path, "projections")
+        pattern = flags.data or "*"
+        projections = flags.views(in_folder(path, pattern) if path.is_dir() else in_file(path, "projections"))
         check_stack(projections, "projections", str(path))
-        angles = _angles(path, flags.angles, len(projections))
+        if len(projections) == 1:
+            raise GeometryError(
+                f"a scan must have at least 2 views, got one image in {path}; give the whole stack of radiographs; if "
+                "the image is a sinogram (view, col), pass --order sinogram and --angles, such as 0:180"
+            )
+        numbers = running_numbers(path, pattern) if path.is_dir() and flags.order != "sinogram" else None
+        angles, notes = _angles(path, flags.angles, len(projections), numbers)
         sides = {}
         for what, flag in (("flats", flags.flats), ("darks", flags.darks)):
-            sides[what] = frames_on_disk(flag, what, path if path.is_dir() else path.parent) if flag else None
+            sides[what] = frames_elsewhere(flag, what, path if path.is_dir() else path.parent) if flag else None
             if flag and sides[what] is None:
                 raise FormatError(
-                    f"--{what} must be a TIFF file, a folder of them, or a pattern such as 'flat_*.tif', got '{flag}'; "
-                    "check the path"
+                    f"--{what} must be a TIFF file, a folder of them, a pattern such as 'flat_*.tif', an HDF5 file, or "
+                    f"a number, got '{flag}'; check the path"
                 )
+        if flags.source_axis is None:
+            notes.append(_parallel(path))
         return RawScan(
             projections,
             angles.radians(flags.angle_unit),
@@ -57,73 +69,58 @@ class Tiff(ScanReader):
                 "data": str(path),
                 "angles": angles.place,
             },
+            notes=tuple(notes),
         )
 
 
-def frames_on_disk(place: str, what: str, beside: Path) -> LazyFrames | None:
-    """Return flats or darks in a TIFF file, a folder or files that match a pattern; None when nothing is there.
-
-    Parameters
-    ----------
-    place
-        A path, absolute or relative to the working folder or to `beside`; its last part may be a pattern.
-    what
-        ``flats`` or ``darks``, for messages.
-    beside
-        The folder of the scan.
-    """
-    for path in (Path(place), beside / place):
-        if path.is_dir() and tiff_files(path):
-            return _folder(path, "*", several_series=True)
-        if path.is_file() and is_tiff(path):
-            return _file(path, what)
-        if glob.has_magic(path.name) and (files := tiff_files(path.parent, path.name)):
-            return _from_files(files)
-    return None
-
-
-def _angles(path: Path, flag: str | None, n_views: int) -> AngleList:
+def _angles(
+    path: Path, flag: str | None, n_views: int, numbers: Int[np.ndarray, " view"] | None
+) -> tuple[AngleList, list[str]]:
+    """Return the angles of the views, and what is said of files that are missing in a numbered series."""
     if not flag:
         raise GeometryError(
             f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; "
             "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees"
         )
-    spread = angle_range(flag, n_views)
-    return spread or read_angle_file(Path(flag)).for_frames(np.arange(n_views), n_views)
-
-
-def _file(path: Path, what: str) -> LazyFrames:
-    pages = OnDisk(TiffPages, path)
-    check_stack(pages, what, str(path))
-    return LazyFrames(pages, place=str(path))
-
-
-def _folder(folder: Path, pattern: str, several_series: bool = False) -> LazyFrames:
-    files = tiff_files(folder, pattern)
-    if not files:
-        raise FormatError(
-            f"the folder {folder} must hold TIFF images matching '{pattern}', got none; "
-            "give the folder of the radiographs, an HDF5 file or a Zarr folder"
+    places, missing = _places(numbers, n_views)
+    n_whole = n_views + len(missing)
+    said = [f"Of the series, number {', '.join(map(str, missing[:6]))} {'is' if len(missing) == 1 else 'are'} missing"]
+    spread = angle_range(flag, n_whole)
+    if spread is None:
+        spread = angles_elsewhere(flag, path if path.is_dir() else path.parent) or read_angle_file(Path(flag))
+        if spread.values.size == n_views and missing:
+            return spread, [f"{said[0]}, which the list of angles leaves out, too."]
+    elif len(missing) > _MOST_MISSING * n_whole:
+        raise GeometryError(
+            f"a series of files must be whole where angles are spread evenly, got {len(missing)} of {n_whole} numbers "
+            f"without a file ({', '.join(map(str, missing[:6]))}, ...) in {path}; pass a list of angles with --angles, "
+            "or copy the files again"
         )
-    series = _series(files)
-    if len(series) > 1 and not several_series:
-        kinds = ", ".join(f"{len(members)} x {name}*" for name, members in list(series.items())[:6])
-        raise FormatError(
-            f"the folder {folder} must hold one series of radiographs, got {kinds}; "
-            "pick with --data 'PATTERN*', and pass the others with --flats and --darks"
-        )
-    return _from_files(files)
+    return spread.for_frames(places, n_whole), [f"{said[0]}: the other views keep their angles."] if missing else []
 
 
-def _from_files(files: list[Path]) -> LazyFrames:
-    if len(files) == 1:
-        return _file(files[0], "frames")
-    return LazyFrames(TiffFolder(files), place=str(files[0].parent))
+def _places(numbers: Int[np.ndarray, " view"] | None, n_views: int) -> tuple[Int[np.ndarray, " view"], list[int]]:
+    """Return where in its series each view is, and the numbers that have no file."""
+    whole = np.arange(n_views), list[int]()
+    if numbers is None or len(numbers) != n_views or n_views < 3:
+        return whole
+    steps = np.diff(numbers)
+    if (steps < 1).any():
+        return whole
+    step = int(np.gcd.reduce(steps))
+    places = (numbers - numbers[0]) // step
+    if places[-1] + 1 > 2 * n_views:
+        return whole  # numbers of another kind, such as times
+    lacking = np.setdiff1d(np.arange(places[-1] + 1), places)
+    return places, [int(numbers[0] + step * place) for place in lacking]
 
 
-def _series(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Sort names by what stands before their running number."""
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        found.setdefault(re.sub(r"\d+$", "", path.stem), []).append(path)
-    return found
+def _parallel(path: Path) -> str:
+    """Return what is said of the beam, of which TIFF says nothing."""
+    folder = path if path.is_dir() else path.parent
+    beside = sorted(one.name for one in folder.iterdir() if one.suffix.lower() in _SIDECARS)
+    told = f" ({', '.join(beside[:3])} beside it is not read)" if beside else ""
+    return (
+        f"TIFF says nothing of the beam{told}: it was taken as parallel. Of a cone beam, pass --source-axis and "
+        "--source-detector in mm and --pixel-size, that of the detector."
+    )

@@ -36,6 +36,8 @@ class Hdf5VolumeWriter(VolumeWriter):
             dataset.attrs["units"] = dataset.attrs["unit"] = self.grid.unit
             dataset.attrs["axes"] = ":".join(self.axes)
             dataset.attrs["voxel_size"] = self.grid.voxel_size or 0.0
+            if self.grid.spacing is not None:
+                dataset.attrs["spacing"] = self.grid.spacing  # of slices
         os.truncate(self.partial, max(self.partial.stat().st_size, self._offset + 4 * int(np.prod(self.shape))))
         sync_path(self.partial)
         sync_path(self.partial.parent)

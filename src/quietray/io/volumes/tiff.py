@@ -53,6 +53,7 @@ class TiffVolumeWriter(VolumeWriter):
             number, z = divmod(place, n_z)
             # Not "shape": tifffile would take that for the shape of this one file.
             told = {"unit": self.grid.unit, "voxel_size": size, "volume_shape": self.shape, "z": z}
+            told |= {"spacing": self.grid.spacing} if self.grid.spacing else {}
             told |= {} if self.series is None else {self.series.name: number}
             told |= {"generator": generator_name()} | (self._extra if z == 0 else {})
             encoded = BytesIO()

@@ -85,16 +85,22 @@ class ZarrVolumeWriter(VolumeWriter):
         self._array = None
 
     def _attributes(self) -> dict[str, Any]:
-        size = self.grid.voxel_size
+        size, steps = self.grid.voxel_size, self.grid.steps or (1.0, 1.0, 1.0)
         axis = {"type": "space", "unit": "millimeter"} if size else {"type": "space"}
         first = {"t": [{"name": "t", "type": "time"}], "c": [{"name": "c", "type": "channel"}]}.get(self.axes[0], [])
-        scale = {"type": "scale", "scale": [1.0] * len(first) + [size or 1.0] * 3}
+        scale = {"type": "scale", "scale": [1.0] * len(first) + list(steps)}
         multiscale = {
-            "name": self.path.name.removesuffix(".zarr"),
+            "name": self.path.name.removeprefix(".new-").removesuffix(".zarr"),
             "axes": [*first, *({"name": name, **axis} for name in "zyx")],
             "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
         }
-        told = {"unit": self.grid.unit, "voxel_size": size, "generator": generator_name(), **self._extra}
+        told = {
+            "unit": self.grid.unit,
+            "voxel_size": size,
+            "spacing": self.grid.spacing,
+            "generator": generator_name(),
+            **self._extra,
+        }
         return {"ome": {"version": "0.5", "multiscales": [multiscale]}, "quietray": told}
 
 

@@ -1,0 +1,180 @@
+"""The light of the views: those without beam, of another exposure, or without the object; and what cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from quietray.detector.correction.calibration import Correction
+from quietray.detector.correction.frames import robust_sd
+from quietray.detector.correction.glance import Glance
+from quietray.detector.correction.kinds import binned, good_frames, saturated
+from quietray.detector.correction.sides import Side, noise_of
+from quietray.errors import NoiseError
+from quietray.scan import Scan
+
+__all__ = ["judge_light"]
+
+_DARK = 0.05  # of the usual light; a frame with less is one without beam
+_JUMP = 0.4  # of the logarithm of the light, from one view to the next
+_MOST = 0.25  # of the views may be left out for their brightness: more are a state of the beam, not an accident
+
+
+def judge_light(
+    scan: Scan,
+    views: Glance,
+    sides: dict[str, Side],
+    settings: Correction,
+    reasons: dict[str, Bool[np.ndarray, " frame"]],
+) -> None:
+    """Add the views without beam, of another exposure, saturated, or without the object.
+
+    Raises
+    ------
+    NoiseError
+        So many views have other light that it is no accident, and nothing tells how much; or the darks or the flats
+        cannot belong to the views.
+    """
+    written = good_frames(reasons, len(views.samples))
+    used = views.varying(written) if written.any() else written
+    if not used.any() or written.sum() < 4:
+        return
+    if not settings.line_integrals:
+        reasons["are saturated"] = saturated(views, used) & written
+    dark = sides["darks"].mean if "darks" in sides else np.zeros(used.shape, np.float32)
+    level = views.levels(used) - float(dark[used].mean())
+    usual = float(np.percentile(level[written], 90))
+    if not usual > 0:
+        return
+    without = written & (level < _DARK * usual)
+    without &= _abrupt(without, level, lambda near, own: near > max(0.2 * usual, 3 * own))
+    if settings.line_integrals:
+        reasons["show nothing of the object"] = without
+        return
+    reasons["are dark, as without beam"] = without
+    rest = np.flatnonzero(good_frames(reasons, len(written)))
+    if settings.air == "auto" and len(rest) >= 8:
+        odd = np.zeros(len(level), bool)
+        odd[rest] = _of_other_light(level[rest])
+        if odd.mean() > _MOST:
+            at = views.numbers[np.flatnonzero(odd)[[0, -1]]]
+            raise NoiseError(
+                f"the light of the views must not jump, got {odd.sum()} views from {at[0]} to {at[1]} with other light "
+                "than the rest; name columns beside the object with --air (such as --air 0:20), by which the views are "
+                "made equal, or leave these views out"
+            )
+        reasons["have other light than the rest"] = odd
+    _compared_with_sides(views, sides, dark, written & ~without, settings, reasons)
+
+
+def _of_other_light(level: Float[np.ndarray, " view"]) -> Bool[np.ndarray, " view"]:
+    """Return the views between jumps of the light, where most views are not; an object that turns makes no jumps."""
+    change = np.diff(np.log(np.maximum(level, 1e-9)))
+    sized = np.pad(change, 1)
+    gradual = np.maximum(sized[:-2] * np.sign(change), sized[2:] * np.sign(change)) > 0.25 * np.abs(change)
+    jumps = np.where((np.abs(change) > _JUMP) & ~gradual, change, 0)  # a plate seen edge-on darkens by and by
+    state = np.concatenate([[0.0], np.cumsum(jumps)])
+    near = np.abs(state[:, None] - np.unique(state.round(9))[None]) < _JUMP / 2
+    usual = near[:, near.sum(axis=0).argmax()]
+    return np.asarray(~usual)
+
+
+def _compared_with_sides(
+    views: Glance,
+    sides: dict[str, Side],
+    dark: Float[np.ndarray, "row col"],
+    good: Bool[np.ndarray, " view"],
+    settings: Correction,
+    reasons: dict[str, Bool[np.ndarray, " frame"]],
+) -> None:
+    """Add the views that show no object; raise where darks or flats are not of this scan, or hold light or the object.
+
+    Raises
+    ------
+    NoiseError
+        The darks are brighter than the views, the views are brighter than the flats, or the flats hold the object.
+    """
+    if "flats" not in sides or not good.any():
+        return
+    flat = sides["flats"].mean - dark
+    high = float(np.percentile(flat, 90))
+    if not high > 0:
+        return
+    noise = noise_of(sides)
+    if high < 3 * noise:
+        return  # which is told where the flats are measured
+    usable, seen = flat > 0.1 * high, views.samples[good].astype(np.float32)
+    below = (seen[:, usable] < (dark - 0.03 * high - 6 * noise)[usable]).mean()
+    if below > 0.01:
+        raise NoiseError(
+            f"darks must not be brighter than the views, got {below:.0%} of the samples of the views below them: the "
+            "beam was on; give others with --darks, or the dark level as a number, such as --darks 100"
+        )
+    if "darks" in sides and (leak := _leak(dark, sides["flats"].mean)) > _DARK:
+        raise NoiseError(
+            f"darks must hold no light, got {leak:.0%} of that of the flats, in their pattern: the shutter leaked; "
+            "give others with --darks, or the dark level as a number, such as --darks 100"
+        )
+    ratio = binned(np.where(usable, (seen - dark) / np.where(usable, flat, 1), 1))
+    if ratio.shape[1] < 8:
+        return
+    ratio = ndimage.median_filter(ratio, (1, 3), mode="nearest")
+    bright, edges = ratio.max(axis=1), ratio[:, [0, -1]].mean(axis=1)
+    air = float(np.median(edges))
+    beside = np.abs(ratio[:, [0, -1]] - 1).max() < 0.08
+    if beside and float(np.median(bright)) > 1.08 * air:
+        raise NoiseError(
+            f"flats must show nothing but the beam, got views that are {np.median(bright) / air:.2f} times as bright "
+            "beside their air: the object was in the flats; give others with --flats"
+        )
+    if settings.air == "auto" and float(np.median(bright)) > 1.5:
+        raise NoiseError(
+            f"views must not be brighter than the flats, got {np.median(bright):.2f} times as much light: the flats "
+            "are of another exposure, or the beam was not whole; give others with --flats, or name columns beside the "
+            "object with --air, by which the views are made equal to the flats"
+        )
+    _without_object(ratio, good, reasons)
+
+
+def _leak(dark: Float[np.ndarray, "row col"], flat: Float[np.ndarray, "row col"]) -> float:
+    """Return how much of the pattern of the flats is in the darks, 0 where it is not theirs."""
+    dark, flat = (ndimage.median_filter(one, 3) for one in (dark, flat))
+    if dark.std() == 0 or flat.std() == 0 or float(np.corrcoef(dark.ravel(), flat.ravel())[0, 1]) < 0.9:
+        return 0.0
+    return float(np.polyfit(flat.ravel(), dark.ravel(), 1)[0])
+
+
+def _without_object(
+    ratio: Float[np.ndarray, "view bin"],
+    good: Bool[np.ndarray, " view"],
+    reasons: dict[str, Bool[np.ndarray, " frame"]],
+) -> None:
+    """Add the views that are as even as flats where those around them are not."""
+    depth = np.full(len(good), np.nan)
+    low, high = np.percentile(ratio, [5, 95], axis=1)
+    depth[good] = (high - low) / np.maximum(high, 1e-6)
+    usual = float(np.nanmedian(depth))
+    noise = robust_sd(np.diff(ratio, axis=1).ravel())
+    if usual < max(0.1, 8 * noise):
+        return
+    depth[~good] = usual
+    even = good & (depth < 0.25 * usual)
+    even &= _abrupt(even, depth, lambda near, own: near > 0.6 * usual)
+    if 0 < even.mean() < _MOST:
+        reasons["show the beam without the object, as flats do"] = even & good_frames(reasons, len(good))
+
+
+def _abrupt(
+    flagged: Bool[np.ndarray, " view"], values: Float[np.ndarray, " view"], jumps: Callable[[float, float], bool]
+) -> Bool[np.ndarray, " view"]:
+    """Return the runs of flagged views whose value jumps on a side: nothing in an object that turns does."""
+    out = np.zeros_like(flagged)
+    ends = np.flatnonzero(np.diff(np.concatenate([[False], flagged, [False]]).astype(np.int8)))
+    for start, stop in ends.reshape(-1, 2):
+        sides = [(values[start - 1], values[start])] if start > 0 else []
+        sides += [(values[stop], values[stop - 1])] if stop < len(values) else []
+        out[start:stop] = any(jumps(near, own) for near, own in sides)
+    return out
