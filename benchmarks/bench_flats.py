@@ -200,7 +200,7 @@ def psi(path: Path, steps: int) -> None:
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flats", type=int, nargs="+", default=[256, 40, 8, 4, 0])
+    parser.add_argument("--flats", type=int, nargs="+", default=[40, 8, 4, 0])
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--filters", action="store_true")
