@@ -166,12 +166,14 @@ def test_too_few_darks_are_shared() -> None:
 
 
 def test_auto_takes_them_where_rings_would_show() -> None:
-    assert decided(cylinder()).calibration.subsets
+    assert decided(cylinder(n_flats=4)).calibration.subsets
+    assert "under 20.0%" in decided(cylinder()).notes[-1]
     many = decided(cylinder(30, n_flats=200))
     assert not many.calibration.subsets
-    assert "under 0.5%" in many.notes[-1]
+    assert "under 20.0%" in many.notes[-1]
     exact = cylinder()
-    exact = dataclasses.replace(exact, flats=np.full((12, *SHAPE), LIGHT + DARK, np.float32))
+    flats, darks = (np.full((n, *SHAPE), level, np.float32) for n, level in ((12, LIGHT + DARK), (8, DARK)))
+    exact = dataclasses.replace(exact, flats=flats, darks=darks)
     assert not decided(exact).calibration.subsets, "there is no noise to deal"
     dim = cylinder()
     light = np.random.default_rng(0).poisson(2.0, (12, *SHAPE)) + DARK
@@ -245,7 +247,7 @@ def test_a_ring_filter_is_left_for_what_the_flats_do_not_explain() -> None:
 
 def test_a_run_says_what_it_did_and_repeats_it() -> None:
     scan = quietray.read(disc_scan())
-    result = quietray.denoise(scan, None, quick(correction=Correction(own_flats=None)))
+    result = quietray.denoise(scan, None, quick(correction=Correction(own_flats=True)))
     flats = result.metrics["flats"]
     assert (flats["own"], flats["subsets"], flats["flats"], flats["flats_of_a_subset"]) == (True, 2, 20, 10)
     assert any(note.startswith("Each of the 2 angular subsets has flats of its own, 10 of 20") for note in result.notes)
@@ -264,9 +266,9 @@ def test_sinograms_to_be_split_later_are_dealt_too() -> None:
 
 def test_steps_of_one_acquisition_share_the_flats_that_their_neighbours_show() -> None:
     scan = quietray.read(disc_scan(n_views=64))
+    asked: dict[str, Any] = {"views_per_step": 32, "steps": 3, "correction": Correction(own_flats=True)}
     alone, together = (
-        quietray.denoise(scan, None, quick(method=Noise2Inverse(2, slices=1, times=times), views_per_step=32, steps=3))
-        for times in (1, 3)
+        quietray.denoise(scan, None, quick(method=Noise2Inverse(2, slices=1, times=times), **asked)) for times in (1, 3)
     )
     assert (alone.metrics["flats"]["own"], together.metrics["flats"]["own"]) == (True, False)
     assert any("steps that the network sees together" in note for note in together.notes)
@@ -292,7 +294,7 @@ def test_frames_of_one_scene_have_flats_of_their_own(own_flats: bool | None) -> 
 def test_the_flag_is_a_setting_of_the_correction(tmp_path: Path, flag: Any, setting: bool | None) -> None:
     config = tmp_path / "run.toml"
     config.write_text("[correction]\nown_flats = true\n")
-    assert RunFlags(config, own_flats=flag).settings().correction.own_flats is setting
+    assert RunFlags(config=config, own_flats=flag).settings().correction.own_flats is setting
     assert RunFlags().settings().correction.own_flats is None
 
 
