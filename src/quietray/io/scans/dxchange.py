@@ -133,6 +133,7 @@ class DXchangeWriter(Hdf5ScanWriter):
 
     Examples
     --------
+    >>> from quietray.geometry import ParallelBeam
     >>> with h5py.File("none.h5", "w", driver="core", backing_store=False) as file:
     ...     scan = Scan(np.ones((2, 3, 4), np.uint16), ParallelBeam(np.arange(2.0), 3, 4))
     ...     stacks = DXchangeWriter().lay_out(file, scan)
