@@ -11,6 +11,7 @@ from quietray.detector.correction.claims import claims_of, sound
 from quietray.detector.correction.correct import Correction, calibrate
 from quietray.detector.correction.glance import glance
 from quietray.errors import QuietrayError
+from quietray.geometry import ParallelBeam
 from turning import as_scan, likeness, line_integrals, measured
 
 ALL = np.arange(180)
@@ -54,6 +55,16 @@ SPOILS = {
     "saturated below full scale": lambda views: np.minimum(views * 1.3, 12000).astype(np.uint16),
     "saturated": lambda views: np.minimum(views * 4.0, 65535).astype(np.uint16),
 }
+
+
+def test_air_without_noise_is_no_mask() -> None:
+    """Transmissions of a phantom are exactly one in air, and less elsewhere."""
+    away = np.abs(np.arange(40) - 19.5)
+    views = np.broadcast_to(np.where(away < 15, np.exp(-0.1 - 0.02 * (15 - away)), 1.0), (60, 8, 40))
+    wobble = 1 - 0.01 * np.sin(np.arange(60))[:, None, None] * (away < 15)
+    beam = ParallelBeam(np.linspace(0, np.pi, 60, endpoint=False), 8, 40)
+    scan = quietray.Scan((views * wobble).astype(np.float32), beam)
+    np.testing.assert_array_equal(sound(scan).projections[:], scan.projections)
 
 
 @pytest.mark.parametrize("where", PLACES)

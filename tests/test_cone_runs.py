@@ -14,13 +14,12 @@ import pytest
 
 import quietray
 import quietray.preparation.prepare as prepare_module
-import quietray.running.plan as plan_module
 from matrix import cone
 from quietray import GeometryError, Noise2Inverse, Noise2Self, ResourceError, Scan, Settings
 from quietray.cli import main
 from quietray.geometry import ConeBeam
 from quietray.operators.backprojection import ConeRays
-from quietray.reconstruct import CGLS, FDK, SIRT, TV
+from quietray.reconstruct import ALGORITHMS, CGLS, FDK, SIRT, TV
 from quietray.running.plan import plan_run, plan_whole, rows_of_slices
 from quietray.running.run import Run
 from quietray.running.settings import Auto
@@ -201,7 +200,7 @@ print(status("VmHWM") - before, *sizes)
 @pytest.mark.parametrize("name", ["SIRT", "CGLS", "TV"])
 def test_the_plan_is_near_what_is_held(name: str) -> None:
     require_rtk()
-    volumes, stacks = next(held for kind, held in plan_module._HELD.items() if kind.__name__ == name)
+    volumes, stacks = ALGORITHMS[name.lower()].held
     for n, views in ((96, 12), (96, 96)):
         command = [sys.executable, "-c", _PEAK, name, str(n), str(views)]
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "262144"}  # freed arrays go back, as large ones do

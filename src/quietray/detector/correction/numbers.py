@@ -88,6 +88,8 @@ def masked_pixels(scan: Scan, views: np.ndarray) -> tuple[PixelMask, str]:
         return none, ""
     least, most = float(np.percentile(low[~steady], 0.1)), float(np.percentile(high[~steady], 99.9))
     span = max(most - least, 1.0)
+    if scan.flats is None:
+        steady &= first != 1  # of transmissions, air without noise
     masked = steady & (np.isnan(first) | (first > most + 0.02 * span) | ((first < 0) & (first < least)))
     values = np.unique(first[masked])[:4]
     told = ", ".join(f"{value:g}" if abs(value) < 1e5 else f"{value:.0f}" for value in values.tolist())
