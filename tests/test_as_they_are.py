@@ -268,7 +268,7 @@ def test_sinograms_and_turned_radiographs_are_told_from_views():
 def test_a_short_look_sees_evenly_spread_views(monkeypatch):
     times = iter([0.0, 1.0, 9.0])
     monkeypatch.setattr("quietray.detector.correction.glance.time.monotonic", lambda: next(times))
-    seen = glance(np.zeros((512, 4, 6), np.uint16), seconds=2)
+    seen = glance(np.zeros((512, 4, 6), np.uint16), seconds=2.0)
     assert seen.numbers.tolist() == list(range(0, 512, 8))
     assert seen.total == 512
 

@@ -305,7 +305,7 @@ def test_projections_without_flats_are_told_apart(name):
     make, flag = LAYOUTS[name]
     lines = make(line_integrals(np.arange(90) * 2)).astype(np.float32)
     noisy = lines * (1 + np.random.default_rng(0).normal(0, 0.01, lines.shape).astype(np.float32))
-    verdict = examine(as_scan(noisy, None, None), quietray.Correction(), 5, axis=False).refusal
+    verdict = examine(as_scan(noisy, None, None), quietray.Correction(), 5.0, axis=False).refusal
     assert (verdict is None) == (flag is None)
     assert flag is None or flag in str(verdict)
 

@@ -103,7 +103,7 @@ class Stitched(Whole):
         n = self.source.n_cols
         return np.asarray(self._placed(one, self.source.axis) + self._placed(other, n - 1 - self.source.axis))
 
-    def _placed(self, views: Sinograms, axis: float) -> Sinograms:
+    def _placed(self, views: Sinograms, axis: float) -> Float[np.ndarray, "row view wide"]:
         """Return the views on the wide detector, their axis on its own."""
         n, wide = views.shape[-1], self.beam.n_cols
         size = int(fft.next_fast_len(wide + 2 * n, real=True))

@@ -158,7 +158,7 @@ class Calibration:
             Mean flat minus dark, and mean dark, ``(row, col)``, by detector; 0 where there is only one.
         """
         order, reach = _order(scan)
-        here = replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=())
+        here = replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=(), detectors=None)
         if self.detectors is None:
             return here._with(*fields[0])
         parts = {}

@@ -45,7 +45,7 @@ def good_frames(reasons: dict[str, Bool[np.ndarray, " frame"]], n: int) -> Bool[
 
 def left_out(
     what: str, reasons: dict[str, Bool[np.ndarray, " frame"]], seen: Glance
-) -> tuple[Int[np.ndarray, " frame"], list[str]]:
+) -> tuple[Int[np.ndarray, " kept"], list[str]]:
     """Return the numbers of the frames to keep, and what is said of the others."""
     found = [
         f"{what} {named(seen.numbers[which])} ({int(which.sum())} of {seen.total}) {reason}: left out."

@@ -150,7 +150,7 @@ def _leak(dark: Float[np.ndarray, "row col"], flat: Float[np.ndarray, "row col"]
 
 
 def _without_object(
-    ratio: Float[np.ndarray, "view bin"],
+    ratio: Float[np.ndarray, "seen bin"],
     good: Bool[np.ndarray, " view"],
     reasons: dict[str, Bool[np.ndarray, " frame"]],
 ) -> None:
