@@ -13,6 +13,8 @@ from quietray.types import Sinograms
 
 __all__ = ["Stitched", "Whole"]
 
+Wide = Float[np.ndarray, "row pair wide"]
+
 
 @dataclass(frozen=True, eq=False)
 class Whole:
@@ -26,15 +28,15 @@ class Whole:
 
     beam: ParallelBeam
 
-    def measured(self, views: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+    def measured(self, views: Int[np.ndarray, " some"]) -> Int[np.ndarray, " measured"]:
         """Return which of the measured views make these views."""
         return views
 
-    def views(self, sinograms: Sinograms) -> Sinograms:
+    def views(self, sinograms: Sinograms) -> Wide:
         """Return the views ``(row, view, col)``."""
         return sinograms
 
-    def variance(self, variance: Sinograms) -> Sinograms:
+    def variance(self, variance: Sinograms) -> Wide:
         """Return the variance of their noise ``(row, view, col)``."""
         return variance
 
@@ -85,25 +87,25 @@ class Stitched(Whole):
         wide = ParallelBeam(angles, beam.n_rows, n, float(np.clip(axis, 0, n - 1)), beam.pixel_size)
         return cls(wide, beam, np.stack([first, second]))
 
-    def measured(self, views: Int[np.ndarray, " some"]) -> Int[np.ndarray, " some"]:
+    def measured(self, views: Int[np.ndarray, " some"]) -> Int[np.ndarray, " measured"]:
         """Return which of the measured views make these views."""
         return np.unique(self.pairs[:, views])
 
-    def views(self, sinograms: Sinograms) -> Sinograms:
+    def views(self, sinograms: Sinograms) -> Wide:
         """Return the views ``(row, view, col)``."""
         return self._together(sinograms, self.source.redundancy)
 
-    def variance(self, variance: Sinograms) -> Sinograms:
+    def variance(self, variance: Sinograms) -> Wide:
         """Return the variance of their noise ``(row, view, col)``."""
         return np.asarray(np.maximum(self._together(variance, self.source.redundancy**2), 0))
 
-    def _together(self, sinograms: Sinograms, weights: Float[np.ndarray, " col"]) -> Sinograms:
+    def _together(self, sinograms: Sinograms, weights: Float[np.ndarray, " col"]) -> Wide:
         weighted = np.asarray(sinograms, np.float32) * weights.astype(np.float32)
         one, other = weighted[:, self.pairs[0]], weighted[:, self.pairs[1], ::-1]
         n = self.source.n_cols
         return np.asarray(self._placed(one, self.source.axis) + self._placed(other, n - 1 - self.source.axis))
 
-    def _placed(self, views: Sinograms, axis: float) -> Float[np.ndarray, "row view wide"]:
+    def _placed(self, views: Sinograms, axis: float) -> Wide:
         """Return the views on the wide detector, their axis on its own."""
         n, wide = views.shape[-1], self.beam.n_cols
         size = int(fft.next_fast_len(wide + 2 * n, real=True))

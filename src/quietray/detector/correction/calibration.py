@@ -165,8 +165,9 @@ class Calibration:
         for number, one in scan.by_detector().items():
             own = np.isin(np.flatnonzero(self.detectors == number), np.arange(len(self.detectors))[views])
             order, reach = _order(one)
-            part = replace(self.parts[number], order=order, reach=reach)
-            parts[number] = replace(part, air_factors=part.air_factors[own])._with(*fields[number])
+            part = self.parts[number]
+            part = replace(part, order=order, reach=reach, air_factors=part.air_factors[own])
+            parts[number] = part._with(*fields[number])
         flat, dark = (np.mean([getattr(part, name) for part in parts.values()], axis=0) for name in ("flat", "dark"))
         return replace(here, flat=flat, dark=dark, detectors=self.detectors[views], parts=parts)
 
