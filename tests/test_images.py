@@ -275,7 +275,7 @@ def test_recorrupted_needs_noise_that_can_be_read() -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("start", [GaussianFilter(), TotalVariation()])
+@pytest.mark.parametrize("start", [GaussianFilter(), pytest.param(TotalVariation(), marks=pytest.mark.slow)])
 def test_a_filter_is_tuned_nearly_as_well_as_with_the_truth(start: Any, shared: bool) -> None:
     """Where neighbours share noise, hidden pixels would ask for hardly any filtering: half of the error is left."""
     one = ImageSeries(phantom(4, 128, 80.0, shared=shared).astype(np.float32), None, "here")

@@ -201,7 +201,8 @@ def test_settings_are_checked(make: object, words: str) -> None:
         make()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("method", ["noise2self", pytest.param("noise2void", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["noise2self", "noise2void"])
 def test_radiographs_are_denoised_and_reconstructed(tmp_path, method: str) -> None:  # type: ignore[no-untyped-def]
     """The whole path on a correlated detector: whitened, denoised, written, reconstructed; better than the FBP."""
     foam = quietray.Foam.packed(20, 0.5, np.random.default_rng(0), largest=0.25)

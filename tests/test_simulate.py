@@ -38,7 +38,7 @@ PACKINGS = pytest.mark.parametrize("packing", [Foam.packed, Foam.tight], ids=["p
 
 
 @PACKINGS
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(st.integers(0, 2**32), st.integers(1, 150), st.sampled_from([(0.2, 0.005), (0.3, 0.02), (0.05, 0.05)]))
 def test_voids_never_overlap_and_lie_in_the_cylinder(
     packing: Any, seed: int, n_spheres: int, sizes: tuple[float, float]
