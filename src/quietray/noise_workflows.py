@@ -100,7 +100,7 @@ def write_white(
         write_scan(out, reblur(scan), overwrite=overwrite)
         return {"scan": str(out), "note": "The point response was applied again."}
     scan = sound(scan, turning=False)
-    found = diagnosed(scan, static)
+    found = diagnose(scan, None if static is None else static_frames(static))
     verdict = found.verdict("noise2self after decorrelation")
     if found.response is None:
         raise NoiseError(f"the scan must have a point response that can be undone: {verdict.reason}")

@@ -262,7 +262,7 @@ class RunFlags(PhaseFlags):
     max_memory: Text = None
     """What the process may use, such as 8G (default: 60 % of the free memory)."""
     device_memory: Text = None
-    """What may be used on a GPU, such as 8G (default: 80 % of what is free there)."""
+    """What the volume that is trained on may take of a GPU, such as 8G (default: 80 % of what is free there)."""
     format: Format = None
     """Format of the volume: zarr, h5, tiff, or one that another package brings (default: zarr)."""
     overwrite: Flag = False

@@ -221,9 +221,9 @@ class DenoiseSinograms:
             n, first = len(sinograms), band.start - rows.start
             before[first : first + n] = source.algorithm(source.rays_of(0, n), sinograms)
             for place, scaled in enumerate(self.scale.apply(sinograms), start=first):
-                samples = torch.from_numpy(scaled)[None, None, None]
+                samples = torch.from_numpy(scaled)[None, None, None].to(self.denoiser.device)
                 with torch.no_grad():
-                    image = self.split.infer(self.denoiser.evaluate, samples)[0, 0].numpy()
+                    image = self.split.infer(self.denoiser.evaluate, samples)[0, 0].cpu().numpy()
                 clean[place] = self.scale.undo(image)[y0:y1, x0:x1]
                 advance(1)
         clean *= self.weight

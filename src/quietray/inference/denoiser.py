@@ -19,6 +19,7 @@ from quietray.errors import FormatError, SettingsError
 from quietray.filters import FILTERS, Filter
 from quietray.inference.tiling import tiled
 from quietray.networks import NETWORKS, Architecture
+from quietray.running.device import device_memory
 from quietray.running.precision import precision
 from quietray.settings import called, from_dict, to_dict
 from quietray.splits import SPLITS
@@ -177,7 +178,7 @@ class Denoiser:
         ndarray
             Attenuation ``(output, y, x)``; one output but for spectral series.
         """
-        return self._around(self._there(parts), z, n_series)
+        return self._around(torch.from_numpy(parts), z, n_series)
 
     def slab(
         self,
@@ -218,12 +219,13 @@ class Denoiser:
         return clean
 
     def _there(self, parts: Parts) -> Tensor:
-        """Return the parts on the network's device, where they stay for all slices; on processors these very ones."""
-        return torch.from_numpy(parts).to(self.device)
+        """Return the parts on the network's GPU, to stay there for all slices, if half of its memory holds them."""
+        here, free = torch.from_numpy(parts), device_memory(self.device)
+        return here if free is None or 2 * parts.nbytes > free else here.to(self.device)
 
     @torch.no_grad()
     def _around(self, parts: Tensor, z: int, n_series: int = 1) -> Float[np.ndarray, "output y x"]:
-        """Denoise one slice of what is on the device already."""
+        """Denoise one slice; of parts that are not on the device no more goes there than the slice needs."""
         window = self.split.neighbourhood
         found: np.ndarray = self._infer(neighbours(parts, z, window, n_series)[None])[0]
         if window.channels == 1 and self.split.n_outputs == window.slices:
@@ -238,7 +240,7 @@ class Denoiser:
         depth, window = self.architecture.depth, self.split.neighbourhood
         whole = self.split.n_outputs == window.slices > 1  # of three dimensions: all that is given comes back
         at_once = max(1, 2 * depth) if whole else 1
-        if parts.device.type == "cuda" and not whole:  # on processors a slice's last bits must not depend on others
+        if self.device.type == "cuda" and not whole:  # on processors a slice's last bits must not depend on others
             at_once = min(64, max(1, _PIXELS_AT_ONCE // (parts.shape[2] * parts.shape[3])))
         for z in range(first, last, at_once):
             end = min(z + at_once, last)
@@ -254,7 +256,7 @@ class Denoiser:
 
     @torch.no_grad()
     def _infer(self, windows: Samples) -> Float[np.ndarray, "batch output y x"]:
-        scaled = windows.clone()
+        scaled = windows.to(self.device, copy=True)
         scales = self.scales or (self.scale,)
         for channel, scale in zip(scaled.chunk(len(scales), dim=2), scales, strict=True):
             scale.apply(channel)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from quietray.detector.correction.correct import Calibration, RowCounts
+from quietray.detector.correction.correct import Calibration, RowCounts, stored
 from quietray.detector.correction.own_flats import correct_dealt, corrected_dealt
 from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
@@ -92,8 +92,7 @@ class PartReconstruction:
         for first in range(0, rows.stop - rows.start, at_once):
             last = min(first + at_once, rows.stop - rows.start)
             band = slice(rows.start + first, rows.start + last)
-            raw = torch.from_numpy(np.require(counts[:, first:last], None, "W")).to(there)
-            sinograms, some = corrected_dealt(raw, self.calibration, band)
+            sinograms, some = corrected_dealt(stored(counts[:, first:last]).to(there), self.calibration, band)
             changed += some
             for part in range(self.n_parts):
                 views, rays = sinograms[:, part :: self.n_parts].contiguous(), self.rays_of(part, last - first)

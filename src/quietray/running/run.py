@@ -67,7 +67,7 @@ class Run:
 
     @property
     def device_memory(self) -> int | None:
-        """Bytes that may be used on a GPU; None on processors."""
+        """Bytes that the volume that is trained on may take of a GPU; None on processors."""
         free, stated = device_memory(self.device), self.settings.device_memory
         if free is None:
             return None

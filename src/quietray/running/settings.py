@@ -113,7 +113,7 @@ class Settings:
     max_memory
         What the process may use, such as ``8G``; None is 60 % of the free memory.
     device_memory
-        What may be used on a GPU, such as ``8G``; None is 80 % of what is free there.
+        What the volume that is trained on may take of a GPU, such as ``8G``; None is 80 % of what is free there.
     rows
         Detector rows to work on, ``start:stop``; None is all.
     region

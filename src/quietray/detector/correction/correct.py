@@ -21,7 +21,7 @@ from quietray.detector.correction.zingers import find_zingers, replace_zingers
 from quietray.errors import GeometryError, NoiseError
 from quietray.types import Sinograms
 
-__all__ = ["Calibration", "Correction", "RowCounts", "calibrate", "correct_rows", "corrected", "workspace"]
+__all__ = ["Calibration", "Correction", "RowCounts", "calibrate", "correct_rows", "corrected", "stored", "workspace"]
 
 _AT_ONCE = 2**20  # samples that are corrected together, on each thread: a row or two, to stay in the cache
 _DEVICE_AT_ONCE = 2**25  # the same on a device
@@ -89,10 +89,20 @@ def correct_rows(
     --------
     See `calibrate`.
     """
-    known = counts.dtype in (np.uint8, np.uint16, np.float32)  # by torch; other integers and byte orders are not
-    raw = torch.from_numpy(np.require(counts, None if known else np.float32, ["C", "W"]))
-    sinograms, changed = corrected(raw.to(device or "cpu"), calibration, rows)
+    sinograms, changed = corrected(stored(counts).to(device or "cpu"), calibration, rows)
     return sinograms.cpu().numpy(), changed
+
+
+def stored(counts: Real[np.ndarray, "view row col"]) -> Real[Tensor, "view row col"]:
+    """Return counts as a tensor: of the type that they are stored in where torch works with it, else float32.
+
+    Examples
+    --------
+    >>> [str(stored(np.ones((1, 1, 1), kind)).dtype) for kind in ("u2", ">u2")]
+    ['torch.uint16', 'torch.float32']
+    """
+    known = counts.dtype in (np.uint8, np.uint16, np.float32)  # other integers and byte orders are not
+    return torch.from_numpy(np.require(counts, None if known else np.float32, ["C", "W"]))
 
 
 def corrected(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from quietray.detector.correction.calibration import Calibration
-from quietray.detector.correction.correct import RowCounts, correct_rows, corrected
+from quietray.detector.correction.correct import RowCounts, correct_rows, corrected, stored
 from quietray.detector.correction.frames import dealt_means
 from quietray.scan import Scan
 from quietray.types import Frame, Radiographs, Sinograms
@@ -42,11 +42,7 @@ def correct_dealt(counts: Radiographs, calibration: Calibration, rows: slice) ->
     >>> [f"{value:.2f}" for value in dealt[0, :4, 5]]  # the odd views are divided by brighter flats in odd columns
     ['0.71', '0.75', '0.71', '0.75']
     """
-    if not calibration.subsets:
-        return correct_rows(counts, calibration, rows)
-    sinograms, changed = corrected_dealt(
-        torch.from_numpy(np.require(counts, np.float32, ["C", "W"])), calibration, rows
-    )
+    sinograms, changed = corrected_dealt(stored(counts), calibration, rows)
     return sinograms.numpy(), changed
 
 
