@@ -16,6 +16,8 @@ from typing import Any
 # Threads that wait for work must sleep: those that spin take the processors from other programs, and wait for them.
 # OpenMP asks for this when torch is loaded; what the user says stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Maps of a network are tens of megabytes each: the system hands them out sooner in large pages.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # The public names by the modules that they live in.  They are looked up when they are first used: `quietray --help`
 # must not wait for torch.  What editors and type checkers read is __init__.pyi; a test keeps the two alike.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from quietray.checkpoint import load_tensors, save_tensors, write_json
 from quietray.errors import FormatError, SettingsError
 from quietray.filters import FILTERS, Filter
+from quietray.inference.fused import fused
 from quietray.inference.tiling import tiled
 from quietray.networks import NETWORKS, Architecture
 from quietray.running.device import device_memory
@@ -156,6 +158,11 @@ class Denoiser:
         """Where the network is."""
         return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
 
+    @functools.cached_property
+    def _network(self) -> nn.Module:
+        """The network as it is applied."""
+        return fused(self.network)
+
     def to(self, device: torch.device) -> Denoiser:
         """Return the denoiser with its network on another device."""
         return dataclasses.replace(self, network=self.network.to(device))
@@ -274,7 +281,7 @@ class Denoiser:
             turned = torch.rot90(x, turns, (-2, -1))
             turned = turned.flip(-1) if mirror else turned
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.arithmetic == "bf16-mixed"):
-                done = tiled(self.network, turned, self.tile, architecture.radius, architecture.stride)
+                done = tiled(self._network, turned, self.tile, architecture.radius, architecture.stride)
             done = done.float()
             done = done.flip(-1) if mirror else done
             total = total + torch.rot90(done, -turns, (-2, -1))
