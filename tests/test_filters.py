@@ -387,3 +387,18 @@ def test_tuning_without_ground_truth_is_as_good_as_with_it(kind: type[Filter], s
     blind, oracle = tune(kind(), estimated), tune(kind(), true)
     assert psnr(true(blind.filter), 1.0) > psnr(oracle.error, 1.0) - 0.1
     assert psnr(oracle.error, 1.0) > psnr(sd**2 / 3, 1.0) + 0.5
+
+
+def test_a_search_that_is_cut_keeps_the_best_so_far() -> None:
+    asked: list[float] = []
+
+    def error(candidate: Filter) -> float:
+        assert isinstance(candidate, GaussianFilter)
+        asked.append(candidate.sigma)
+        return abs(candidate.sigma - 3.4)
+
+    found = tune(GaussianFilter(), error, lambda: len(asked) == 3)
+    assert found.cut
+    assert len(found.tried) == len(asked) == 3
+    assert found.error == min(value for _, value in found.tried)
+    assert not tune(GaussianFilter(), error).cut

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 import tomllib
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from quietray.cli import main
 from quietray.domains.compare import FEWEST_ROWS, affordable_rows
 from quietray.domains.models import unlike
 from quietray.domains.volume import VolumeDomain
-from quietray.errors import SettingsError
-from quietray.filters import GaussianFilter, MedianFilter, TotalVariation
+from quietray.errors import ResourceError, SettingsError
+from quietray.filters import FILTERS, GaussianFilter, MedianFilter, TotalVariation
 from quietray.report import report_of
 from quietray.report.page import _render
 from quietray.running.run import Run
 from quietray.running.settings import METHODS, Auto, Method, Settings
 from quietray.scan import Scan
-from quietray.settings import from_dict, read_toml
+from quietray.settings import called, from_dict, read_toml
 from quietray.splits import Noise2Inverse, Noise2Noise, Noise2Self
 from scans import quick as quick_
 
@@ -221,13 +222,15 @@ def test_compare_ranks_without_the_truth_as_the_truth_does(tmp_path: Path) -> No
     assert "truth" not in json.dumps(found)
 
 
-def test_auto_asks_the_diagnosis_alone_where_a_comparison_is_too_dear(scan: Scan, tmp_path: Path) -> None:
+def test_auto_judges_filters_beside_the_network_where_a_comparison_is_too_dear(scan: Scan, tmp_path: Path) -> None:
     settings = Settings(budget="2s", symmetries=1, network=quietray.UNet((4, 8)))
-    assert affordable_rows(scan, 16, 2.0) < FEWEST_ROWS <= affordable_rows(scan, 16, 60.0) <= scan.n_rows
+    assert affordable_rows(scan, 16, 0.4) < FEWEST_ROWS <= affordable_rows(scan, 16, 60.0) <= scan.n_rows
     result = quietray.denoise(scan, tmp_path / "out", settings)
     stored = from_dict(Settings, read_toml(tmp_path / "out" / "run.toml"))
-    assert isinstance(stored.method, Noise2Inverse)
     assert any("Noise2Inverse was taken" in note for note in result.notes)
+    said = next(note for note in result.notes if "On what was held out of all" in note)
+    assert f"{called(type(stored.method))} did better than" in said
+    assert all(name in said for name in ("noise2inverse", *FILTERS))
     assert "comparison" not in result.metrics
 
 
@@ -251,9 +254,24 @@ def test_auto_compares_and_runs_what_it_picked(tmp_path: Path, monkeypatch: pyte
 def test_a_filter_takes_the_place_of_a_network_that_ends_behind_it(scan: Scan, steps: int, taken: bool) -> None:
     training = dataclasses.replace(Settings().training, steps=steps, precision="fp32")
     settings = Settings(method=Noise2Inverse(), training=training, symmetries=1, network=quietray.UNet((8, 16)))
-    result = VolumeDomain.denoise(Run.in_memory(settings), [scan], GaussianFilter(1.0 if taken else 0.0))
+    result = VolumeDomain.denoise(Run.in_memory(settings), [scan], [GaussianFilter(1.0 if taken else 0.0)], 5.0)
     assert isinstance(result.denoiser.architecture, GaussianFilter) == taken
     assert ("gaussian did better than noise2inverse" in result.notes[-1]) == taken
+
+
+def test_time_that_is_gone_is_not_spent_again(scan: Scan) -> None:
+    """A budget is for the whole command: what was spent before training is taken from training."""
+    run = dataclasses.replace(Run.in_memory(Settings(budget="100s")), started=time.monotonic() - 60)
+    assert 35 < run.left <= 40
+    late = dataclasses.replace(run, started=time.monotonic() - 600)
+    assert late.left == pytest.approx(30)  # with less nothing would be learned
+
+
+def test_a_comparison_leaves_out_a_filter_that_does_not_fit(scan: Scan) -> None:
+    settings = Settings(method=TotalVariation(), symmetries=1)
+    late = dataclasses.replace(Run.in_memory(dataclasses.replace(settings, budget="0.001s")), strict=True)
+    with pytest.raises(ResourceError, match=r"tv must fit into its share of the time.*--budget"):
+        VolumeDomain.denoise(late, [scan])
 
 
 def standing(name: str, method: Method, error: float) -> Standing:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
 
+from quietray.clock import waiting
 from quietray.commands.files import Check, Demo, Evaluate, Info, Simulate
 from quietray.commands.flags import check_at_once
 from quietray.commands.images import Filter
@@ -82,6 +83,11 @@ def _console() -> Console:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, 2 (something that the user can mend) or 1 (our fault)."""
+    with waiting():
+        _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports the precision that we chose
     command = None
     try:

@@ -14,11 +14,12 @@ from typing import Any, Unpack
 
 from quietray.assessment.comparison import Comparison
 from quietray.checkpoint import replace_file, write_json
+from quietray.clock import waiting_since
 from quietray.detector.correction.claims import sound
 from quietray.domains import ImageDomain, SeriesDomain, domain_of
 from quietray.domains.auto import denoise_scans
 from quietray.domains.common import reconstructed_by
-from quietray.domains.compare import compared
+from quietray.domains.compare import FEWEST_ROWS, affordable_rows, compared
 from quietray.domains.image_methods import NOISE
 from quietray.domains.image_models import ImageModel, ModelOnImages, train_on_images
 from quietray.domains.models import apply_model, train_model
@@ -94,10 +95,10 @@ def denoise(
     >>> import quietray
     >>> result = quietray.denoise(quietray.read("scan.h5"), "out/scan", budget="10m")  # doctest: +SKIP
     """
-    settings, started = changed(settings, changes), time.monotonic()
+    settings, started = changed(settings, changes), waiting_since()
     identity = identity_of(data, repeats, series)
     with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
-        run = Run(settings, output, watch or Watch())
+        run = Run(settings, output, watch or Watch(), started=started)
         if output.complete:
             return _finished(run, data)
         data = _sound(data, run, turning=bool(repeats) or not settings.method.takes_repeats)
@@ -212,14 +213,17 @@ def compare(
     QuietrayError
         The scan does not allow it, or the folder holds something already.
     """
-    settings, out = changed(settings, changes), Path(out)
+    settings, out, started = changed(settings, changes), Path(out), waiting_since()
     require_free(out, "output", overwrite)
-    rows = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
+    run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
+    scan, seconds = _sound(scan, run), parse_seconds(settings.budget)
     if settings.rows is not None:
         rows = len(chosen_rows(settings.rows, scan.n_rows))
-    run = Run.in_memory(settings, watch)
-    scan = _sound(scan, run)
-    found, _ = compared(scan, run, rows, parse_seconds(settings.budget))
+    else:
+        most = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
+        rows = min(scan.n_rows, max(FEWEST_ROWS, affordable_rows(scan, most, seconds)))
+        run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows takes others.")
+    found, _ = compared(scan, run, rows, run.left)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         write_json(out / "metrics.json", {"comparison": found.record(), "versions": versions()})
@@ -265,9 +269,9 @@ def train(
     QuietrayError
         The data or the settings do not allow it.
     """
-    settings, out = changed(settings, changes), Path(out)
+    settings, out, started = changed(settings, changes), Path(out), waiting_since()
     require_free(out, "model", overwrite)
-    run = Run.in_memory(settings, watch)
+    run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
     if all(isinstance(one, ImagePairs) for one in data):
         found = train_on_images([one for one in data if isinstance(one, ImagePairs)], run)
     else:
@@ -329,10 +333,10 @@ def apply(
     QuietrayError
         The model, the data or the disk do not allow it.
     """
-    denoiser, started = Denoiser.load(Path(model)), time.monotonic()
+    denoiser, started = Denoiser.load(Path(model)), waiting_since()
     settings = dataclasses.replace(changed(settings, changes), method=denoiser.split, start=str(model))
     with Output(out, settings, identity_of(data), settings.format, overwrite=overwrite) as output:
-        run = Run(settings, output, watch or Watch())
+        run = Run(settings, output, watch or Watch(), started=started)
         denoiser = denoiser.to(run.device)
         if isinstance(data, ImageSeries):
             fitted = Fitted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from quietray.detector.verdicts import Verdict
 from quietray.domains import VolumeDomain, domain_of
 from quietray.domains.compare import FEWEST_ROWS, affordable_rows, compared, measured
 from quietray.errors import NoiseError, SettingsError
-from quietray.filters import Filter
+from quietray.filters import FILTERS, Filter
 from quietray.geometry import ParallelBeam
 from quietray.method import Auto
 from quietray.result import Result
@@ -36,15 +37,18 @@ class Decision:
         With the method, the time that is left, and what was measured.
     why
         In a sentence; nothing where there was no choice.
-    rival
-        A filter that takes the network's place if it is ahead after training.
+    rivals
+        Filters, the best of which takes the network's place if it is ahead after training.
+    seconds
+        To tune the rivals.
     comparison
         Figures of the methods, if they were compared.
     """
 
     run: Run
     why: str = ""
-    rival: Filter | None = None
+    rivals: tuple[Filter, ...] = ()
+    seconds: float = math.inf
     comparison: dict[str, Any] | None = None
 
 
@@ -68,10 +72,10 @@ def denoise_scans(run: Run, scans: Sequence[Scan]) -> Result:
 
 
 def _as_decided(found: Decision, scans: Sequence[Scan]) -> Result:
-    if found.rival is None:
-        result = denoise_scans(found.run, scans)
+    if found.rivals:
+        result = VolumeDomain.denoise(found.run, scans, found.rivals, found.seconds)
     else:
-        result = VolumeDomain.denoise(found.run, scans, found.rival)
+        result = denoise_scans(found.run, scans)
     if found.comparison is not None:
         result = dataclasses.replace(result, metrics=dataclasses.replace(result.metrics, comparison=found.comparison))
     return dataclasses.replace(result, notes=(*result.notes, found.why)) if found.why else result
@@ -92,7 +96,10 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
     if rows < FEWEST_ROWS or not settings.reconstruction.linear or not parallel:
         found = _recommended(run, scan)
         run.watch.note(found.why)
-        return found
+        if found.run.settings.method.domain != "volume":
+            return found
+        rivals = tuple(kind() for kind in FILTERS.values())
+        return dataclasses.replace(found, rivals=rivals, seconds=auto.share * budget)
     try:
         return _by_comparison(run, scan, rows, auto.share * budget)
     except NoiseError as error:
@@ -102,7 +109,7 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
 
 def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
     """Compare, and give the rest of the budget to the method that was picked."""
-    budget, started, known = parse_seconds(run.settings.budget), time.monotonic(), run
+    started, known = time.monotonic(), run
     training = run.settings.training
 
     def choose() -> dict[str, Any]:
@@ -118,12 +125,12 @@ def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
         }
 
     kept = run.output.decide("comparison", choose)
-    left = max(0.3 * budget, budget - kept["seconds"])
-    picked = dataclasses.replace(from_dict(Settings, kept["settings"]), budget=f"{left:.3f}s")
+    picked = dataclasses.replace(from_dict(Settings, kept["settings"]), budget=run.settings.budget)
     rival: Any = from_dict(Settings, kept["rival"]).method if kept["rival"] else None
     run.watch.note(kept["comparison"]["why"])
     run = dataclasses.replace(known, settings=picked)
-    return Decision(run, kept["comparison"]["why"], rival, kept["comparison"])
+    rivals = () if rival is None else (rival,)
+    return Decision(run, kept["comparison"]["why"], rivals, comparison=kept["comparison"])
 
 
 def _recommended(run: Run, scan: Scan) -> Decision:
@@ -151,7 +158,10 @@ def _recommended(run: Run, scan: Scan) -> Decision:
             "Noise2Self was taken, which denoises the radiographs: Noise2Inverse must have a linear reconstruction, "
             f"and {called(type(algorithm))} as set is none.",
         )
-    said = "A comparison of methods would take more than its share of the budget (quietray compare makes it)"
+    said = (
+        "A comparison of all methods on views held out would take more than its share of the budget (quietray compare "
+        "makes it), so that the filters are tuned and judged on the same slices as the network"
+    )
     try:
         known = measured(scan, run)
     except NoiseError as error:

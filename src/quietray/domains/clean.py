@@ -82,8 +82,8 @@ class CleanDomain(VolumeDomain):
             _require_alike(clean, noisy, prepared.weight, name, prepared.grid.unit)
             pairs = dataclasses.replace(halves.data, parts=np.stack([noisy, clean]))
         return cls(
-            run, split, halves.facts, prepared, prepared.source(), halves.changed, halves.scale, halves.data, (), pairs,
-            noisy,
+            run, split, halves.facts, prepared, prepared.source(), halves.changed, halves.scale, halves.data, (),
+            halves.a_row, pairs, noisy,
         )  # fmt: skip
 
     @property
@@ -101,7 +101,7 @@ class CleanDomain(VolumeDomain):
         tile, shape = self.prepared.plan.tile, self.prepared.grid.shape
         subject, learned = Subject(self.scale, shape, tile, self.facts), data or self.pairs
         assert learned is not None
-        return learn(learned, self.split, Recipe.of(self.run.settings), subject, self.run)
+        return learn(learned, self.split, Recipe.of(self.run), subject, self.run)
 
     def judge(self, denoiser: Denoiser) -> Evidence:
         """Judge by the clean volume, or by halves of the views where there is none."""

@@ -30,7 +30,8 @@ from quietray.types import Volume
 __all__ = ["FEWEST_ROWS", "Comparison", "Standing", "affordable_rows", "compared", "measured"]
 
 _LEARNING = 0.6  # of the time
-_FILTERING = 1e-4  # seconds per voxel, for all filters together
+_FILTERING = 5e-5  # seconds per voxel, for all filters together
+_SHORTEST = 0.5  # seconds, for a method
 FEWEST_ROWS = 8  # to compare on; with fewer no network sees its neighbours
 _SHARE = 0.2  # of the views, held out: what is left falls into four even subsets
 
@@ -47,8 +48,9 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     rows
         Detector rows to compare on, around the middle of the chosen ones.
     seconds
-        For everything: the networks share six tenths evenly, the filters take what they need.  Where the settings say
-        how many steps there are, every network takes that many.
+        For everything: the networks share six tenths, and filters the rest; what one leaves is for those after it, and
+        a filter that does not fit is left out.  Where the settings say how many steps there are, every network takes
+        that many.
 
     Returns
     -------
@@ -61,6 +63,7 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
         The scan has too few views to hold some out, or no method could be run.
     """
     require_parallel(scan.geometry, "comparing methods")
+    ends = time.monotonic() + seconds
     settings, run = run.settings, measured(scan, run)
     assert run.calibrated is not None
     assert run.diagnosis is not None
@@ -72,16 +75,20 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     volumes: dict[str, Volume] = {}
     took: dict[str, float] = {}
     ran: dict[str, Settings] = {}
-    n_networks = sum(candidate.method.trained for _, candidate in candidates)
-    budget = _LEARNING * seconds / max(1, n_networks)  # where no number of steps is asked for
+    to_come = {trained: sum(one.method.trained == trained for _, one in candidates) for trained in (True, False)}
+    left = max(0.5 * seconds, ends - time.monotonic())
+    shares = {True: _LEARNING * left, False: (1 - _LEARNING) * left}
     with run.watch.stage("comparing", len(candidates)) as advance:
         for name, candidate in candidates:
-            begun = time.monotonic()
+            begun, kind = time.monotonic(), candidate.method.trained
+            budget = max(_SHORTEST, shares[kind] / to_come[kind])  # where no number of steps is asked for
             try:
                 volumes[name], ran[name] = _volume(held.rest, dataclasses.replace(candidate, budget=f"{budget:.3f}s"))
             except QuietrayError as error:
                 left_out.append((name, str(error)))
             took[name] = time.monotonic() - begun
+            shares[kind] -= took[name]
+            to_come[kind] -= 1
             advance(1, name)
     return _ranked(held, volumes, ran, took, left_out, settings), run
 
@@ -181,7 +188,7 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
 
 def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
     """Run one method in memory; filters come back with the setting that was found, methods with what was settled."""
-    run, method = Run.in_memory(settings), settings.method
+    run, method = dataclasses.replace(Run.in_memory(settings), strict=True), settings.method
     if method == GaussianFilter(0.0):  # nothing to tune
         prepared = prepare(scan, run)
         parts, _ = prepared.source()(slice(0, scan.n_rows))

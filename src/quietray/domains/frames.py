@@ -97,7 +97,7 @@ class FrameDomain(Domain):
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
         """Train each frame against the others."""
         subject = Subject(self.scale, (1, self.scan.n_rows, self.scan.n_cols), _TILE, self.facts)
-        return learn(data or self.data, self.split, Recipe.of(self.run.settings), subject, self.run)
+        return learn(data or self.data, self.split, Recipe.of(self.run), subject, self.run)
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
         """Return a trained model with the scale of these frames."""

@@ -81,7 +81,7 @@ def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
                 f"all images of one model must have one unit, got {first.unit} in {first.source} and "
                 f"{pair.noisy[0].unit} in {pair.noisy[0].source}"
             )
-    recipe = Recipe.of(settings)
+    recipe = Recipe.of(run)
     scale = _scale_of(pairs) if recipe.start is None else scale_of_model(recipe.start, first)
     split, why = _split_of(pairs, settings, scale)
     run.watch.note(why)
@@ -227,7 +227,7 @@ def _noise_model(pair: ImagePairs, n_models: int, run: Run, scale: Scale) -> Den
     budget = (1 - _LEFT) * parse_seconds(settings.budget) / n_models
     training = dataclasses.replace(settings.training, loss="mae")
     recipe = dataclasses.replace(
-        Recipe.of(settings), network=UNet(), training=training, budget=budget, symmetries=1, start=None
+        Recipe.of(run), network=UNet(), training=training, budget=budget, symmetries=1, start=None
     )
     facts = {"domain": "noise", "source": series.source, "unit": series.unit}
     return learn(data, split, recipe, Subject(scale, series.images.shape, TILE, facts), run.alone())[0]

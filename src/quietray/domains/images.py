@@ -123,17 +123,17 @@ class ImageDomain(Domain):
         if not run.settings.method.trained:
             count = max(1, min(4, _TUNED_ON // (height * width)))
             amount = count, min(_TUNED_ON, count * height * width)
-            return tuned(self.data, self.split, run.filter, subject, run.watch, amount)
+            return tuned(self.data, self.split, run.filter, subject, run, amount)
         if self.split.needs_start:
             return self._learned_on(subject)
-        return learn(data or self.data, self.split, Recipe.of(run.settings), subject, run)
+        return learn(data or self.data, self.split, Recipe.of(run), subject, run)
 
     def _learned_on(self, subject: Subject) -> tuple[Denoiser, Fitted]:
         """Train a trained model on, gently; its weights stay where that makes it no better."""
         model, training, facts = self.model, self.run.settings.training, dict(self.facts)
         assert model is not None
         gentle = dataclasses.replace(training, learning_rate=min(training.learning_rate, FINE_TUNING))
-        recipe = dataclasses.replace(Recipe.of(self.run.settings), network=model.trained_architecture, training=gentle)
+        recipe = dataclasses.replace(Recipe.of(self.run), network=model.trained_architecture, training=gentle)
         facts |= {"trained_on": [*model.facts.get("trained_on", [dict(model.facts)]), dict(facts)]}
         denoiser, fitted = learn(self.data, self.split, recipe, dataclasses.replace(subject, facts=facts), self.run)
         before = judge_held_out(self.split, dataclasses.replace(model, symmetries=1).evaluate, self.data, model.device)

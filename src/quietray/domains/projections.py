@@ -30,7 +30,7 @@ from quietray.reconstruct.analytic import FBP
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
 from quietray.running.run import Run
-from quietray.running.settings import Settings
+from quietray.running.settings import Settings, Training
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.running.watch import Watch
 from quietray.scan import Scan
@@ -147,7 +147,8 @@ class ProjectionDomain(Domain):
         n_z, n = len(self.prepared.rows), self.prepared.scan.geometry.grid().shape[-1]
         passes = (self.split.n_passes * n_z, n, n)  # the network is applied once for each choice of views
         subject = Subject(self.scale, passes, self.prepared.plan.tile, self.facts)
-        recipe = _whole_slices(Recipe.of(self.run.settings), n)
+        recipe = Recipe.of(self.run)
+        recipe = dataclasses.replace(recipe, training=_whole_slices(recipe.training, n))
         return learn(data or self.data, self.split, recipe, subject, self.run)
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
@@ -240,17 +241,15 @@ def _scale_of(geometry: ParallelBeam, sinograms: Sinograms) -> Scale:
     return Scale(0.0, Scale.of(images, field_of_view(n, n, geometry.seen_radius, (0.0, 0.0))).high)
 
 
-def _whole_slices(recipe: Recipe, across: int) -> Recipe:
-    """Return the recipe with whole slices for patches, as many as hold the pixels of a patch."""
-    training = recipe.training
+def _whole_slices(training: Training, across: int) -> Training:
+    """Return settings with whole slices for patches, as many as hold the pixels of a patch."""
     together = min(8, max(1, training.patch**2 // across**2))
-    whole = dataclasses.replace(training, patch=across, batch=training.batch * together)
-    return dataclasses.replace(recipe, training=whole)
+    return dataclasses.replace(training, patch=across, batch=training.batch * together)
 
 
 def _require_memory(prepared: Prepared, split: Split, settings: Settings) -> None:
     n, memory = prepared.scan.geometry.grid().shape[-1], prepared.plan.memory
-    training = _whole_slices(Recipe.of(dataclasses.replace(settings, start=None)), n).training
+    training = _whole_slices(settings.training, n)
     needed = _STEP * split.applied * training.batch * n * n * settings.network.bytes_per_pixel
     if needed > memory:
         raise ResourceError(

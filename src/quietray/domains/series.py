@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -170,7 +171,9 @@ class SeriesDomain(VolumeDomain):
         )
 
     @classmethod
-    def denoise(cls, run: Run, scans: Sequence[Scan], rival: Filter | None = None) -> Result:
+    def denoise(
+        cls, run: Run, scans: Sequence[Scan], rivals: Sequence[Filter] = (), seconds: float = math.inf
+    ) -> Result:
         """Reconstruct every step or channel, train one network on all of them, denoise all."""
         if run.settings.trust:
             run.watch.note("No map of the error was made: there is none for series.")

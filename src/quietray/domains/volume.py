@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,7 +29,7 @@ from quietray.running.ledger import SlabRecord
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
-from quietray.settings import called, parse_seconds
+from quietray.settings import called
 from quietray.splits import Noise2Inverse, Noise2Noise
 from quietray.splits.base import ScanShape, Split
 from quietray.training.batches import TrainingVolume
@@ -56,6 +58,8 @@ class VolumeDomain(Domain):
         Reconstructions ``(part, z, y, x)`` of the training windows, in the network's scale, with slices held out.
     scales
         Of every channel of a spectral series, whose middle one has `scale`; else empty.
+    a_row
+        Seconds that reconstructing a detector row took.
     """
 
     maps_errors = True
@@ -66,6 +70,7 @@ class VolumeDomain(Domain):
     scale: Scale
     data: TrainingVolume
     scales: tuple[Scale, ...] = ()
+    a_row: float = 0.0
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
@@ -95,7 +100,9 @@ class VolumeDomain(Domain):
     @classmethod
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:
         """Reconstruct the parts to train on, scale them, hold slices out."""
+        began = time.monotonic()
         parts, changed = reconstruct_windows(prepared, source, run.watch)
+        a_row = (time.monotonic() - began) / sum(last - first for first, last in prepared.plan.windows)
         n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
         targets = None
@@ -109,41 +116,36 @@ class VolumeDomain(Domain):
         _each_channel(parts, scales, Scale.apply)
         data = TrainingVolume.with_held_out(parts, split, prepared.weight, targets, len(source.steps))
         facts, own = facts_of(prepared, data, split), scales if n_channels > 1 else ()
-        return cls(run, split, facts, prepared, source, changed, scales[n_channels // 2], data, own)
+        return cls(run, split, facts, prepared, source, changed, scales[n_channels // 2], data, own, a_row)
 
     @classmethod
-    def denoise(cls, run: Run, scans: Sequence[Scan], rival: Filter | None = None) -> Result:
+    def denoise(
+        cls, run: Run, scans: Sequence[Scan], rivals: Sequence[Filter] = (), seconds: float = math.inf
+    ) -> Result:
         """Prepare, learn, apply, with a map of the error if there is to be one.
 
-        A `rival` takes the network's place where its estimated error, on what was held out of both, is the smaller one.
+        `rivals` are tuned first, for `seconds` together; the best of them takes the network's place where its estimated
+        error, on what was held out of all, is the smaller one.
         """
         settings = run.settings
         if run.calibrated is None and len(scans) == 1:  # how many views show a slice is known when the axis is
             known = calibrated(scans[0], run)
             run = dataclasses.replace(run, calibrated=known)
         start = cls.prepare(run, scans, cls.bound(run, scans))
-        main = run.having(budget=f"{parse_seconds(settings.budget) * (1 - settings.trust)}s")
-        found, said = dataclasses.replace(start, run=main).learn(), ""
-        if rival is not None:
-            found, said = start.against(rival, found)
+        filters = start.tuned(rivals, seconds)
+        found, said = start.learn(), ""
+        if filters:
+            found, said = _first([found, *filters])
             run.watch.note(said)
         denoiser, fitted = found
         trust = None
         if settings.trust and denoiser.trained:
             training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
-            recipe = dataclasses.replace(Recipe.of(settings), training=training)
+            recipe = dataclasses.replace(Recipe.of(run), training=training)
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
             trust = trusted(start.data, denoiser, recipe, subject, run)
         result = start.apply(denoiser, fitted, trust)
         return dataclasses.replace(result, notes=(*result.notes, said)) if said else result
-
-    def against(self, rival: Filter, found: tuple[Denoiser, Fitted]) -> tuple[tuple[Denoiser, Fitted], str]:
-        """Return what is ahead on what was held out, a trained network or a filter yet to be tuned, and say so."""
-        other = dataclasses.replace(self, run=self.run.having(method=rival)).learn()
-        names = [called(type(rival)), called(type(found[0].split))]
-        if other[1].best.error >= found[1].best.error:
-            other, names = found, names[::-1]
-        return other, f"On what was held out of both, {names[0]} did better than {names[1]}, and was taken."
 
     @property
     def taught_by(self) -> TrainingVolume | None:
@@ -173,13 +175,25 @@ class VolumeDomain(Domain):
 
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
         """Train the network, or tune the filter on this scan."""
-        prepared, settings = self.prepared, self.run.settings
-        n_images = prepared.grid.shape[0] * (self.data.n_series if self.split.neighbourhood.channels == 1 else 1)
-        subject = Subject(self.scale, (n_images, *prepared.grid.shape[1:]), prepared.plan.tile, self.facts)
+        settings = self.run.settings
         if not settings.method.trained:
-            return tuned(self.data, self.split, self.run.filter, subject, self.run.watch)
-        denoiser, fitted = learn(data or self.data, self.split, Recipe.of(settings), subject, self.run)
-        return dataclasses.replace(denoiser, scales=self.scales), fitted
+            return tuned(self.data, self.split, self.run.filter, self._subject(), self.run)
+        recipe = Recipe.of(self.run)
+        if self.maps_errors and data is None:  # two more networks are to come
+            recipe = replace(recipe, budget=(1 - settings.trust) * recipe.budget)
+        denoiser, fitted = learn(data or self.data, self.split, recipe, self._subject(), self.run)
+        return replace(denoiser, scales=self.scales), fitted
+
+    def tuned(self, rivals: Sequence[Filter], seconds: float) -> list[tuple[Denoiser, Fitted]]:
+        """Tune filters on this scan, in so many seconds together."""
+        each, subject = seconds / max(1, len(rivals)), self._subject()
+        return [tuned(self.data, self.split, rival, subject, self.run, seconds=each) for rival in rivals]
+
+    def _subject(self) -> Subject:
+        prepared, channels = self.prepared, self.split.neighbourhood.channels
+        n_images = prepared.grid.shape[0] * (self.data.n_series if channels == 1 else 1)
+        again = 0.0 if prepared.plan.in_one_piece else self.a_row * len(prepared.rows)
+        return Subject(self.scale, (n_images, *prepared.grid.shape[1:]), prepared.plan.tile, self.facts, again)
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
         """Return a trained model with this scan's scale."""
@@ -274,6 +288,18 @@ def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:
     rows, geometry = len(chosen_rows(settings.rows, scan.n_rows)), scan.geometry
     views = scan.n_views // 2 if geometry.half else scan.n_views  # of a half acquisition two show a slice
     return ScanShape(views, rows, geometry.grid().shape[-1], len(scans), settings.network.dimensions)
+
+
+def _first(found: Sequence[tuple[Denoiser, Fitted]]) -> tuple[tuple[Denoiser, Fitted], str]:
+    """Return what has the smallest error on what was held out of all, and say so."""
+    first, *rest = sorted(found, key=lambda one: one[1].best.error)
+    smallest = first[1].best.error
+    names = [called(type(one.split if one.trained else one.filter)) for one, _ in (first, *rest)]
+    if smallest > 0:
+        behind = [f"{name} {one[1].best.error / smallest - 1:+.0%}" for name, one in zip(names[1:], rest, strict=True)]
+    else:
+        behind = names[1:]
+    return first, f"On what was held out of all, {names[0]} did better than {', '.join(behind)}, and was taken."
 
 
 def _require_same(scans: Sequence[Scan]) -> None:

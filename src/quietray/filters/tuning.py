@@ -25,14 +25,17 @@ class Tuned:
         Of that setting.
     tried
         Every ``(filter, error)``, in the order of trial.
+    cut
+        Whether the search was ended before it was done.
     """
 
     filter: Filter
     error: float
     tried: tuple[tuple[Filter, float], ...]
+    cut: bool = False
 
 
-def tune(start: Filter, error: Callable[[Filter], float]) -> Tuned:
+def tune(start: Filter, error: Callable[[Filter], float], enough: Callable[[], bool] = lambda: False) -> Tuned:
     """Find the setting of a filter with the smallest error.
 
     First one parameter after the other tries all values of its :attr:`Filter.search`, which include no filtering at
@@ -45,6 +48,8 @@ def tune(start: Filter, error: Callable[[Filter], float]) -> Tuned:
         Where the search begins; it also holds what is not searched.
     error
         Error of a filter; it may be an estimate, and even negative.  Where two are equal, the one found first is kept.
+    enough
+        Asked after every trial whether to end the search.
 
     Returns
     -------
@@ -67,24 +72,32 @@ def tune(start: Filter, error: Callable[[Filter], float]) -> Tuned:
     >>> round(tuned.filter.sigma, 2), len(tuned.tried)
     (3.33, 11)
     """
-    trials = _Trials(error)
-    best = start
-    for name, values in start.search.items():
-        best = min([best, *(dataclasses.replace(best, **{name: value}) for value in values)], key=trials)
-        if not getattr(best, name):
-            break
-    for root in (2, 4):
+    trials = _Trials(error, enough)
+    try:
+        best = start
         for name, values in start.search.items():
-            if isinstance(values[-1], float):
-                best = _downhill(best, name, (values[-1] / values[-2]) ** (1 / root), trials)
-    return Tuned(best, trials(best), tuple(trials.errors.items()))
+            best = min([best, *(dataclasses.replace(best, **{name: value}) for value in values)], key=trials)
+            if not getattr(best, name):
+                break
+        for root in (2, 4):
+            for name, values in start.search.items():
+                if isinstance(values[-1], float):
+                    best = _downhill(best, name, (values[-1] / values[-2]) ** (1 / root), trials)
+    except _Enough:
+        pass
+    best = min(trials.errors, key=trials.errors.__getitem__)
+    return Tuned(best, trials.errors[best], tuple(trials.errors.items()), trials.cut)
+
+
+class _Enough(Exception):
+    """The search is to end."""
 
 
 class _Trials:
     """The error of each filter, measured once."""
 
-    def __init__(self, error: Callable[[Filter], float]) -> None:
-        self.error = error
+    def __init__(self, error: Callable[[Filter], float], enough: Callable[[], bool]) -> None:
+        self.error, self.enough, self.cut = error, enough, False
         self.errors: dict[Filter, float] = {}
 
     def __call__(self, candidate: Filter) -> float:
@@ -96,6 +109,9 @@ class _Trials:
                     "not finite"
                 )
             self.errors[candidate] = error
+            self.cut = self.enough()
+            if self.cut:
+                raise _Enough
         return self.errors[candidate]
 
 

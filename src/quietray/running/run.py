@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,12 @@ from quietray.running.output import Output
 from quietray.running.settings import Settings
 from quietray.running.slabs import Executor, Slab, SlabTask, Staged, run_slabs
 from quietray.running.watch import Watch
-from quietray.settings import parse_bytes
+from quietray.settings import parse_bytes, parse_seconds
 from quietray.splits.base import Split
 
 __all__ = ["Run"]
+
+_LEAST = 0.3  # of the budget
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,10 @@ class Run:
         The scan of the run, where everything global was measured already.
     diagnosis
         Of its noise, where it was made already.
+    started
+        When the user began to wait, on the monotonic clock: the budget is for everything since then.
+    strict
+        Whether a filter that does not fit into the budget is refused; a network learns in whatever time there is.
 
     Examples
     --------
@@ -54,6 +61,8 @@ class Run:
     executor: Executor = field(default_factory=Staged)
     calibrated: Calibrated | None = None
     diagnosis: Diagnosis | None = None
+    started: float = field(default_factory=time.monotonic)
+    strict: bool = False
 
     @classmethod
     def in_memory(cls, settings: Settings, watch: Watch | None = None) -> Run:
@@ -72,6 +81,17 @@ class Run:
         if free is None:
             return None
         return min(free, parse_bytes(stated)) if stated else int(0.8 * free)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the user began to wait."""
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left; three tenths of it at least, for with less nothing is learned."""
+        budget = parse_seconds(self.settings.budget)
+        return max(_LEAST * budget, budget - self.elapsed)
 
     @property
     def split(self) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from quietray.errors import SettingsError
+from quietray.errors import ResourceError, SettingsError
 from quietray.filters import Filter, tune
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io.disk import disk_errors
@@ -21,9 +22,8 @@ from quietray.networks import Architecture
 from quietray.running.facts import versions
 from quietray.running.precision import precision
 from quietray.running.run import Run
-from quietray.running.settings import Settings, Training
-from quietray.running.watch import Watch
-from quietray.settings import parse_seconds
+from quietray.running.settings import Training
+from quietray.settings import called, from_dict, parse_seconds, to_dict
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
@@ -32,6 +32,9 @@ __all__ = ["Recipe", "Subject", "learn", "tuned"]
 
 _VOXELS_A_PATCH = 2**16  # of a volume, for each patch in a batch
 _TUNED_ON = (4, 2**15)  # slices, and pixels of them together
+_JUDGED, _JUDGED_PIXELS = 6, 2**17  # passes over what was held out, by which the result is judged at the end
+_REPORT = 3.0  # seconds
+_OVER = 1.5  # times what is left, that a filter may take before it is refused
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Recipe:
     seed
         Of weights and samples.
     budget
-        Seconds for training and inference together.
+        Seconds for training and all that comes after it.
     symmetries
         To average over at inference; 0 takes as many as 15 % of the budget allow.
     start
@@ -60,11 +63,11 @@ class Recipe:
     start: Denoiser | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Recipe:
-        """Return what the settings of a run say."""
+    def of(cls, run: Run) -> Recipe:
+        """Return what the settings of a run say, with the time that is left of its budget."""
+        settings = run.settings
         start = None if settings.start is None else Denoiser.load(Path(settings.start))
-        budget = parse_seconds(settings.budget)
-        return cls(settings.network, settings.training, settings.seed, budget, settings.symmetries, start)
+        return cls(settings.network, settings.training, settings.seed, run.left, settings.symmetries, start)
 
     def build(self, split: Split) -> nn.Module:
         """Return the network to be trained.
@@ -99,16 +102,19 @@ class Subject:
         Edge of the tiles that they are denoised in.
     facts
         To keep with the model.
+    after
+        Seconds that its domain needs once the network has been applied, or while: such as for reconstructing.
     """
 
     scale: Scale
     images: tuple[int, int, int]
     tile: int
     facts: Mapping[str, Any] = field(default_factory=dict)
+    after: float = 0.0
 
 
 def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, run: Run) -> tuple[Denoiser, Fitted]:
-    """Train within the budget, leaving time for inference; small images make larger batches.
+    """Train within the budget, leaving time for what comes after; small images make larger batches.
 
     Parameters
     ----------
@@ -128,18 +134,31 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     enlarged = min(8, max(1, recipe.training.patch**2 // size**2))
     batch = batch_for(recipe.training.batch, run.device, images)
     training = dataclasses.replace(recipe.training, batch=batch * enlarged)
-    budget = recipe.budget
+    budget, told = recipe.budget, False
 
-    def inference(per_step: float) -> float:
+    def inference(per_step: float, pixels: float = float(np.prod(images))) -> float:
         """Return the seconds that one pass over the images takes: a training step costs about three passes."""
-        passes = (split.n_parts - split.n_clean) * images[0] * images[1] * images[2] / (training.batch * size**2)
-        return passes * per_step / 3
+        return (split.n_parts - split.n_clean) * pixels / (training.batch * size**2) * per_step / 3
 
     def symmetries(per_step: float) -> Literal[1, 2, 4, 8]:
         if recipe.symmetries:
             return recipe.symmetries
         choices: tuple[Literal[1, 2, 4, 8], ...] = (8, 4, 2)
         return next((n for n in choices if n * inference(per_step) <= 0.15 * budget), 1)
+
+    def closing(per_step: float) -> float:
+        """Return the seconds from the last step to the end of the run."""
+        judging = _JUDGED * inference(per_step, min(_JUDGED_PIXELS, 0.2 * np.prod(images)))
+        files = 0.0 if output.folder is None else _REPORT
+        return symmetries(per_step) * (inference(per_step) + judging) + subject.after + files
+
+    def for_training(per_step: float) -> float:
+        nonlocal told
+        seconds, rest = max(0.3 * budget, budget - closing(per_step)), closing(per_step)
+        if not told:
+            run.watch.note(_times(run, seconds, rest))
+        told = True
+        return seconds
 
     kept = "What was learned so far is kept; go on with --resume"
     with run.watch.stage("training", 1000) as advance, disk_errors(output.folder or Path(), kept):
@@ -157,12 +176,18 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
             data.on(run.device, run.device_memory),
             training,
             seed=recipe.seed,
-            budget=lambda per_step: max(0.3 * budget, budget - symmetries(per_step) * inference(per_step)),
+            budget=for_training,
             checkpoint=output.checkpoint,
             watch=show,
         )
     pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # of a resumed run
     chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})
+    if recipe.training.steps is not None and chosen["symmetries"] > 1:
+        run.watch.note(
+            f"Denoising is averaged over {chosen['symmetries']} symmetries of the square, which takes about "
+            f"{chosen['symmetries'] * inference(pace):.0f} s beside the {recipe.training.steps} steps that were asked "
+            "for; --symmetries 1 leaves it out."
+        )
     known = {
         "steps": fitted.history[-1].step,
         "batch": batch,
@@ -181,6 +206,18 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         known,
     )
     return denoiser, fitted
+
+
+def _times(run: Run, training: float, closing: float) -> str:
+    """Return how the budget is spent, in a sentence, and whether it is kept."""
+    budget, spent = run.settings.budget, run.elapsed
+    said = f"Of the {budget}, {spent:.0f} s are gone, {training:.0f} s go into training, and about {closing:.0f} s "
+    said += "into denoising, judging and the report."
+    if spent + training + closing > 1.05 * parse_seconds(budget):
+        said += (
+            " That is more than the budget, of which three tenths at least are for learning; give a longer --budget."
+        )
+    return said
 
 
 def batch_for(stated: int, device: torch.device, images: tuple[int, int, int]) -> int:
@@ -206,8 +243,9 @@ def tuned(
     split: Split,
     start: Filter,
     subject: Subject,
-    watch: Watch,
+    run: Run,
     amount: tuple[int, int] = _TUNED_ON,
+    seconds: float | None = None,
 ) -> tuple[Denoiser, Fitted]:
     """Find the filter's setting with the smallest estimated error, on slices that it will not be judged on.
 
@@ -224,29 +262,55 @@ def tuned(
         The filter.
     subject
         What will be filtered.
-    watch
-        Told the progress.
+    run
+        Told the progress; it keeps the setting.
     amount
         Slices to tune on, and pixels of them together.
+    seconds
+        For trying settings, after which the best one so far is taken; by default what the budget leaves beside
+        filtering everything.
+
+    Raises
+    ------
+    ResourceError
+        The run must keep its budget, and filtering everything does not fit into it.
     """
-    here, cpu = data.to_tune_on(amount[0]), torch.device("cpu")
+    here, cpu, began, trials = data.to_tune_on(amount[0]), torch.device("cpu"), time.monotonic(), 0
+    left = run.left
+    passes = float(np.prod(subject.images)) / amount[1]  # of filtering everything, in trials
 
     def denoiser(candidate: Filter) -> Denoiser:
         network = candidate.build(split.n_slices, split.n_outputs)
         facts = {"versions": versions(), **subject.facts}
         return Denoiser(network, candidate, split, subject.scale, tile=subject.tile, facts=facts)
 
-    with watch.stage("tuning") as advance:
+    with run.watch.stage("tuning") as advance:
 
         def error(candidate: Filter) -> float:
+            nonlocal trials
+            trials += 1
             advance(1)
             return judge_held_out(split, denoiser(candidate).evaluate, here, cpu, amount[1]).error
 
-        found = tune(start, error)
-    chosen = denoiser(found.filter)
+        def enough() -> bool:
+            spent = time.monotonic() - began
+            if run.strict and spent / trials * passes > _OVER * left:
+                raise ResourceError(
+                    f"{called(type(start))} must fit into its share of the time, {left:.0f} s, and would take about "
+                    f"{spent / trials * passes:.0f} s on these rows; give a longer --budget or fewer --rows"
+                )
+            return spent > (left - subject.after - spent / trials * passes if seconds is None else seconds)
+
+        def search() -> dict[str, Any]:
+            found = tune(start, error, enough)
+            cut = ", all that the budget allowed" if found.cut else ""
+            return {"filter": to_dict(found.filter), "why": f"tuned over {len(found.tried)} settings{cut}"}
+
+        found = run.output.decide(f"tuned {called(type(start))}", search)
+    chosen = denoiser(from_dict(type(start), found["filter"]))
     judged = judge_held_out(split, chosen.evaluate, data, cpu)
     best = Progress(0, 0, 0.0, 0.0, judged.error, judged.noise)
-    return chosen, Fitted(chosen.network, (), best, f"tuned over {len(found.tried)} settings", 0.0)
+    return chosen, Fitted(chosen.network, (), best, found["why"], 0.0)
 
 
 def _gain(latest: Progress | None) -> str:
