@@ -108,7 +108,10 @@ def not_a_scan(folder):
 
 SCANS = {
     "missing": (lambda folder: folder / "bad.h5", "must exist, got .*check the path"),
-    "of another kind": (not_a_scan, "must be HDF5, TIFF or Zarr"),
+    "of another kind": (
+        not_a_scan,
+        "must be EDF, FITS, GE pca, HDF5, Nikon xtekct, SkyScan log, TIFF, Zarr or Zeiss txrm",
+    ),
     "truncated": (truncated, "truncated.*copy it again"),
     "without flats": (without_flats, "flats.*--flats"),
     "angles of another length": (lambda folder: bad_scan(folder, theta=THETA[:-3]), "one angle per view.*29.*32"),

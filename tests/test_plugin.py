@@ -73,7 +73,7 @@ def test_flags_and_errors_are_ours(rays, tmp_path):
     with pytest.raises(FormatError, match="must have a line of JSON"):
         quietray.read(path)
     path.write_bytes(b"raisins")
-    with pytest.raises(FormatError, match="must be HDF5, TIFF, Zarr or rays, got a file that starts with b'raisins'"):
+    with pytest.raises(FormatError, match="TIFF, Zarr, Zeiss txrm or rays, got a file that starts with b'raisins'"):
         quietray.read(path)
 
 
