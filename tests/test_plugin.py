@@ -138,7 +138,9 @@ def test_the_command_line_knows_it(rays, tmp_path):
 
 def test_unknown_formats_name_the_nearest(plugin):
     for wrong, meant in (("zar", "zarr"), ("np", "npy")):
-        with pytest.raises(SettingsError, match=f"one of zarr, h5, tiff, npy, got '{wrong}' .did you mean '{meant}'"):
+        with pytest.raises(
+            SettingsError, match=f"one of zarr, h5, tiff, bigtiff, mhd, nii, npy, got '{wrong}' .did you mean '{meant}'"
+        ):
             quick(format=wrong)
 
 
