@@ -108,7 +108,10 @@ def not_a_scan(folder):
 
 SCANS = {
     "missing": (lambda folder: folder / "bad.h5", "must exist, got .*check the path"),
-    "of another kind": (not_a_scan, "must be HDF5, TIFF or Zarr"),
+    "of another kind": (
+        not_a_scan,
+        "must be EDF, FITS, GE pca, HDF5, Nikon xtekct, SkyScan log, TIFF, Zarr or Zeiss txrm",
+    ),
     "truncated": (truncated, "truncated.*copy it again"),
     "without flats": (without_flats, "flats.*--flats"),
     "angles of another length": (lambda folder: bad_scan(folder, theta=THETA[:-3]), "one angle per view.*29.*32"),
@@ -224,7 +227,7 @@ TOMLS = {
     "[training]\nsteps = 3.5": "'training.steps' must be a whole number",
     "[network]\nwidths = 16": r"'network.widths' must be a list, got 16",
     "training = 3": "'training' must be a table, got 3",
-    'format = "png"': "the format of a volume must be one of zarr, h5, tiff, got 'png'",
+    'format = "png"': "the format of a volume must be one of zarr, h5, tiff, bigtiff, mhd, nii, got 'png'",
     "symmetries = 3": "'symmetries' must be one of 0, 1, 2, 4, 8, got 3",
     "[network]\nwidths = []": "widths must hold a positive number",
     "[training]\nbatch = 0": "batch must be positive, got 0",

@@ -73,7 +73,7 @@ def test_flags_and_errors_are_ours(rays, tmp_path):
     with pytest.raises(FormatError, match="must have a line of JSON"):
         quietray.read(path)
     path.write_bytes(b"raisins")
-    with pytest.raises(FormatError, match="must be HDF5, TIFF, Zarr or rays, got a file that starts with b'raisins'"):
+    with pytest.raises(FormatError, match="TIFF, Zarr, Zeiss txrm or rays, got a file that starts with b'raisins'"):
         quietray.read(path)
 
 
@@ -138,7 +138,9 @@ def test_the_command_line_knows_it(rays, tmp_path):
 
 def test_unknown_formats_name_the_nearest(plugin):
     for wrong, meant in (("zar", "zarr"), ("np", "npy")):
-        with pytest.raises(SettingsError, match=f"one of zarr, h5, tiff, npy, got '{wrong}' .did you mean '{meant}'"):
+        with pytest.raises(
+            SettingsError, match=f"one of zarr, h5, tiff, bigtiff, mhd, nii, npy, got '{wrong}' .did you mean '{meant}'"
+        ):
             quick(format=wrong)
 
 

@@ -130,7 +130,7 @@ def reconstruct(
     scan
         From :func:`quietray.read` or :meth:`quietray.Scan.from_arrays`.
     out
-        The volume: ``.zarr``, ``.h5``, or a folder of TIFF slices, after ``settings.format``; None returns an array.
+        The volume: a file or a folder, after ``settings.format``; None returns an array.
     settings
         ``correction``, ``reconstruction``, ``rows``, ``region``, ``rotation_axis`` and ``max_memory`` are used.  What
         the algorithm leaves to be chosen, its iterations or its weight, is chosen on held-out views.
@@ -162,16 +162,15 @@ def reconstruct(
     with disk_errors(place):
         remove(unfinished)  # a kill may have left it
     facts = {**reconstructed_by(prepared).record()["settings"], "source": scan.source}
-    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra=facts)
+    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra=facts, stored=settings.stored)
     try:
         with writer:
             reconstruct_plainly(prepared, run, writer)
             writer.finish()
         with disk_errors(place):
-            remove(place)
-            unfinished.rename(place)
+            writer.rename(unfinished, place)
     finally:
-        remove(writer.place)
+        writer.discard()
     return place
 
 

@@ -76,6 +76,28 @@ Format = Annotated[
 ]
 
 
+def _window(words: list[str]) -> tuple[float, float] | None:
+    """Return a window, None for auto."""
+    if words == ["auto"]:
+        return None
+    if len(words) != 2:
+        raise ValueError(f"must be auto, or LOW HIGH, got {' '.join(words)}")
+    return float(words[0]), float(words[1])
+
+
+Window = Annotated[
+    tuple[float, float] | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(1, 2),
+        metavar="auto|LOW HIGH",
+        instance_from_str=_window,
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: ["auto"] if value is None else [str(one) for one in value],
+    ),
+    tyro.conf.arg(help_behavior_hint=""),
+]
+
+
 def check_at_once(command: Any) -> None:
     """Check what can be checked of a command before libraries are imported that take seconds.
 
@@ -264,7 +286,14 @@ class RunFlags(PhaseFlags):
     device_memory: Text = None
     """What the volume that is trained on may take of a GPU, such as 8G (default: 80 % of what is free there)."""
     format: Format = None
-    """Format of the volume: zarr, h5, tiff, or one that another package brings (default: zarr)."""
+    """Format of the volume: zarr, h5, tiff (a file per slice), bigtiff (one file), mhd (with a raw file), nii, or one
+    that another package brings (default: zarr)."""
+    dtype: Annotated[Literal["float32", "uint16", "uint8"] | None, Choice] = None
+    """What the volume is stored as, in tiff, bigtiff, mhd and nii: whole numbers stand for values over a window, which
+    the file tells (default: float32)."""
+    window: Window = None
+    """Least and largest value of whole numbers, LOW HIGH; what is outside is clipped (default: auto, the range of the
+    volume)."""
     overwrite: Flag = False
     """Replace what is there."""
     json: Flag = False
@@ -283,6 +312,8 @@ class RunFlags(PhaseFlags):
             "max_memory": self.max_memory,
             "device_memory": self.device_memory,
             "format": self.format,
+            "dtype": self.dtype,
+            "window": self.window and list(self.window),
             "reconstruction.name": self.algorithm,
             "reconstruction.filter": self.filter,
             "reconstruction.iterations": self.iterations,

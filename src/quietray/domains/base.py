@@ -143,6 +143,9 @@ class Domain(ABC):
         """
         output = self.run.output
         volume, settings = output.finish_volume(), settled(self.run.settings, denoiser, fitted)
+        if settings.dtype is not None and output.folder is not None:
+            window = volume.facts.get("window")
+            settings = dataclasses.replace(settings, window=None if window is None else (window[0], window[1]))
         axis, said = None, tuple(notes)
         if prepared is not None:
             axis, said = prepared.scan.geometry.axis, (*prepared.notes, *said)

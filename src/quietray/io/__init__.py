@@ -13,11 +13,13 @@ from quietray.io.pairs import ImagePairs, is_pairs, read_pairs
 from quietray.io.scans import Flags, RawScan, ScanReader, ScanWriter, Source, read, write_scan
 from quietray.io.volumes import (
     SeriesAxis,
+    Stored,
     StoredVolume,
     VolumeFormat,
     VolumeWriter,
     open_volume_writer,
     read_volume,
+    require_stored,
     volume_format,
 )
 
@@ -33,6 +35,7 @@ __all__ = [
     "ScanWriter",
     "SeriesAxis",
     "Source",
+    "Stored",
     "StoredVolume",
     "VolumeFormat",
     "VolumeWriter",
@@ -43,6 +46,7 @@ __all__ = [
     "read_images",
     "read_pairs",
     "read_volume",
+    "require_stored",
     "volume_format",
     "write_scan",
 ]

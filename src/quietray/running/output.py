@@ -16,7 +16,7 @@ import numpy as np
 from quietray.checkpoint import replace_file, write_json
 from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
-from quietray.io import SeriesAxis, VolumeFormat, open_volume_writer, read, read_volume, write_scan
+from quietray.io import SeriesAxis, Stored, VolumeFormat, open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
 from quietray.running.ledger import Ledger, SlabRecord
 from quietray.running.slabs import Finished
@@ -148,7 +148,13 @@ class Output:
             self._remove_replaced()
             begun = Ledger(self.work).noted("volume") is not None  # else a kill may have left half a file
             self._writer = open_volume_writer(
-                self.volume_path, grid, format=self.format, resume=begun, extra=facts, series=series
+                self.volume_path,
+                grid,
+                format=self.format,
+                resume=begun,
+                extra=facts,
+                series=series,
+                stored=getattr(self.settings, "stored", Stored()),
             )
             if trust:
                 place, told = (
@@ -322,7 +328,7 @@ class Output:
 
 def _volumes() -> list[str]:
     """Return the names that the volume and the map of trust may have, whatever their format."""
-    return [name for kind in VolumeFormat.registry.values() for name in (kind.volume, kind.trust)]
+    return [name for kind in VolumeFormat.registry.values() for name in (kind.volume, kind.trust, *kind.beside)]
 
 
 def _finished(folder: Path) -> bool:

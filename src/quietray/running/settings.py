@@ -12,7 +12,7 @@ from quietray.brief import changes
 from quietray.detector.correction.correct import Correction
 from quietray.detector.correction.phase import Phase
 from quietray.errors import SettingsError, nearest
-from quietray.io import VolumeFormat
+from quietray.io import Stored, VolumeFormat, require_stored
 from quietray.method import METHODS, Auto, Method
 from quietray.networks import NETWORKS, Architecture, UNet
 from quietray.reconstruct import ALGORITHMS, FBP, Algorithm
@@ -123,7 +123,12 @@ class Settings:
     symmetries
         Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
     format
-        Format of the volume, by its name: ``zarr``, ``h5``, ``tiff``, or one that another package brings.
+        Format of the volume, by its name: ``zarr``, ``h5``, ``tiff``, ``bigtiff``, ``mhd``, ``nii``, or one that
+        another package brings.
+    dtype
+        What the volume is stored as: ``uint16`` or ``uint8`` over a window, in formats that can; None is float32.
+    window
+        Least and largest value of whole numbers; None is the range of the volume.
     whiten
         Whether the detector's point response is undone before radiographs are denoised; ``auto`` does so when their
         noise is not white.
@@ -161,6 +166,8 @@ class Settings:
     rotation_axis: float | None = None
     symmetries: Literal[0, 1, 2, 4, 8] = 0
     format: str = "zarr"
+    dtype: Literal["float32", "uint16", "uint8"] | None = None
+    window: tuple[float, float] | None = None
     whiten: Literal["auto", "always", "never"] = "auto"
     reblur: bool = False
     start: str | None = None
@@ -181,6 +188,7 @@ class Settings:
             object.__setattr__(self, name, kinds.made(getattr(self, name)))
             kinds.require(getattr(self, name), base)
         VolumeFormat.registry[self.format]  # it must be there
+        require_stored(self.format, self.stored)
         parse_seconds(self.budget)
         require_device_name(self.device or "auto")
         for size in (self.max_memory, self.device_memory):
@@ -190,6 +198,11 @@ class Settings:
             raise SettingsError(f"views_per_step must be positive, or 0 for a single scan, got {self.views_per_step}")
         if not 0 <= self.trust < 1:
             raise SettingsError(f"trust must be at least 0 and below 1, got {self.trust}")
+
+    @property
+    def stored(self) -> Stored:
+        """What the volume is stored as."""
+        return Stored(self.dtype or "float32", self.window)
 
 
 class Changes(TypedDict, total=False):
@@ -206,6 +219,8 @@ class Changes(TypedDict, total=False):
     rotation_axis: float | None
     symmetries: int
     format: str
+    dtype: str | None
+    window: tuple[float, float] | None
     whiten: str
     reblur: bool
     start: str | None

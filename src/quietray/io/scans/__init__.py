@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quietray.io.scans import datasets, dxchange, npy, nxtomo, tiff
+from quietray.io.scans import datasets, dxchange, nikon, npy, nxtomo, phoenix, series, skyscan, tiff, zeiss
 from quietray.io.scans.base import ScanReader, ScanWriter, Source
 from quietray.io.scans.raw import Flags, RawScan
 from quietray.io.scans.reading import read
@@ -16,9 +16,14 @@ __all__ = [
     "Source",
     "datasets",
     "dxchange",
+    "nikon",
     "npy",
     "nxtomo",
+    "phoenix",
     "read",
+    "series",
+    "skyscan",
     "tiff",
     "write_scan",
+    "zeiss",
 ]

@@ -13,7 +13,7 @@ from quietray.io.scans.angles import AngleList, read_angle_file, unit_of
 from quietray.io.scans.pages import frames_on_disk
 from quietray.types import Frames
 
-__all__ = ["angles_elsewhere", "frames_elsewhere"]
+__all__ = ["angles_elsewhere", "frames_elsewhere", "side_elsewhere"]
 
 _KEYS = {"flats": 1, "darks": 2}
 _OURS = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
@@ -57,6 +57,28 @@ def frames_elsewhere(place: str, what: str, beside: Path) -> Frames | float | No
             check_stack(stack, what, str(path))
             return LazyFrames(stack, place=str(path))
     return frames_on_disk(place, what, beside)
+
+
+def side_elsewhere(flag: str | None, what: str, beside: Path) -> Frames | float | None:
+    """Return the flats or darks that a flag names, None where it is not given.
+
+    Raises
+    ------
+    FormatError
+        It names nothing that can be read.
+
+    Examples
+    --------
+    >>> side_elsewhere("100", "darks", Path(".")), side_elsewhere(None, "flats", Path("."))
+    (100.0, None)
+    """
+    found = frames_elsewhere(flag, what, beside) if flag else None
+    if flag and found is None:
+        raise FormatError(
+            f"--{what} must be a TIFF file, a folder of them, a pattern such as 'flat_*.tif', an HDF5 or npy file, or "
+            f"a number, got '{flag}'; check the path"
+        )
+    return found
 
 
 def angles_elsewhere(place: str, beside: Path) -> AngleList | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from quietray.errors import FormatError, GeometryError
+from quietray.errors import GeometryError
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.scans.angles import angle_range, read_angle_file
 from quietray.io.scans.base import ScanReader, Source
-from quietray.io.scans.elsewhere import angles_elsewhere, frames_elsewhere
+from quietray.io.scans.elsewhere import angles_elsewhere, side_elsewhere
 from quietray.io.scans.raw import Flags, RawScan
 from quietray.types import Frames
 
@@ -48,15 +48,10 @@ class Npy(ScanReader):
                 f"a scan must have at least 2 views, got one image in {path}; if it is a sinogram (view, col), pass "
                 "--order sinogram"
             )
-        sides: dict[str, Frames | float | None] = {}
-        for what, flag in (("flats", flags.flats), ("darks", flags.darks)):
-            sides[what] = frames_elsewhere(flag, what, path.parent) if flag else None
-            if flag and sides[what] is None:
-                raise FormatError(f"--{what} must be a file of frames or a number, got '{flag}'; check the path")
         return RawScan(
             projections,
             angles.radians(flags.angle_unit),
-            flats=sides["flats"],
-            darks=sides["darks"],
+            flats=side_elsewhere(flags.flats, "flats", path.parent),
+            darks=side_elsewhere(flags.darks, "darks", path.parent),
             provenance={"format": "npy", "data": str(path), "angles": angles.place},
         )

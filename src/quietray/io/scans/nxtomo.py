@@ -40,7 +40,7 @@ from quietray.io.scans.lookup import (
     text_at,
 )
 from quietray.io.scans.raw import Flags, RawScan
-from quietray.io.scans.stated import Distances, FileBeam
+from quietray.io.scans.stated import Distances, FileBeam, is_parallel
 from quietray.io.stacks import Stack, lay_out_stack, write_number
 from quietray.scan import Scan
 from quietray.types import Frames
@@ -48,7 +48,6 @@ from quietray.types import Frames
 __all__ = ["NXtomo", "NXtomoWriter"]
 
 _ENERGIES = ("incident_energy", "energy")
-_PARALLEL = 1.0  # pixels that the rays at the detector's edge may move aside on their way through the object
 
 
 class NXtomo(ScanReader):
@@ -228,7 +227,7 @@ def _beam(
     if pixel is None or before is None or behind is None:
         return None, None, None, []
     _, n_rows, n_cols = shape
-    if n_cols / 2 * pixel / (before + behind) * n_cols < _PARALLEL:
+    if is_parallel(pixel, before + behind, n_cols):
         return None, None, None, []
     notes = [
         f"The source is {before:g} mm before and the detector {behind:g} mm behind the axis: a "

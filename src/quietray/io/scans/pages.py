@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from quietray.errors import FormatError
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.tiff import TiffFolder, TiffPages, is_tiff, tiff_files
 
-__all__ = ["frames_on_disk", "in_file", "in_folder", "running_numbers"]
+__all__ = ["angles_in_names", "frames_on_disk", "in_file", "in_folder", "places_in_series", "running_numbers"]
 
 
 def frames_on_disk(place: str, what: str, beside: Path) -> LazyFrames | None:
@@ -55,7 +55,7 @@ def in_folder(folder: Path, pattern: str, several_series: bool = False) -> LazyF
             "give the folder of the radiographs, an HDF5 file or a Zarr folder"
         )
     series = _series(files)
-    if len(series) > 1 and not several_series:
+    if len(series) > 1 and not several_series and angles_in_names(files) is None:
         kinds = ", ".join(f"{len(members)} x {name}*" for name, members in list(series.items())[:6])
         raise FormatError(
             f"the folder {folder} must hold one series of radiographs, got {kinds}; "
@@ -90,3 +90,52 @@ def running_numbers(folder: Path, pattern: str) -> Int[np.ndarray, " frame"] | N
     if len(ends) < 2 or not all(ends):
         return None
     return np.array([int(end[1]) for end in ends if end])
+
+
+def angles_in_names(files: Sequence[Path]) -> Float[np.ndarray, " frame"] | None:
+    """Return the angles in degrees that names tell, as at HFIR and SNS: ``..._DEGREES_THOUSANDTHS_NUMBER``.
+
+    Examples
+    --------
+    >>> angles_in_names([Path("20220825_Ti_000_170_0042.tiff"), Path("20220825_Ti_012_340_0043.tiff")]).tolist()
+    [0.17, 12.34]
+    >>> angles_in_names([Path("a_001.tif"), Path("a_002.tif")]) is None
+    True
+    """
+    found = [re.search(r"_(\d{3})_(\d{3})_\d+$", path.stem) for path in files]
+    if len(found) < 2 or not all(found):
+        return None
+    degrees = np.array([int(one[1]) + int(one[2]) / 1000 for one in found if one])
+    return degrees if np.unique(degrees).size > len(degrees) // 2 else None
+
+
+def places_in_series(
+    numbers: Int[np.ndarray, " view"] | None, n_views: int
+) -> tuple[Int[np.ndarray, " view"], list[int]]:
+    """Return where in its series each view is, and the numbers that have no file.
+
+    Parameters
+    ----------
+    numbers
+        Running number of every view; None where there is none.
+    n_views
+        How many views there are.
+
+    Examples
+    --------
+    >>> places, missing = places_in_series(np.array([3, 4, 6]), 3)
+    >>> places.tolist(), missing
+    ([0, 1, 3], [5])
+    """
+    whole = np.arange(n_views), list[int]()
+    if numbers is None or len(numbers) != n_views or n_views < 3:
+        return whole
+    steps = np.diff(numbers)
+    if (steps < 1).any():
+        return whole
+    step = int(np.gcd.reduce(steps))
+    places = (numbers - numbers[0]) // step
+    if places[-1] + 1 > 2 * n_views:
+        return whole  # numbers of another kind, such as times
+    lacking = np.setdiff1d(np.arange(places[-1] + 1), places)
+    return places, [int(numbers[0] + step * place) for place in lacking]

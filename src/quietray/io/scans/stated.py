@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,10 +12,23 @@ from jaxtyping import Float
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry
 
-__all__ = ["Distances", "FileBeam", "Vectors"]
+__all__ = ["Distances", "FileBeam", "Vectors", "is_parallel"]
+
+_PARALLEL = 1.0  # pixels that the rays at the detector's edge may move aside on their way through the object
 
 
-@dataclass(frozen=True)
+def is_parallel(pixel: float, source_detector: float, n_cols: int) -> bool:
+    """Return whether a source is so far away that rays are parallel to within a pixel, as at a synchrotron.
+
+    Examples
+    --------
+    >>> is_parallel(0.005, 50_000.0, 2000), is_parallel(0.1, 500.0, 2000)
+    (True, False)
+    """
+    return n_cols / 2 * pixel / source_detector * n_cols < _PARALLEL
+
+
+@dataclass(frozen=True, eq=False)
 class Distances:
     """A source and a detector that go round in a circle, as a file tells them.
 
@@ -26,6 +40,9 @@ class Distances:
         In mm, or in detector pixels where their size is unknown.
     source_row
         Row as high as the source; None is the middle.
+    shifts
+        ``(view, 2)`` rows and columns that each view of a cone beam must be moved by, down and to the right, to be as
+        if source and detector had gone round in a circle; None for none.
 
     Examples
     --------
@@ -37,6 +54,7 @@ class Distances:
     source_axis: float
     source_detector: float
     source_row: float | None = None
+    shifts: Float[np.ndarray, "view 2"] | None = None
 
     def beam(
         self,
@@ -56,7 +74,11 @@ class Distances:
         lengths = (self.source_axis, self.source_detector)
         if self.kind == "fan":
             return FanBeam(angles, n_rows, n_cols, *lengths, rotation_axis, pixel_size)
-        return ConeBeam.circular(angles, n_rows, n_cols, *lengths, pixel_size, rotation_axis, self.source_row)
+        beam = ConeBeam.circular(angles, n_rows, n_cols, *lengths, pixel_size, rotation_axis, self.source_row)
+        if self.shifts is None:
+            return beam
+        down, right = self.shifts[:, :1], self.shifts[:, 1:]
+        return dataclasses.replace(beam, centres=beam.centres + down * beam.vs + right * beam.us)
 
 
 @dataclass(frozen=True, eq=False)

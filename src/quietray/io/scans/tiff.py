@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from quietray.errors import FormatError, GeometryError
 from quietray.io.frames import check_stack
 from quietray.io.scans.angles import AngleList, angle_range, read_angle_file
 from quietray.io.scans.base import ScanReader, Source
-from quietray.io.scans.elsewhere import angles_elsewhere, frames_elsewhere
-from quietray.io.scans.pages import in_file, in_folder, running_numbers
+from quietray.io.scans.elsewhere import angles_elsewhere, side_elsewhere
+from quietray.io.scans.pages import angles_in_names, in_file, in_folder, places_in_series, running_numbers
 from quietray.io.scans.raw import Flags, RawScan
 from quietray.io.tiff import is_tiff, series_folders, tiff_files
 
@@ -47,23 +47,21 @@ class Tiff(ScanReader):
                 f"a scan must have at least 2 views, got one image in {path}; give the whole stack of radiographs; if "
                 "the image is a sinogram (view, col), pass --order sinogram and --angles, such as 0:180"
             )
-        numbers = running_numbers(path, pattern) if path.is_dir() and flags.order != "sinogram" else None
-        angles, notes = _angles(path, flags.angles, len(projections), numbers)
-        sides = {}
-        for what, flag in (("flats", flags.flats), ("darks", flags.darks)):
-            sides[what] = frames_elsewhere(flag, what, path if path.is_dir() else path.parent) if flag else None
-            if flag and sides[what] is None:
-                raise FormatError(
-                    f"--{what} must be a TIFF file, a folder of them, a pattern such as 'flat_*.tif', an HDF5 file, or "
-                    f"a number, got '{flag}'; check the path"
-                )
+        files = tiff_files(path, pattern) if path.is_dir() and flags.order != "sinogram" else []
+        named = angles_in_names(files) if not flags.angles else None
+        angles, notes = _named(named, path), list[str]()
+        if angles is None:
+            angles, notes = _angles(
+                path, flags.angles, len(projections), running_numbers(path, pattern) if files else None
+            )
+        beside = path if path.is_dir() else path.parent
         if flags.source_axis is None:
             notes.append(_parallel(path))
         return RawScan(
             projections,
             angles.radians(flags.angle_unit),
-            flats=sides["flats"],
-            darks=sides["darks"],
+            flats=side_elsewhere(flags.flats, "flats", beside),
+            darks=side_elsewhere(flags.darks, "darks", beside),
             provenance={
                 "format": "TIFF folder" if path.is_dir() else "TIFF stack",
                 "data": str(path),
@@ -71,6 +69,10 @@ class Tiff(ScanReader):
             },
             notes=tuple(notes),
         )
+
+
+def _named(degrees: Float[np.ndarray, " view"] | None, folder: Path) -> AngleList | None:
+    return None if degrees is None else AngleList(degrees, "deg", f"the names of the files in {folder}")
 
 
 def _angles(
@@ -82,7 +84,7 @@ def _angles(
             f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; "
             "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees"
         )
-    places, missing = _places(numbers, n_views)
+    places, missing = places_in_series(numbers, n_views)
     n_whole = n_views + len(missing)
     said = [f"Of the series, number {', '.join(map(str, missing[:6]))} {'is' if len(missing) == 1 else 'are'} missing"]
     spread = angle_range(flag, n_whole)
@@ -97,22 +99,6 @@ def _angles(
             "or copy the files again"
         )
     return spread.for_frames(places, n_whole), [f"{said[0]}: the other views keep their angles."] if missing else []
-
-
-def _places(numbers: Int[np.ndarray, " view"] | None, n_views: int) -> tuple[Int[np.ndarray, " view"], list[int]]:
-    """Return where in its series each view is, and the numbers that have no file."""
-    whole = np.arange(n_views), list[int]()
-    if numbers is None or len(numbers) != n_views or n_views < 3:
-        return whole
-    steps = np.diff(numbers)
-    if (steps < 1).any():
-        return whole
-    step = int(np.gcd.reduce(steps))
-    places = (numbers - numbers[0]) // step
-    if places[-1] + 1 > 2 * n_views:
-        return whole  # numbers of another kind, such as times
-    lacking = np.setdiff1d(np.arange(places[-1] + 1), places)
-    return places, [int(numbers[0] + step * place) for place in lacking]
 
 
 def _parallel(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
-from quietray.io.volumes.doors import open_volume_writer, read_volume, volume_format
+from quietray.io.volumes.doors import open_volume_writer, read_volume, require_stored, volume_format
+from quietray.io.volumes.stored import Stored
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 
 # In the order in which they are named, the default first.
@@ -11,16 +12,22 @@ from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 from quietray.io.volumes import zarr
 from quietray.io.volumes import hdf5
 from quietray.io.volumes import tiff
+from quietray.io.volumes import metaimage
+from quietray.io.volumes import nifti
 # isort: on
 
 __all__ = [
     "SeriesAxis",
+    "Stored",
     "StoredVolume",
     "VolumeFormat",
     "VolumeWriter",
     "hdf5",
+    "metaimage",
+    "nifti",
     "open_volume_writer",
     "read_volume",
+    "require_stored",
     "tiff",
     "volume_format",
     "zarr",

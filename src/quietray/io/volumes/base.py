@@ -92,6 +92,8 @@ class VolumeFormat(Registered, ABC):
     """Name of the volume in the folder of a run."""
     trust: ClassVar[str]
     """Name of the map of trust beside it."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Names of what lies beside both, where these are not all there is."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         name = called(cls)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quietray.errors import SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.io.doors import readable, unknown
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.stored import Stored
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 
-__all__ = ["open_volume_writer", "read_volume", "volume_format"]
+__all__ = ["open_volume_writer", "read_volume", "require_stored", "volume_format"]
 
 
 def open_volume_writer(
@@ -23,6 +25,7 @@ def open_volume_writer(
     resume: bool = False,
     extra: Mapping[str, Any] | None = None,
     series: SeriesAxis | None = None,
+    stored: Stored = Stored(),
 ) -> VolumeWriter:
     """Start, or take up again, a volume on disk.
 
@@ -34,8 +37,8 @@ def open_volume_writer(
     grid
         Shape ``(z, y, x)`` and voxel size in mm; they set the unit of the attenuation.
     format
-        ``zarr`` (OME-NGFF 0.5), ``h5`` (``/exchange/data``), ``tiff`` (one file per slice), or another that is
-        registered.
+        ``zarr`` (OME-NGFF 0.5), ``h5`` (``/exchange/data``), ``tiff`` (one file per slice), ``bigtiff`` (one file),
+        ``mhd`` (MetaImage, with a ``.raw`` beside it), ``nii`` (NIfTI), or another that is registered.
     resume
         Keep slabs of an unfinished (or finished) volume of that name; otherwise start anew.
     extra
@@ -43,6 +46,8 @@ def open_volume_writer(
     series
         Of a volume ``(t or c, z, y, x)``, whose entries each have that grid; its slices are counted on from one entry
         to the next.  In TIFF, each entry has a folder.
+    stored
+        What voxels are stored as: float32, or whole numbers over a window.
 
     Raises
     ------
@@ -51,7 +56,7 @@ def open_volume_writer(
     FormatError
         The volume to take up again has another shape.
     SettingsError
-        The format is unknown.
+        The format is unknown, or stores float32 only.
 
     Examples
     --------
@@ -63,7 +68,25 @@ def open_volume_writer(
     ...     writer.finish().name
     'volume.h5'
     """
-    return VolumeFormat.registry[format].writer(Path(path), grid, resume=resume, extra=dict(extra or {}), series=series)
+    require_stored(format, stored)
+    writer = VolumeFormat.registry[format].writer
+    more = {"stored": stored} if stored.whole else {}  # of which the writers of other packages need not know
+    return writer(Path(path), grid, resume=resume, extra=dict(extra or {}), series=series, **more)
+
+
+def require_stored(format: str, stored: Stored) -> None:
+    """Raise unless a format can store voxels so.
+
+    Raises
+    ------
+    SettingsError
+        It stores float32 only.
+    """
+    if stored.whole and not VolumeFormat.registry[format].writer.integers:
+        able = [name for name, kind in VolumeFormat.registry.items() if kind.writer.integers]
+        raise SettingsError(
+            f"--dtype must be float32 for --format {format}, got {stored.dtype}; use --format {', '.join(able)}"
+        )
 
 
 def read_volume(path: str | os.PathLike[str]) -> StoredVolume:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,56 @@ from typing import Any
 import numpy as np
 
 from quietray.errors import FormatError
+from quietray.geometry import VolumeGrid
 from quietray.io.disk import generator_name, remove, sync_path, write_at
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.tiff import TiffFolder, TiffPages, is_tiff, series_folders, tiff_files
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.one_file import OneFileWriter, mapped
+from quietray.io.volumes.stored import Scale, values_of
 from quietray.io.volumes.writer import VolumeWriter
-from quietray.types import Frames, Volume
+from quietray.types import Frames
 
-__all__ = ["TiffVolume", "TiffVolumeWriter"]
+__all__ = ["TiffStack", "TiffStackWriter", "TiffVolume", "TiffVolumeWriter"]
+
+
+def tifffile() -> Any:
+    """Import tifffile, which takes a while."""
+    import tifffile
+
+    return tifffile
+
+
+def told_of(writer: VolumeWriter, scale: Scale | None) -> dict[str, Any]:
+    """Return what the description of a TIFF of a volume says."""
+    grid = writer.grid  # not "shape": tifffile would take that for the shape of one file
+    told = {"unit": grid.unit, "voxel_size": grid.voxel_size, "volume_shape": writer.shape}
+    told |= {"spacing": grid.spacing} if grid.spacing else {}
+    return told | ({} if scale is None else scale.record()) | {"generator": generator_name()}
+
+
+def tags_of(grid: VolumeGrid) -> dict[str, Any]:
+    """Return how tifffile is to write slices of a grid."""
+    size = grid.voxel_size
+    resolution = {"resolution": (10 / size, 10 / size), "resolutionunit": "CENTIMETER"} if size else {}
+    return {"photometric": "minisblack", "metadata": None, **resolution}
+
+
+def _head(path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
+    """Return what the description of a file says, and the type of its pixels."""
+    with tifffile().TiffFile(path) as file:
+        page = file.pages.first
+        try:
+            told = json.loads(page.description)
+        except ValueError:
+            told = {}
+        return told if isinstance(told, dict) else {}, np.dtype(page.dtype)
 
 
 class TiffVolumeWriter(VolumeWriter):
     """A folder with ``slice_00000.tif`` and so on, in folders of their own for a series; each says its unit."""
+
+    integers = True
 
     def _create(self) -> None:
         self.partial.mkdir()
@@ -32,43 +69,65 @@ class TiffVolumeWriter(VolumeWriter):
         sync_path(self.partial.parent)
 
     def _reopen(self) -> None:
-        import tifffile
-
         try:
             for path in sorted(self._folder(0).glob("slice_*.tif"))[:1]:
-                with tifffile.TiffFile(path) as file:
-                    page = file.pages.first
-                    self._check_found(tuple(json.loads(page.description)["volume_shape"]), page.dtype)
+                told, dtype = _head(path)
+                self._check_found(tuple(told["volume_shape"]), dtype)
         except (OSError, KeyError, ValueError) as error:
             raise self._not_resumable(error) from error
 
     def _open(self) -> None:
         """Do nothing: every slice is a file of its own."""
 
-    def _store(self, z0: int, block: Volume) -> None:
-        import tifffile
-
-        size, n_z = self.grid.voxel_size, self.grid.shape[0]
+    def _store(self, z0: int, block: np.ndarray) -> None:
+        n_z = self.grid.shape[0]
         for place, frame in enumerate(block, z0):
-            number, z = divmod(place, n_z)
-            # Not "shape": tifffile would take that for the shape of this one file.
-            told = {"unit": self.grid.unit, "voxel_size": size, "volume_shape": self.shape, "z": z}
-            told |= {"spacing": self.grid.spacing} if self.grid.spacing else {}
-            told |= {} if self.series is None else {self.series.name: number}
-            told |= {"generator": generator_name()} | (self._extra if z == 0 else {})
-            encoded = BytesIO()
-            tifffile.imwrite(
-                encoded,
-                frame,
-                photometric="minisblack",
-                description=json.dumps(told),
-                metadata=None,
-                resolution=(10 / size, 10 / size) if size else None,
-                resolutionunit="CENTIMETER" if size else None,
-            )
-            self._replace(self._folder(number) / f"slice_{z:05d}.tif", encoded.getbuffer())
+            self._write(place, frame, self.scale)
         for number in range(z0 // n_z, (z0 + len(block) - 1) // n_z + 1):
             sync_path(self._folder(number))
+
+    def _write(self, place: int, frame: np.ndarray, scale: Scale | None) -> None:
+        """Write a slice, counted over a whole series."""
+        number, z = divmod(place, self.grid.shape[0])
+        told = told_of(self, scale) | {"z": z} | ({} if self.series is None else {self.series.name: number})
+        told |= self._extra if z == 0 else {}
+        encoded = BytesIO()
+        tifffile().imwrite(encoded, frame, description=json.dumps(told), **tags_of(self.grid))
+        self._replace(self._slice(place), encoded.getbuffer())
+
+    def _complete(self) -> None:
+        """Turn float32 into whole numbers, where their window had to wait for all of the volume.
+
+        The window is noted before the first slice is turned, so that a kill on the way changes nothing.
+        """
+        if not self.stored.whole or self.scale is not None:
+            return
+        note, n_slices = self.place / ".window", int(np.prod(self.shape[:-2]))
+        if note.exists():
+            window = json.loads(note.read_text())
+        elif all(_head(self._slice(place))[1].kind == "u" for place in range(n_slices)):
+            return  # a kill after the last was turned
+        else:
+            ends = [(float(np.nanmin(one)), float(np.nanmax(one))) for one in map(self._values, range(n_slices))]
+            window = [min(low for low, _ in ends), max(high for _, high in ends)]
+            self._replace(note, memoryview(json.dumps(window).encode()))
+            sync_path(self.place)
+        scale = Scale(self.stored.dtype, *window)
+        for place in range(n_slices):
+            if Scale.told(_head(self._slice(place))[0]) != scale:
+                self._write(place, scale.numbers(self._values(place)), scale)
+        remove(note)
+        for number in range(1 if self.series is None else self.series.size):
+            sync_path(self._folder(number))
+
+    def _values(self, place: int) -> np.ndarray:
+        """Return a slice as it is stored by now, in the values that it stands for."""
+        path = self._slice(place)
+        return np.asarray(values_of(tifffile().imread(path)[None], _head(path)[0])[0])
+
+    def _slice(self, place: int) -> Path:
+        number, z = divmod(place, self.grid.shape[0])
+        return self._folder(number) / f"slice_{z:05d}.tif"
 
     def _folder(self, number: int) -> Path:
         return self.place if self.series is None else self.place / self.series.folder(number)
@@ -103,23 +162,55 @@ class TiffVolume(VolumeFormat):
 
     def read(self, path: Path) -> StoredVolume:
         """Open the slices."""
-        import tifffile
-
         folders = series_folders(path)
         files = tiff_files(folders[0] if folders else path) if path.is_dir() else [path]
         stack: Frames = TiffFolder(files) if path.is_dir() else OnDisk(TiffPages, files[0])
         check_stack(stack, "a volume", str(path))
         if folders:
             stack = _TiffSeries([TiffFolder(tiff_files(folder)) for folder in folders])
-        told: Mapping[str, Any] = {}
-        with tifffile.TiffFile(files[0]) as file:
-            try:
-                told = json.loads(file.pages.first.description)
-            except ValueError:
-                told = {}
-        told = told if isinstance(told, dict) else {}
+        told, dtype = _head(files[0])
+        shape = tuple(told.get("volume_shape", ()))
+        if path.is_file() and len(shape) == 4 and int(np.prod(shape)) == int(np.prod(stack.shape)):
+            stack = OnDisk(mapped, path, dtype.str, _offset(path), shape)
         unit, size = told.get("unit"), told.get("voxel_size")
-        return StoredVolume(LazyFrames(stack, place=str(path)), path, unit, float(size) if size else None, told)
+        frames = LazyFrames(values_of(stack, told), place=str(path))
+        return StoredVolume(frames, path, unit, float(size) if size else None, told)
+
+
+def _offset(path: Path) -> int:
+    """Return where the voxels of a stack begin, which lie in one piece."""
+    with tifffile().TiffFile(path) as file:
+        return int(file.pages.first.dataoffsets[0])
+
+
+class TiffStackWriter(OneFileWriter):
+    """A BigTIFF of all slices, its pages one after the other; the first tells unit, size and scale."""
+
+    def _lay_out(self, place: Path, dtype: np.dtype[Any], scale: Scale | None) -> int:
+        shape = (int(np.prod(self.shape[:-2])), *self.shape[-2:])
+        told = json.dumps(told_of(self, scale) | self._extra)
+        with tifffile().TiffWriter(place, bigtiff=True) as file:
+            file.write(None, shape=shape, dtype=dtype.newbyteorder("<"), description=told, **tags_of(self.grid))
+        return _offset(place)
+
+    def _found(self, place: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+        told, dtype = _head(place)
+        return tuple(told["volume_shape"]), dtype, _offset(place)
+
+
+class TiffStack(VolumeFormat):
+    """All slices in one BigTIFF; read as any TIFF is."""
+
+    called, files, endings, volume, trust = "bigtiff", "TIFF", (".tif", ".tiff"), "volume.tif", "trust.tif"
+    writer = TiffStackWriter
+
+    def recognises(self, path: Path) -> bool:
+        """Return False: it is a TIFF like others."""
+        return False
+
+    def read(self, path: Path) -> StoredVolume:
+        """Open the slices."""
+        return TiffVolume().read(path)
 
 
 class _TiffSeries:

@@ -17,6 +17,7 @@ import numpy as np
 from quietray.errors import FormatError, ResourceError
 from quietray.geometry import VolumeGrid
 from quietray.io.disk import check_space, disk_errors, remove, sync_path
+from quietray.io.volumes.stored import Stored
 from quietray.types import Volume
 
 __all__ = ["SeriesAxis", "VolumeWriter"]
@@ -53,7 +54,7 @@ class SeriesAxis:
 
 
 class VolumeWriter(ABC):
-    """A volume ``(z, y, x)`` of float32 under construction.
+    """A volume ``(z, y, x)`` under construction, of float32 or of whole numbers over a window.
 
     Slabs may come in any order and from several threads; a slab is on the disk when :meth:`write` returns.  Leaving
     the ``with`` block closes the writer; only :meth:`finish` gives the volume its name.
@@ -75,8 +76,12 @@ class VolumeWriter(ABC):
     series
         Where every entry of this axis has a volume of that grid: the whole has the shape ``(t or c, z, y, x)``, and its
         slices are counted on from one entry to the next.
+    stored
+        What voxels are stored as; only where :attr:`integers` says so can it be whole numbers.
     """
 
+    integers: ClassVar[bool] = False
+    """Whether voxels can be stored as whole numbers."""
     share_of_size: ClassVar[float] = 1.0
     """Part of the volume's size that must be free on the disk at the start."""
     _handles: ClassVar[tuple[str, ...]] = ()
@@ -90,8 +95,10 @@ class VolumeWriter(ABC):
         resume: bool,
         extra: Mapping[str, Any],
         series: SeriesAxis | None = None,
+        stored: Stored = Stored(),
     ) -> None:
         self.path = path
+        self.stored, self.scale = stored, stored.scale
         self.grid = grid
         self.series = series
         self.partial = path.parent / f".{path.name}.partial"
@@ -156,7 +163,8 @@ class VolumeWriter(ABC):
                 self._take_up()
                 self._unfinish()
                 self._open()
-            self._store(z0, np.ascontiguousarray(block, dtype="<f4"))
+            values = np.ascontiguousarray(block, dtype="<f4")
+            self._store(z0, values if self.scale is None else self.scale.numbers(values))
 
     def finish(self) -> Path:
         """Give the volume its final name and return it; call it when all slabs are written.
@@ -169,11 +177,20 @@ class VolumeWriter(ABC):
         with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
             self.close()
             if not self._finished:
-                if self.path.exists():
-                    remove(self.path)
-                os.replace(self.partial, self.path)
+                self._complete()
+                self._name()
                 sync_path(self.path.parent)
         return self.path
+
+    def discard(self) -> None:
+        """Remove the volume, finished or not."""
+        remove(self.place)
+
+    @classmethod
+    def rename(cls, path: Path, new: Path) -> None:
+        """Give a finished volume another name in its folder, in place of what has that name."""
+        remove(new)
+        path.rename(new)
 
     @abstractmethod
     def close(self) -> None:
@@ -206,11 +223,21 @@ class VolumeWriter(ABC):
             with suppress(FileNotFoundError):  # another process was faster
                 os.replace(self.path, self.partial)
 
+    def _complete(self) -> None:  # noqa: B027 most have nothing to do
+        """Do what waits for all slabs, before the volume gets its name; a kill on the way is followed by all of it."""
+
+    def _name(self) -> None:
+        """Give the volume its name."""
+        if self.path.exists():
+            remove(self.path)
+        os.replace(self.partial, self.path)
+
     def _check_found(self, shape: tuple[int, ...], dtype: Any) -> None:
-        if tuple(shape) != self.shape or np.dtype(dtype) != np.dtype("<f4"):
+        allowed = {np.dtype(self.stored.dtype)} | ({np.dtype("<f4")} if self.scale is None else set())
+        if tuple(shape) != self.shape or np.dtype(dtype).newbyteorder("=") not in allowed:
             raise FormatError(
-                f"the unfinished volume {self.place} must have shape {self.shape} in float32 to be resumed, "
-                f"got {tuple(shape)} in {np.dtype(dtype)}; remove it and start anew"
+                f"the unfinished volume {self.place} must have shape {self.shape} in {self.stored.dtype} to be resumed,"
+                f" got {tuple(shape)} in {np.dtype(dtype)}; remove it and start anew"
             )
 
     def _not_resumable(self, error: Exception) -> FormatError:
@@ -231,5 +258,5 @@ class VolumeWriter(ABC):
         """Make ready to write at :attr:`place`; called before every slab."""
 
     @abstractmethod
-    def _store(self, z0: int, block: Volume) -> None:
+    def _store(self, z0: int, block: np.ndarray) -> None:
         """Write a slab at :attr:`place` and wait for the disk."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from quietray.io.containers import Container
-from quietray.io.disk import generator_name, sync_path
+from quietray.io.disk import generator_name, remove, sync_path
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
 from quietray.io.volumes.containers import volume_in
 from quietray.io.volumes.writer import VolumeWriter
@@ -18,12 +22,17 @@ from quietray.types import Volume
 __all__ = ["ZarrVolume", "ZarrVolumeWriter"]
 
 _LARGEST_TILE = 1024
+_SMALL = 256  # voxels across the last level's slices, at most
+_CUBE = (32, 64, 64)  # chunks of the levels
+_SHARD = (32, 512, 512)  # how many voxels of a level share a file
 
 
 class ZarrVolumeWriter(VolumeWriter):
-    """OME-NGFF 0.5 with one resolution level.
+    """OME-NGFF 0.5: the volume, and levels of half the size each, for viewers.
 
-    A chunk holds one slice: slabs of any height then never share a chunk, and no write can damage another slab.
+    A chunk of the volume holds one slice: slabs of any height then never share a chunk, and no write can damage another
+    slab.  The levels are made when all of it is there: means of up to 2 x 2 x 2 voxels, in cubes for viewers, many of
+    which share a file.
     """
 
     share_of_size = 0.5  # noise compresses badly, a masked volume well
@@ -80,6 +89,49 @@ class ZarrVolumeWriter(VolumeWriter):
                     sync_path(outer)
             done += len(some)
 
+    def _complete(self) -> None:
+        """Make the levels anew; what a kill left of them goes."""
+        for level in range(1, len(self._levels)):
+            remove(self.place / str(level))
+            self._halve(level)
+
+    def _halve(self, level: int) -> None:
+        import zarr
+        from zarr.codecs import BloscCodec
+
+        group = zarr.open_group(str(self.place), mode="r+")
+        finer: Any = group[str(level - 1)]
+        shape = self._levels[level]
+        outer = [1] * (len(shape) - 3)
+        coarser = group.create_array(
+            str(level),
+            shape=shape,
+            dtype="float32",
+            chunks=(*outer, *_CUBE),
+            shards=(*outer, *_SHARD),
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+            dimension_names=tuple(self.axes),
+            fill_value=0.0,
+        )
+        steps = [range(0, size, step) for size, step in zip(shape, (*outer, *_SHARD), strict=True)]
+        for first in itertools.product(*steps):
+            to = [slice(one, one + step) for one, step in zip(first, (*outer, *_SHARD), strict=True)]
+            fine = [slice(2 * one.start, 2 * one.stop) for one in to[-3:]]
+            block = np.asarray(finer[(*to[:-3], *fine)])
+            coarser[tuple(to)] = halved(block)
+        for folder, _, files in os.walk(self.place / str(level)):
+            for name in files:
+                sync_path(Path(folder) / name)
+            sync_path(Path(folder))
+
+    @property
+    def _levels(self) -> list[tuple[int, ...]]:
+        """Return the shape of the volume and of its levels: halved until a slice is small."""
+        found = [self.shape]
+        while max(found[-1][-2:]) > _SMALL:
+            found.append((*self.shape[:-3], *((size + 1) // 2 for size in found[-1][-3:])))
+        return found
+
     def close(self) -> None:
         """Forget the array; its folder may be renamed now."""
         self._array = None
@@ -88,11 +140,19 @@ class ZarrVolumeWriter(VolumeWriter):
         size, steps = self.grid.voxel_size, self.grid.steps or (1.0, 1.0, 1.0)
         axis = {"type": "space", "unit": "millimeter"} if size else {"type": "space"}
         first = {"t": [{"name": "t", "type": "time"}], "c": [{"name": "c", "type": "channel"}]}.get(self.axes[0], [])
-        scale = {"type": "scale", "scale": [1.0] * len(first) + list(steps)}
+        levels = []
+        for level in range(len(self._levels)):
+            scale, middle = 2.0**level, (2.0**level - 1) / 2  # the first voxel is the mean of so many
+            changes: list[dict[str, Any]] = [
+                {"type": "scale", "scale": [1.0] * len(first) + [scale * n for n in steps]}
+            ]
+            if level:
+                changes.append({"type": "translation", "translation": [0.0] * len(first) + [middle * n for n in steps]})
+            levels.append({"path": str(level), "coordinateTransformations": changes})
         multiscale = {
             "name": self.path.name.removeprefix(".new-").removesuffix(".zarr"),
             "axes": [*first, *({"name": name, **axis} for name in "zyx")],
-            "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+            "datasets": levels,
         }
         told = {
             "unit": self.grid.unit,
@@ -102,6 +162,24 @@ class ZarrVolumeWriter(VolumeWriter):
             **self._extra,
         }
         return {"ome": {"version": "0.5", "multiscales": [multiscale]}, "quietray": told}
+
+
+def halved(block: Float[np.ndarray, "*fine"]) -> Float[np.ndarray, "*coarse"]:
+    """Return the means of 2 x 2 x 2 voxels along the last three axes; at an odd end, of those that are there.
+
+    Examples
+    --------
+    >>> halved(np.arange(6, dtype=np.float32).reshape(1, 2, 3)).tolist()
+    [[[2.0, 3.5]]]
+    """
+    out = block.astype(np.float64)
+    for axis in (-3, -2, -1):
+        n = out.shape[axis]
+        even = np.add.reduceat(out, np.arange(0, n, 2), axis=axis)
+        counts = np.full((n + 1) // 2, 2.0)
+        counts[-1] -= n % 2
+        out = even / counts.reshape(-1, *[1] * (-axis - 1))
+    return out.astype(np.float32)
 
 
 class ZarrVolume(VolumeFormat):

@@ -1,0 +1,76 @@
+"""Files that hold one frame each, of any format, as a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from quietray.errors import FormatError
+
+__all__ = ["FileFrames"]
+
+
+class FileFrames:
+    """One frame per file; a band of rows is cut out of each.
+
+    Parameters
+    ----------
+    files
+        In the order of the frames.
+    open
+        Function of a module that reads the frame ``(row, col)`` of a file.
+
+    Raises
+    ------
+    FormatError
+        The first file cannot be read, or holds no frame.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> places = [Path(tempfile.mkdtemp()) / f"{number}.npy" for number in range(3)]
+    >>> for number, place in enumerate(places):
+    ...     np.save(place, np.full((2, 3), number))
+    >>> FileFrames(places, np.load)[1:, 0, 0].tolist()
+    [1, 2]
+    """
+
+    def __init__(self, files: Sequence[Path], open: Callable[[Path], np.ndarray]) -> None:
+        self._files, self._open = list(files), open
+        first = open(self._files[0])
+        if first.ndim != 2:
+            raise FormatError(f"{self._files[0]} must hold one frame (row, col), got shape {first.shape}; convert it")
+        self._frame_shape, self._dtype = first.shape, first.dtype
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_files": [path.absolute() for path in self._files]}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_frames, n_rows, n_cols)``."""
+        return (len(self._files), *self._frame_shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of one pixel, in the byte order of this machine."""
+        return np.dtype(self._dtype).newbyteorder("=")
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if isinstance(first, int):
+            return np.asarray(self._frame(first)[tuple(rest)])
+        numbers = range(*first.indices(len(self._files)))
+        frames = [self._frame(number)[tuple(rest)] for number in numbers]
+        return np.stack(frames) if frames else np.empty((0, *self._frame_shape), self.dtype)[(slice(None), *rest)]
+
+    def _frame(self, number: int) -> np.ndarray:
+        frame = np.asarray(self._open(self._files[number]))
+        if frame.shape != self._frame_shape:
+            raise FormatError(
+                f"all frames of a scan must have one size, got {frame.shape} in {self._files[number]} and "
+                f"{self._frame_shape} in {self._files[0].name}; remove the files that do not belong to the scan"
+            )
+        return frame.astype(self.dtype, copy=False)

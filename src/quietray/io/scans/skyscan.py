@@ -1,0 +1,95 @@
+"""SkyScan (Bruker) scanners: TIFF radiographs of a prefix and a ``.log`` file."""
+
+from __future__ import annotations
+
+from quietray.errors import FormatError
+from quietray.io.scans.base import ScanReader, Source
+from quietray.io.scans.ini import Ini, ini_beside
+from quietray.io.scans.raw import Flags, RawScan
+from quietray.io.scans.scanner import Beam, only_file, scan_of_scanner, series_of, spread, unused
+
+__all__ = ["SkyScan"]
+
+_TAKEN = "Acquisition"
+_MIDDLE = 0.02  # of the rows, that the source may be off the middle of the detector without a word
+
+
+class SkyScan(ScanReader):
+    """A ``.log`` file of a SkyScan scanner, or the folder that it is in.
+
+    Radiographs are corrected by the scanner, and white is the full scale of their type.
+    """
+
+    files = ("SkyScan log",)
+
+    def recognises(self, source: Source, flags: Flags) -> bool:
+        """Return whether it is such a file, or there is one in the folder."""
+        return source.container is None and bool(_found(source))
+
+    def read(self, source: Source, flags: Flags) -> RawScan:
+        """Read it."""
+        ini = only_file(_found(source), source.path)
+        prefix = ini.text(_TAKEN, "Filename Prefix")
+        frames, place, pattern = series_of(ini, ini.path.parent, (prefix, ini.path.stem), flags)
+        n_views, n_rows, n_cols = frames.shape
+        clockwise = ini.text(_TAKEN, "Rotation Direction").upper() == "CW"
+        step = ini.needed(_TAKEN, "Rotation Step (deg)") * (1 if clockwise else -1)
+        told = int(ini.needed(_TAKEN, "Number of Files"))
+        angles, said = spread(ini, place, pattern, n_views, told, 0.0, step)
+        beam, more = _beam(ini, n_rows, n_cols)
+        white = _white(ini, frames.dtype.itemsize, flags)
+        notes = [*said, *more, *unused(ini, "Reconstruction", {"Postalignment": 0.0})]
+        if white and not flags.flats:
+            notes.append(
+                f"The log says that radiographs are corrected, not what white is: the full scale, {white:g}, was "
+                "taken, which air beside the object mends; else pass --flats LEVEL."
+            )
+        return scan_of_scanner(
+            frames,
+            angles,
+            beam,
+            flags,
+            sides={"flats": white},
+            provenance={"format": "SkyScan TIFF", "data": str(place), "scanner": str(ini.path), "sample": prefix},
+            notes=notes,
+        )
+
+
+def _found(source: Source) -> list[Ini]:
+    return ini_beside(source.path, ".log", _TAKEN, "Object to Source (mm)")
+
+
+def _white(ini: Ini, n_bytes: int, flags: Flags) -> float | None:
+    if flags.flats:
+        return None
+    if ini.text(_TAKEN, "Flat Field Correction").upper() == "OFF":
+        raise FormatError(
+            f"the radiographs of {ini.path} must come with flats, for it says that none were used; pass --flats"
+        )
+    return 2.0 ** (ini.number(_TAKEN, "Depth (bits)") or 8 * n_bytes) - 1
+
+
+def _beam(ini: Ini, n_rows: int, n_cols: int) -> tuple[Beam, list[str]]:
+    """Return source and detector: the pixel at the detector is that at the object, magnified."""
+    at_object = ini.needed(_TAKEN, "Image Pixel Size (um)") / 1000
+    source_axis = ini.needed(_TAKEN, "Object to Source (mm)")
+    source_detector = ini.number(_TAKEN, "Camera to Source (mm)", "Camera to Source")
+    notes = []
+    if source_detector is None:
+        camera = ini.needed("System", "Camera Pixel Size (um)") / 1000
+        columns = ini.number(_TAKEN, "Number of Columns") or n_cols
+        source_detector = source_axis * max(camera / at_object, 1.0)
+        notes.append(
+            f"How far the camera is was not said: {source_detector:g} mm from the source, by the size of its pixels "
+            f"({camera:g} mm, {columns:g} columns). Else pass --source-axis and --source-detector."
+        )
+    line, row = ini.number(_TAKEN, "Optical Axis (line)"), None
+    if line is not None:
+        row = n_rows - 1 - line
+        if abs(row - (n_rows - 1) / 2) > _MIDDLE * n_rows + 1:
+            notes.append(f"The source is as high as row {row:g}: the optical axis is line {line:g}, from below.")
+    ratio = ini.number("System", "CameraXYRatio", "Camera X/Y Ratio") or 1.0
+    if abs(ratio - 1) > 1e-3:
+        notes.append(f"The log says that pixels are not square (ratio {ratio:g}), which was not used.")
+    pixel = at_object * source_detector / source_axis
+    return Beam(source_axis, source_detector, pixel, source_row=row), notes
