@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from quietray.assessment.figures import headline
 from quietray.assessment.halves import moved
 from quietray.inference.denoiser import Denoiser
 from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
-from quietray.metrics.noreference import neighbour_correlation, residual_correlation, streaks
+from quietray.metrics.noreference import Judgement, neighbour_correlation, residual_correlation, streaks
+from quietray.metrics.surroundings import ObjectMask
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import TrainingData, judge_held_out
 from quietray.training.state import NOT_WHITE
@@ -43,6 +46,10 @@ class Evidence:
         independent, as the method needs.
     offset
         Chance that the judgements during training had in common, for they saw fewer pixels; to be taken from them.
+    inside
+        The same of the object alone; None where there is no air around it.
+    mask
+        Tells where the object is.
     """
 
     error: float
@@ -50,10 +57,20 @@ class Evidence:
     interval: tuple[float, float]
     correlation: float
     offset: float = 0.0
+    inside: Evidence | None = None
+    mask: ObjectMask | None = None
 
     @classmethod
-    def measure(cls, denoiser: Denoiser, data: TrainingVolume) -> Evidence:
-        """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference."""
+    def measure(cls, denoiser: Denoiser, data: TrainingVolume, air: float | None = None) -> Evidence:
+        """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference.
+
+        Parameters
+        ----------
+        denoiser, data
+            What is judged, and by what.
+        air
+            Grey value of air, in the unit of the result; None where there is none, and the object cannot be told.
+        """
         judged, device = cls.judged(denoiser, data), denoiser.device
         (seen, shown), total, weights = data.judged, 0.0, 0.0
         for samples, weight in data.held_out():
@@ -62,13 +79,52 @@ class Evidence:
             total += _correlation(samples[:, :, seen] - clean[:, shown : shown + 1], weight) * pixels
             weights += pixels
         found = replace(judged, correlation=total / max(weights, 1e-12))
+        if air is not None:
+            found = found._with_object(denoiser, data, air)
         if not denoiser.split.angular:
             return found
         # what subsets differ by beyond noise was taken for noise
-        missed = streaks(data.parts, data.weight) * (denoiser.scale.high - denoiser.scale.low) ** 2
-        low, high = found.interval
+        return found.raised(streaks(data.parts, data.weight) * (denoiser.scale.high - denoiser.scale.low) ** 2)
+
+    def _with_object(self, denoiser: Denoiser, data: TrainingVolume, air: float) -> Evidence:
+        """Return what whole held-out slices say of the object, beside what was said of the field of view."""
+        _, shown = data.judged
+        slices = list(data.held_out_slices(_PIXELS))
+        clean = np.stack(
+            [
+                denoiser.split.infer(denoiser.evaluate, samples.to(denoiser.device))[0, shown].cpu().numpy()
+                for samples, _ in slices
+            ]
+        )
+        clean = denoiser.scale.undo(clean.astype(np.float32))
+        mask = ObjectMask.found(clean, data.weight, air)
+        if mask is None:
+            return self
+        judgements = []
+        for (samples, weight), image in zip(slices, clean, strict=True):
+            used = (weight * torch.from_numpy(mask.of(image, data.weight))).to(denoiser.device)
+            judgements.append(denoiser.split.judge(denoiser.evaluate, samples.to(denoiser.device), used))
+        judged, span = Judgement.pooled(judgements), (denoiser.scale.high - denoiser.scale.low) ** 2
+        low, high = judged.interval()
+        inside = Evidence(judged.error * span, judged.noise * span, (low * span, high * span), self.correlation)
+        return replace(self, inside=inside, mask=mask)
+
+    def raised(self, missed: float, unsure: float = 0.0) -> Evidence:
+        """Return the same with `missed` added to every error, and the interval wider by a share `unsure` of the noise.
+
+        Examples
+        --------
+        >>> found = Evidence(1.0, 4.0, (0.5, 2.0), 0.0).raised(0.5, 0.25)
+        >>> found.error, found.interval
+        (1.5, (0.0, 3.5))
+        """
+        (low, high), more = self.interval, unsure * self.noise
         return replace(
-            found, error=found.error + missed, interval=(low + missed, high + missed), offset=found.offset - missed
+            self,
+            error=self.error + missed,
+            interval=(low + missed - more, high + missed + more),
+            offset=self.offset - missed,
+            inside=None if self.inside is None else self.inside.raised(missed, unsure),
         )
 
     @classmethod
@@ -92,7 +148,8 @@ class Evidence:
         2.5
         """
         error, low, high = (share * one + (1 - share) * self.noise for one in (self.error, *self.interval))
-        return replace(self, error=error, interval=(low, high))
+        inside = None if self.inside is None else self.inside.shared(share)
+        return replace(self, error=error, interval=(low, high), inside=inside)
 
     @property
     def gain(self) -> float:
@@ -137,8 +194,9 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         The figures of the run, as in ``metrics.json``.
     """
     estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
-    gain, correlation = estimate["psnr_gain_db_at_least"], estimate["residual_correlation"]
-    change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
+    told, correlation = headline(estimate), estimate["residual_correlation"]
+    gain, floored = told["psnr_gain_db_at_least"], metrics["correction"]["floored"]
+    change = (estimate.get("object") or metrics["volume"])["relative_change_of_mean"] or 0.0
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found, name = [], metrics["method"]["name"]
     method = METHODS.get(name, Method)
@@ -176,7 +234,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "point response was not undone completely, or the network has begun to fit the noise. See what "
             "`quietray diagnose` says."
         )
-    if estimate["psnr_gain_db"] is None and gain is not None:
+    if told["psnr_gain_db"] is None and gain is not None:
         found.append(
             f"The error is too small for the held-out rows to tell it from none: the gain is at least {gain:.0f} dB, "
             "how much more is not known."

@@ -21,12 +21,14 @@ __all__ = [
     "MethodFacts",
     "Metrics",
     "NoiseFacts",
+    "ObjectEstimate",
     "Reconstructed",
     "Record",
     "ScanFacts",
     "ScanMetrics",
     "Trained",
     "gain_text",
+    "headline",
     "metrics_of",
 ]
 
@@ -89,6 +91,36 @@ _OPTIONAL = {"optional": True}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class ObjectEstimate(Record):
+    """How good a result is inside the object, without the air around it; None where the data do not tell.
+
+    Parameters
+    ----------
+    psnr_noisy_db, psnr_db, psnr_gain_db, psnr_gain_db_at_least, psnr_gain_db_at_most, rmse_noisy, rmse
+        As in :class:`Estimate`.
+    share_of_field_of_view
+        That the object has.
+    mean_noisy, mean, relative_change_of_mean
+        As in :class:`Change`.
+    found
+        How the object was told from the air, in words.
+    """
+
+    psnr_noisy_db: float | None
+    psnr_db: float | None
+    psnr_gain_db: float | None
+    psnr_gain_db_at_least: float | None
+    psnr_gain_db_at_most: float | None
+    rmse_noisy: float | None
+    rmse: float | None
+    share_of_field_of_view: float
+    mean_noisy: float
+    mean: float
+    relative_change_of_mean: float | None
+    found: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate(Record):
     """How good a result is, told without ground truth; None where the data do not tell.
 
@@ -106,6 +138,8 @@ class Estimate(Record):
         What was judged, and by what.
     residual_correlation
         Of the residuals that should be independent.
+    object
+        The same inside the object, which is what is told first; left out where there is no air around it.
     """
 
     psnr_noisy_db: float | None
@@ -120,6 +154,7 @@ class Estimate(Record):
     data_range_is: str
     domain: str
     residual_correlation: float
+    object: ObjectEstimate | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -336,8 +371,20 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
+def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the figures to speak of: those inside the object, or of the field of view where there is no air.
+
+    Parameters
+    ----------
+    estimate
+        The table ``estimate`` of the figures.
+    """
+    found: Mapping[str, Any] = estimate.get("object") or estimate
+    return found
+
+
 def gain_text(estimate: Mapping[str, Any]) -> str:
-    """Return the estimated gain in words: with its interval, or at least how much.
+    """Return the estimated gain in words: with its interval, or at least how much; inside the object, if that is told.
 
     Parameters
     ----------
@@ -346,11 +393,21 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> gain_text({"psnr_gain_db": 17.31, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": 17.8})
+    >>> air = {"psnr_gain_db": 17.31, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": 17.8}
+    >>> gain_text(air)
     '+17.3 dB (16.9 to 17.8)'
-    >>> gain_text({"psnr_gain_db": None, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": None})
-    'at least +16.9 dB'
+    >>> inside = {"psnr_gain_db": None, "psnr_gain_db_at_least": 14.94, "psnr_gain_db_at_most": None}
+    >>> gain_text({**air, "object": {**inside, "share_of_field_of_view": 0.52}})
+    'at least +14.9 dB inside the object, 52 % of the field of view; +17.3 dB (16.9 to 17.8) over all of that'
     """
+    inside = estimate.get("object")
+    if not inside:
+        return _gain(estimate)
+    share = f"{100 * inside['share_of_field_of_view']:.0f} %"
+    return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over all of that"
+
+
+def _gain(estimate: Mapping[str, Any]) -> str:
     gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
     if least is None:
         return "not known" if gain is None else f"{gain:+.1f} dB"

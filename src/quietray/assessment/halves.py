@@ -16,6 +16,7 @@ from jaxtyping import Float
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.resolution import Criterion, fourier_ring_correlation
 from quietray.metrics.spectrum import RegionBias, power_spectrum, region_bias
+from quietray.metrics.surroundings import ObjectMask
 from quietray.preparation.prepare import Prepared
 from quietray.training.batches import TrainingVolume
 from quietray.types import Slice, Volume
@@ -25,6 +26,7 @@ __all__ = ["MEASUREMENTS", "Halves", "moved"]
 MEASUREMENTS = "every other measurement"
 _PIXELS = 2**19  # to look at
 _SMALLEST = 16  # pixels across, to speak of frequencies
+_INSIDE = 32  # pixels across, to speak of those inside the object alone
 _APART = 3.5  # spreads between two materials; half of a bell curve is 2.7 from the other half
 _SHIFT = 0.01  # of the grey value or the contrast
 _CRITERIA: tuple[tuple[Criterion, str], ...] = (("half-bit", "half_bit"), ("one-seventh", "one_seventh"))
@@ -124,15 +126,18 @@ class Halves:
             noisy, clean, noisy.mean(axis=0), clean.mean(axis=0), before.weight, "every other radiograph", False, took
         )
 
-    def figures(self, voxel_size: float | None) -> dict[str, Any]:
+    def figures(self, voxel_size: float | None, mask: ObjectMask | None = None) -> dict[str, Any]:
         """Return the resolution, the power of the noise and the means of regions, before and after; JSON.
 
         Parameters
         ----------
         voxel_size
             In mm; None when unknown.
+        mask
+            Tells the object from the air: the resolution is that of the largest rectangle found inside the object in
+            all slices, where that is large enough.
         """
-        rows, cols = _rectangle(self.weight)
+        rows, cols, where = self._looked_at(mask)
         height, width = rows.stop - rows.start, cols.stop - cols.start
         wanting: dict[str, str] = {}
         resolution = noise = None
@@ -149,12 +154,23 @@ class Halves:
             "held_out": self.held_out,
             "slices": len(self.clean),
             "pixels": [height, width],
+            "where": where,
             "seconds": self.seconds,
             "resolution": resolution,
             "noise_power": noise,
             "regions": regions,
             "left_out": wanting,
         }
+
+    def _looked_at(self, mask: ObjectMask | None) -> tuple[slice, slice, str]:
+        """Return the rectangle to take frequencies of, and where it lies."""
+        if mask is not None:
+            objects = np.logical_and.reduce([mask.of(one, self.weight) for one in self.clean])
+            if objects.any():
+                rows, cols = _rectangle(objects.astype(np.float32))
+                if min(rows.stop - rows.start, cols.stop - cols.start) >= _INSIDE:
+                    return rows, cols, "the object"
+        return *_rectangle(self.weight), "the field of view"
 
 
 def moved(regions: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -243,7 +259,7 @@ def _rectangle(weight: Slice) -> tuple[slice, slice]:
     y, x = (np.flatnonzero(weight.any(axis=axis)) for axis in (1, 0))
     ends = [int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1]
     empty = weight == 0
-    while empty[ends[0] : ends[1], ends[2] : ends[3]].any():
+    while empty[ends[0] : ends[1], ends[2] : ends[3]].any():  # an empty rectangle holds nothing that is
         part = empty[ends[0] : ends[1], ends[2] : ends[3]]
         worst = int(np.argmax([part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()]))
         ends[worst] += 1 if worst in (0, 2) else -1

@@ -20,6 +20,7 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
+from quietray.metrics.surroundings import ObjectMask
 from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
@@ -187,7 +188,7 @@ class VolumeDomain(Domain):
 
     def judge(self, denoiser: Denoiser) -> Evidence:
         """Judge by held-out rows."""
-        return Evidence.measure(denoiser, self.data)
+        return Evidence.measure(denoiser, self.data, air=0.0)
 
     def judged(self) -> Judged:
         """Return what is judged."""
@@ -205,7 +206,7 @@ class VolumeDomain(Domain):
         output.open_volume(prepared.grid, facts, trust is not None, self.axis)
         steps = range(self.data.n_series)
         edges = tuple(histogram_edges(self.scale_of(step)) for step in steps)
-        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust)
+        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask)
         self.run.over(plan.slabs, SlabTask(source, work, output), "denoising")
         shown = len(steps) // 2
         gathered = gather(output.records(self.slabs(shown)), edges[shown])
@@ -213,7 +214,7 @@ class VolumeDomain(Domain):
         metrics = ScanMetrics(
             **figures(evidence, gathered, fitted, self.judged()),
             **circumstances(prepared, denoiser),
-            evidence=None if halves is None else halves.figures(prepared.grid.voxel_size),
+            evidence=None if halves is None else halves.figures(prepared.grid.voxel_size, evidence.mask),
             trust=None if trust is None else {**shares(found, prepared.weight), **trust.figures()},
         )
         return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, trust=found)
@@ -235,6 +236,8 @@ class DenoiseParts:
         Of the histograms' bins, for every step or channel of a series.
     trust
         What makes the map of the error.
+    mask
+        Tells the object from the air around it.
     """
 
     denoiser: Denoiser
@@ -242,6 +245,7 @@ class DenoiseParts:
     weight: Slice
     edges: tuple[np.ndarray, ...]
     trust: Trust | None = None
+    mask: ObjectMask | None = None
 
     def places(self, slab: Slab) -> list[Slab]:
         """Return the slices of the slab in every step or channel."""
@@ -265,7 +269,7 @@ class DenoiseParts:
             noisy = seen[:, first - low : last - low].mean(axis=0)
             middle = step * len(self.rows) + len(self.rows) // 2
             record = SlabRecord.of(z0, middle, noisy, own, self.weight, self.edges[step], changed)
-            yield Finished(z0, own, record, sd)
+            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, middle), sd)
 
 
 def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:

@@ -101,7 +101,8 @@ def resolution_and_noise(evidence: Mapping[str, Any], unit: str) -> ResolutionAn
         tuple(rows),
         Markup(agreement_figure(resolution["curve"]) if resolution else ""),
         Markup(noise_figure(noise["curve"]) if noise else ""),
-        f"{evidence['halves']}, in {n} slice{'s' if n > 1 else ''} of {width} \u00d7 {height} pixels",
+        f"{evidence['halves']}, in {n} slice{'s' if n > 1 else ''} of {width} \u00d7 {height} pixels"
+        + (f" of {evidence['where']}" if "where" in evidence else ""),
         evidence["held_out"],
         bool(through),
         evidence.get("sparse", ""),

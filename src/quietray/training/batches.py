@@ -230,12 +230,33 @@ class TrainingVolume:
             weight = (self.weight if self.reserved is None else self.weight * self.reserved)[y, x].copy()
             weight[:above] = 0
             weight[weight.shape[0] - below :] = 0
-            outputs = np.ones(1, np.float32)
-            if self.channel is not None:
-                outputs = (np.arange(self.neighbourhood.channels) == self.channel).astype(np.float32)
-            elif self.all_slices:
-                outputs = (np.arange(self.neighbourhood.slices) == self.neighbourhood.slices // 2).astype(np.float32)
-            yield self.samples(z, y, x)[None], torch.from_numpy(outputs[:, None, None] * weight)[None]
+            yield self.samples(z, y, x)[None], self._judged_weight(weight)
+
+    def held_out_slices(self, most_pixels: int) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield held-out samples and weights as :meth:`held_out` does, but of whole slices: two, or what is affordable.
+
+        Parameters
+        ----------
+        most_pixels
+            About how many in all.
+        """
+        weight = self.weight if self.reserved is None else self.weight * self.reserved
+        if self.held_out_band is not None:
+            within = np.zeros_like(weight)
+            within[slice(*self.held_out_band)] = 1
+            weight = weight * within
+        most_rows = max(2, most_pixels // weight.size)
+        for z in self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]:
+            yield self.samples(z)[None], self._judged_weight(weight)
+
+    def _judged_weight(self, weight: Slice) -> Float[Tensor, "1 output y x"]:
+        """Return the weight of what is judged in each slice that is returned."""
+        outputs = np.ones(1, np.float32)
+        if self.channel is not None:
+            outputs = (np.arange(self.neighbourhood.channels) == self.channel).astype(np.float32)
+        elif self.all_slices:
+            outputs = (np.arange(self.neighbourhood.slices) == self.neighbourhood.slices // 2).astype(np.float32)
+        return torch.from_numpy(outputs[:, None, None] * weight)[None]
 
     @property
     def judged(self) -> tuple[int, int]:
