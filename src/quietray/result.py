@@ -264,7 +264,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     return {
         "estimate": Estimate(
             **_told(evidence, data_range),
-            interval="90 %, bootstrap over blocks of 32 x 32 pixels",
+            interval="90 %, Student's t over blocks of 16 x 16 pixels, or over eight slices and more",
             data_range=data_range,
             data_range_is=judged.data_range_is,
             domain=judged.domain,

@@ -148,6 +148,6 @@ class Comparison:
             "data_range": self.data_range,
             "domain": self.domain,
             "judged_in": "the field of view" if self.inside is None else "the object, without the air around it",
-            "interval": "90 %, bootstrap over bands of rows and held-out views",
+            "interval": "90 %, Student's t over bands of rows and held-out views",
             "why": self.why,
         }

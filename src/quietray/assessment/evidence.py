@@ -28,6 +28,8 @@ __all__ = ["Evidence", "warnings_of"]
 _FEW_STEPS = 200
 _NAMES = {"noise2inverse": "Noise2Inverse"}  # as their papers spell them
 _PIXELS = 2**21  # to judge the finished denoiser by
+_FEW_SLICES = 8
+_STUDENT = 1.7  # standard errors of a 90 % interval, about
 _COARSER = 1.25  # resolution after denoising over that before, to be warned of
 
 
@@ -40,7 +42,7 @@ class Evidence:
     error, noise
         Estimated mean squared error of the result, and of the reconstruction without denoising.
     interval
-        90 % bootstrap interval of `error`, over blocks of pixels.
+        90 % interval of `error`, from blocks of pixels.
     correlation
         Of the residuals of two parts, or with one part of neighbouring pixels' residuals; 0 when the noise is
         independent, as the method needs.
@@ -50,6 +52,8 @@ class Evidence:
         The same of the object alone; None where there is no air around it.
     mask
         Tells where the object is.
+    ratio
+        90 % interval of `error` over `noise`, better known than either; None takes the noise for known.
     """
 
     error: float
@@ -59,6 +63,7 @@ class Evidence:
     offset: float = 0.0
     inside: Evidence | None = None
     mask: ObjectMask | None = None
+    ratio: tuple[float, float] | None = None
 
     @classmethod
     def measure(cls, denoiser: Denoiser, data: TrainingVolume, air: float | None = None) -> Evidence:
@@ -104,10 +109,8 @@ class Evidence:
         for (samples, weight), image in zip(slices, clean, strict=True):
             used = (weight * torch.from_numpy(mask.of(image, data.weight))).to(denoiser.device)
             judgements.append(denoiser.split.judge(denoiser.evaluate, samples.to(denoiser.device), used))
-        judged, span = Judgement.pooled(judgements), (denoiser.scale.high - denoiser.scale.low) ** 2
-        low, high = judged.interval()
-        inside = Evidence(judged.error * span, judged.noise * span, (low * span, high * span), self.correlation)
-        return replace(self, inside=inside, mask=mask)
+        inside = _evidence(Judgement.pooled(judgements), denoiser, _scatter(denoiser, data, mask))
+        return replace(self, inside=replace(inside, correlation=self.correlation), mask=mask)
 
     def raised(self, missed: float, unsure: float = 0.0) -> Evidence:
         """Return the same with `missed` added to every error, and the interval wider by a share `unsure` of the noise.
@@ -123,6 +126,7 @@ class Evidence:
             self,
             error=self.error + missed,
             interval=(low + missed - more, high + missed + more),
+            ratio=None if self.ratio is None else self._ratio_raised(missed, unsure),
             offset=self.offset - missed,
             inside=None if self.inside is None else self.inside.raised(missed, unsure),
         )
@@ -130,14 +134,18 @@ class Evidence:
     @classmethod
     def judged(cls, denoiser: Denoiser, data: TrainingData) -> Evidence:
         """Judge a denoiser on held-out samples, by its method alone."""
-        span = (denoiser.scale.high - denoiser.scale.low) ** 2
         few, many = (
             judge_held_out(denoiser.split, denoiser.evaluate, data, denoiser.device, pixels)
             for pixels in (2**17, _PIXELS)
         )
-        low, high = many.interval()
-        offset = (few.error - many.error) * span
-        return cls(many.error * span, many.noise * span, (low * span, high * span), 0.0, offset)
+        offset = (few.error - many.error) * (denoiser.scale.high - denoiser.scale.low) ** 2
+        scatter = _scatter(denoiser, data) if isinstance(data, TrainingVolume) else 0.0
+        return replace(_evidence(many, denoiser, scatter), offset=offset)
+
+    def _ratio_raised(self, missed: float, unsure: float) -> tuple[float, float]:
+        assert self.ratio is not None
+        share = missed / self.noise if self.noise > 0 else 0.0
+        return self.ratio[0] + share - unsure, self.ratio[1] + share + unsure
 
     def shared(self, share: float) -> Evidence:
         """Return what a result has of which only a share was denoised: the rest has the error that it had.
@@ -149,7 +157,10 @@ class Evidence:
         """
         error, low, high = (share * one + (1 - share) * self.noise for one in (self.error, *self.interval))
         inside = None if self.inside is None else self.inside.shared(share)
-        return replace(self, error=error, interval=(low, high), inside=inside)
+        ratio = None
+        if self.ratio is not None:
+            ratio = share * self.ratio[0] + 1 - share, share * self.ratio[1] + 1 - share
+        return replace(self, error=error, interval=(low, high), inside=inside, ratio=ratio)
 
     @property
     def gain(self) -> float:
@@ -163,13 +174,50 @@ class Evidence:
         An error below zero is impossible, so an estimate that comes out there is off by at least as much: its size then
         bounds the error from above.
         """
-        low, high = self.interval
+        low, high = self.ratio or (end / self.noise if self.noise > 0 else math.nan for end in self.interval)
         high = max(high, -low)
 
-        def gain(error: float) -> float:
-            return psnr(error, 1.0) - psnr(self.noise, 1.0) if error > 0 else math.inf
+        def gain(share: float) -> float:
+            return psnr(share, 1.0) if share > 0 else math.inf
 
         return gain(high), gain(low)
+
+
+def _evidence(judged: Judgement, denoiser: Denoiser, scatter: float) -> Evidence:
+    """Return a judgement in the unit of the result; `scatter` is the standard error of ``error / noise`` by slices."""
+    span = (denoiser.scale.high - denoiser.scale.low) ** 2
+    low, high = judged.interval(scatter * judged.noise)
+    return Evidence(
+        judged.error * span, judged.noise * span, (low * span, high * span), 0.0, ratio=judged.ratio(scatter)
+    )
+
+
+def _scatter(denoiser: Denoiser, data: TrainingVolume, mask: ObjectMask | None = None) -> float:
+    """Return the standard error that so few held-out slices have, of the error over the noise, because slices differ.
+
+    Slices that were trained on are judged for it: their errors look smaller than they are, but differ as much.  0 where
+    many slices are held out, which tell it themselves, or a part of every slice.
+    """
+    held, others = data.held_out_rows, data.training_rows
+    if data.held_out_band is not None or data.reserved is not None or len(held) >= _FEW_SLICES or len(others) < 3:
+        return 0.0
+    some = others[:: -(-len(others) // _FEW_SLICES)]
+    _, shown = data.judged
+    ratios, chance = [], []
+    for samples, weight in replace(data, held_out_rows=some).held_out_slices(_PIXELS):
+        samples, used = samples.to(denoiser.device), weight
+        if mask is not None:
+            image = denoiser.split.infer(denoiser.evaluate, samples)[0, shown].cpu().numpy()
+            used = weight * torch.from_numpy(mask.of(denoiser.scale.undo(image.astype(np.float32)), data.weight))
+        judged = denoiser.split.judge(denoiser.evaluate, samples, used.to(denoiser.device))
+        low, high = judged.ratio()
+        if judged.noise > 0 and math.isfinite(high):
+            ratios.append(judged.error / judged.noise)
+            chance.append(((high - low) / (2 * _STUDENT)) ** 2)
+    if len(ratios) < 3:
+        return 0.0
+    variance = max(0.0, float(np.var(ratios, ddof=1)) - float(np.mean(chance)))
+    return math.sqrt(variance / len(held) * (1 - len(held) / (len(held) + len(others))))
 
 
 def _correlation(residuals: Tensor, weight: Tensor) -> float:

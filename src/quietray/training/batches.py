@@ -286,6 +286,22 @@ class TrainingVolume:
         chosen = tuple(rows[int((k + 0.5) * len(rows) / n_slices)] for k in range(min(n_slices, len(rows))))
         return replace(self, held_out_rows=chosen)
 
+    def widely_held_out(self, most_pixels: int) -> TrainingVolume:
+        """Return the same data with more whole slices held out, of so many pixels at most: for what has not learned.
+
+        Examples
+        --------
+        >>> parts, weight = np.zeros((2, 9, 4, 4), np.float32), np.ones((4, 4), np.float32)
+        >>> few = TrainingVolume(parts, Neighbourhood(1), weight, tuple(range(8)), (8,))
+        >>> few.widely_held_out(48).held_out_rows, few.widely_held_out(10).held_out_rows
+        ((0, 3, 6), (8,))
+        """
+        rows = tuple(sorted({*self.training_rows, *self.held_out_rows}))
+        n = min(len(rows), most_pixels // self.weight.size)
+        if n <= len(self.held_out_rows) and self.held_out_band is None:
+            return self
+        return replace(self, held_out_rows=rows[:: -(-len(rows) // max(1, n))], held_out_band=None)
+
     def halves(self) -> tuple[TrainingVolume, TrainingVolume]:
         """Return two sets with no training target in common: alternate slices, or the left and right of too few slices.
 
