@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quietray.assessment.figures import headline
-from quietray.assessment.halves import moved
+from quietray.assessment.figures import headline, too_wide
+from quietray.assessment.halves import blurred, moved
 from quietray.inference.denoiser import Denoiser
 from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
@@ -269,6 +269,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result."
         )
+    found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
     taught = method.domain == "clean"  # by what has no such bias: grey values may change
     if abs(change) > 0.02 and not taught:
         found.append(
@@ -324,6 +325,13 @@ def _of_halves(evidence: Mapping[str, Any], trained: bool) -> list[str]:
             f"Denoising moved the mean of the {region['region']} region from {before:.4g} to {after:.4g}, which is "
             f"{abs(after - before) / max(error, 1e-12):.0f} standard errors: attenuation measured there is off by "
             f"that. {longer}, or measure in the volume before denoising."
+        )
+    sharpness = evidence.get("sharpness")
+    if sharpness and blurred(sharpness):
+        found.append(
+            f"Of details of {sharpness['from_px']:.1f} to {sharpness['to_px']:.1f} pixels, which the data show, "
+            f"denoising half of the data keeps {sharpness['kept']:.0%} (standard error {sharpness['kept_error']:.0%}); "
+            f"the best linear filter would keep {sharpness['linear_filter']:.0%}: the result is blurred. {longer}."
         )
     resolution = evidence.get("resolution") or {}
     before, after = (resolution.get(f"{when}_half_bit_px") for when in ("before", "after"))

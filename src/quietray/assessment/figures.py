@@ -30,6 +30,7 @@ __all__ = [
     "gain_text",
     "headline",
     "metrics_of",
+    "too_wide",
 ]
 
 
@@ -405,6 +406,40 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
         return _gain(estimate)
     share = f"{100 * inside['share_of_field_of_view']:.0f} %"
     return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over all of that"
+
+
+def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str]:
+    """Return a warning if the interval of a gain is wider than the gain, with what would halve it.
+
+    Parameters
+    ----------
+    told
+        From :func:`headline`.
+    units
+        What the interval comes from more or less of.
+    count
+        How many there were; None where that is not known.
+
+    Examples
+    --------
+    >>> wide = {"psnr_gain_db": 2.0, "psnr_gain_db_at_least": 0.5, "psnr_gain_db_at_most": 4.0}
+    >>> too_wide(wide, "detector rows", 12)[0][-59:]
+    'It takes four times as many detector rows (48) to halve it.'
+    >>> too_wide({**wide, "psnr_gain_db_at_most": 2.4}, "detector rows", 12)
+    []
+    """
+    gain, least, most = (told.get(f"psnr_gain_db{end}") for end in ("", "_at_least", "_at_most"))
+    if gain is None or least is None:
+        return []
+    width = 2 * (gain - least) if most is None else most - least
+    if width <= abs(gain):
+        return []
+    many = "" if count is None else f" ({4 * count})"
+    upwards = "up" if most is None else f"to {most:.1f}"
+    return [
+        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: what was "
+        f"held out is too little to tell. It takes four times as many {units}{many} to halve it."
+    ]
 
 
 def _gain(estimate: Mapping[str, Any]) -> str:

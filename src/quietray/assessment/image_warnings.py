@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quietray.assessment.figures import headline
+from quietray.assessment.figures import headline, too_wide
 
 __all__ = ["image_warnings"]
 
@@ -54,6 +54,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "What was held out sees no clear gain from denoising: look at the pictures before using the result, and "
             f"{longer}."
         )
+    found += too_wide(headline(estimate), "images", metrics["scan"].get("images"))
     volume = estimate.get("object") or metrics["volume"]
     moved = volume["mean"] - volume["mean_noisy"]
     if abs(moved) > _MOVED * estimate["data_range"]:
