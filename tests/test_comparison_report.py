@@ -69,7 +69,7 @@ def test_the_table_says_what_the_record_says(page: Page) -> None:
     for expected in (
         "at least 33.57 dB",  # an error of less than nothing has no PSNR
         "1 min 15 s", "no filter", "weight 0.125", "radius 2 px", "slices seen: 1", found.why,
-        "the noise is correlated", "data range of 1 1/mm", "Error of the volume", "bootstrap", "comparison of methods",
+        "the noise is correlated", "data range of 1 1/mm", "Error of the volume", "Student", "comparison of methods",
         'budget = "20m"', "No warnings.",
     ):  # fmt: skip
         assert expected in page.text, expected

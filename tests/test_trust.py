@@ -103,17 +103,18 @@ def test_halves_share_no_target(n_rows):
 
 def test_calibration_sees_through_the_noise_of_its_estimates():
     rng = np.random.default_rng(0)
-    seen, held = rng.gamma(2.0, 0.5, 200_000), rng.gamma(2.0, 0.5, 20_000)
-    noisy = 0.3 + 0.8 * seen + rng.normal(0, 5, seen.size)
-    found = ErrorModel.fitted((seen, noisy), (held, -0.1 + rng.normal(0, 0.5, held.size)))
+    seen, held = rng.gamma(2.0, 0.5, (2, 200_000)), rng.gamma(2.0, 0.5, (2, 20_000))
+    noisy = 0.3 + 0.8 * seen[0] + 0.4 * seen[1] + rng.normal(0, 5, seen.shape[1])
+    found = ErrorModel.fitted((seen, noisy), (held, -0.1 + rng.normal(0, 0.5, held.shape[1])))
     assert found.floor == pytest.approx(0.2, abs=0.06)
     assert found.slope == pytest.approx(0.8, abs=0.06)
+    assert found.steep == pytest.approx(0.4, abs=0.06)
 
 
 def test_an_error_too_small_to_be_seen_is_bounded_not_denied():
-    seen = np.linspace(0.0, 1.0, 100)
+    seen = np.stack([np.linspace(0.0, 1.0, 100), np.linspace(1.0, 0.0, 100)])
     found = ErrorModel.fitted((seen, np.full(100, -0.3)), (seen, np.full(100, -0.1)))
-    assert (found.floor, found.slope) == (pytest.approx(0.4), 0.0)
+    assert (found.floor, found.slope, found.steep) == (pytest.approx(0.4), 0.0, 0.0)
 
 
 def test_streaks_are_what_the_left_out_parts_underestimate():

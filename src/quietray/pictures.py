@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import imagecodecs
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from quietray.types import Slice
@@ -21,6 +21,7 @@ __all__ = [
     "detailed_region",
     "grey",
     "grey_window",
+    "outline_uri",
     "round_length",
     "shrink",
     "stated_window",
@@ -130,6 +131,20 @@ def data_uri(picture: UInt8[np.ndarray, "y x"]) -> str:
     # Said aloud, because the encoder's own guess at the room it needs is too small for the smallest pictures.
     room = 2 * picture.size + 8 * len(picture) + 4096
     png = bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=9, out=room))
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def outline_uri(mask: Bool[np.ndarray, "_ _"]) -> str:
+    """Return the outline of a mask as a PNG inside a URI, transparent elsewhere.
+
+    Examples
+    --------
+    >>> outline_uri(np.eye(4, dtype=bool))[:30]
+    'data:image/png;base64,iVBORw0K'
+    """
+    picture = np.zeros((*mask.shape, 4), np.uint8)
+    picture[mask & ~ndimage.binary_erosion(mask, border_value=1)] = (255, 210, 122, 255)
+    png = bytes(imagecodecs.png_encode(picture, level=9, out=6 * picture.size + 8192))
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, Trained, metrics_of
+from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, ObjectEstimate, Trained, metrics_of
 from quietray.brief import brief
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError, QuietrayError
@@ -171,6 +171,10 @@ class Gathered:
         Sum of the noisy and of the denoised volume inside the field of view.
     changed
         What correcting changed.
+    inside
+        Voxels of the object, and the sums of the noisy and of the denoised ones; None where it is not told from air.
+    object
+        ``(y, x)`` where it is in the middle slice.
     """
 
     cuts: dict[str, tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]]
@@ -179,6 +183,8 @@ class Gathered:
     counts_after: np.ndarray
     sums: Float[np.ndarray, 2]
     changed: RowCounts
+    inside: Float[np.ndarray, 3] | None = None
+    object: Bool[np.ndarray, "y x"] | None = None
 
     __repr__ = brief
 
@@ -190,6 +196,7 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
         pieces = [(record.before[name], record.after[name]) for record in records if name in record.before]
         before, after = zip(*pieces, strict=True)
         cuts[name] = (np.concatenate(before), np.concatenate(after))
+    inside = [record.inside for record in records if record.inside is not None]
     # a slab and its halo are corrected together, so that rows in a halo count twice; shares stay right
     return Gathered(
         cuts,
@@ -198,6 +205,8 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
         np.sum([record.counts_after for record in records], axis=0),
         np.sum([record.sums for record in records], axis=0),
         sum((record.changed for record in records), start=RowCounts()),
+        np.sum(inside, axis=0) if len(inside) == len(records) else None,
+        next((record.object for record in records if record.object is not None), None),
     )
 
 
@@ -254,18 +263,13 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     changed = gathered.changed
     return {
         "estimate": Estimate(
-            psnr_noisy_db=_finite(psnr(evidence.noise, data_range)),
-            psnr_db=_finite(psnr(evidence.error, data_range)),
-            psnr_gain_db=_finite(evidence.gain),
-            psnr_gain_db_at_least=_finite(evidence.gain_interval[0]),
-            psnr_gain_db_at_most=_finite(evidence.gain_interval[1]),
-            interval="90 %, bootstrap over blocks of 32 x 32 pixels",
-            rmse_noisy=_finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
-            rmse=_finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
+            **_told(evidence, data_range),
+            interval="90 %, Student's t over blocks of 16 x 16 pixels, or over eight slices and more",
             data_range=data_range,
             data_range_is=judged.data_range_is,
             domain=judged.domain,
             residual_correlation=evidence.correlation,
+            object=_of_object(evidence, gathered, data_range),
         ),
         "volume": Change(before, after, _finite((after - before) / before if before else float("nan"))),
         "correction": Corrected(
@@ -281,6 +285,36 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
             offset_of_judgements=evidence.offset,
         ),
     }
+
+
+def _told(evidence: Evidence, data_range: float) -> dict[str, float | None]:
+    """Return the figures of an error and its interval."""
+    return {
+        "psnr_noisy_db": _finite(psnr(evidence.noise, data_range)),
+        "psnr_db": _finite(psnr(evidence.error, data_range)),
+        "psnr_gain_db": _finite(evidence.gain),
+        "psnr_gain_db_at_least": _finite(evidence.gain_interval[0]),
+        "psnr_gain_db_at_most": _finite(evidence.gain_interval[1]),
+        "rmse_noisy": _finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
+        "rmse": _finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
+    }
+
+
+def _of_object(evidence: Evidence, gathered: Gathered, data_range: float) -> ObjectEstimate | None:
+    """Return what is told of the object; None where it was not told from air."""
+    inside, mask = evidence.inside, evidence.mask
+    if inside is None or mask is None or gathered.inside is None or gathered.inside[0] == 0:
+        return None
+    voxels, *sums = (float(one) for one in gathered.inside)
+    before, after = (one / voxels for one in sums)
+    return ObjectEstimate(
+        **_told(inside, data_range),
+        share_of_field_of_view=voxels / max(1.0, float(gathered.counts_after.sum())),
+        mean_noisy=before,
+        mean=after,
+        relative_change_of_mean=_finite((after - before) / before if before else float("nan")),
+        found=mask.words,
+    )
 
 
 def _finite(value: float) -> float | None:

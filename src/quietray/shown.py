@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text
+from quietray.assessment.figures import gain_text, headline
 from quietray.errors import GeometryError, SettingsError
 from quietray.pictures import Window, data_uri, detailed_region, grey, grey_window, shrink, stated_window
 from quietray.types import Slice
@@ -127,7 +127,7 @@ def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path |
         axes = [(metrics.get("series") or {}).get("of", "step"), *axes]
     size = scan.get("pixel_size_mm") if images else scan.get("voxel_size_mm")
     edge = f", {'pixels' if images else 'voxels'} of {size:g} mm" if size else ""
-    known = [estimate["psnr_noisy_db"], estimate["psnr_db"]]
+    known = [headline(estimate)[name] for name in ("psnr_noisy_db", "psnr_db")]
     levels = "" if None in known else f"; PSNR from {known[0]:.1f} to {known[1]:.1f} dB"
     facts = {
         "images" if images else "volume": f"{_by(volume.shape)} ({', '.join(axes)}), {scan['unit']}{edge}",

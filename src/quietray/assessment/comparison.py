@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from quietray.brief import brief
 from quietray.metrics.image import psnr
@@ -80,6 +81,9 @@ class Comparison:
         Settings to go on with: the winner's, or those of a network that is not clearly behind, for it learns on.
     why
         A sentence.
+    inside
+        ``(y, x)`` where the object is in any of the rows, which is what was judged; None where there is no air around
+        it, or where projections were judged.
     """
 
     standings: tuple[Standing, ...]
@@ -89,6 +93,7 @@ class Comparison:
     domain: str
     picked: Settings
     why: str
+    inside: Bool[np.ndarray, "y x"] | None = None
 
     def __repr__(self) -> str:
         told = [
@@ -142,6 +147,7 @@ class Comparison:
             "recommended": self.recommended,
             "data_range": self.data_range,
             "domain": self.domain,
-            "interval": "90 %, bootstrap over bands of rows and held-out views",
+            "judged_in": "the field of view" if self.inside is None else "the object, without the air around it",
+            "interval": "90 %, Student's t over bands of rows and held-out views",
             "why": self.why,
         }

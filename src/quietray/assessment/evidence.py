@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quietray.assessment.halves import moved
+from quietray.assessment.figures import headline, too_wide
+from quietray.assessment.halves import blurred, moved
 from quietray.inference.denoiser import Denoiser
 from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
-from quietray.metrics.noreference import neighbour_correlation, residual_correlation, streaks
+from quietray.metrics.noreference import Judgement, neighbour_correlation, residual_correlation, streaks
+from quietray.metrics.surroundings import ObjectMask
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import TrainingData, judge_held_out
 from quietray.training.state import NOT_WHITE
@@ -25,6 +28,8 @@ __all__ = ["Evidence", "warnings_of"]
 _FEW_STEPS = 200
 _NAMES = {"noise2inverse": "Noise2Inverse"}  # as their papers spell them
 _PIXELS = 2**21  # to judge the finished denoiser by
+_FEW_SLICES = 8
+_STUDENT = 1.7  # standard errors of a 90 % interval, about
 _COARSER = 1.25  # resolution after denoising over that before, to be warned of
 
 
@@ -37,12 +42,18 @@ class Evidence:
     error, noise
         Estimated mean squared error of the result, and of the reconstruction without denoising.
     interval
-        90 % bootstrap interval of `error`, over blocks of pixels.
+        90 % interval of `error`, from blocks of pixels.
     correlation
         Of the residuals of two parts, or with one part of neighbouring pixels' residuals; 0 when the noise is
         independent, as the method needs.
     offset
         Chance that the judgements during training had in common, for they saw fewer pixels; to be taken from them.
+    inside
+        The same of the object alone; None where there is no air around it.
+    mask
+        Tells where the object is.
+    ratio
+        90 % interval of `error` over `noise`, better known than either; None takes the noise for known.
     """
 
     error: float
@@ -50,10 +61,21 @@ class Evidence:
     interval: tuple[float, float]
     correlation: float
     offset: float = 0.0
+    inside: Evidence | None = None
+    mask: ObjectMask | None = None
+    ratio: tuple[float, float] | None = None
 
     @classmethod
-    def measure(cls, denoiser: Denoiser, data: TrainingVolume) -> Evidence:
-        """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference."""
+    def measure(cls, denoiser: Denoiser, data: TrainingVolume, air: float | None = None) -> Evidence:
+        """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference.
+
+        Parameters
+        ----------
+        denoiser, data
+            What is judged, and by what.
+        air
+            Grey value of air, in the unit of the result; None where there is none, and the object cannot be told.
+        """
         judged, device = cls.judged(denoiser, data), denoiser.device
         (seen, shown), total, weights = data.judged, 0.0, 0.0
         for samples, weight in data.held_out():
@@ -62,26 +84,68 @@ class Evidence:
             total += _correlation(samples[:, :, seen] - clean[:, shown : shown + 1], weight) * pixels
             weights += pixels
         found = replace(judged, correlation=total / max(weights, 1e-12))
+        if air is not None:
+            found = found._with_object(denoiser, data, air)
         if not denoiser.split.angular:
             return found
         # what subsets differ by beyond noise was taken for noise
-        missed = streaks(data.parts, data.weight) * (denoiser.scale.high - denoiser.scale.low) ** 2
-        low, high = found.interval
+        return found.raised(streaks(data.parts, data.weight) * (denoiser.scale.high - denoiser.scale.low) ** 2)
+
+    def _with_object(self, denoiser: Denoiser, data: TrainingVolume, air: float) -> Evidence:
+        """Return what whole held-out slices say of the object, beside what was said of the field of view."""
+        _, shown = data.judged
+        slices = list(data.held_out_slices(_PIXELS))
+        clean = np.stack(
+            [
+                denoiser.split.infer(denoiser.evaluate, samples.to(denoiser.device))[0, shown].cpu().numpy()
+                for samples, _ in slices
+            ]
+        )
+        clean = denoiser.scale.undo(clean.astype(np.float32))
+        mask = ObjectMask.found(clean, data.weight, air)
+        if mask is None:
+            return self
+        judgements = []
+        for (samples, weight), image in zip(slices, clean, strict=True):
+            used = (weight * torch.from_numpy(mask.of(image, data.weight))).to(denoiser.device)
+            judgements.append(denoiser.split.judge(denoiser.evaluate, samples.to(denoiser.device), used))
+        inside = _evidence(Judgement.pooled(judgements), denoiser, _scatter(denoiser, data, mask))
+        return replace(self, inside=replace(inside, correlation=self.correlation), mask=mask)
+
+    def raised(self, missed: float, unsure: float = 0.0) -> Evidence:
+        """Return the same with `missed` added to every error, and the interval wider by a share `unsure` of the noise.
+
+        Examples
+        --------
+        >>> found = Evidence(1.0, 4.0, (0.5, 2.0), 0.0).raised(0.5, 0.25)
+        >>> found.error, found.interval
+        (1.5, (0.0, 3.5))
+        """
+        (low, high), more = self.interval, unsure * self.noise
         return replace(
-            found, error=found.error + missed, interval=(low + missed, high + missed), offset=found.offset - missed
+            self,
+            error=self.error + missed,
+            interval=(low + missed - more, high + missed + more),
+            ratio=None if self.ratio is None else self._ratio_raised(missed, unsure),
+            offset=self.offset - missed,
+            inside=None if self.inside is None else self.inside.raised(missed, unsure),
         )
 
     @classmethod
     def judged(cls, denoiser: Denoiser, data: TrainingData) -> Evidence:
         """Judge a denoiser on held-out samples, by its method alone."""
-        span = (denoiser.scale.high - denoiser.scale.low) ** 2
         few, many = (
             judge_held_out(denoiser.split, denoiser.evaluate, data, denoiser.device, pixels)
             for pixels in (2**17, _PIXELS)
         )
-        low, high = many.interval()
-        offset = (few.error - many.error) * span
-        return cls(many.error * span, many.noise * span, (low * span, high * span), 0.0, offset)
+        offset = (few.error - many.error) * (denoiser.scale.high - denoiser.scale.low) ** 2
+        scatter = _scatter(denoiser, data) if isinstance(data, TrainingVolume) else 0.0
+        return replace(_evidence(many, denoiser, scatter), offset=offset)
+
+    def _ratio_raised(self, missed: float, unsure: float) -> tuple[float, float]:
+        assert self.ratio is not None
+        share = missed / self.noise if self.noise > 0 else 0.0
+        return self.ratio[0] + share - unsure, self.ratio[1] + share + unsure
 
     def shared(self, share: float) -> Evidence:
         """Return what a result has of which only a share was denoised: the rest has the error that it had.
@@ -92,7 +156,11 @@ class Evidence:
         2.5
         """
         error, low, high = (share * one + (1 - share) * self.noise for one in (self.error, *self.interval))
-        return replace(self, error=error, interval=(low, high))
+        inside = None if self.inside is None else self.inside.shared(share)
+        ratio = None
+        if self.ratio is not None:
+            ratio = share * self.ratio[0] + 1 - share, share * self.ratio[1] + 1 - share
+        return replace(self, error=error, interval=(low, high), inside=inside, ratio=ratio)
 
     @property
     def gain(self) -> float:
@@ -106,13 +174,50 @@ class Evidence:
         An error below zero is impossible, so an estimate that comes out there is off by at least as much: its size then
         bounds the error from above.
         """
-        low, high = self.interval
+        low, high = self.ratio or (end / self.noise if self.noise > 0 else math.nan for end in self.interval)
         high = max(high, -low)
 
-        def gain(error: float) -> float:
-            return psnr(error, 1.0) - psnr(self.noise, 1.0) if error > 0 else math.inf
+        def gain(share: float) -> float:
+            return psnr(share, 1.0) if share > 0 else math.inf
 
         return gain(high), gain(low)
+
+
+def _evidence(judged: Judgement, denoiser: Denoiser, scatter: float) -> Evidence:
+    """Return a judgement in the unit of the result; `scatter` is the standard error of ``error / noise`` by slices."""
+    span = (denoiser.scale.high - denoiser.scale.low) ** 2
+    low, high = judged.interval(scatter * judged.noise)
+    return Evidence(
+        judged.error * span, judged.noise * span, (low * span, high * span), 0.0, ratio=judged.ratio(scatter)
+    )
+
+
+def _scatter(denoiser: Denoiser, data: TrainingVolume, mask: ObjectMask | None = None) -> float:
+    """Return the standard error that so few held-out slices have, of the error over the noise, because slices differ.
+
+    Slices that were trained on are judged for it: their errors look smaller than they are, but differ as much.  0 where
+    many slices are held out, which tell it themselves, or a part of every slice.
+    """
+    held, others = data.held_out_rows, data.training_rows
+    if data.held_out_band is not None or data.reserved is not None or len(held) >= _FEW_SLICES or len(others) < 3:
+        return 0.0
+    some = others[:: -(-len(others) // _FEW_SLICES)]
+    _, shown = data.judged
+    ratios, chance = [], []
+    for samples, weight in replace(data, held_out_rows=some).held_out_slices(_PIXELS):
+        samples, used = samples.to(denoiser.device), weight
+        if mask is not None:
+            image = denoiser.split.infer(denoiser.evaluate, samples)[0, shown].cpu().numpy()
+            used = weight * torch.from_numpy(mask.of(denoiser.scale.undo(image.astype(np.float32)), data.weight))
+        judged = denoiser.split.judge(denoiser.evaluate, samples, used.to(denoiser.device))
+        low, high = judged.ratio()
+        if judged.noise > 0 and math.isfinite(high):
+            ratios.append(judged.error / judged.noise)
+            chance.append(((high - low) / (2 * _STUDENT)) ** 2)
+    if len(ratios) < 3:
+        return 0.0
+    variance = max(0.0, float(np.var(ratios, ddof=1)) - float(np.mean(chance)))
+    return math.sqrt(variance / len(held) * (1 - len(held) / (len(held) + len(others))))
 
 
 def _correlation(residuals: Tensor, weight: Tensor) -> float:
@@ -137,8 +242,9 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         The figures of the run, as in ``metrics.json``.
     """
     estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
-    gain, correlation = estimate["psnr_gain_db_at_least"], estimate["residual_correlation"]
-    change, floored = metrics["volume"]["relative_change_of_mean"] or 0.0, metrics["correction"]["floored"]
+    told, correlation = headline(estimate), estimate["residual_correlation"]
+    gain, floored = told["psnr_gain_db_at_least"], metrics["correction"]["floored"]
+    change = (estimate.get("object") or metrics["volume"])["relative_change_of_mean"] or 0.0
     steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
     found, name = [], metrics["method"]["name"]
     method = METHODS.get(name, Method)
@@ -163,6 +269,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result."
         )
+    found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
     taught = method.domain == "clean"  # by what has no such bias: grey values may change
     if abs(change) > 0.02 and not taught:
         found.append(
@@ -176,7 +283,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "point response was not undone completely, or the network has begun to fit the noise. See what "
             "`quietray diagnose` says."
         )
-    if estimate["psnr_gain_db"] is None and gain is not None:
+    if told["psnr_gain_db"] is None and gain is not None:
         found.append(
             f"The error is too small for the held-out rows to tell it from none: the gain is at least {gain:.0f} dB, "
             "how much more is not known."
@@ -218,6 +325,13 @@ def _of_halves(evidence: Mapping[str, Any], trained: bool) -> list[str]:
             f"Denoising moved the mean of the {region['region']} region from {before:.4g} to {after:.4g}, which is "
             f"{abs(after - before) / max(error, 1e-12):.0f} standard errors: attenuation measured there is off by "
             f"that. {longer}, or measure in the volume before denoising."
+        )
+    sharpness = evidence.get("sharpness")
+    if sharpness and blurred(sharpness):
+        found.append(
+            f"Of details of {sharpness['from_px']:.1f} to {sharpness['to_px']:.1f} pixels, which the data show, "
+            f"denoising half of the data keeps {sharpness['kept']:.0%} (standard error {sharpness['kept_error']:.0%}); "
+            f"the best linear filter would keep {sharpness['linear_filter']:.0%}: the result is blurred. {longer}."
         )
     resolution = evidence.get("resolution") or {}
     before, after = (resolution.get(f"{when}_half_bit_px") for when in ("before", "after"))

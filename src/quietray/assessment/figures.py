@@ -21,13 +21,16 @@ __all__ = [
     "MethodFacts",
     "Metrics",
     "NoiseFacts",
+    "ObjectEstimate",
     "Reconstructed",
     "Record",
     "ScanFacts",
     "ScanMetrics",
     "Trained",
     "gain_text",
+    "headline",
     "metrics_of",
+    "too_wide",
 ]
 
 
@@ -89,6 +92,36 @@ _OPTIONAL = {"optional": True}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class ObjectEstimate(Record):
+    """How good a result is inside the object, without the air around it; None where the data do not tell.
+
+    Parameters
+    ----------
+    psnr_noisy_db, psnr_db, psnr_gain_db, psnr_gain_db_at_least, psnr_gain_db_at_most, rmse_noisy, rmse
+        As in :class:`Estimate`.
+    share_of_field_of_view
+        That the object has.
+    mean_noisy, mean, relative_change_of_mean
+        As in :class:`Change`.
+    found
+        How the object was told from the air, in words.
+    """
+
+    psnr_noisy_db: float | None
+    psnr_db: float | None
+    psnr_gain_db: float | None
+    psnr_gain_db_at_least: float | None
+    psnr_gain_db_at_most: float | None
+    rmse_noisy: float | None
+    rmse: float | None
+    share_of_field_of_view: float
+    mean_noisy: float
+    mean: float
+    relative_change_of_mean: float | None
+    found: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate(Record):
     """How good a result is, told without ground truth; None where the data do not tell.
 
@@ -106,6 +139,8 @@ class Estimate(Record):
         What was judged, and by what.
     residual_correlation
         Of the residuals that should be independent.
+    object
+        The same inside the object, which is what is told first; left out where there is no air around it.
     """
 
     psnr_noisy_db: float | None
@@ -120,6 +155,7 @@ class Estimate(Record):
     data_range_is: str
     domain: str
     residual_correlation: float
+    object: ObjectEstimate | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -336,8 +372,20 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
+def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the figures to speak of: those inside the object, or of the field of view where there is no air.
+
+    Parameters
+    ----------
+    estimate
+        The table ``estimate`` of the figures.
+    """
+    found: Mapping[str, Any] = estimate.get("object") or estimate
+    return found
+
+
 def gain_text(estimate: Mapping[str, Any]) -> str:
-    """Return the estimated gain in words: with its interval, or at least how much.
+    """Return the estimated gain in words: with its interval, or at least how much; inside the object, if that is told.
 
     Parameters
     ----------
@@ -346,11 +394,55 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> gain_text({"psnr_gain_db": 17.31, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": 17.8})
+    >>> air = {"psnr_gain_db": 17.31, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": 17.8}
+    >>> gain_text(air)
     '+17.3 dB (16.9 to 17.8)'
-    >>> gain_text({"psnr_gain_db": None, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": None})
-    'at least +16.9 dB'
+    >>> inside = {"psnr_gain_db": None, "psnr_gain_db_at_least": 14.94, "psnr_gain_db_at_most": None}
+    >>> gain_text({**air, "object": {**inside, "share_of_field_of_view": 0.52}})
+    'at least +14.9 dB inside the object, 52 % of the field of view; +17.3 dB (16.9 to 17.8) over all of that'
     """
+    inside = estimate.get("object")
+    if not inside:
+        return _gain(estimate)
+    share = f"{100 * inside['share_of_field_of_view']:.0f} %"
+    return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over all of that"
+
+
+def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str]:
+    """Return a warning if the interval of a gain is wider than the gain, with what would halve it.
+
+    Parameters
+    ----------
+    told
+        From :func:`headline`.
+    units
+        What the interval comes from more or less of.
+    count
+        How many there were; None where that is not known.
+
+    Examples
+    --------
+    >>> wide = {"psnr_gain_db": 2.0, "psnr_gain_db_at_least": 0.5, "psnr_gain_db_at_most": 4.0}
+    >>> too_wide(wide, "detector rows", 12)[0][-59:]
+    'It takes four times as many detector rows (48) to halve it.'
+    >>> too_wide({**wide, "psnr_gain_db_at_most": 2.4}, "detector rows", 12)
+    []
+    """
+    gain, least, most = (told.get(f"psnr_gain_db{end}") for end in ("", "_at_least", "_at_most"))
+    if gain is None or least is None:
+        return []
+    width = 2 * (gain - least) if most is None else most - least
+    if width <= abs(gain):
+        return []
+    many = "" if count is None else f" ({4 * count})"
+    upwards = "up" if most is None else f"to {most:.1f}"
+    return [
+        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: what was "
+        f"held out is too little to tell. It takes four times as many {units}{many} to halve it."
+    ]
+
+
+def _gain(estimate: Mapping[str, Any]) -> str:
     gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
     if least is None:
         return "not known" if gain is None else f"{gain:+.1f} dB"

@@ -14,18 +14,21 @@ import torch
 from jaxtyping import Float
 
 from quietray.inference.denoiser import Denoiser
-from quietray.metrics.resolution import Criterion, fourier_ring_correlation
+from quietray.metrics.resolution import Criterion, detail_kept, fourier_ring_correlation
 from quietray.metrics.spectrum import RegionBias, power_spectrum, region_bias
+from quietray.metrics.surroundings import ObjectMask
 from quietray.preparation.prepare import Prepared
 from quietray.training.batches import TrainingVolume
 from quietray.types import Slice, Volume
 
-__all__ = ["MEASUREMENTS", "Halves", "moved"]
+__all__ = ["MEASUREMENTS", "Halves", "blurred", "moved"]
 
 MEASUREMENTS = "every other measurement"
 _PIXELS = 2**19  # to look at
 _SMALLEST = 16  # pixels across, to speak of frequencies
+_INSIDE = 32  # pixels across, to speak of those inside the object alone
 _APART = 3.5  # spreads between two materials; half of a bell curve is 2.7 from the other half
+_KEPT = 0.8  # of what the best linear filter keeps
 _SHIFT = 0.01  # of the grey value or the contrast
 _CRITERIA: tuple[tuple[Criterion, str], ...] = (("half-bit", "half_bit"), ("one-seventh", "one_seventh"))
 
@@ -124,23 +127,29 @@ class Halves:
             noisy, clean, noisy.mean(axis=0), clean.mean(axis=0), before.weight, "every other radiograph", False, took
         )
 
-    def figures(self, voxel_size: float | None) -> dict[str, Any]:
+    def figures(self, voxel_size: float | None, mask: ObjectMask | None = None) -> dict[str, Any]:
         """Return the resolution, the power of the noise and the means of regions, before and after; JSON.
 
         Parameters
         ----------
         voxel_size
             In mm; None when unknown.
+        mask
+            Tells the object from the air: the resolution is that of the largest rectangle found inside the object in
+            all slices, where that is large enough.
         """
-        rows, cols = _rectangle(self.weight)
+        rows, cols, where = self._looked_at(mask)
         height, width = rows.stop - rows.start, cols.stop - cols.start
         wanting: dict[str, str] = {}
-        resolution = noise = None
+        resolution = noise = sharpness = None
         if min(height, width) < _SMALLEST:
             wanting["resolution"] = f"the slices looked at show {height} x {width} pixels that all views see, too few"
         else:
             before, after = (pair[:, :, rows, cols] for pair in (self.before, self.after))
             resolution, noise = _resolution(before, after, voxel_size), _noise(before, after)
+            sharpness = _sharpness(before, after, resolution)
+            if sharpness is None:
+                wanting["sharpness"] = "the data show no detail, or only coarse one, that a result could keep"
         regions = _regions(self.clean, self.noisy, self.weight > 0)
         if not regions:
             wanting["regions"] = "the grey values do not fall into regions that are clearly apart and large enough"
@@ -149,12 +158,24 @@ class Halves:
             "held_out": self.held_out,
             "slices": len(self.clean),
             "pixels": [height, width],
+            "where": where,
             "seconds": self.seconds,
             "resolution": resolution,
             "noise_power": noise,
+            "sharpness": sharpness,
             "regions": regions,
             "left_out": wanting,
         }
+
+    def _looked_at(self, mask: ObjectMask | None) -> tuple[slice, slice, str]:
+        """Return the rectangle to take frequencies of, and where it lies."""
+        if mask is not None:
+            objects = np.logical_and.reduce([mask.of(one, self.weight) for one in self.clean])
+            if objects.any():
+                rows, cols = _rectangle(objects.astype(np.float32))
+                if min(rows.stop - rows.start, cols.stop - cols.start) >= _INSIDE:
+                    return rows, cols, "the object"
+        return *_rectangle(self.weight), "the field of view"
 
 
 def moved(regions: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -180,6 +201,53 @@ def moved(regions: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         if abs(region["after"] - region["before"])
         > max(3 * region["error"], _SHIFT * max(abs(region["before"]), contrast))
     ]
+
+
+def blurred(sharpness: Mapping[str, Any]) -> bool:
+    """Return whether a result keeps clearly less detail than the best linear filter would: under 80 % of that.
+
+    Parameters
+    ----------
+    sharpness
+        As in the table ``evidence`` of the figures.
+
+    Examples
+    --------
+    >>> blurred({"kept": 0.5, "kept_error": 0.02, "linear_filter": 0.7})
+    True
+    """
+    return bool(sharpness["kept"] + 2 * sharpness["kept_error"] < _KEPT * sharpness["linear_filter"])
+
+
+def _sharpness(before: np.ndarray, after: np.ndarray, resolution: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what is kept of the finest octave that the data show, and what the best linear filter would keep there.
+
+    That filter is Wiener's, which keeps of each frequency what its signal is of signal and noise: the correlation of
+    the halves as measured.
+    """
+    finest = resolution["before_half_bit_px"]
+    if finest is None:
+        return None
+    found, agreed = detail_kept(after, before), np.array(resolution["curve"]["before"])
+    low, high = 0.5 / finest, 1 / finest
+    some = (found.frequency >= low) & (found.frequency <= high)
+    kept, error = found.over(low, high)
+    if some.sum() < 2 or not math.isfinite(kept):
+        return None
+    curve, errors = found.curve
+    known = found.sums[1]
+    return {
+        "from_px": 1 / high,
+        "to_px": 1 / low,
+        "kept": kept,
+        "kept_error": error,
+        "linear_filter": float(np.average(np.clip(agreed[some], 0, 1), weights=np.maximum(known[some], 0))),
+        "curve": {
+            "cycles_per_pixel": found.frequency.tolist(),
+            "kept": [one if math.isfinite(one) else None for one in curve.tolist()],
+            "error": [one if math.isfinite(one) else None for one in errors.tolist()],
+        },
+    }
 
 
 def _resolution(before: np.ndarray, after: np.ndarray, voxel_size: float | None) -> dict[str, Any]:
@@ -243,7 +311,7 @@ def _rectangle(weight: Slice) -> tuple[slice, slice]:
     y, x = (np.flatnonzero(weight.any(axis=axis)) for axis in (1, 0))
     ends = [int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1]
     empty = weight == 0
-    while empty[ends[0] : ends[1], ends[2] : ends[3]].any():
+    while empty[ends[0] : ends[1], ends[2] : ends[3]].any():  # an empty rectangle holds nothing that is
         part = empty[ends[0] : ends[1], ends[2] : ends[3]]
         worst = int(np.argmax([part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()]))
         ends[worst] += 1 if worst in (0, 2) else -1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quietray.assessment.figures import headline, too_wide
+
 __all__ = ["image_warnings"]
 
 _FEW_STEPS = 200
@@ -22,7 +24,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         The figures of the run, as in ``metrics.json``.
     """
     estimate, method, noise = metrics["estimate"], metrics["method"], metrics["noise"]
-    steps, gain = metrics["training"]["steps"], estimate["psnr_gain_db_at_least"]
+    steps, gain = metrics["training"]["steps"], headline(estimate)["psnr_gain_db_at_least"]
     longer = "give a longer --budget" if method["parameters"] else "try another filter"
     if method["parameters"] and steps == 0:
         longer = "train on images like these, or go on from the model with --from"
@@ -52,7 +54,8 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "What was held out sees no clear gain from denoising: look at the pictures before using the result, and "
             f"{longer}."
         )
-    volume = metrics["volume"]
+    found += too_wide(headline(estimate), "images", metrics["scan"].get("images"))
+    volume = estimate.get("object") or metrics["volume"]
     moved = volume["mean"] - volume["mean_noisy"]
     if abs(moved) > _MOVED * estimate["data_range"]:
         found.append(

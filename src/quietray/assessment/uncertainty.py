@@ -21,32 +21,44 @@ from quietray.training.learn import Recipe, Subject, learn
 from quietray.training.loop import Fitted
 from quietray.types import Parts, Slice, Volume
 
-__all__ = ["BAND", "ErrorModel", "Trust", "disagreement", "errors_of", "shares", "steps_of_each", "trusted"]
+__all__ = [
+    "BAND",
+    "ErrorModel",
+    "Trust",
+    "disagreement",
+    "errors_of",
+    "shares",
+    "steepness",
+    "steps_of_each",
+    "trusted",
+]
 
 BAND = 1.645  # standard deviations that hold 90 % of a normal distribution
-_BINS = 12
+_BINS = 6  # of the disagreement, and of the steepness
 _PIXELS = 2**20  # to calibrate with, of each half
 _SMOOTH = 1.5  # pixels
 _CHUNK = 16  # slices
 _Values = Float[np.ndarray, " _"]  # voxels
+_Seen = Float[np.ndarray, "2 _"]  # disagreement and steepness of voxels
 _Slab = Float[np.ndarray, "slice y x"]
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorModel:
-    """The variance of the error of a voxel as ``floor + slope * disagreement``, both at least zero.
+    """The variance of the error of a voxel as ``floor + slope * disagreement + steep * steepness``, all at least zero.
 
-    Where the networks agree the error is not zero: all of them see the same noise and have the same shortcomings.  Two
-    coefficients are what a small scan can tell; a curve of many steps follows the noise of its estimates instead.
+    Where the networks agree the error is not zero: all of them see the same noise and have the same shortcomings.  Of
+    these the worst is that all of them blur alike, which shows at edges and small details: there the result is steep.
+    Three coefficients are what a small scan can tell; a curve of many steps follows the noise of its estimates instead.
 
     Parameters
     ----------
     floor
         Squared attenuation.
-    slope
-        Dimensionless.
-    disagreement
-        ``(bin,)`` mean of each bin of voxels, from :func:`disagreement`.
+    slope, steep
+        Dimensionless, and squared pixels.
+    disagreement, steepness
+        ``(bin,)`` means of each bin of voxels, from :func:`disagreement` and :func:`steepness`.
     error
         ``(bin,)`` estimated mean squared error of the bin's voxels, unbiased, so that it may be negative.
     voxels
@@ -55,51 +67,56 @@ class ErrorModel:
 
     floor: float
     slope: float
+    steep: float
     disagreement: Float[np.ndarray, " bin"]
+    steepness: Float[np.ndarray, " bin"]
     error: Float[np.ndarray, " bin"]
     voxels: Int[np.ndarray, " bin"]
 
     @classmethod
-    def fitted(cls, crossed: tuple[_Values, _Values], held_out: tuple[_Values, _Values]) -> ErrorModel:
+    def fitted(cls, crossed: tuple[_Seen, _Values], held_out: tuple[_Seen, _Values]) -> ErrorModel:
         """Fit the coefficients to noisy estimates of squared errors.
 
         Parameters
         ----------
         crossed
-            Disagreement, and squared error of a network where it was not trained: many voxels.
+            Disagreement and steepness, and squared error of a network where it was not trained: many voxels.
         held_out
-            Disagreement, and by how much the squared error of the result exceeds the mean of the two networks': few
-            voxels, but the noise of the estimates cancels in the difference.
+            Disagreement and steepness, and by how much the squared error of the result exceeds the mean of the two
+            networks': few voxels, but the noise of the estimates cancels in the difference.
 
         Examples
         --------
-        >>> d = np.linspace(0, 1, 600)
-        >>> found = ErrorModel.fitted((d, 1 + 2 * d), (d, np.full(600, -0.5)))
-        >>> round(found.floor, 6), round(found.slope, 6)
-        (0.5, 2.0)
+        >>> d = np.stack([np.tile(np.linspace(0, 1, 600), 4), np.repeat(np.linspace(0, 1, 4), 600)])
+        >>> found = ErrorModel.fitted((d, 1 + 2 * d[0] + 3 * d[1]), (d, np.full(2400, -0.5)))
+        >>> round(found.floor, 6), round(found.slope, 6), round(found.steep, 6)
+        (0.5, 2.0, 3.0)
         """
         seen, error = crossed
-        edges = np.quantile(seen, np.linspace(0, 1, _BINS + 1)[1:-1])
-        voxels, place, mean = _binned(seen, error, edges)
+        edges = [np.quantile(one, np.linspace(0, 1, _BINS + 1)[1:-1]) for one in seen]
+        voxels, places, mean = _binned(seen, error, edges)
         n_held, _, gained = _binned(*held_out, edges)
         gained = np.where(n_held > 0, gained, held_out[1].mean())
-        unit = max(float(np.average(place, weights=voxels)), 1e-30)
-        design = np.sqrt(voxels)[:, None] * np.stack([np.ones(len(place)), place / unit], axis=1)
-        (floor, slope), _ = nnls(design, np.sqrt(voxels) * (mean + gained))
-        if floor == slope == 0:  # an error below zero is impossible: the estimate is off by at least as much
-            floor = abs(float(np.average(mean + gained, weights=voxels)))
-        return cls(float(floor), float(slope) / unit, place, mean + gained, voxels)
+        there = voxels > 0
+        voxels, places, mean = voxels[there], places[:, there], (mean + gained)[there]
+        units = np.maximum(np.average(places, axis=1, weights=voxels), 1e-30)
+        design = np.sqrt(voxels)[:, None] * np.stack([np.ones(len(mean)), *(places / units[:, None])], axis=1)
+        (floor, *slopes), _ = nnls(design, np.sqrt(voxels) * mean)
+        if floor == 0 and not any(slopes):  # an error below zero is impossible: the estimate is off by at least as much
+            floor = abs(float(np.average(mean, weights=voxels)))
+        slope, steep = (float(one / unit) for one, unit in zip(slopes, units, strict=True))
+        return cls(float(floor), slope, steep, places[0], places[1], mean, voxels)
 
-    def sd(self, disagreement: np.ndarray) -> np.ndarray:
+    def sd(self, disagreement: np.ndarray, steepness: np.ndarray) -> np.ndarray:
         """Return the standard deviation of the error.
 
         Examples
         --------
-        >>> nothing = np.empty(0), np.empty(0), np.empty(0, int)
-        >>> ErrorModel(1.0, 2.0, *nothing).sd(np.array([0.0, 4.0])).round(6).tolist()
-        [1.0, 3.0]
+        >>> nothing = np.empty(0), np.empty(0), np.empty(0), np.empty(0, int)
+        >>> ErrorModel(1.0, 2.0, 5.0, *nothing).sd(np.array([0.0, 4.0, 2.0]), np.array([0, 0, 4.0])).round(6).tolist()
+        [1.0, 3.0, 5.0]
         """
-        return np.sqrt(self.floor + self.slope * disagreement)
+        return np.sqrt(self.floor + self.slope * disagreement + self.steep * steepness)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +151,7 @@ class Trust:
             some = clean[z : z + _CHUNK]
             low, high = first + z, first + z + len(some)
             results = [some, *(one.slab(parts, low, high) for one in self.companions)]
-            sd[z : z + _CHUNK] = self.errors.sd(disagreement(np.stack(results)))
+            sd[z : z + _CHUNK] = self.errors.sd(disagreement(np.stack(results)), steepness(some))
         return sd
 
     def figures(self) -> dict[str, Any]:
@@ -145,15 +162,22 @@ class Trust:
             "steps": [int(one.facts["steps"]) for one in self.companions],
             "sd_where_all_agree": found.floor**0.5,
             "variance_per_squared_disagreement": found.slope,
+            "variance_per_squared_steepness": found.steep,
             "calibration": [
                 {
                     "disagreement": float(seen) ** 0.5,
+                    "steepness": float(steep) ** 0.5,
                     "sd": float(sd),
                     "mean_squared_error": float(error),
                     "voxels": int(voxels),
                 }
-                for seen, sd, error, voxels in zip(
-                    found.disagreement, found.sd(found.disagreement), found.error, found.voxels, strict=True
+                for seen, steep, sd, error, voxels in zip(
+                    found.disagreement,
+                    found.steepness,
+                    found.sd(found.disagreement, found.steepness),
+                    found.error,
+                    found.voxels,
+                    strict=True,
                 )
             ],
         }
@@ -168,6 +192,19 @@ def disagreement(results: Float[np.ndarray, "network z y x"]) -> Volume:
     np.float64(1.0)
     """
     return np.asarray(gaussian_filter(results.var(axis=0), (0, _SMOOTH, _SMOOTH), mode="nearest"))
+
+
+def steepness(result: Float[np.ndarray, "z y x"]) -> Volume:
+    """Return the squared gradient of a result within each slice, per pixel, smoothed like the disagreement.
+
+    Examples
+    --------
+    >>> ramp = np.broadcast_to(np.arange(12.0), (1, 12, 12))
+    >>> steepness(ramp)[0, 6, 6].round(2)
+    np.float64(1.0)
+    """
+    squares = sum(np.square(np.gradient(result, axis=axis)) for axis in (1, 2))
+    return np.asarray(gaussian_filter(squares, (0, _SMOOTH, _SMOOTH), mode="nearest"))
 
 
 def steps_of_each(fitted: Fitted, share: float) -> int:
@@ -240,7 +277,7 @@ def errors_of(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: T
     """
     three = (denoiser, *companions)
     crossed = [_looked_at(half, three, (companion,)) for half, companion in zip(data.halves(), companions, strict=True)]
-    seen, error = (np.concatenate(values) for values in zip(*crossed, strict=True))
+    seen, error = np.concatenate([one for one, _ in crossed], axis=1), np.concatenate([one for _, one in crossed])
     held, errors = _looked_at(data, three, three)
     scale = denoiser.scale
     missed = streaks(data.parts, data.weight) * (scale.high - scale.low) ** 2
@@ -271,8 +308,8 @@ def shares(trust: Any, inside: Slice) -> dict[str, float]:
 @torch.no_grad()
 def _looked_at(
     data: TrainingVolume, three: Sequence[Denoiser], judged: Sequence[Denoiser]
-) -> tuple[_Values, Float[np.ndarray, "voxel judged"]]:
-    """Return the disagreement of the three, and the squared errors of those judged, where `data` is held out."""
+) -> tuple[_Seen, Float[np.ndarray, "voxel judged"]]:
+    """Return what is seen of the three, and the squared errors of those judged, where `data` is held out."""
     scale, split = three[0].scale, three[0].split
     span = (scale.high - scale.low) ** 2
     seen, errors = [], []
@@ -281,16 +318,19 @@ def _looked_at(
         results = torch.stack([split.infer(one.evaluate, samples)[0] for one in three]).cpu().numpy()
         found = [split.judge(one.evaluate, samples, weight).pixels for one in judged]
         inside = np.broadcast_to(weight[0].cpu().numpy() > 0, results.shape[1:])
-        seen.append(disagreement(results)[inside].astype(np.float64) * span)
+        both = disagreement(results), steepness(results[0])
+        seen.append(np.stack([one[inside].astype(np.float64) * span for one in both]))
         errors.append(np.stack([pixels[0].cpu().numpy()[inside] for pixels in found if pixels is not None], axis=1))
-    return np.concatenate(seen), np.concatenate(errors) * span
+    return np.concatenate(seen, axis=1), np.concatenate(errors) * span
 
 
 def _binned(
-    seen: _Values, values: _Values, edges: Float[np.ndarray, " edge"]
-) -> tuple[Int[np.ndarray, " bin"], Float[np.ndarray, " bin"], Float[np.ndarray, " bin"]]:
-    """Return the voxels in each bin of `seen`, and the means of `seen` and of `values`; zero in empty bins."""
-    place = np.digitize(seen, edges)
-    number = np.bincount(place, minlength=len(edges) + 1)
-    place_mean, mean = (np.bincount(place, of, len(edges) + 1) / np.maximum(number, 1) for of in (seen, values))
-    return number, place_mean, mean
+    seen: _Seen, values: _Values, edges: Sequence[Float[np.ndarray, " edge"]]
+) -> tuple[Int[np.ndarray, " bin"], Float[np.ndarray, "2 bin"], Float[np.ndarray, " bin"]]:
+    """Return the voxels in each bin of both that is `seen`, and the means of these and of `values`; zero if empty."""
+    sizes = tuple(len(one) + 1 for one in edges)
+    place = np.ravel_multi_index(tuple(np.digitize(one, ends) for one, ends in zip(seen, edges, strict=True)), sizes)
+    n = int(np.prod(sizes))
+    number = np.bincount(place, minlength=n)
+    means = [np.bincount(place, of, n) / np.maximum(number, 1) for of in (*seen, values)]
+    return number, np.stack(means[:2]), means[2]

@@ -210,7 +210,7 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text
+    from quietray.assessment.figures import gain_text, headline
     from quietray.console import show_table
 
     estimate, noise, scan = (result.metrics[name] for name in ("estimate", "noise", "scan"))
@@ -225,7 +225,7 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
             if noise is None
             else f"sd {noise['sd']:.3g} {scan['unit']}, neighbours correlate by {noise['neighbour_correlation']:+.2f}",
             "estimated gain": gain_text(estimate),
-            "estimated error": _rmse(estimate, scan["unit"]),
+            "estimated error": _rmse(headline(estimate), scan["unit"]),
             "judged by": estimate["domain"],
             "images": str(out / "series"),
             "report": str(out / "report.html"),

@@ -213,11 +213,12 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text
+    from quietray.assessment.figures import gain_text, headline
     from quietray.console import show_comparison, show_table
     from quietray.io import VolumeFormat
 
     estimate, training = result.metrics["estimate"], result.metrics["training"]
+    told = headline(estimate)
     if "comparison" in result.metrics:
         show_comparison(console, result.metrics["comparison"])
     show_table(
@@ -225,7 +226,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
         "Result",
         {
             "method": result.metrics["method"]["name"],
-            "estimated PSNR": f"{_db(estimate['psnr_noisy_db'])} noisy, {_db(estimate['psnr_db'])} denoised",
+            "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {_db(told['psnr_db'])} denoised",
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
             "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",

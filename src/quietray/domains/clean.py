@@ -108,7 +108,7 @@ class CleanDomain(VolumeDomain):
         if self.pairs is not None:
             return Evidence.judged(denoiser, self.pairs)
         by_halves = Noise2Inverse(2, slices=self.split.n_slices)
-        return Evidence.measure(dataclasses.replace(denoiser, split=by_halves), self.data)
+        return Evidence.measure(dataclasses.replace(denoiser, split=by_halves), self.data, air=0.0)
 
     def judged(self) -> Judged:
         """Return what is judged."""

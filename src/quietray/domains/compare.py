@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from quietray.assessment.comparison import Comparison, Standing
 from quietray.detector.correction.correct import Correction, calibrate, correct_rows
@@ -18,7 +20,9 @@ from quietray.errors import NoiseError, QuietrayError
 from quietray.filters import FILTERS, GaussianFilter
 from quietray.geometry import require_parallel
 from quietray.metrics.heldout import HeldOut, adjacent_views_suffice, held_out_views
+from quietray.metrics.image import disc
 from quietray.metrics.stitched import Stitched, Whole
+from quietray.metrics.surroundings import ObjectMask
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.running.run import Run
 from quietray.running.settings import Settings
@@ -210,7 +214,8 @@ def _ranked(
     """Judge the volumes, and choose."""
     if not volumes:
         raise NoiseError(f"one method at least must run on this scan, got none: {left_out[0][1]}")
-    found = held.judge.judge(volumes)
+    inside = _object_in(volumes) if held.judge.variance is None else None
+    found = dataclasses.replace(held.judge, inside=inside).judge(volumes)
     best = found.best
     standings = tuple(
         Standing(
@@ -245,4 +250,15 @@ def _ranked(
             else (f"{steps} steps", "more steps")
         )
         why += f" The networks had only {had} each: with {more} they may come first."
-    return Comparison(standings, tuple(left_out), recommended, span, found.domain, picked, why)
+    return Comparison(standings, tuple(left_out), recommended, span, found.domain, picked, why, inside)
+
+
+def _object_in(volumes: Mapping[str, Volume]) -> Bool[np.ndarray, "y x"] | None:
+    """Return where the object is in any slice, told from the mean of all volumes; None where there is no air around."""
+    mean = np.zeros_like(next(iter(volumes.values())))
+    for volume in volumes.values():
+        mean += volume / np.float32(len(volumes))
+    n_y, n_x = mean.shape[1:]
+    weight = (disc(n_y, n_x) & (mean != 0).any(axis=0)).astype(np.float32)
+    mask = ObjectMask.found(mean, weight, air=0.0)
+    return None if mask is None else np.logical_or.reduce([mask.of(one, weight) for one in mean])

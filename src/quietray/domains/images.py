@@ -44,6 +44,7 @@ from quietray.types import Volume
 __all__ = ["TILE", "ImageDomain", "facts_of_images"]
 
 TILE = 1024
+_AIR = -1000.0  # HU
 _VARIANCE = 0.1  # by which the power of noise may be wrong, read from one image: 9 % in a simulated CT
 _TUNED_ON = 2**18  # pixels, of whole images
 _DOMAINS = {
@@ -158,11 +159,9 @@ class ImageDomain(Domain):
         share
             Of the images, those that it was applied to; the others are as they were.
         """
-        found = Evidence.measure(denoiser, self.data).shared(share)
-        if denoiser.split.judged_by != "Stein's estimate":
-            return found
-        (low, high), unsure = found.interval, _VARIANCE * found.noise
-        return dataclasses.replace(found, interval=(low - unsure, high + unsure))
+        air = _AIR if self.series.unit == "HU" else None
+        found = Evidence.measure(denoiser, self.data, air).shared(share)
+        return found.raised(0.0, _VARIANCE if denoiser.split.judged_by == "Stein's estimate" else 0.0)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the images; padding stays as it was."""
@@ -191,6 +190,7 @@ class ImageDomain(Domain):
         edges, series, run = histogram_edges(self.scale), self.series, self.run
         noisy = np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
         record = SlabRecord.of(0, series.n_images // 2, noisy, clean, series.weight, edges, RowCounts())
+        record = record.seen_through(evidence.mask, noisy, clean, series.weight, series.n_images // 2)
         gathered = _planes(gather([record], edges), series)
         judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
         several = len(self.stacks) > 1

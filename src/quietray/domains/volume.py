@@ -22,6 +22,7 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
+from quietray.metrics.surroundings import ObjectMask
 from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
@@ -36,6 +37,8 @@ from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData
 from quietray.types import Parts, Slice
+
+_JUDGED_BY = 2**20  # voxels, of a filter
 
 __all__ = ["DenoiseParts", "VolumeDomain", "shape_of"]
 
@@ -200,8 +203,9 @@ class VolumeDomain(Domain):
         return dataclasses.replace(denoiser, tile=self.prepared.plan.tile, scale=self.scale)
 
     def judge(self, denoiser: Denoiser) -> Evidence:
-        """Judge by held-out rows."""
-        return Evidence.measure(denoiser, self.data)
+        """Judge by held-out rows; a filter learns nothing by heart, and is judged by as many as are affordable."""
+        data = self.data if denoiser.trained else self.data.widely_held_out(_JUDGED_BY)
+        return Evidence.measure(denoiser, data, air=0.0)
 
     def judged(self) -> Judged:
         """Return what is judged."""
@@ -219,7 +223,7 @@ class VolumeDomain(Domain):
         output.open_volume(prepared.grid, facts, trust is not None, self.axis)
         steps = range(self.data.n_series)
         edges = tuple(histogram_edges(self.scale_of(step)) for step in steps)
-        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust)
+        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask)
         self.run.over(plan.slabs, SlabTask(source, work, output), "denoising")
         shown = len(steps) // 2
         gathered = gather(output.records(self.slabs(shown)), edges[shown])
@@ -227,7 +231,7 @@ class VolumeDomain(Domain):
         metrics = ScanMetrics(
             **figures(evidence, gathered, fitted, self.judged()),
             **circumstances(prepared, denoiser),
-            evidence=None if halves is None else halves.figures(prepared.grid.voxel_size),
+            evidence=None if halves is None else halves.figures(prepared.grid.voxel_size, evidence.mask),
             trust=None if trust is None else {**shares(found, prepared.weight), **trust.figures()},
         )
         return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, trust=found)
@@ -249,6 +253,8 @@ class DenoiseParts:
         Of the histograms' bins, for every step or channel of a series.
     trust
         What makes the map of the error.
+    mask
+        Tells the object from the air around it.
     """
 
     denoiser: Denoiser
@@ -256,6 +262,7 @@ class DenoiseParts:
     weight: Slice
     edges: tuple[np.ndarray, ...]
     trust: Trust | None = None
+    mask: ObjectMask | None = None
 
     def places(self, slab: Slab) -> list[Slab]:
         """Return the slices of the slab in every step or channel."""
@@ -279,7 +286,7 @@ class DenoiseParts:
             noisy = seen[:, first - low : last - low].mean(axis=0)
             middle = step * len(self.rows) + len(self.rows) // 2
             record = SlabRecord.of(z0, middle, noisy, own, self.weight, self.edges[step], changed)
-            yield Finished(z0, own, record, sd)
+            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, middle), sd)
 
 
 def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:

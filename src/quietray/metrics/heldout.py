@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from quietray.errors import GeometryError, NoiseError, SettingsError
 from quietray.geometry import ParallelBeam
@@ -133,6 +133,8 @@ class HeldOut:
         ``(row, held, col)`` of the noise of the held-out line integrals; when it is given, the projections are judged.
     field_of_view
         Radius of the disc that is judged, in half-widths of the part that all views see; beyond it there must be air.
+    inside
+        ``(y, x)`` that is judged of it; elsewhere there must be air, too.  None judges all of it.
 
     Raises
     ------
@@ -171,6 +173,7 @@ class HeldOut:
     held: Int[np.ndarray, " held"]
     variance: Sinograms | None = None
     field_of_view: float = 0.97
+    inside: Bool[np.ndarray, "y x"] | None = None
 
     def __post_init__(self) -> None:
         shape = (self.geometry.n_rows, self.geometry.n_views, self.geometry.n_cols)
@@ -266,6 +269,8 @@ class _Judging:
         beam, n = held.geometry, held.geometry.n_cols
         seen = 2 * min(beam.axis + 0.5, n - 0.5 - beam.axis) / n
         self.mask = disc(n, n, held.field_of_view * seen)
+        if held.inside is not None:
+            self.mask = self.mask & held.inside
         self.held, self.pixel = held, np.float32(beam.pixel_size or 1.0)
         self.companion = Companion(beam, held._neighbours, self.mask) if held.variance is None else None
         self.views = held.held if self.companion is None else held._neighbours.views[1]

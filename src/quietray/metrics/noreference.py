@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from quietray.metrics.blocks import student_interval
 from quietray.types import Parts, Slice
 
 __all__ = [
@@ -26,7 +27,8 @@ __all__ = [
 ]
 
 _VOXELS = 2**22  # enough to tell the power of streaks
-_BLOCK = 32  # pixels; the noise of a reconstruction is correlated over a few
+_BLOCK = 16  # pixels; the noise of a reconstruction is correlated over a few
+_SLICES = 8  # that tell how much slices differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,8 @@ class Judgement:
     weight
         Sum of the pixels' weights, for averaging judgements.
     blocks
-        ``(block, 3)``: error, noise and weight of each block of pixels, for :func:`interval`; may be empty.
+        ``(block, 3)``: error, noise and weight of each block of pixels, or of each of many slices, for
+        :meth:`interval`; may be empty.
     correlation
         Of the residuals of neighbouring pixels, where the method needs white noise; else 0.
     pixels
@@ -58,34 +61,41 @@ class Judgement:
 
     @classmethod
     def pooled(cls, judgements: Iterable[Judgement]) -> Judgement:
-        """Return the weighted mean of judgements, with all their blocks."""
+        """Return the weighted mean of judgements, with all their blocks; of eight slices or more, each is a block."""
         found = list(judgements)
         total = sum(one.weight for one in found)
         error, noise, correlation = (
             sum(getattr(one, name) * one.weight for one in found) / max(total, 1e-12)
             for name in ("error", "noise", "correlation")
         )
-        blocks = np.concatenate([np.empty((0, 3)), *(one.blocks for one in found)])
+        whole = np.array([(one.error, one.noise, one.weight) for one in found if one.weight > 0]).reshape(-1, 3)
+        blocks = np.concatenate([np.empty((0, 3)), *(one.blocks for one in found)]) if len(whole) < _SLICES else whole
         return cls(error, noise, total, blocks, correlation)
 
-    def interval(self, share: float = 0.9, resamples: int = 500) -> tuple[float, float]:
-        """Return the bootstrap interval of the error over blocks, which hold what is correlated in space.
+    def interval(self, more: float = 0.0) -> tuple[float, float]:
+        """Return the 90 % interval of the error; blocks hold what is correlated in space.
 
         Parameters
         ----------
-        share
-            Confidence.
-        resamples
-            Bootstrap draws, always the same ones.
+        more
+            Standard error that the blocks do not tell of.
         """
-        if len(self.blocks) < 2:
+        return student_interval(self.blocks[:, 0], self.blocks[:, 2], more=more)
+
+    def ratio(self, more: float = 0.0) -> tuple[float, float]:
+        """Return the 90 % interval of the error over the noise, both of which the same blocks tell.
+
+        Parameters
+        ----------
+        more
+            Standard error that the blocks do not tell of, of the ratio.
+        """
+        if not self.noise > 0:
             return -math.inf, math.inf
-        rng = np.random.default_rng(0)
-        drawn = rng.integers(0, len(self.blocks), (resamples, len(self.blocks)))
-        errors, weights = self.blocks[:, 0] * self.blocks[:, 2], self.blocks[:, 2]
-        means = errors[drawn].sum(axis=1) / np.maximum(weights[drawn].sum(axis=1), 1e-12)
-        low, high = np.quantile(means, ((1 - share) / 2, (1 + share) / 2))
-        return float(low), float(high)
+        error, noise, weight = self.blocks.T
+        share = self.error / self.noise
+        low, high = student_interval((error - share * noise) / self.noise, weight, more=more)
+        return share + low, share + high
 
 
 def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 0.0) -> Judgement:
@@ -151,7 +161,7 @@ def judge_left_out(
 
 
 def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
-    """Return the mean error and noise, and the weight, of blocks of 32 x 32 pixels, without empty ones.
+    """Return the mean error and noise, and the weight, of blocks of 16 x 16 pixels, without empty ones.
 
     Parameters
     ----------

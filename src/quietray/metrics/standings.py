@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from quietray.errors import SettingsError
+from quietray.metrics.blocks import student_interval
 
 __all__ = ["Standings"]
-
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +61,7 @@ class Standings:
         return next(iter(self.errors))
 
     def interval(self, name: str, share: float = 0.9) -> tuple[float, float]:
-        """Return the bootstrap interval of a method's error, over blocks.
+        """Return the interval of a method's error, by Student's t over blocks.
 
         Raises
         ------
@@ -73,7 +71,7 @@ class Standings:
         return self._bounds(self.blocks[self._index(name)], share)
 
     def difference(self, one: str, other: str, share: float = 0.9) -> tuple[float, float, float]:
-        """Return how much larger the error of `one` is than that of `other`, and the bootstrap interval of that.
+        """Return how much larger the error of `one` is than that of `other`, and the interval of that.
 
         Both are judged by the same noise, so that this is known far better than either error.
 
@@ -91,14 +89,4 @@ class Standings:
         return self.names.index(name)
 
     def _bounds(self, values: np.ndarray, share: float) -> tuple[float, float]:
-        if values.size < 2:
-            return -np.inf, np.inf
-        low, high = np.quantile(self._draws @ values, ((1 - share) / 2, (1 + share) / 2))
-        return float(low), float(high)
-
-    @cached_property
-    def _draws(self) -> Float[np.ndarray, "resample block"]:
-        """Weights of the blocks in each resample, always the same ones."""
-        n = len(self.weights)
-        counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), _RESAMPLES) * self.weights
-        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+        return student_interval(values, self.weights, share)

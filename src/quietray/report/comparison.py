@@ -145,13 +145,14 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
         )
         for figures in record["methods"]
     )
+    where = f" in {record['judged_in']}" if record["domain"] == "volume" and "judged_in" in record else ""
     span = number(record["data_range"], 3) + (f" {unit}" if unit and record["domain"] == "volume" else "")
     return Board(
         rows=rows,
         left_out=tuple((left["method"], left["reason"]) for left in record["left_out"]),
         why=record["why"],
-        of=f"Error of the {record['domain']}, estimated from views that no method saw, without a clean reference. "
-        f"PSNR for a data range of {span}. Interval: {record['interval']}.",
+        of=f"Error of the {record['domain']}{where}, estimated from views that no method saw, without a clean "
+        f"reference. PSNR for a data range of {span}. Interval: {record['interval']}.",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 
 from quietray.errors import GeometryError
 from quietray.types import Slice
@@ -131,6 +131,8 @@ class ReportData:
         Grey values to show black and white; None takes them from the denoised images.
     images
         Whether it tells of a series of images, not of a volume.
+    object
+        ``(y, x)`` where the object is in the first cut; None where it was not told from the air around it.
 
     Examples
     --------
@@ -156,3 +158,4 @@ class ReportData:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     window: tuple[float, float] | None = None
     images: bool = False
+    object: Bool[np.ndarray, "_ _"] | None = None

@@ -9,13 +9,18 @@ from typing import Any
 
 from markupsafe import Markup
 
-from quietray.assessment.halves import moved
+from quietray.assessment.halves import blurred, moved
 from quietray.report.plots import agreement_figure, noise_figure
 from quietray.report.words import MINUS, NOT_KNOWN, length, number
 
 __all__ = ["Measurement", "ResolutionAndNoise", "resolution_and_noise"]
 
-_NAMES = {"resolution": "Resolution and noise power", "regions": "Means of regions", "dependency": "Noise let through"}
+_NAMES = {
+    "resolution": "Resolution and noise power",
+    "sharpness": "Detail kept",
+    "regions": "Means of regions",
+    "dependency": "Noise let through",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ def resolution_and_noise(evidence: Mapping[str, Any], unit: str) -> ResolutionAn
     resolution, noise, through = (evidence.get(name) for name in ("resolution", "noise_power", "dependency"))
     height, width = evidence["pixels"]
     n = evidence["slices"]
-    rows = [*_resolution(resolution or {}), *_noise(noise, unit), *_regions(evidence.get("regions", []), unit)]
+    sharpness = evidence.get("sharpness")
+    rows = [*_resolution(resolution or {}), *_sharpness(sharpness), *_noise(noise, unit)]
+    rows += _regions(evidence.get("regions", []), unit)
     if through:
         before, after = (
             f"{number(through[when], 2)} \u00b1 {number(through[f'{when}_error'], 1)}" for when in ("before", "after")
@@ -99,9 +106,10 @@ def resolution_and_noise(evidence: Mapping[str, Any], unit: str) -> ResolutionAn
         rows.append(Measurement("Noise let through by the neighbours", before, after))
     return ResolutionAndNoise(
         tuple(rows),
-        Markup(agreement_figure(resolution["curve"]) if resolution else ""),
+        Markup(agreement_figure(resolution["curve"], (sharpness or {}).get("curve")) if resolution else ""),
         Markup(noise_figure(noise["curve"]) if noise else ""),
-        f"{evidence['halves']}, in {n} slice{'s' if n > 1 else ''} of {width} \u00d7 {height} pixels",
+        f"{evidence['halves']}, in {n} slice{'s' if n > 1 else ''} of {width} \u00d7 {height} pixels"
+        + (f" of {evidence['where']}" if "where" in evidence else ""),
         evidence["held_out"],
         bool(through),
         evidence.get("sparse", ""),
@@ -123,6 +131,22 @@ def _resolution(found: Mapping[str, Any]) -> list[Measurement]:
         Measurement(f"Resolution, {words}", text(f"before_{name}"), text(f"after_{name}", "at best "))
         for name, words in named
         if found
+    ]
+
+
+def _sharpness(found: Mapping[str, Any] | None) -> list[Measurement]:
+    """Return the row of the detail that is kept."""
+    if not found:
+        return []
+    periods = f"{number(found['from_px'], 2)} to {number(found['to_px'], 2)} px"
+    return [
+        Measurement(
+            f"Detail kept, periods of {periods}",
+            "all",
+            f"{100 * found['kept']:.0f} % (\u00b1{100 * found['kept_error']:.1g} %)",
+            f"a linear filter: {100 * found['linear_filter']:.0f} %",
+            blurred(found),
+        )
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text
+from quietray.assessment.figures import gain_text, headline
 from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
@@ -80,6 +80,7 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         trust=None if result.trust is None else np.asarray(result.trust[n_z // 2]),
         window=None if isinstance(scan, Scan) else shown_window(scan),
         images=isinstance(scan, ImageSeries),
+        object=gathered.object,
     )
 
 
@@ -115,15 +116,16 @@ def _decibel(mse: float, data_range: float) -> float | None:
 
 
 def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
-    estimate, volume = metrics["estimate"], metrics["volume"]
+    estimate = metrics["estimate"]
+    told, changed = headline(estimate), estimate.get("object") or metrics["volume"]
 
     def text(value: float | None, form: str) -> str:
         return "not known" if value is None else form.format(value)
 
     return (
         ("Estimated PSNR gain", gain_text(estimate)),
-        ("Estimated PSNR", text(estimate["psnr_db"], "{:.1f} dB")),
-        ("Change of the mean", text(volume["relative_change_of_mean"], "{:+.2%}")),
+        ("Estimated PSNR", text(told["psnr_db"], "{:.1f} dB")),
+        ("Change of the mean", text(changed["relative_change_of_mean"], "{:+.2%}")),
         _making(metrics),
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,6 +21,7 @@ from quietray.pictures import (
     detailed_region,
     grey,
     grey_window,
+    outline_uri,
     round_length,
     shrink,
 )
@@ -72,6 +74,7 @@ class _Panel:
     shape: str
     bar: _ScaleBar | None
     inset: _Inset
+    object: str
 
 
 def write_report(path: Path, data: ReportData) -> Path:
@@ -132,6 +135,7 @@ def _render(data: ReportData) -> str:
         else trust_picture(data.cuts[0].after, data.trust, data.metrics["trust"], window, data.unit),
         window=f"{interval(window.low, window.high)} {data.unit}",
         element=element,
+        object=((data.metrics.get("estimate") or {}).get("object") or {}).get("found", ""),
         voxel=length(data.voxel_size) if data.voxel_size else None,
         profile=Markup(profile_figure(data.cuts[0], data.unit, data.voxel_size) if data.cuts else ""),
         detail=resolution_and_noise(data.evidence, data.unit),
@@ -155,8 +159,8 @@ def _panels(data: ReportData, window: Window) -> list[_Panel]:
         images[largest] = _images(data.cuts[largest], window, factors[largest])
         weights[largest] = sum(map(len, images[largest]))
     return [
-        _panel(cut, window, factor, pair, data.unit, data.voxel_size)
-        for cut, factor, pair in zip(data.cuts, factors, images, strict=True)
+        _panel(cut, window, factor, pair, data.unit, data.voxel_size, data.object if place == 0 else None)
+        for place, (cut, factor, pair) in enumerate(zip(data.cuts, factors, images, strict=True))
     ]
 
 
@@ -167,9 +171,15 @@ def _images(cut: Cut, window: Window, factor: int) -> tuple[str, str]:
 
 
 def _panel(
-    cut: Cut, window: Window, factor: int, images: tuple[str, str], unit: str, voxel_size: float | None
+    cut: Cut,
+    window: Window,
+    factor: int,
+    images: tuple[str, str],
+    unit: str,
+    voxel_size: float | None,
+    object: Bool[np.ndarray, "_ _"] | None = None,
 ) -> _Panel:
-    """Return one cut as the template shows it."""
+    """Return one cut as the template shows it, with the outline of the object."""
     height, width = cut.before.shape
     return _Panel(
         name=cut.name,
@@ -185,6 +195,7 @@ def _panel(
         shape=_shape(width / height),
         bar=_scale_bar(width, voxel_size),
         inset=_inset(cut, window, unit),
+        object="" if object is None else outline_uri(object[::factor, ::factor]),
     )
 
 

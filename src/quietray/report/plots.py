@@ -146,14 +146,21 @@ def ranking_figure(methods: Sequence[Mapping[str, Any]]) -> str:
         return _svg(figure, "ranking-", "Estimated PSNR of each method with its interval")
 
 
-def agreement_figure(curve: Mapping[str, Sequence[float]]) -> str:
-    """Return the Fourier ring correlation of two halves before and after, with the curves that it must stay above."""
+def agreement_figure(curve: Mapping[str, Sequence[float]], kept: Mapping[str, Sequence[Any]] | None = None) -> str:
+    """Return the Fourier ring correlation of two halves before and after, with the curves that it must stay above.
+
+    What is `kept` of the detail is drawn as far as it is known to a fifth.
+    """
     with matplotlib.rc_context(_STYLE):
         figure, (axes,) = _figure(4.9, 2.7)
         _before_and_after(axes, curve)
         axes.plot(curve["cycles_per_pixel"], curve["half_bit"], color=INK, linewidth=0.9, linestyle="--")
         axes.axhline(1 / 7, color=INK, linewidth=0.9, linestyle=":")
-        axes.set_ylim(min(-0.1, *curve["before"], *curve["after"]) - 0.03, 1.05)
+        if kept is not None:
+            share, error = (np.array(kept[name], np.float64) for name in ("kept", "error"))
+            share[~(error < 0.2)] = np.nan
+            axes.plot(kept["cycles_per_pixel"], share, color=MARK, linewidth=1.1, linestyle="-.", label="detail kept")
+        axes.set_ylim(min(-0.1, *curve["before"], *curve["after"]) - 0.03, 1.05 if kept is None else 1.2)
         axes.set_ylabel("correlation of halves")
         _legend(axes)
         return _svg(figure, "agreement-", "Fourier ring correlation of two halves, before and after")

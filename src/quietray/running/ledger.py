@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from quietray.brief import brief
 from quietray.checkpoint import replace_file, write_json
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError
+from quietray.metrics.surroundings import ObjectMask
 from quietray.types import Slice, Volume
 
 __all__ = ["Ledger", "SlabRecord"]
@@ -37,6 +38,10 @@ class SlabRecord:
         Histograms inside the field of view.
     changed
         What correcting changed.
+    inside
+        Voxels of the object, and the sums of the noisy and of the denoised ones; None where it is not told from air.
+    object
+        ``(y, x)`` where it is in the volume's middle slice, where that lies in the slab.
     """
 
     first: int
@@ -47,6 +52,8 @@ class SlabRecord:
     counts_after: Int[np.ndarray, " bin"]
     sums: Float[np.ndarray, 2]
     changed: RowCounts
+    inside: Float[np.ndarray, 3] | None = None
+    object: Bool[np.ndarray, "y x"] | None = None
 
     __repr__ = brief
 
@@ -82,6 +89,19 @@ class SlabRecord:
             first, first + len(after), cuts(before), cuts(after), histogram(before), histogram(after), sums, changed
         )
 
+    def seen_through(
+        self, mask: ObjectMask | None, before: Volume, after: Volume, weight: Slice, middle: int
+    ) -> SlabRecord:
+        """Return the record with what is to be told of the object; itself where there is no mask."""
+        if mask is None:
+            return self
+        inside, seen = np.zeros(3), None
+        for z, (noisy, clean) in enumerate(zip(before, after, strict=True)):
+            here = mask.of(clean, weight)
+            inside += [here.sum(), noisy[here].sum(dtype=np.float64), clean[here].sum(dtype=np.float64)]
+            seen = here if self.first + z == middle else seen
+        return replace(self, inside=inside, object=seen)
+
 
 class Ledger:
     """The slabs that are done, kept on disk beside what is left to do.
@@ -105,6 +125,8 @@ class Ledger:
         buffer = BytesIO()
         arrays: dict[str, Any] = {f"before_{name}": cut for name, cut in slab.before.items()}
         arrays |= {f"after_{name}": cut for name, cut in slab.after.items()}
+        arrays |= {} if slab.inside is None else {"inside": slab.inside}
+        arrays |= {} if slab.object is None else {"object": slab.object}
         facts = json.dumps({"first": slab.first, "last": slab.last, "changed": vars(slab.changed)})
         np.savez(
             buffer,
@@ -144,6 +166,7 @@ class Ledger:
                     stored["counts_after"],
                     stored["sums"],
                     RowCounts(**facts["changed"]),
+                    *(stored[name] if name in stored.files else None for name in ("inside", "object")),
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise FormatError(

@@ -230,12 +230,33 @@ class TrainingVolume:
             weight = (self.weight if self.reserved is None else self.weight * self.reserved)[y, x].copy()
             weight[:above] = 0
             weight[weight.shape[0] - below :] = 0
-            outputs = np.ones(1, np.float32)
-            if self.channel is not None:
-                outputs = (np.arange(self.neighbourhood.channels) == self.channel).astype(np.float32)
-            elif self.all_slices:
-                outputs = (np.arange(self.neighbourhood.slices) == self.neighbourhood.slices // 2).astype(np.float32)
-            yield self.samples(z, y, x)[None], torch.from_numpy(outputs[:, None, None] * weight)[None]
+            yield self.samples(z, y, x)[None], self._judged_weight(weight)
+
+    def held_out_slices(self, most_pixels: int) -> Iterator[tuple[Samples, Tensor]]:
+        """Yield held-out samples and weights as :meth:`held_out` does, but of whole slices: two, or what is affordable.
+
+        Parameters
+        ----------
+        most_pixels
+            About how many in all.
+        """
+        weight = self.weight if self.reserved is None else self.weight * self.reserved
+        if self.held_out_band is not None:
+            within = np.zeros_like(weight)
+            within[slice(*self.held_out_band)] = 1
+            weight = weight * within
+        most_rows = max(2, most_pixels // weight.size)
+        for z in self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]:
+            yield self.samples(z)[None], self._judged_weight(weight)
+
+    def _judged_weight(self, weight: Slice) -> Float[Tensor, "1 output y x"]:
+        """Return the weight of what is judged in each slice that is returned."""
+        outputs = np.ones(1, np.float32)
+        if self.channel is not None:
+            outputs = (np.arange(self.neighbourhood.channels) == self.channel).astype(np.float32)
+        elif self.all_slices:
+            outputs = (np.arange(self.neighbourhood.slices) == self.neighbourhood.slices // 2).astype(np.float32)
+        return torch.from_numpy(outputs[:, None, None] * weight)[None]
 
     @property
     def judged(self) -> tuple[int, int]:
@@ -264,6 +285,22 @@ class TrainingVolume:
         rows = self.training_rows
         chosen = tuple(rows[int((k + 0.5) * len(rows) / n_slices)] for k in range(min(n_slices, len(rows))))
         return replace(self, held_out_rows=chosen)
+
+    def widely_held_out(self, most_pixels: int) -> TrainingVolume:
+        """Return the same data with more whole slices held out, of so many pixels at most: for what has not learned.
+
+        Examples
+        --------
+        >>> parts, weight = np.zeros((2, 9, 4, 4), np.float32), np.ones((4, 4), np.float32)
+        >>> few = TrainingVolume(parts, Neighbourhood(1), weight, tuple(range(8)), (8,))
+        >>> few.widely_held_out(48).held_out_rows, few.widely_held_out(10).held_out_rows
+        ((0, 3, 6), (8,))
+        """
+        rows = tuple(sorted({*self.training_rows, *self.held_out_rows}))
+        n = min(len(rows), most_pixels // self.weight.size)
+        if n <= len(self.held_out_rows) and self.held_out_band is None:
+            return self
+        return replace(self, held_out_rows=rows[:: -(-len(rows) // max(1, n))], held_out_band=None)
 
     def halves(self) -> tuple[TrainingVolume, TrainingVolume]:
         """Return two sets with no training target in common: alternate slices, or the left and right of too few slices.

@@ -1,0 +1,409 @@
+"""Whether a run's own estimates are right: what it tells of itself in a hundred simulated runs, and the truth.
+
+    python benchmarks/bench_calibration.py calibration.jsonl            # what is not in the file yet, then the tables
+    python benchmarks/bench_calibration.py calibration.jsonl --tables   # the tables alone
+
+Small scans of foams, grains and rods, 48 or 64 columns wide, by methods of each kind, for few steps: what is tried is
+not how good the results are but whether their estimates are true.  The truth of a volume is the FBP (Ram-Lak) of the
+noise-free views, blurred where the detector blurs: this is what the methods estimate; of images, the images without
+noise.  About 40 minutes on one core; a run that is stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+import quietray
+from quietray.assessment.evidence import Evidence
+from quietray.assessment.halves import Halves
+from quietray.assessment.uncertainty import BAND, steps_of_each, trusted
+from quietray.domains.compare import compared
+from quietray.domains.volume import VolumeDomain
+from quietray.filters import NonLocalMeans, TotalVariation
+from quietray.metrics.image import psnr
+from quietray.metrics.spectrum import region_bias
+from quietray.running.run import Run
+from quietray.simulate.noise import NoiseModel, Poisson, Scintillator
+from quietray.training.learn import Recipe, Subject
+from quietray.types import Volume
+
+METHODS: dict[str, Any] = {
+    "noise2inverse": quietray.Noise2Inverse(slices=3),
+    "tv": TotalVariation(),
+    "nlm": NonLocalMeans(),
+}
+IMAGE_METHODS: dict[str, Any] = {"recorrupted": "recorrupted", "noise2void": "noise2void", "tv of images": "tv"}
+STEPS = 120
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run."""
+
+    kind: str  # volume, images, compare
+    thing: str
+    method: str
+    photons: float
+    views: int
+    cols: int
+    rows: int
+    detector: str
+    flats: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its key in the file."""
+        return " ".join(str(value) for value in asdict(self).values())
+
+
+def cases() -> Iterator[Case]:
+    """Yield all runs, those of every condition among the first ones."""
+    seed = itertools.count()
+    rounds = []
+    for repeat in range(3):
+        each = itertools.product(("foam", "grains", "rods", "filled"), ("white", "correlated"), METHODS)
+        for thing, detector, method in each:
+            number = next(seed)
+            views = (48, 96, 160)[(number + number // 3 + repeat) % 3]
+            photons = (100.0, 1000.0)[(number // 2 + number // 5) % 2]
+            cols, rows = ((64, 12), (48, 24))[(number // 3 + repeat) % 2]
+            flats = 10 if number % 8 == 5 else 200
+            rounds.append(Case("volume", thing, method, photons, views, cols, rows, detector, flats, number))
+        for thing, detector, method in itertools.product(("foam", "rods"), ("white", "correlated"), IMAGE_METHODS):
+            rounds.append(Case("images", thing, method, 100.0, 0, 64, 12, detector, 0, next(seed)))
+        for thing, detector in (("foam", "white"), ("grains", "correlated")):
+            number = next(seed)
+            rounds.append(
+                Case("compare", thing, "compare", (150.0, 1000.0)[repeat % 2], 96, 48, 12, detector, 200, number)
+            )
+    yield from rounds
+
+
+def phantom(thing: str, cols: int, rows: int, seed: int) -> Volume:
+    """Return ``(z, y, x)`` attenuation, a central ray losing about half; with air around, but for ``filled``."""
+    rng, fine = np.random.default_rng(seed), 2 * cols
+    z, y, x = np.meshgrid(
+        np.arange(rows), *2 * [(np.arange(fine) - (fine - 1) / 2) / (fine / 2)], indexing="ij", sparse=True
+    )
+    z = (z - (rows - 1) / 2) / (cols / 2)
+    radius = 1.0 if thing == "filled" else 0.62
+
+    def spheres(number: int, small: float, large: float) -> Iterator[np.ndarray]:
+        for _ in range(number):
+            r, angle, away = rng.uniform(small, large), rng.uniform(0, 2 * np.pi), radius * np.sqrt(rng.uniform(0, 1))
+            centre = (rng.uniform(z.min(), z.max()), away * np.sin(angle), away * np.cos(angle))
+            yield sum((axis - c) ** 2 for axis, c in zip((z, y, x), centre, strict=True)) < r**2  # type: ignore[misc]
+
+    volume = np.zeros(np.broadcast_shapes(z.shape, y.shape, x.shape), np.float32)
+    if thing in ("foam", "filled"):
+        volume[:] = np.hypot(y, x) < radius
+        for hole in spheres(int(150 * radius), 0.03, 0.12):
+            volume[hole] = 0.0 if thing == "foam" else 0.5
+    elif thing == "grains":
+        for grain in spheres(90, 0.06, 0.16):
+            volume[grain] = rng.uniform(0.5, 1.3)
+    else:
+        volume[:] = 0.3 * (np.hypot(y, x) < radius)
+        for _ in range(12):
+            angle, away, r = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, radius - 0.1), rng.uniform(0.03, 0.1)
+            rod = np.hypot(y - away * np.sin(angle), x - away * np.cos(angle)) < r
+            volume[np.broadcast_to(rod, volume.shape)] = 1.0
+    seen = volume.reshape(rows, cols, 2, cols, 2).mean(axis=(2, 4))
+    return np.asarray(seen * (0.9 / (radius * cols * max(0.3, float(seen.max()) * 0.6))), np.float32)
+
+
+def measured(case: Case) -> tuple[quietray.Scan, Volume]:
+    """Return the scan, and the FBP of its noise-free views."""
+    beam = quietray.ParallelBeam(np.linspace(0, np.pi, case.views, endpoint=False), case.rows, case.cols)
+    A = quietray.ParallelProjector(beam, beam.grid().with_slices(case.rows))
+    light = np.exp(-A(phantom(case.thing, case.cols, case.rows, case.seed))).swapaxes(0, 1)
+    detector: NoiseModel = Poisson()
+    if case.detector == "correlated":
+        detector = Scintillator(response_width=0.5)
+    rng, open_beam = (
+        np.random.default_rng(case.seed + 1000),
+        np.full((case.flats, *light.shape[1:]), case.photons, np.float32),
+    )
+    counts, flats = (detector.sample(seen, rng) for seen in ((case.photons * light).astype(np.float32), open_beam))
+    seen, flat = (detector.mean(one) for one in ((case.photons * light).astype(np.float32), open_beam[:1]))
+    lines = np.ascontiguousarray(-np.log(seen / flat).swapaxes(0, 1), np.float32)
+    scan = quietray.Scan(counts, beam, flats, np.zeros_like(open_beam[:2]))
+    return scan, quietray.FBP()(A, lines)
+
+
+def settings_of(case: Case, method: Any) -> quietray.Settings:
+    """Return the settings of a short run."""
+    training = quietray.Training(steps=STEPS, batch=1, learning_rate=4e-3, judgements=4, precision="fp32")
+    return quietray.Settings(
+        seed=case.seed,
+        symmetries=1,
+        method=method,
+        network=quietray.UNet((12, 24)),
+        training=training,
+        rotation_axis=(case.cols - 1) / 2 if case.views else None,
+        trust=0.5 if case.method == "noise2inverse" else 0.0,
+        whiten="never" if case.views else "auto",
+    )
+
+
+def told(evidence: Evidence, span: float, noisy: float, clean: float) -> dict[str, float | None]:
+    """Return a gain and its interval as told, and the true one, in dB."""
+    low, high = evidence.gain_interval
+    found = {"gain": evidence.gain, "low": low, "high": high, "true": psnr(clean, span) - psnr(noisy, span)}
+    return {name: float(value) if np.isfinite(value) else None for name, value in found.items()}
+
+
+def blocks(start: VolumeDomain, denoiser: Any, mask: Any) -> dict[str, list[list[float]]]:
+    """Return slice, error, noise and weight of every block that is judged, of the field of view and of the object."""
+    found: dict[str, list[list[float]]] = {"field of view": [], "object": []}
+    span, (_, shown) = (denoiser.scale.high - denoiser.scale.low) ** 2, start.data.judged
+    for z, (samples, weight) in enumerate(start.data.held_out_slices(2**21)):
+        image = denoiser.split.infer(denoiser.evaluate, samples)[0, shown].detach().numpy().astype(np.float32)
+        used = {"field of view": weight}
+        if mask is not None:
+            used["object"] = weight * mask.of(denoiser.scale.undo(image), start.data.weight)
+        for name, one in used.items():
+            rows = denoiser.split.judge(denoiser.evaluate, samples, one.float()).blocks
+            found[name] += [[z, error * span, noise * span, share] for error, noise, share in rows.tolist()]
+    return found
+
+
+def blocks_mean(rows: list[list[float]]) -> float:
+    """Return the mean error of blocks."""
+    return float(np.average([row[1] for row in rows], weights=[row[3] for row in rows]))
+
+
+def of_volume(case: Case) -> dict[str, Any]:
+    """Run one method on a scan."""
+    scan, truth = measured(case)
+    run = Run.in_memory(settings_of(case, METHODS[case.method]))
+    start = VolumeDomain.prepare(run, [scan], VolumeDomain.bound(run, [scan]))
+    denoiser, fitted = start.learn()
+    evidence, weight = start.judge(denoiser), start.prepared.weight
+    halves, trust, found = Halves.of_parts(denoiser, start.data), None, {}
+    if run.settings.trust:
+        training = replace(run.settings.training, steps=steps_of_each(fitted, run.settings.trust))
+        recipe = replace(Recipe.of(run.settings), training=training)
+        trust = trusted(start.data, denoiser, recipe, Subject(denoiser.scale, truth.shape, denoiser.tile), run)
+    held = list(start.data.held_out_rows)
+    found["blocks"] = blocks(start, denoiser, evidence.mask)
+    found["missed"] = evidence.error - blocks_mean(found["blocks"]["field of view"])
+    parts = start.measured()
+    clean, noisy = denoiser.slab(parts, 0, case.rows), parts.mean(axis=0)
+    inside = np.broadcast_to(weight > 0, clean.shape)
+    errors = [np.square(one - truth) for one in (noisy, clean)]
+    span = float(np.ptp(truth[inside]))
+    for name, rows in (("field of view", slice(None)), ("field of view, held-out rows", held)):
+        found[name] = told(evidence, span, *(float(error[rows][inside[rows]].mean()) for error in errors))
+    if evidence.inside is not None and evidence.mask is not None:
+        where = np.stack([evidence.mask.of(one, weight) for one in clean])
+        found["object share"] = float(where.sum() / inside.sum())
+        for name, rows in (("object", slice(None)), ("object, held-out rows", held)):
+            found[name] = told(evidence.inside, span, *(float(error[rows][where[rows]].mean()) for error in errors))
+    found["regions"] = [
+        {"bias": one.bias, "error": one.error, "true": other.bias}
+        for one, other in zip(
+            *(region_bias(halves.clean, seen, halves.weight > 0, classes=2) for seen in (halves.noisy, truth[held])),
+            strict=True,
+        )
+    ]
+    found["correlation"], found["parts"] = evidence.correlation, start.split.n_parts
+    figures = halves.figures(None, evidence.mask)
+    found["resolution"] = {k: v for k, v in (figures["resolution"] or {}).items() if k != "curve"}
+    if trust is not None:
+        sd = trust.sd(parts, clean, 0)
+        slope = np.stack([ndimage.gaussian_gradient_magnitude(one, 1.0) for one in truth])
+        fine = np.abs(truth - np.stack([ndimage.gaussian_filter(one, 3.0) for one in truth]))
+        off = np.abs(clean - truth) / sd
+        places = {
+            "all": inside,
+            "edges": inside & (slope > np.quantile(slope[inside], 0.9)),
+            "details": inside & (fine > np.quantile(fine[inside], 0.95)),
+        } | ({} if evidence.mask is None else {"object": where})
+        found["trust"] = {name: float((off[place] < BAND).mean()) for name, place in places.items()}
+        found["trust needs"] = {name: float(np.quantile(off[place], 0.9)) for name, place in places.items()}
+        found["trust rms"] = {name: float(np.sqrt(np.square(off[place]).mean())) for name, place in places.items()}
+    return found
+
+
+def of_images(case: Case) -> dict[str, Any]:
+    """Denoise noisy images, which nothing is reconstructed from."""
+    truth = phantom(case.thing, case.cols, case.rows, case.seed)
+    truth = (truth * (1000 / truth.max()) - 1000).astype(np.float32)
+    noise = np.random.default_rng(case.seed).normal(0, 1, truth.shape)
+    if case.detector == "correlated":
+        noise = ndimage.gaussian_filter(noise, (0, 0.7, 0.7), mode="wrap")
+    noisy = (truth + 150 * noise / noise.std()).astype(np.float32)
+    series = quietray.ImageSeries(noisy, None, "images", unit="HU")
+    result = quietray.denoise(series, settings=settings_of(case, IMAGE_METHODS[case.method]))
+    estimate, clean = result.metrics["estimate"], np.asarray(result.volume)
+    errors = [np.square(one - truth) for one in (noisy, clean)]
+
+    held = [case.rows // 2] if case.method != "noise2void" else list(range(case.rows))
+
+    def beside(figures: Any, where: np.ndarray) -> dict[str, float | None]:
+        before, after = (float(error[where].mean()) for error in errors)
+        ends = {"gain": "psnr_gain_db", "low": "psnr_gain_db_at_least", "high": "psnr_gain_db_at_most"}
+        return {**{name: figures[key] for name, key in ends.items()}, "true": psnr(after, 1.0) - psnr(before, 1.0)}
+
+    def on_held_out(where: np.ndarray) -> np.ndarray:
+        return where & np.isin(np.arange(case.rows), held)[:, None, None]
+
+    everywhere = np.ones(truth.shape, bool)
+    found: dict[str, Any] = {"field of view": beside(estimate, everywhere)}
+    found["field of view, held-out rows"] = beside(estimate, on_held_out(everywhere))
+    if "object" in estimate and result.gathered is not None:
+        from quietray.metrics.surroundings import ObjectMask
+
+        everything = np.ones(truth.shape[1:], np.float32)
+        mask = ObjectMask.found(clean, everything, -1000.0)
+        assert mask is not None
+        where = np.stack([mask.of(one, everything) for one in clean])
+        found["object"] = beside(estimate["object"], where)
+        found["object, held-out rows"] = beside(estimate["object"], on_held_out(where))
+    return found
+
+
+def of_comparison(case: Case) -> dict[str, Any]:
+    """Compare all methods on a scan."""
+    scan, _ = measured(case)
+    settings = replace(settings_of(case, quietray.Noise2Inverse()), trust=0.0)
+    settings = replace(settings, training=replace(settings.training, steps=60))
+    comparison, _ = compared(scan, Run.in_memory(settings), case.rows, 30.0)
+    truth = measured(case)[1]
+    y, x = np.mgrid[: case.cols, : case.cols] - (case.cols - 1) / 2
+    inside = np.hypot(y, x) <= 0.97 * case.cols / 2
+    if comparison.inside is not None:
+        inside = comparison.inside
+    errors = {one.name: float(np.square(one.volume - truth)[:, inside].mean()) for one in comparison.standings}
+    best = comparison.standings[0].name
+    rows = [
+        {
+            "method": one.name,
+            "error": one.error,
+            "low": one.interval[0],
+            "high": one.interval[1],
+            "true": errors[one.name],
+            "behind": [float(end) for end in one.behind],
+            "truly behind": errors[one.name] - errors[best],
+        }
+        for one in comparison.standings
+    ]
+    return {"methods": rows, "recommended": comparison.recommended, "domain": comparison.domain}
+
+
+RUNS: dict[str, Callable[[Case], dict[str, Any]]] = {
+    "volume": of_volume,
+    "images": of_images,
+    "compare": of_comparison,
+}
+
+
+def covered(entries: Iterable[dict[str, Any]]) -> tuple[int, float, float, float]:
+    """Return how many gains, the share that lies in its interval, the mean error, and the share within 0.7 dB."""
+    rows = list(entries)
+    inside = [
+        (one["low"] is None or one["low"] <= one["true"]) and (one["high"] is None or one["true"] <= one["high"])
+        for one in rows
+    ]
+    off = np.array([one["gain"] - one["true"] for one in rows if one["gain"] is not None])
+    return (
+        len(rows),
+        float(np.mean(inside)),
+        float(off.mean()) if off.size else np.nan,
+        float(np.mean(np.abs(off) <= 0.7)),
+    )
+
+
+def tables(records: list[dict[str, Any]]) -> None:
+    """Print coverage by condition."""
+    volumes = [one for one in records if one["case"]["kind"] == "volume"]
+    keys = ("method", "thing", "detector", "photons", "views", "cols", "flats")
+    places = ("object", "object, held-out rows", "field of view", "field of view, held-out rows")
+    print(
+        "\n| condition | " + " | ".join(f"{place}: runs, covered, bias (dB), within 0.7 dB" for place in places) + " |"
+    )
+    print("|---|" + "---|" * len(places))
+    groups: list[tuple[str, list[dict[str, Any]]]] = [("all volumes", volumes)]
+    for key in keys:
+        for value in sorted({one["case"][key] for one in volumes}, key=str):
+            groups.append((f"{key} {value}", [one for one in volumes if one["case"][key] == value]))
+    for name, some in groups:
+        cells = []
+        for place in places:
+            entries = [one["found"][place] for one in some if place in one["found"]]
+            n, share, bias, near = covered(entries) if entries else (0, np.nan, np.nan, np.nan)
+            cells.append(f"{n}, {share:.0%}, {bias:+.2f}, {near:.0%}")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n| condition | region means: n, covered | trust: all, object, edges, details |\n|---|---|---|")
+    for name, some in groups:
+        means = [
+            abs(one["bias"] - one["true"]) < BAND * one["error"] for each in some for one in each["found"]["regions"]
+        ]
+        maps = [each["found"]["trust"] for each in some if "trust" in each["found"]]
+        shares = ", ".join(
+            f"{np.mean([one[key] for one in maps if key in one]):.0%}" if maps else "-"
+            for key in ("all", "object", "edges", "details")
+        )
+        print(f"| {name} | {len(means)}, {np.mean(means):.0%} | {shares} |")
+    images = [one for one in records if one["case"]["kind"] == "images"]
+    print("\n| images | field of view: runs, covered, bias, within 0.7 dB | object |\n|---|---|---|")
+    for method in IMAGE_METHODS:
+        for detector in ("white", "correlated"):
+            some = [
+                one["found"] for one in images if (one["case"]["method"], one["case"]["detector"]) == (method, detector)
+            ]
+            cells = []
+            for place in ("field of view", "object"):
+                entries = [one[place] for one in some if place in one]
+                n, share, bias, near = covered(entries) if entries else (0, np.nan, np.nan, np.nan)
+                cells.append(f"{n}, {share:.0%}, {bias:+.2f}, {near:.0%}")
+            print(f"| {method}, {detector} noise | " + " | ".join(cells) + " |")
+    rows = [
+        (one["case"]["detector"], row)
+        for one in records
+        if one["case"]["kind"] == "compare"
+        for row in one["found"]["methods"]
+    ]
+    print("\n| compare | methods, error covered, bias (dB) | difference to the best covered |\n|---|---|---|")
+    for name in sorted({row["method"] for _, row in rows}):
+        mine = [row for _, row in rows if row["method"] == name]
+        inside = np.mean([row["low"] <= row["true"] <= row["high"] for row in mine])
+        bias = np.mean([10 * np.log10(row["true"] / max(row["error"], 1e-12)) for row in mine])
+        apart = [
+            row["behind"][0] <= row["truly behind"] <= row["behind"][1] for row in mine if row["behind"] != [0.0, 0.0]
+        ]
+        print(f"| {name} | {len(mine)}, {inside:.0%}, {bias:+.2f} | {np.mean(apart) if apart else np.nan:.0%} |")
+
+
+def main() -> None:
+    """Run what is missing, one JSON line each, and print the tables."""
+    place = Path(sys.argv[1] if len(sys.argv) > 1 else "calibration.jsonl")
+    records = [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
+    done = {one["name"] for one in records}
+    only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
+    for case in cases():
+        if "--tables" in sys.argv or case.name in done or only not in case.kind:
+            continue
+        begun = time.monotonic()
+        record = {"name": case.name, "case": asdict(case), "found": RUNS[case.kind](case)}
+        record["seconds"] = time.monotonic() - begun
+        records.append(record)
+        with place.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+    tables(records)
+
+
+if __name__ == "__main__":
+    main()
