@@ -92,9 +92,8 @@ def measured(seed: int) -> Measured:
     noisy = attenuated(detector.sample(light, rng), photons, floor)
     clean = expected(detector, detector.mean(light), photons, floor)
     if rng.random() < 0.3:  # rings left over: all views have them, so that no method may learn them away
-        rings = (
-            log_uniform(rng, 0.02, 0.3) * float(np.std(noisy - clean)) * rng.standard_normal((ROWS, n_cols))
-        ).astype(np.float32)
+        size = log_uniform(rng, 0.02, 0.3) * float(np.std(noisy - clean))
+        rings = (size * rng.standard_normal((ROWS, n_cols))).astype(np.float32)
         noisy, clean = noisy + rings, clean + rings
     dealt = 4 if views >= 4 * FEWEST * n_cols else 2
     if rng.random() < 0.2:

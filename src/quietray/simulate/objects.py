@@ -59,8 +59,8 @@ def random_object(kind: str, shape: tuple[int, int, int], rng: np.random.Generat
 def _points(shape: tuple[int, int, int]) -> Points:
     """Return z, y and x of the voxels from the middle, in halves of the width."""
     half = shape[2] / 2
-    z, y, x = ((np.arange(n) - (n - 1) / 2) / half for n in shape)
-    return np.float32(_THICK * z)[:, None, None], np.float32(y)[None, :, None], np.float32(x)[None, None]
+    z, y, x = (((np.arange(n) - (n - 1) / 2) / half).astype(np.float32) for n in shape)
+    return np.float32(_THICK) * z[:, None, None], y[None, :, None], x[None, None]
 
 
 def _contrast(rng: np.random.Generator) -> float:
@@ -107,20 +107,16 @@ def _smooth(shape: tuple[int, int, int], length: float, rng: np.random.Generator
 
 
 def _foam(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    grid = VolumeGrid(shape)
     n, largest = int(np.exp(rng.uniform(np.log(20), np.log(900)))), float(rng.uniform(0.05, 0.3))
     half_height = _THICK * shape[0] / shape[2] + largest
-    spheres = Foam.packed(n, half_height, rng, largest=min(largest, 2.5 / n ** (1 / 3))).spheres.copy()
-    spheres[:, 2] /= _THICK  # the grid's voxels are cubes; ours are twice as high
+    spheres = Foam.packed(n, half_height, rng, largest=min(largest, 2.5 / n ** (1 / 3))).spheres
     out = np.zeros(shape, np.float32)
-    z, y, x = _points(shape)
+    _, y, x = _points(shape)
     solid = np.clip((0.9 - np.hypot(x, y)) * shape[2] / 2 + 0.5, 0, 1).astype(np.float32)
     out[:] = solid
     filling = 0.0 if rng.random() < 0.5 else 1 - _contrast(rng)
-    radii = spheres[:, 3]
-    for cx, cy, cz, r in zip(spheres[:, 0], spheres[:, 1], spheres[:, 2] * _THICK, radii, strict=True):
-        _stamp(out, (cx, cy, cz), np.eye(3) / r, (r, r, r), filling)
-    del grid
+    for x0, y0, z0, r in spheres:
+        _stamp(out, (x0, y0, z0), np.eye(3) / r, (r, r, r), filling)
     return out
 
 
@@ -179,13 +175,13 @@ def _grains(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
     kinds = int(rng.integers(1 if gap else 2, 5))
     values = _materials(kinds, rng)[rng.integers(kinds, size=n)]
     if rng.random() < 0.3:  # every grain its own
-        values = np.float32(1 - _contrast(rng) * rng.random(n))
+        values = (1 - _contrast(rng) * rng.random(n)).astype(np.float32)
     out = values[owner]
     if gap:
         between = 0.0 if rng.random() < 0.6 else 1 - _contrast(rng)
         share = np.clip((distance[:, 1] - distance[:, 0] - gap) * shape[2] / 4 + 0.5, 0, 1)
         out = between + share * (out - between)
-    return out.reshape(shape).astype(np.float32)
+    return np.asarray(out.reshape(shape), np.float32)
 
 
 def _fibres(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
@@ -203,9 +199,9 @@ def _fibres(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _rods(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Few upright rods and lying discs, in air or in another material."""
+    """Return few upright rods and lying discs, in air or in another material."""
     around = 0.0 if rng.random() < 0.5 else 1 - _contrast(rng)
-    z, y, x = _points(shape)
+    _, y, x = _points(shape)
     out = np.zeros(shape, np.float32)
     out += np.clip((0.88 - np.hypot(x, y)) * shape[2] / 2 + 0.5, 0, 1).astype(np.float32) * np.float32(around)
     height, values = _THICK * shape[0] / shape[2], _materials(4, rng)
@@ -223,7 +219,7 @@ def _rods(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _cracks(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """A solid of one material, or of grains, with thin bent sheets of nothing."""
+    """Return a solid or a texture with thin bent sheets of nothing."""
     out = np.ones(shape, np.float32) if rng.random() < 0.5 else _textures(shape, rng)
     z, y, x = _points(shape)
     for _ in range(int(rng.integers(1, 9))):
@@ -236,7 +232,7 @@ def _cracks(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _layers(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Layers of several materials, straight or bent."""
+    """Return layers of several materials, straight or bent."""
     z, y, x = _points(shape)
     direction = _turned(rng)[0] * (1, 1, rng.random())
     along = direction[0] * x + direction[1] * y + direction[2] * z
@@ -249,7 +245,7 @@ def _layers(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _lattice(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """A printed part: a gyroid, or struts along three directions."""
+    """Return a printed part: a gyroid, or struts along three directions."""
     z, y, x = _points(shape)
     turn, period = _turned(rng), rng.uniform(0.15, 0.6)
     p, q, r = (2 * np.pi / period * (row[0] * x + row[1] * y + row[2] * z) for row in turn.astype(np.float32))
@@ -265,7 +261,7 @@ def _lattice(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _textures(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Random fields: cut into phases, or left smooth, of one length or of several."""
+    """Return random fields: cut into phases, or left smooth, of one length or of several."""
     field = _smooth(shape, float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))), rng)
     if rng.random() < 0.5:
         field = field + rng.uniform(0.3, 1) * _smooth(
@@ -284,7 +280,7 @@ def _textures(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _ellipsoids(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Overlapping ellipsoids, a few large ones and many small."""
+    """Return overlapping ellipsoids, a few large ones and many small."""
     out = np.zeros(shape, np.float32)
     height, contrast = _THICK * shape[0] / shape[2], _contrast(rng)
     _stamp(out, (0, 0, 0), np.diag([1 / 0.85, 1 / rng.uniform(0.5, 0.85), 0.1]), (0.85, 0.85, 10), 1.0)
@@ -298,7 +294,7 @@ def _ellipsoids(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume
 
 
 def _torsos(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Torsos and heads."""
+    """Return a torso or a head."""
     if rng.random() < 0.2:
         body = Ellipsoids.shepp_logan(float(rng.uniform(0.6, 0.95)))
     else:

@@ -60,6 +60,7 @@ class Noise2Inverse(Split):
     needs_linear: ClassVar[bool] = True
     sees_series: ClassVar[bool] = True
     verdicts: ClassVar[tuple[str, ...]] = ("noise2inverse",)
+    prior: ClassVar[str | None] = "volume"
 
     parts: int = 4
     input: Literal["X:1", "1:X"] = "X:1"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from quietray.errors import SettingsError
 from quietray.filters import Filter, tune
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io.disk import disk_errors
@@ -27,6 +25,7 @@ from quietray.settings import parse_seconds
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
+from quietray.training.start import RANDOM, Known, Start, start_of
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
 
@@ -49,7 +48,7 @@ class Recipe:
     symmetries
         To average over at inference; 0 takes as many as 15 % of the budget allow.
     start
-        A trained denoiser whose weights to start from; it must have the same network.
+        A trained network to start from; None for random weights.
     """
 
     network: Architecture
@@ -57,12 +56,12 @@ class Recipe:
     seed: int
     budget: float
     symmetries: Literal[0, 1, 2, 4, 8]
-    start: Denoiser | None = None
+    start: Start | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Recipe:
         """Return what the settings of a run say."""
-        start = None if settings.start is None else Denoiser.load(Path(settings.start))
+        start = start_of(settings.start, settings.method, settings.network)
         budget = parse_seconds(settings.budget)
         return cls(settings.network, settings.training, settings.seed, budget, settings.symmetries, start)
 
@@ -72,17 +71,33 @@ class Recipe:
         Raises
         ------
         SettingsError
-            The model to start from has another network, or sees other slices.
+            The model to start from has another network.
         """
         if self.start is None:
             return self.network.build(split.n_slices, split.n_outputs)
-        known, seen = self.start.architecture, self.start.split
-        if known != self.network or (seen.n_slices, seen.n_outputs) != (split.n_slices, split.n_outputs):
-            raise SettingsError(
-                f"the model to start from must have the network of this run, {self.network} on {split.n_slices} "
-                f"slices, got {known} on {seen.n_slices}; give the settings that it was trained with, or leave it out"
-            )
-        return copy.deepcopy(self.start.network).train()
+        return self.start.network(self.network, split)
+
+    def begin(self, split: Split, data: TrainingData, run: Run) -> tuple[Callable[[], nn.Module], str]:
+        """Return what makes the network, and in words what it is; a resumed run begins as it did.
+
+        What gains nothing on the scan as it is has learned from something else: then random weights are better.
+        """
+
+        def build() -> nn.Module:
+            return self.build(split).to(run.device)
+
+        if self.start is None:
+            return build, RANDOM
+
+        def tried() -> dict[str, Any]:
+            judged = judge_held_out(split, build().eval(), data, run.device)
+            return {"error": judged.error, "noise": judged.noise}
+
+        found = run.output.decide("start", tried)
+        if found["error"] < found["noise"]:
+            return Known(build), self.start.said
+        fresh = dataclasses.replace(self, start=None)
+        return fresh.begin(split, data, run)[0], f"{RANDOM}, since {self.start.said} made this scan worse"
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +166,12 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
             advance(now - shown, _gain(latest))
             shown = now
 
+        here = data.on(run.device, run.device_memory)
+        build, begun = recipe.begin(split, here, run)
         fitted = fit(
             split,
-            lambda: recipe.build(split).to(run.device),
-            data.on(run.device, run.device_memory),
+            build,
+            here,
             training,
             seed=recipe.seed,
             budget=lambda per_step: max(0.3 * budget, budget - symmetries(per_step) * inference(per_step)),
@@ -166,6 +183,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     known = {
         "steps": fitted.history[-1].step,
         "batch": batch,
+        "started_from": begun,
         "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
         "versions": versions(),
         **subject.facts,
