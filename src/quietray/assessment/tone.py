@@ -70,7 +70,7 @@ def _blocks(denoiser: Denoiser, samples: Tensor, weight: Tensor) -> Float[np.nda
     """Return the mean output, the mean of what it did not see, and how rough the output is, of every whole block."""
     pairs = [
         (denoiser.evaluate(given).cpu().float(), wanted.cpu())
-        for given, wanted in denoiser.split.choices(samples.to(denoiser.device))
+        for given, wanted in denoiser.split.unseen(samples.to(denoiser.device))
     ]
     if not pairs or pairs[0][0].shape[1] != 1:
         return np.empty((0, 3))

@@ -133,7 +133,7 @@ class VolumeDomain(Domain):
         trust = None
         if settings.trust and denoiser.trained:
             training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
-            recipe = dataclasses.replace(Recipe.of(settings), training=training)
+            recipe = dataclasses.replace(Recipe.of(settings, start.facts), training=training)
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
             trust = trusted(start.data, denoiser, recipe, subject, run)
         result = start.apply(denoiser, fitted, trust)
@@ -180,7 +180,7 @@ class VolumeDomain(Domain):
         subject = Subject(self.scale, (n_images, *prepared.grid.shape[1:]), prepared.plan.tile, self.facts)
         if not settings.method.trained:
             return tuned(self.data, self.split, self.run.filter, subject, self.run.watch)
-        denoiser, fitted = learn(data or self.data, self.split, Recipe.of(settings), subject, self.run)
+        denoiser, fitted = learn(data or self.data, self.split, Recipe.of(settings, self.facts), subject, self.run)
         return dataclasses.replace(denoiser, scales=self.scales), fitted
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
@@ -237,7 +237,7 @@ class VolumeDomain(Domain):
         shown = offset * (self.scale.high - self.scale.low) + (1 - gain) * self.scale.low
         return dataclasses.replace(plain, tone=(gain, offset)), (
             *said,
-            f"The grey values of the network were brought to the mean of the measurement, as the held-out rows tell it: "
+            "The grey values of the network were brought to the mean of the measurement, as the held-out rows tell it: "
             f"times {gain:.4f}, plus {shown:.3g} {self.prepared.grid.unit}.",
         )
 

@@ -201,7 +201,7 @@ class Split(Method):
         """Angular subsets ``j::n_subsets`` whose noise must be independent; 1 where there are none."""
         return self.n_parts - self.n_clean if self.angular else 1
 
-    def choices(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+    def unseen(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield what the network may be given, and what was measured without it; nothing where there is no such pair.
 
         Inputs are ``(batch, slice, y, x)``, targets ``(batch, output, y, x)``, with independent noise.

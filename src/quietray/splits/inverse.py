@@ -115,6 +115,10 @@ class Noise2Inverse(Split):
         for part in range(self.parts):
             yield self._views(total, samples[:, part])
 
+    def unseen(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the same: no target is part of its input."""
+        return self.choices(samples)
+
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the mean of the network's K outputs."""
         outputs = [network(given).float() for given, _ in self.choices(samples)]

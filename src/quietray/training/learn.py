@@ -26,6 +26,7 @@ from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
 from quietray.training.start import RANDOM, Known, Start, start_of
+from quietray.training.state import load_average
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
 
@@ -59,9 +60,9 @@ class Recipe:
     start: Start | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Recipe:
-        """Return what the settings of a run say."""
-        start = start_of(settings.start, settings.method, settings.network)
+    def of(cls, settings: Settings, facts: Mapping[str, Any] | None = None) -> Recipe:
+        """Return what the settings of a run say; the facts of the scan choose among the models that are kept."""
+        start = start_of(settings.start, settings.method, settings.network, facts)
         budget = parse_seconds(settings.budget)
         return cls(settings.network, settings.training, settings.seed, budget, settings.symmetries, start)
 
@@ -89,15 +90,17 @@ class Recipe:
         if self.start is None:
             return build, RANDOM
 
+        said = self.start.said
+
         def tried() -> dict[str, Any]:
             judged = judge_held_out(split, build().eval(), data, run.device)
-            return {"error": judged.error, "noise": judged.noise}
+            return {"error": judged.error, "noise": judged.noise, "from": said}
 
         found = run.output.decide("start", tried)
         if found["error"] < found["noise"]:
-            return Known(build), self.start.said
+            return Known(build), found["from"]
         fresh = dataclasses.replace(self, start=None)
-        return fresh.begin(split, data, run)[0], f"{RANDOM}, since {self.start.said} made this scan worse"
+        return fresh.begin(split, data, run)[0], f"{RANDOM}, since {found['from']} made this scan worse"
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +168,10 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
             now = int(1000 * step / n_steps) if n_steps else 0
             advance(now - shown, _gain(latest))
             shown = now
+            if run.watch.previews and latest is not None and latest.step == step and output.checkpoint is not None:
+                average = recipe.network.build(split.n_slices, split.n_outputs)
+                load_average(average, output.checkpoint)
+                run.watch.judged(_look(average.eval(), split, scale, data), step, n_steps, latest)
 
         here = data.on(run.device, run.device_memory)
         build, begun = recipe.begin(split, here, run)
@@ -265,6 +272,16 @@ def tuned(
     judged = judge_held_out(split, chosen.evaluate, data, cpu)
     best = Progress(0, 0, 0.0, 0.0, judged.error, judged.noise)
     return chosen, Fitted(chosen.network, (), best, f"tuned over {len(found.tried)} settings", 0.0)
+
+
+@torch.no_grad()
+def _look(network: nn.Module, split: Split, scale: Scale, data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    """Return a held-out slice before and after, in the unit of the data."""
+    samples, _ = next(iter(data.held_out(2**17)))
+    noisy = samples[:, : split.n_parts - split.n_clean].mean(dim=1)[0, samples.shape[2] // 2]
+    clean = split.infer(network, samples)[0]
+    before, after = noisy.cpu().numpy().copy(), clean[len(clean) // 2].cpu().numpy().copy()
+    return scale.undo(before), scale.undo(after)
 
 
 def _gain(latest: Progress | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,12 +18,14 @@ from quietray.errors import FormatError, SettingsError
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.method import Method
 from quietray.networks import NETWORKS, Architecture
+from quietray.running.models import nearest_model
 from quietray.settings import called, from_dict, to_dict
 from quietray.splits import SPLITS
 from quietray.splits.base import Split
 from quietray.splits.neighbourhood import Neighbourhood
 
 __all__ = [
+    "AUTO",
     "PRIOR",
     "RANDOM",
     "SCRATCH",
@@ -38,7 +40,9 @@ __all__ = [
 
 SCRATCH: Final = "scratch"
 PRIOR: Final = "prior"
+AUTO: Final = "auto"
 RANDOM: Final = "random weights"
+_NEAR = 1.5  # distance of a kept model that is taken in place of the prior
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,21 +170,35 @@ def _inputs(weight: Tensor, seen: Neighbourhood, wanted: Neighbourhood) -> Tenso
     return out.flatten(1, 2)
 
 
-def start_of(text: str | None, method: Method, network: Architecture) -> Start | None:
+def start_of(
+    text: str | None, method: Method, network: Architecture, facts: Mapping[str, Any] | None = None
+) -> Start | None:
     """Return what the setting ``start`` stands for; None for random weights.
 
     Parameters
     ----------
     text
-        None or ``scratch``; ``prior``, which is random weights where no prior fits; or the folder of a model.
+        None or ``scratch``; ``prior``, which is random weights where no prior fits; ``auto``, the kept model whose
+        noise is near enough, else the prior; or the folder of a model.
     method, network
         Of the run.
+    facts
+        Of the scan, for ``auto``.
     """
     if text is None or text == SCRATCH:
         return None
     if text == PRIOR:
         return prior_for(method, network)
-    return Start(Denoiser.load(Path(text)), f"the model {text}")
+    if text != AUTO:
+        return Start(Denoiser.load(Path(text)), f"the model {text}")
+    prior = prior_for(method, network)
+    found = nearest_model(facts or {}, called(type(method)), called(type(network)), to_dict(network))
+    if found is None:
+        return None if prior is None else Start(prior.model, f"{prior.said} (no model of this method is kept)")
+    kept, far, why = found
+    if far <= _NEAR or prior is None:
+        return Start(Denoiser.load(kept.folder), f"the kept model {kept.name} (distance {far:.2f}: {why})")
+    return Start(prior.model, f"{prior.said} (the nearest kept model, {kept.name}, is {far:.2f} away: {why})")
 
 
 def prior_for(method: Method, network: Architecture) -> Start | None:
@@ -237,7 +255,7 @@ def shipped_prior(name: str) -> Denoiser:
 
 
 def save_prior(
-    folder: Path, name: str, network: nn.Module, architecture: Architecture, split: Split, card: Any
+    folder: Path, name: str, network: nn.Module, architecture: Architecture, split: Split, card: Mapping[str, Any]
 ) -> None:
     """Write the weights in bfloat16, and their card, as they are shipped.
 
