@@ -15,7 +15,7 @@ from quietray.training.batches import TrainingVolume
 
 __all__ = ["tone_of"]
 
-_BLOCK: Final = 16  # pixels; noise of a reconstruction is correlated over a few
+_BLOCK: Final = 8  # pixels; noise of a reconstruction is correlated over a few
 _PIXELS: Final = 2**19
 _SURE: Final = 3.0  # standard errors
 _FEWEST: Final = 24  # blocks

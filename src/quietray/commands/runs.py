@@ -250,6 +250,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
             "estimated PSNR": f"{_db(estimate['psnr_noisy_db'])} noisy, {_db(estimate['psnr_db'])} denoised",
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
+            "started from": str(result.denoiser.facts.get("started_from", "")),
             "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",
             "volume": str(out / VolumeFormat.registry[settings.format].volume),
             "report": str(out / "report.html"),
@@ -257,7 +258,9 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     )
     for warning in result.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
-    return {**result.metrics, "warnings": list(result.warnings), "out": str(out)}
+    begun = result.denoiser.facts.get("started_from")
+    told = {**result.metrics, "warnings": list(result.warnings), "out": str(out)}
+    return told if begun is None else {**told, "started_from": begun}
 
 
 @dataclass(frozen=True)
