@@ -17,6 +17,7 @@ from quietray.clock import waiting
 from quietray.commands.files import Check, Demo, Evaluate, Info, Simulate
 from quietray.commands.flags import check_at_once
 from quietray.commands.images import Filter
+from quietray.commands.models import Models
 from quietray.commands.noise import Decorrelate, Diagnose
 from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
 from quietray.errors import QuietrayError, SettingsError, nearest
@@ -47,6 +48,7 @@ _Command = (
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Apply, tyro.conf.subcommand("apply")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Simulate, tyro.conf.subcommand("simulate")]

@@ -36,10 +36,12 @@ class TerminalWatch(Watch):
     ----------
     console
         Where to.
+    previews
+        Whether a preview is wanted at every judgement.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, previews: bool = False) -> None:
+        self.console, self.previews = console, previews
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:

@@ -40,6 +40,9 @@ class Method(Registered, ABC):
     needs_start: ClassVar[bool] = False
     """Whether a trained network must be there to start from."""
 
+    prior: ClassVar[str | None] = None
+    """Name of the shipped prior that its network may start from."""
+
     takes_repeats: ClassVar[bool] = False
     """Whether it needs several measurements of one object."""
 

@@ -22,6 +22,7 @@ __all__ = [
     "grey",
     "grey_window",
     "outline_uri",
+    "png",
     "round_length",
     "shrink",
     "stated_window",
@@ -128,10 +129,20 @@ def data_uri(picture: UInt8[np.ndarray, "y x"]) -> str:
     >>> data_uri(np.zeros((1, 1), np.uint8))[:30]
     'data:image/png;base64,iVBORw0K'
     """
+    return "data:image/png;base64," + base64.b64encode(png(picture)).decode("ascii")
+
+
+def png(picture: UInt8[np.ndarray, "y x"]) -> bytes:
+    """Return `picture` as the bytes of a PNG file.
+
+    Examples
+    --------
+    >>> png(np.zeros((1, 1), np.uint8))[1:4]
+    b'PNG'
+    """
     # Said aloud, because the encoder's own guess at the room it needs is too small for the smallest pictures.
     room = 2 * picture.size + 8 * len(picture) + 4096
-    png = bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=9, out=room))
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=9, out=room))
 
 
 def outline_uri(mask: Bool[np.ndarray, "_ _"]) -> str:

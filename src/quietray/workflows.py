@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +30,14 @@ from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser
 from quietray.io import ImagePairs, open_volume_writer, read_images, read_volume
 from quietray.io.disk import disk_errors, remove
+from quietray.io.scans.instrument import instrument_of
 from quietray.preparation.prepare import chosen_rows, prepare
-from quietray.report import report_of, write_comparison, write_report
+from quietray.report import Previewed, report_of, write_comparison, write_report
 from quietray.result import Result
 from quietray.running.facts import versions
 from quietray.running.identity import identity_of
-from quietray.running.output import Output
+from quietray.running.models import remember as kept_model
+from quietray.running.output import Output, noted_start
 from quietray.running.run import Run
 from quietray.running.settings import Auto, Changes, Settings, changed
 from quietray.running.watch import Watch
@@ -42,8 +45,19 @@ from quietray.scan import Scan
 from quietray.settings import parse_seconds, write_toml
 from quietray.splits import Noise2Inverse
 from quietray.training.loop import Fitted, Progress
+from quietray.training.start import PRIOR
 
-__all__ = ["Settings", "apply", "compare", "denoise", "reconstruct", "require_free", "train"]
+__all__ = [
+    "Settings",
+    "apply",
+    "compare",
+    "denoise",
+    "first_start",
+    "reconstruct",
+    "remember",
+    "require_free",
+    "train",
+]
 
 
 def denoise(
@@ -95,10 +109,14 @@ def denoise(
     >>> import quietray
     >>> result = quietray.denoise(quietray.read("scan.h5"), "out/scan", budget="10m")  # doctest: +SKIP
     """
-    settings, started = changed(settings, changes), waiting_since()
-    identity = identity_of(data, repeats, series)
+    started, watch = waiting_since(), watch or Watch()
+    if settings is None and "start" not in changes:
+        changes["start"] = first_start(out, resume)
+    settings, identity = changed(settings, changes), identity_of(data, repeats, series)
     with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
-        run = Run(settings, output, watch or Watch(), started=started)
+        if watch.previews and output.folder is not None:
+            watch = Previewed(watch, output.folder, data)
+        run = Run(settings, output, watch, started=started)
         if output.complete:
             return _finished(run, data)
         data = _sound(data, run, turning=bool(repeats) or not settings.method.takes_repeats)
@@ -112,6 +130,46 @@ def denoise(
         else:
             result = denoise_scans(run, [data, *repeats])
         return _kept(result, data, run, started)
+
+
+def first_start(out: str | Path | None = None, resume: bool = False) -> str | None:
+    """Return what a run starts from that nothing was said of: the prior, or what the run that is resumed started from.
+
+    Examples
+    --------
+    >>> first_start()
+    'prior'
+    """
+    return noted_start(Path(out)) if resume and out is not None else PRIOR
+
+
+def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) -> str:
+    """Keep a result's model among those of this machine, to be found by its noise; see `quietray models`.
+
+    Parameters
+    ----------
+    result
+        Of a run that trained a network.
+    data
+        What it was made from; its file tells of the instrument.
+    name
+        To keep it under; by default that of the scan.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    QuietrayError
+        There is nothing to keep, the name is taken, or the place cannot be written.
+    """
+    if not result.denoiser.trained:
+        raise SettingsError("a model to be remembered must be a network, got a filter; there is nothing to keep")
+    with tempfile.TemporaryDirectory() as folder:
+        result.denoiser.save(Path(folder))
+        return kept_model(Path(folder), name, instrument_of(str(data.source))).name
 
 
 def reconstruct(
@@ -212,6 +270,8 @@ def compare(
     QuietrayError
         The scan does not allow it, or the folder holds something already.
     """
+    if settings is None and "start" not in changes:
+        changes["start"] = PRIOR
     settings, out, started = changed(settings, changes), Path(out), waiting_since()
     require_free(out, "output", overwrite)
     run = dataclasses.replace(Run.in_memory(settings, watch), started=started)

@@ -42,6 +42,8 @@ _INPUTS = {
     "config": "settings file",
 }
 
+_STARTS = ("scratch", "prior", "auto")
+
 # Options without a default of their own tell it in their text: most take it from --config or from the settings.
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Choice = tyro.conf.arg(help_behavior_hint="")
@@ -115,7 +117,7 @@ def check_at_once(command: Any) -> None:
     for name, what in _INPUTS.items():
         given = getattr(command, name, None)
         for path in given if isinstance(given, tuple) else [given]:
-            if path is not None:
+            if path is not None and not (name == "from_" and str(path) in _STARTS):
                 require_path(what, path)
     for name, parse in (("budget", parse_seconds), ("max_memory", parse_bytes), ("device_memory", parse_bytes)):
         if (text := getattr(command, name, None)) is not None:

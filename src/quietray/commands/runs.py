@@ -43,8 +43,14 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """The further channels of a spectral series; every one keeps its own scale."""
     views_per_step: Count = None
     """Cuts one acquisition into steps of so many views, a series in time."""
-    from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
-    """Folder of a trained model to start from, instead of random weights."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="START", help_behavior_hint="")] = None
+    """What training starts from: scratch, random weights; prior, the shipped one, where it fits; auto, the nearest
+    model by its measured noise (see `quietray models`), else the prior; or the folder of a model (default: prior; with
+    --config as it says)."""
+    remember: Flag = False
+    """Keep the model among those of this machine; see `quietray models`."""
+    preview: Flag = False
+    """While it trains, renew preview.png and report.html in the output folder at every judgement."""
     trust: Number = None
     """Share of the budget for two more networks whose disagreement makes a map of the error (default: 0, no map)."""
     resume: Flag = False
@@ -77,7 +83,7 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             views_per_step=self.views_per_step,
             rotation_axis=self.rotation_axis,
             reblur=self.reblur or None,
-            start=None if self.from_ is None else str(self.from_),
+            start=self._start(),
             clean=None if self.clean is None else str(self.clean),
             trust=self.trust,
         )
@@ -89,9 +95,24 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             overwrite=self.overwrite,
             repeats=repeats,
             series=series,
-            watch=TerminalWatch(console),
+            watch=TerminalWatch(console, self.preview),
         )
-        return _told(console, result, self.out, settings)
+        told = _told(console, result, self.out, settings)
+        if self.remember:
+            from quietray.workflows import remember
+
+            name = remember(result, scan)
+            console.print(f"remembered as: {name}", highlight=False, markup=False)
+            told["remembered"] = name
+        return told
+
+    def _start(self) -> str | None:
+        """Return what training starts from; None where a file of settings says it."""
+        from quietray.workflows import first_start
+
+        if self.from_ is not None:
+            return str(self.from_)
+        return None if self.config else first_start(self.out, self.resume)
 
 
 @dataclass(frozen=True)
@@ -109,7 +130,8 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
         from quietray.console import TerminalWatch, show_comparison
         from quietray.workflows import compare
 
-        settings = self.settings(**self.places(), rotation_axis=self.rotation_axis)
+        start = None if self.config else "prior"
+        settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
         found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         show_comparison(console, found.record())
         console.print(f"report: {self.out / 'report.html'}", highlight=False, markup=False)
@@ -229,6 +251,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
             "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {_db(told['psnr_db'])} denoised",
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
+            "started from": str(result.denoiser.facts.get("started_from", "")),
             "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",
             "volume": str(out / VolumeFormat.registry[settings.format].volume),
             "report": str(out / "report.html"),
@@ -236,7 +259,9 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     )
     for warning in result.warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}", highlight=False)
-    return {**result.metrics, "warnings": list(result.warnings), "out": str(out)}
+    begun = result.denoiser.facts.get("started_from")
+    told = {**result.metrics, "warnings": list(result.warnings), "out": str(out)}
+    return told if begun is None else {**told, "started_from": begun}
 
 
 @dataclass(frozen=True)

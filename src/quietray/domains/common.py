@@ -31,6 +31,8 @@ def facts_of(prepared: Prepared, data: TrainingVolume, split: Split) -> dict[str
         "voxel_size_mm": grid.voxel_size,
         "noise_level": noise_level(data, split),
         "correlation": noise_correlation(data),
+        "gain": prepared.calibration.quantum or None,
+        "read_noise": prepared.calibration.read_noise or None,
     }
 
 

@@ -82,7 +82,7 @@ def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
                 f"{pair.noisy[0].unit} in {pair.noisy[0].source}"
             )
     recipe = Recipe.of(run)
-    scale = _scale_of(pairs) if recipe.start is None else scale_of_model(recipe.start, first)
+    scale = _scale_of(pairs) if recipe.start is None else scale_of_model(recipe.start.model, first)
     split, why = _split_of(pairs, settings, scale)
     run.watch.note(why)
     noises = [noise_of(pair.noisy[:1]) for pair in pairs]  # measured as in the images that the model will be applied to

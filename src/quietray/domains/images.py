@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData, judge_held_out
+from quietray.training.start import start_of
 from quietray.types import Volume
 
 __all__ = ["TILE", "ImageDomain", "facts_of_images"]
@@ -237,7 +237,8 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     settings, series = run.settings, stacks[0]
     method: Any = settings.method
     require_alike(stacks)
-    model = None if settings.start is None else Denoiser.load(Path(settings.start))
+    start = start_of(settings.start, method, settings.network)
+    model = None if start is None else start.model
     scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
     if method.needs_start and len(stacks) > 1:
         raise SettingsError(

@@ -11,6 +11,7 @@ from quietray.domains.base import Domain
 from quietray.errors import SettingsError
 from quietray.inference.denoiser import Denoiser
 from quietray.result import Result
+from quietray.running.models import LIMITS
 from quietray.running.run import Run
 from quietray.scan import Scan
 from quietray.settings import called
@@ -18,8 +19,6 @@ from quietray.splits.base import Split
 from quietray.training.loop import Fitted, Progress
 
 __all__ = ["apply_model", "train_model", "unlike"]
-
-_NOISE, _CORRELATION, _VOXEL = 1.5, 0.15, 1.25  # how far from what a model was trained on it may be used
 
 
 def train_model(domain: type[Domain], scans: Sequence[Scan], run: Run) -> tuple[Denoiser, Fitted]:
@@ -96,16 +95,16 @@ def unlike(model: Mapping[str, Any], scan: Mapping[str, Any]) -> list[str]:
     scans = model.get("trained_on", [model])
     found = []
     for name, what, factor in (
-        ("noise_level", "noise is {:.2g} of the contrast", _NOISE),
-        ("voxel_size_mm", "voxels are {:.3g} mm", _VOXEL),
+        ("noise_level", "noise is {:.2g} of the contrast", LIMITS["noise_level"]),
+        ("voxel_size_mm", "voxels are {:.3g} mm", LIMITS["voxel_size_mm"]),
     ):
         known = [one[name] for one in scans if one.get(name)]
         value = scan.get(name)
         if known and value and not min(known) / factor <= value <= max(known) * factor:
             found.append(f"its {what.format(value)}, not {min(known):.2g} to {max(known):.2g}")
     known = [one["correlation"] for one in scans if one.get("correlation") is not None]
-    value = scan.get("correlation")
-    if known and value is not None and not min(known) - _CORRELATION <= value <= max(known) + _CORRELATION:
+    value, apart = scan.get("correlation"), LIMITS["correlation"]
+    if known and value is not None and not min(known) - apart <= value <= max(known) + apart:
         found.append(
             f"the noise of its neighbouring voxels correlates by {value:.2f}, not {min(known):.2f} to {max(known):.2f}"
         )

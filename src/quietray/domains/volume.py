@@ -13,6 +13,7 @@ import numpy as np
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import ScanMetrics
 from quietray.assessment.halves import Halves
+from quietray.assessment.tone import tone_of
 from quietray.assessment.uncertainty import Trust, shares, steps_of_each, trusted
 from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.correct import RowCounts
@@ -36,6 +37,7 @@ from quietray.splits.base import ScanShape, Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData
+from quietray.training.start import RANDOM
 from quietray.types import Parts, Slice
 
 _JUDGED_BY = 2**20  # voxels, of a filter
@@ -144,7 +146,7 @@ class VolumeDomain(Domain):
         trust = None
         if settings.trust and denoiser.trained:
             training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
-            recipe = dataclasses.replace(Recipe.of(run), training=training)
+            recipe = dataclasses.replace(Recipe.of(run, start.facts), training=training)
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
             trust = trusted(start.data, denoiser, recipe, subject, run)
         result = start.apply(denoiser, fitted, trust)
@@ -181,7 +183,7 @@ class VolumeDomain(Domain):
         settings = self.run.settings
         if not settings.method.trained:
             return tuned(self.data, self.split, self.run.filter, self._subject(), self.run)
-        recipe = Recipe.of(self.run)
+        recipe = Recipe.of(self.run, self.facts)
         if self.maps_errors and data is None:  # two more networks are to come
             recipe = replace(recipe, budget=(1 - settings.trust) * recipe.budget)
         denoiser, fitted = learn(data or self.data, self.split, recipe, self._subject(), self.run)
@@ -214,6 +216,7 @@ class VolumeDomain(Domain):
     def apply(self, denoiser: Denoiser, fitted: Fitted, trust: Trust | None = None) -> Result:
         """Denoise the volume slab by slab, with its map of trust if there is to be one."""
         prepared, plan, output = self.prepared, self.prepared.plan, self.run.output
+        denoiser, said = self.toned(denoiser, fitted)
         evidence = self.judge(denoiser)
         halves = None if self.data.parts.shape[0] < 2 else Halves.of_parts(denoiser, self.data)
         source: Reconstruction | Held = self.source
@@ -234,7 +237,27 @@ class VolumeDomain(Domain):
             evidence=None if halves is None else halves.figures(prepared.grid.voxel_size, evidence.mask),
             trust=None if trust is None else {**shares(found, prepared.weight), **trust.figures()},
         )
-        return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, trust=found)
+        return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=said, trust=found)
+
+    def toned(self, denoiser: Denoiser, fitted: Fitted) -> tuple[Denoiser, tuple[str, ...]]:
+        """Return a network that knew other scans before with the means of this one, and what was done in words."""
+        begun = denoiser.facts.get("started_from")
+        if fitted.history and begun in (None, RANDOM):
+            return denoiser, ()
+        said = (f"Training started from {begun}.",) if fitted.history else ()
+        if not denoiser.trained:
+            return denoiser, said
+        plain = dataclasses.replace(denoiser, tone=(1.0, 0.0))
+        tone = self.run.output.decide("tone", lambda: {"tone": tone_of(plain, self.data)})["tone"]
+        gain, offset = tone
+        if (gain, offset) == (1.0, 0.0):
+            return plain, said
+        shown = offset * (self.scale.high - self.scale.low) + (1 - gain) * self.scale.low
+        return dataclasses.replace(plain, tone=(gain, offset)), (
+            *said,
+            "The grey values of the network were brought to the mean of the measurement, as the held-out rows tell it: "
+            f"times {gain:.4f}, plus {shown:.3g} {self.prepared.grid.unit}.",
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,6 +106,8 @@ class Denoiser:
         Where the model comes from: scan, noise level, history, versions.
     scales
         Of each channel of a spectral series, whose middle one has `scale`; else empty.
+    tone
+        Gain and offset, in the network's scale, that its outputs are brought to the mean of the measurement by.
     """
 
     network: nn.Module
@@ -117,6 +119,7 @@ class Denoiser:
     tile: int = 1024
     facts: Mapping[str, Any] = field(default_factory=dict)
     scales: tuple[Scale, ...] = ()
+    tone: tuple[float, float] = (1.0, 0.0)
 
     def __post_init__(self) -> None:
         if self.symmetries not in _SYMMETRIES:
@@ -285,7 +288,8 @@ class Denoiser:
             done = done.float()
             done = done.flip(-1) if mirror else done
             total = total + torch.rot90(done, -turns, (-2, -1))
-        return torch.as_tensor(total / self.symmetries)
+        found = torch.as_tensor(total / self.symmetries)
+        return found if self.tone == (1.0, 0.0) else found * self.tone[0] + self.tone[1]
 
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json`` into a folder."""
@@ -303,6 +307,7 @@ class Denoiser:
                 "symmetries": self.symmetries,
                 "arithmetic": self.arithmetic,
                 "tile": self.tile,
+                **({} if self.tone == (1.0, 0.0) else {"tone": list(self.tone)}),
                 "facts": dict(self.facts),
             },
         )
@@ -338,6 +343,7 @@ class Denoiser:
                 record["tile"],
                 record["facts"],
                 tuple(Scale(**scale) for scale in record.get("scales", ())),
+                tuple(record.get("tone", (1.0, 0.0))),
             )
         except SettingsError as error:
             raise FormatError(

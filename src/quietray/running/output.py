@@ -24,9 +24,9 @@ from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
 from quietray.types import Volume
 
-__all__ = ["Output"]
+__all__ = ["Output", "noted_start"]
 
-_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", ".work")
+_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", "preview.png", ".work")
 _CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
@@ -324,6 +324,24 @@ class Output:
         shutil.rmtree(self.folder / ".work", ignore_errors=True)
         if self._made and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def noted_start(folder: Path) -> str | None:
+    """Return what the unfinished or finished run in a folder starts from, as its settings have it; None for nothing.
+
+    Examples
+    --------
+    >>> noted_start(Path("nowhere")) is None
+    True
+    """
+    for place in (folder / ".work" / _RUN, folder / "metrics.json"):
+        try:
+            noted = json.loads(place.read_text())
+            found = noted.get("run", noted).get("settings", {}).get("start")
+        except (OSError, ValueError, AttributeError):
+            continue
+        return None if found is None else str(found)
+    return None
 
 
 def _volumes() -> list[str]:

@@ -135,7 +135,10 @@ class Settings:
     reblur
         Give denoised radiographs the detector's own resolution again.
     start
-        Folder of a trained model to start from, instead of random weights.
+        What training starts from: None or ``scratch``, random weights; ``prior``, the one shipped for the method
+        and the network, or random weights where there is none; ``auto``, the model of :mod:`quietray.running.models`
+        whose noise is nearest, else the prior; or the folder of a trained model.  Without settings of their own
+        :func:`quietray.denoise` and the command line take ``prior``.
     clean
         Volume that Noise2Clean learns from, on the grid of the scan; None is the truth that the scan itself holds.
     trust

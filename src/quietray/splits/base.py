@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -200,6 +200,13 @@ class Split(Method):
     def n_subsets(self) -> int:
         """Angular subsets ``j::n_subsets`` whose noise must be independent; 1 where there are none."""
         return self.n_parts - self.n_clean if self.angular else 1
+
+    def unseen(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what the network may be given, and what was measured without it; nothing where there is no such pair.
+
+        Inputs are ``(batch, slice, y, x)``, targets ``(batch, output, y, x)``, with independent noise.
+        """
+        return iter(())
 
     def half(self, parts: Samples) -> Sequence[Tensor]:
         """Return what the network is given of half of the parts, ``(batch, slice, y, x)`` each."""

@@ -60,6 +60,7 @@ class Noise2Inverse(Split):
     needs_linear: ClassVar[bool] = True
     sees_series: ClassVar[bool] = True
     verdicts: ClassVar[tuple[str, ...]] = ("noise2inverse",)
+    prior: ClassVar[str | None] = "volume"
 
     parts: int = 4
     input: Literal["X:1", "1:X"] = "X:1"
@@ -113,6 +114,10 @@ class Noise2Inverse(Split):
         total = samples.sum(dim=1)
         for part in range(self.parts):
             yield self._views(total, samples[:, part])
+
+    def unseen(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the same: no target is part of its input."""
+        return self.choices(samples)
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the mean of the network's K outputs."""

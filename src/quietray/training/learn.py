@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from quietray.errors import ResourceError, SettingsError
+from quietray.errors import ResourceError
 from quietray.filters import Filter, tune
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io.disk import disk_errors
@@ -27,6 +26,8 @@ from quietray.settings import called, from_dict, parse_seconds, to_dict
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
+from quietray.training.start import RANDOM, Known, Start, start_of
+from quietray.training.state import load_average
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
 
@@ -52,7 +53,7 @@ class Recipe:
     symmetries
         To average over at inference; 0 takes as many as 15 % of the budget allow.
     start
-        A trained denoiser whose weights to start from; it must have the same network.
+        A trained network to start from; None for random weights.
     """
 
     network: Architecture
@@ -60,13 +61,16 @@ class Recipe:
     seed: int
     budget: float
     symmetries: Literal[0, 1, 2, 4, 8]
-    start: Denoiser | None = None
+    start: Start | None = None
 
     @classmethod
-    def of(cls, run: Run) -> Recipe:
-        """Return what the settings of a run say, with the time that is left of its budget."""
+    def of(cls, run: Run, facts: Mapping[str, Any] | None = None) -> Recipe:
+        """Return what the settings of a run say, with the time that is left of its budget.
+
+        The facts of the scan choose among the models that are kept.
+        """
         settings = run.settings
-        start = None if settings.start is None else Denoiser.load(Path(settings.start))
+        start = start_of(settings.start, settings.method, settings.network, facts)
         return cls(settings.network, settings.training, settings.seed, run.left, settings.symmetries, start)
 
     def build(self, split: Split) -> nn.Module:
@@ -75,17 +79,35 @@ class Recipe:
         Raises
         ------
         SettingsError
-            The model to start from has another network, or sees other slices.
+            The model to start from has another network.
         """
         if self.start is None:
             return self.network.build(split.n_slices, split.n_outputs)
-        known, seen = self.start.architecture, self.start.split
-        if known != self.network or (seen.n_slices, seen.n_outputs) != (split.n_slices, split.n_outputs):
-            raise SettingsError(
-                f"the model to start from must have the network of this run, {self.network} on {split.n_slices} "
-                f"slices, got {known} on {seen.n_slices}; give the settings that it was trained with, or leave it out"
-            )
-        return copy.deepcopy(self.start.network).train()
+        return self.start.network(self.network, split)
+
+    def begin(self, split: Split, data: TrainingData, run: Run) -> tuple[Callable[[], nn.Module], str]:
+        """Return what makes the network, and in words what it is; a resumed run begins as it did.
+
+        What gains nothing on the scan as it is has learned from something else: then random weights are better.
+        """
+
+        def build() -> nn.Module:
+            return self.build(split).to(run.device)
+
+        if self.start is None:
+            return build, RANDOM
+
+        said = self.start.said
+
+        def tried() -> dict[str, Any]:
+            judged = judge_held_out(split, build().eval(), data, run.device)
+            return {"error": judged.error, "noise": judged.noise, "from": said}
+
+        found = run.output.decide("start", tried)
+        if found["error"] < found["noise"]:
+            return Known(build), found["from"]
+        fresh = dataclasses.replace(self, start=None)
+        return fresh.begin(split, data, run)[0], f"{RANDOM}, since {found['from']} made this scan worse"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +191,17 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
             now = int(1000 * step / n_steps) if n_steps else 0
             advance(now - shown, _gain(latest))
             shown = now
+            if run.watch.previews and latest is not None and latest.step == step and output.checkpoint is not None:
+                average = recipe.network.build(split.n_slices, split.n_outputs)
+                load_average(average, output.checkpoint)
+                run.watch.judged(_look(average.eval(), split, scale, data), step, n_steps, latest)
 
+        here = data.on(run.device, run.device_memory)
+        build, begun = recipe.begin(split, here, run)
         fitted = fit(
             split,
-            lambda: recipe.build(split).to(run.device),
-            data.on(run.device, run.device_memory),
+            build,
+            here,
             training,
             seed=recipe.seed,
             budget=for_training,
@@ -191,6 +219,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     known = {
         "steps": fitted.history[-1].step,
         "batch": batch,
+        "started_from": begun,
         "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
         "versions": versions(),
         **subject.facts,
@@ -311,6 +340,16 @@ def tuned(
     judged = judge_held_out(split, chosen.evaluate, data, cpu)
     best = Progress(0, 0, 0.0, 0.0, judged.error, judged.noise)
     return chosen, Fitted(chosen.network, (), best, found["why"], 0.0)
+
+
+@torch.no_grad()
+def _look(network: nn.Module, split: Split, scale: Scale, data: TrainingData) -> tuple[np.ndarray, np.ndarray]:
+    """Return a held-out slice before and after, in the unit of the data."""
+    samples, _ = next(iter(data.held_out(2**17)))
+    noisy = samples[:, : split.n_parts - split.n_clean].mean(dim=1)[0, samples.shape[2] // 2]
+    clean = split.infer(network, samples)[0]
+    before, after = noisy.cpu().numpy().copy(), clean[len(clean) // 2].cpu().numpy().copy()
+    return scale.undo(before), scale.undo(after)
 
 
 def _gain(latest: Progress | None) -> str:

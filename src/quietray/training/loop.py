@@ -20,6 +20,7 @@ from quietray.running.precision import precision
 from quietray.running.settings import Training
 from quietray.splits.base import Network, Split
 from quietray.training.pace import Pace
+from quietray.training.start import Known
 from quietray.training.state import Progress, best, copy_weights, follow, halvings, restore, save, start
 from quietray.types import Samples
 
@@ -27,7 +28,8 @@ __all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_
 
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in the metrics
 
-_WARM_UP = 30  # steps
+_WARM_UP, _SHORT_WARM_UP = 30, 8  # steps; of a network that is good already
+_GENTLE = 0.5  # of the peak learning rate, for such a network
 _POWERS: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "mae": torch.abs}
 _MOST_THREADS = 4  # a patch is too small to feed more
 
@@ -107,7 +109,9 @@ def fit(
     split
         The method.
     build
-        Makes the network, on the device where it is to be trained; called with torch's generator seeded.
+        Makes the network, on the device where it is to be trained; called with torch's generator seeded.  One that is
+        :class:`Known` to be good is judged before the first step, which may stay the best one, warms up shorter, has a
+        lower peak rate, and an average that counts from there on.
     data
         Where samples come from and what is held out.
     settings
@@ -138,8 +142,15 @@ def fit(
     network, optimizer = fabric.setup(state.network, state.optimizer)
     average = fabric.setup_module(state.average)
 
-    pace = Pace(settings.steps, budget, state.seconds)
-    warm_up = _WARM_UP if settings.steps is None else max(1, min(_WARM_UP, settings.steps // 10))
+    pace, good = Pace(settings.steps, budget, state.seconds), isinstance(build, Known)
+    warm_up, peak = (_SHORT_WARM_UP, _GENTLE * settings.learning_rate) if good else (_WARM_UP, settings.learning_rate)
+    if settings.steps is not None:
+        warm_up = max(1, min(warm_up, settings.steps // 10))
+    if good and state.step == 0:
+        judged = judge_held_out(split, average, data, fabric.device)
+        state.history.append(
+            Progress(0, settings.steps or 0, 0.0, judged.error, judged.error, judged.noise, judged.correlation)
+        )
     losses: list[Tensor] = []
     while state.n_steps is None or state.step < state.n_steps:
         if settings.plateau:
@@ -147,7 +158,7 @@ def fit(
         else:
             share = schedule(state.step, state.n_steps, warm_up)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * share
+            group["lr"] = peak * share
         samples, weight = data.draw(settings.batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
         loss = pair.to(fabric.device).loss(network, weight.to(fabric.device), _POWERS[settings.loss])
@@ -156,7 +167,8 @@ def fit(
         fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
         optimizer.step()
         state.step += 1
-        follow(state.average, state.network, min(settings.average, (1 + state.step) / (10 + state.step)))
+        decay = settings.average if good else min(settings.average, (1 + state.step) / (10 + state.step))
+        follow(state.average, state.network, decay)
         if state.teacher is not None:
             state.teacher.learn(state.network, state.step)
         losses.append(loss.detach())

@@ -21,6 +21,7 @@ __all__ = [
     "copy_weights",
     "follow",
     "halvings",
+    "load_average",
     "restore",
     "save",
     "seeded",
@@ -41,7 +42,7 @@ class Progress:
     seconds
         Time spent training.
     loss
-        Mean training loss since the last judgement.
+        Mean training loss since the last judgement; of a start that is judged before the first step, its error.
     error, noise
         Held-out estimates of the mean squared error of the method's result and of the data without denoising, in the
         data's scale.
@@ -169,6 +170,13 @@ def save(state: State, path: Path) -> None:
         "history": [vars(progress) for progress in state.history],
     }
     save_tensors(path, tensors, facts)
+
+
+def load_average(network: nn.Module, path: Path) -> None:
+    """Give a network the averaged weights of a state on disk."""
+    tensors, _ = load_tensors(path)
+    prefix = "average."
+    network.load_state_dict({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)})
 
 
 def restore(state: State, path: Path) -> None:
