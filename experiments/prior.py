@@ -247,9 +247,9 @@ def packed(out: Path, target: str, seed: int, took: str) -> None:
         "prior": f"volume-{VERSION}",
         "for": "Noise2Inverse on volumes reconstructed by filtered backprojection",
         "corpus": (
-            f"simulated only: {', '.join(KINDS)}; one to four materials; 5 to 5000 photons; 10 to 90 % absorption; 0.2 "
-            "to 2 views per column; 96 to 192 columns; point responses from none to 1.2 pixels; read noise; rings; half "
-            "and full turns; axes off the middle; 2 and 4 subsets"
+            f"simulated only: {', '.join(KINDS)}; one to four materials; 5 to 5000 photons; 10 to 90 % absorption; "
+            "0.2 to 2 views per column; 96 to 192 columns; point responses from none to 1.2 pixels; read noise; rings; "
+            "half and full turns; axes off the middle; 2 and 4 subsets"
         ),
         "target": target,
         "seeds": f"weights and samples {seed}; volumes from {seed * 10**6} on, held-out ones from {LAST} on",
@@ -260,9 +260,9 @@ def packed(out: Path, target: str, seed: int, took: str) -> None:
         "command": f"python experiments/prior.py --steps {facts['n_steps']} --target {target} --seed {seed}",
         "gain_db": gains(network),
         "failures": (
-            "Objects cut off by the field of view, cone beams, images with fewer than 16 views and noise correlated over "
-            "more than about 2 pixels were not in the corpus.  Applied without a step the means of materials may be off "
-            "by some percent: a run measures that and corrects it."
+            "Objects cut off by the field of view, cone beams, images with fewer than 16 views and noise correlated "
+            "over more than about 2 pixels were not in the corpus.  Applied without a step the means of materials may "
+            "be off by some percent: a run measures that and corrects it."
         ),
     }
     save_prior(PRIORS, "volume", network, UNet(), split, card)
