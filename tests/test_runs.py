@@ -269,7 +269,7 @@ def test_time_that_is_gone_is_not_spent_again(scan: Scan) -> None:
 
 def test_a_comparison_leaves_out_a_filter_that_does_not_fit(scan: Scan) -> None:
     settings = Settings(method=TotalVariation(), symmetries=1)
-    late = dataclasses.replace(Run.in_memory(dataclasses.replace(settings, budget="0.001s")), strict=True)
+    late = dataclasses.replace(Run.in_memory(dataclasses.replace(settings, budget="0.001s")), trial=True)
     with pytest.raises(ResourceError, match=r"tv must fit into its share of the time.*--budget"):
         VolumeDomain.denoise(late, [scan])
 

@@ -193,7 +193,7 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
 
 def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
     """Run one method in memory; filters come back with the setting that was found, methods with what was settled."""
-    run, method = dataclasses.replace(Run.in_memory(settings), strict=True), settings.method
+    run, method = dataclasses.replace(Run.in_memory(settings), trial=True), settings.method
     if method == GaussianFilter(0.0):  # nothing to tune
         prepared = prepare(scan, run)
         parts, _ = prepared.source()(slice(0, scan.n_rows))

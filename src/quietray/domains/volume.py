@@ -206,7 +206,7 @@ class VolumeDomain(Domain):
 
     def judge(self, denoiser: Denoiser) -> Evidence:
         """Judge by held-out rows; a filter learns nothing by heart, and is judged by as many as are affordable."""
-        data = self.data if denoiser.trained else self.data.widely_held_out(_JUDGED_BY)
+        data = self.data if denoiser.trained or self.run.trial else self.data.widely_held_out(_JUDGED_BY)
         return Evidence.measure(denoiser, data, air=0.0)
 
     def judged(self) -> Judged:
@@ -218,7 +218,8 @@ class VolumeDomain(Domain):
         prepared, plan, output = self.prepared, self.prepared.plan, self.run.output
         denoiser, said = self.toned(denoiser, fitted)
         evidence = self.judge(denoiser)
-        halves = None if self.data.parts.shape[0] < 2 else Halves.of_parts(denoiser, self.data)
+        alone = self.data.parts.shape[0] < 2 or self.run.trial
+        halves = None if alone else Halves.of_parts(denoiser, self.data)
         source: Reconstruction | Held = self.source
         if plan.in_one_piece:
             source = Held(self.measured(), self.changed, prepared.rows)

@@ -46,8 +46,9 @@ class Run:
         Of its noise, where it was made already.
     started
         When the user began to wait, on the monotonic clock: the budget is for everything since then.
-    strict
-        Whether a filter that does not fit into the budget is refused; a network learns in whatever time there is.
+    trial
+        Whether it is one of many in a comparison: a filter that does not fit into the budget is refused, and what
+        only a report would show is not measured.
 
     Examples
     --------
@@ -62,7 +63,7 @@ class Run:
     calibrated: Calibrated | None = None
     diagnosis: Diagnosis | None = None
     started: float = field(default_factory=time.monotonic)
-    strict: bool = False
+    trial: bool = False
 
     @classmethod
     def in_memory(cls, settings: Settings, watch: Watch | None = None) -> Run:

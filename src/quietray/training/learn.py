@@ -323,7 +323,7 @@ def tuned(
 
         def enough() -> bool:
             spent = time.monotonic() - began
-            if run.strict and spent / trials * passes > _OVER * left:
+            if run.trial and spent / trials * passes > _OVER * left:
                 raise ResourceError(
                     f"{called(type(start))} must fit into its share of the time, {left:.0f} s, and would take about "
                     f"{spent / trials * passes:.0f} s on these rows; give a longer --budget or fewer --rows"
