@@ -184,29 +184,30 @@ def psi(path: Path, steps: int) -> None:
     print(
         "| flats | rings removed by | rings, 1e-4 | in the mean over z | sd in air | edges, px |\n" + 6 * "|---" + "|"
     )
-    whole, air = quietray.read(path), None
-    for own, rings in ((True, "none"), (False, "sorting"), (False, "none")):
-        correction = Correction(rings=rings, own_flats=own)  # type: ignore[arg-type]
-        training = Training(steps, patience=1.0)
-        method = Noise2Inverse(slices=1)
-        found = quietray.denoise(
-            whole, None, method=method, rows="80:88", correction=correction, training=training, symmetries=1
-        )
-        volume = np.asarray(found.volume)
+    scan, rows = quietray.read(path), "80:88"
+    noisy = quietray.reconstruct(scan, None, rows=rows, correction=Correction(rings="none"))
+    level = ndimage.gaussian_filter(noisy.mean(axis=0), 4)
+    inside = np.hypot(*(np.indices(level.shape) - (len(level) - 1) / 2)) < 0.47 * len(level)
+    air = inside & ndimage.binary_erosion(level < 0.1 * np.percentile(level, 99.5), iterations=8)  # outside the tube
+
+    def figures(volume: Volume) -> dict[str, float]:
         mean = volume.mean(axis=0)
-        if air is None:  # outside the tube, where all views see
-            level = ndimage.gaussian_filter(mean, 4)
-            inside = np.hypot(*(np.indices(mean.shape) - (len(mean) - 1) / 2)) < 0.47 * len(mean)
-            air = inside & ndimage.binary_erosion(level < 0.1 * np.percentile(level, 99.5), iterations=8)
         widths = [edge_width(volume, rod)[0] for rod in rods(mean)]
-        numbers = {
+        return {
             "rings": 1e4 * rings_of(volume, air),
             "mean": 1e4 * rings_of(mean[None], air),
             "air": 1e4 * float(volume[:, air].std()),
             "edges": float(np.nanmedian(widths)),
         }
-        told(f"{'own' if own else 'shared'} | {rings}", numbers)
-        print(*(note for note in found.notes if "angular subsets" in note or "ings" in note), sep="\n", flush=True)
+
+    told("shared, not denoised | none", figures(noisy))
+    for own, rings in ((True, "none"), (False, "sorting"), (False, "none")):
+        correction = Correction(rings=rings, own_flats=own)  # type: ignore[arg-type]
+        training, method = Training(steps, patience=1.0), Noise2Inverse(slices=1)
+        found = quietray.denoise(
+            scan, None, method=method, rows=rows, correction=correction, training=training, symmetries=1
+        )
+        told(f"{'own' if own else 'shared'} | {rings}", figures(np.asarray(found.volume)))
 
 
 def main() -> None:

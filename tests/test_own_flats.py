@@ -168,10 +168,11 @@ def test_too_few_darks_are_shared() -> None:
 
 def test_auto_takes_them_where_rings_would_show() -> None:
     assert decided(cylinder(n_flats=4)).calibration.subsets
-    assert "under 20.0%" in decided(cylinder()).notes[-1]
+    assert decided(cylinder(n_flats=8)).calibration.subsets
+    assert "under 10.0%" in decided(cylinder(n_flats=16)).notes[-1]
     many = decided(cylinder(30, n_flats=200))
     assert not many.calibration.subsets
-    assert "under 20.0%" in many.notes[-1]
+    assert "under 10.0%" in many.notes[-1]
     exact = cylinder()
     flats, darks = (np.full((n, *SHAPE), level, np.float32) for n, level in ((12, LIGHT + DARK), (8, DARK)))
     exact = dataclasses.replace(exact, flats=flats, darks=darks)
@@ -336,7 +337,8 @@ def test_the_flag_is_a_setting_of_the_correction(tmp_path: Path, flag: Any, sett
 def test_only_with_own_flats_does_the_estimate_know_of_the_rings() -> None:
     """What shared flats leave in the judging views counts as an error, also where the network has taken it away.
 
-    Estimated less true PSNR in five seeds: -3.0 to -2.8 dB with shared flats, 0.0 to 0.2 dB with own ones.
+    Estimated less true PSNR in five seeds: -3.0 to -2.8 dB with shared flats, 0.0 to 0.2 dB with own ones, when their
+    difference was still in the views alone.
     """
     foam = quietray.Foam.packed(60, 0.35, np.random.default_rng(0), largest=0.2)
     beam = ParallelBeam(np.linspace(0, np.pi, 128, endpoint=False), 8, 96, rotation_axis=47.5)

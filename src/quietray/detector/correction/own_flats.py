@@ -21,7 +21,7 @@ from quietray.types import Frame, Radiographs, Sinograms
 
 __all__ = ["RINGS_SHARE", "Prediction", "correct_dealt", "corrected_dealt", "fewest_flats", "predict", "with_own_flats"]
 
-RINGS_SHARE = 0.2  # of the variance of the noise in a slice, from which dealing flats paid in every run tried
+RINGS_SHARE = 0.1  # of the variance of the noise in a slice; dealing flats paid at 0.12 to 0.26, see docs/flats.md
 _IN_VIEW = 0.76  # times as much, over the field of view, as if columns counted alike; for 80 to 384 columns +- 0.04
 _LEAST = 0.01  # of the flat of all, of which there is a logarithm
 _QUANTA = 20.0  # in a pixel of a subset's mean flat, under which its logarithm is not that of its mean
