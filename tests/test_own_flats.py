@@ -260,6 +260,8 @@ def test_what_iterates_and_ring_filters_see_the_flats_in_the_views() -> None:
     sirt = SIRT(iterations=2)
     np.testing.assert_array_equal(parts_of(scan, plain, sirt), parts_of(scan, in_views, sirt))
     assert not np.array_equal(parts_of(scan, plain), parts_of(scan, in_views))
+    whole = [reconstruction_of(scan, one, quietray.FBP(), scan.geometry.grid()) for one in (plain, in_views)]
+    np.testing.assert_array_equal(*(source(slice(0, 4))[0] for source in whole))  # all views together are no subset
 
 
 def test_a_ring_filter_is_left_for_what_the_flats_do_not_explain() -> None:

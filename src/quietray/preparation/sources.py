@@ -97,14 +97,16 @@ class PartReconstruction:
             changed += some
             for part in range(self.n_parts):
                 views, rays = sinograms[:, part :: self.n_parts].contiguous(), self.rays_of(part, last - first)
-                apart = self._apart(part, range(band.start, band.stop))
+                found = self._apart(part, range(band.start, band.stop))
+                apart = None if found is None else torch.from_numpy(found).to(there)
                 if apart is not None:
-                    views -= torch.from_numpy(apart).to(there)
+                    views -= apart
                 stay = isinstance(rays, ParallelRays) and rays.device == there != _PROCESSORS
                 out[part, first:last] = self.algorithm(rays, views if stay else views.cpu().numpy())
                 if apart is not None:
                     every = self.rays_of(None, last - first)
-                    out[part, first:last] += self.algorithm(every, np.broadcast_to(apart, every.range_shape))
+                    same = apart.expand(every.range_shape)
+                    out[part, first:last] += self.algorithm(every, same if stay else same.cpu().numpy())
             advance(last - first)
         return changed
 
@@ -115,7 +117,7 @@ class PartReconstruction:
         the radius ``n_views / (2 K)``; put back from all views it is rings everywhere, and a fraction of that noise.
         """
         subsets = self.calibration.subsets
-        apart = subsets[part].apart if subsets else None
+        apart = subsets[part].apart if len(subsets) == self.n_parts else None
         return None if apart is None or self.algorithm.iterates else apart[rows.start : rows.stop, None]
 
     def rays_of(self, part: int | None, n_rows: int) -> Any:
