@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import quietray
-from quietray import Correction, Noise2Inverse, ParallelBeam, Scan, Training, UNet
+from quietray import ConeBeam, Correction, Noise2Inverse, ParallelBeam, Scan, Training, UNet
 from quietray.commands.flags import RunFlags
 from quietray.detector.correction.calibration import Calibrated, Calibration
 from quietray.detector.correction.correct import calibrate, correct_rows
@@ -231,6 +231,15 @@ def test_the_mean_of_the_subsets_has_the_noise_of_shared_flats_and_no_more() -> 
     noise = [(one - truth)[:, disc(80, 80, 0.95)] for one in means]
     assert np.abs(noise[1] - noise[0]).max() < 0.01 * noise[0].std()
     assert noise[2].var() > 1.2 * noise[0].var(), "from their own views alone they would be streaks"
+
+
+def test_the_mean_of_the_subsets_of_a_cone_beam_is_that_of_shared_flats() -> None:
+    beam = ConeBeam.circular(np.linspace(0, 2 * np.pi, 40, endpoint=False), *SHAPE, 200.0, 300.0)
+    scan = dataclasses.replace(cylinder(40, n_darks=3, noisy=False), geometry=beam)
+    shared, algorithm = calibrate(scan, PLAIN), quietray.FBP().for_beam(beam)
+    parts = [parts_of(scan, one, algorithm) for one in (shared, with_own_flats(scan, shared, 4))]
+    assert np.abs(parts[1] - parts[0]).max() > 0.1 * parts[0].std()
+    assert np.abs(parts[1].mean(axis=0) - parts[0].mean(axis=0)).max() < 1e-4 * parts[0].std()
 
 
 def test_the_rings_of_the_subsets_are_independent() -> None:
