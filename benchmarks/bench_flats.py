@@ -1,6 +1,7 @@
 """Flats of their own: what they gain and cost, beside ring filters, and the picture in docs/flats.md.
 
-    python benchmarks/bench_flats.py                     # shared and own at so many flats; 0 are without noise
+    python benchmarks/bench_flats.py --seeds 0 1 2       # shared and own at so many flats; 0 are without noise
+    python benchmarks/bench_flats.py --views 512 --cols 96 --flats 4 --widths 8 16   # another scan, a small network
     python benchmarks/bench_flats.py --filters --steps 400 --flats 8 --picture docs/images/flats.png
     python benchmarks/bench_flats.py --mean              # noise of the mean over the subsets; nothing is trained
     python benchmarks/bench_flats.py --psi SCAN          # ten flats, 375 views of neutrons
@@ -43,6 +44,7 @@ def with_flats(scan: Scan, n_flats: int, drift: float = 0.0) -> Scan:
     if not n_flats:
         every = np.asarray(scan.flats[:], np.float32)
         flats = np.full((4, *every.shape[1:]), every.mean(), np.float32)
+        flats[0] += 1e-3  # equal frames would pass for stuck pixels
     counts, gain = scan.read(slice(None)), np.float32(1)
     if drift:
         gain = 1 + drift * np.random.default_rng(5).standard_normal(counts.shape[1:])
@@ -51,13 +53,19 @@ def with_flats(scan: Scan, n_flats: int, drift: float = 0.0) -> Scan:
 
 
 def denoised(
-    scan: Scan, own: bool, rings: str = "none", steps: int = 600, seed: int = 0, slices: int = 7
+    scan: Scan, own: bool, rings: str = "none", steps: int = 600, seed: int = 0, slices: int = 7, network: Any = None
 ) -> quietray.Result:
     """Return the result of a run."""
+    network = network or quietray.UNet()
     correction = Correction(rings=rings, own_flats=own)  # type: ignore[arg-type]
     training = Training(steps, patience=1.0, precision="fp32")
     told = Settings(
-        method=Noise2Inverse(slices=slices), correction=correction, training=training, symmetries=1, seed=seed
+        method=Noise2Inverse(slices=slices),
+        network=network,
+        correction=correction,
+        training=training,
+        symmetries=1,
+        seed=seed,
     )
     return quietray.denoise(scan, None, told)
 
@@ -76,24 +84,24 @@ def rings_of(volume: Volume, use: np.ndarray) -> float:
     return float(np.sqrt(np.mean(variances)))
 
 
-def pattern(scan: Scan) -> Volume:
+def pattern(scan: Scan, foam: Foam) -> Volume:
     """Return what the flats' noise and the drift of the pixels add to a reconstruction: its rings, known exactly."""
     gain = np.asarray(scan.provenance.get("gain", 1.0))
     assert scan.flats is not None
     seen = np.mean(np.asarray(scan.flats[:], np.float32), axis=0) - 100
-    rows = np.log(seen / (10 * FOAM.photons) / gain).astype(np.float32)  # 10 counts a photon
+    rows = np.log(seen / (10 * foam.photons) / gain).astype(np.float32)  # 10 counts a photon
     sinograms = np.repeat(rows[:, None], scan.n_views, axis=1)
     return quietray.FBP()(quietray.ParallelProjector(scan.geometry), sinograms)
 
 
-def row(volume: Volume, scan: Scan) -> dict[str, float]:
+def row(volume: Volume, scan: Scan, foam: Foam = FOAM) -> dict[str, float]:
     """Return PSNR, rings left and detail of a volume of the foam."""
-    clean, mask = FOAM.clean, FOAM.mask
+    clean, mask = foam.clean, foam.mask
     truth, seen = (one - ndimage.gaussian_filter(one, (0, 1.5, 1.5)) for one in (clean, volume))
     detail = float((truth * seen)[:, mask].sum() / (truth * truth)[:, mask].sum())
-    rings = pattern(scan)[:, mask]
+    rings = pattern(scan, foam)[:, mask]
     left = float(((volume - clean)[:, mask] * rings).sum() / np.maximum((rings * rings).sum(), 1e-12))
-    return {"psnr": FOAM.psnr(volume), "rings": left, "detail": detail}
+    return {"psnr": foam.psnr(volume), "rings": left, "detail": detail}
 
 
 def told(name: str, numbers: dict[str, Any]) -> None:
@@ -104,19 +112,23 @@ def told(name: str, numbers: dict[str, Any]) -> None:
     print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def table(counts: Sequence[int], steps: int, seeds: int) -> None:
-    """Print shared against own flats."""
-    print("| flats | seed | shared, dB | own, dB | rings shared | rings own | predicted share |\n" + 7 * "|---" + "|")
+def table(foam: Foam, counts: Sequence[int], steps: int, seeds: Sequence[int], network: quietray.UNet) -> None:
+    """Print shared against own flats; each seed is another foam, other noise and another start of the network."""
+    print("| flats | seed | rings predicted | shared, dB | own, dB | gain, dB | rings shared | rings own |")
+    print(8 * "|---" + "|")
     for n_flats in counts:
-        scan = with_flats(FOAM.scan, n_flats)
-        for seed in range(seeds):
-            found = {own: denoised(scan, own, steps=steps, seed=seed) for own in (False, True)}
-            rows = {own: row(np.asarray(one.volume), scan) for own, one in found.items()}
+        gains = []
+        for seed in seeds:
+            one = dataclasses.replace(foam, seed=seed)
+            scan = with_flats(one.scan, n_flats)
+            found = {own: denoised(scan, own, steps=steps, seed=seed, network=network) for own in (False, True)}
+            shared, own = (row(np.asarray(result.volume), scan, one) for result in found.values())
+            gains.append(own["psnr"] - shared["psnr"])
             share = found[True].metrics["flats"]["rings_share"]
-            told(
-                f"{n_flats} | {seed}",
-                {f"{what} {own}": rows[own][what] for what in ("psnr", "rings") for own in rows} | {"share": share},
-            )
+            figures = {"share": share, "shared": shared["psnr"], "own": own["psnr"], "gain": gains[-1]}
+            told(f"{n_flats} | {seed}", figures | {"rings": shared["rings"], "left": own["rings"]})
+        error = np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
+        print(f"{n_flats} flats: gain {np.mean(gains):.2f} +- {error:.2f} dB", flush=True)
 
 
 def filters(n_flats: int, steps: int, path: Path | None) -> None:
@@ -172,29 +184,30 @@ def psi(path: Path, steps: int) -> None:
     print(
         "| flats | rings removed by | rings, 1e-4 | in the mean over z | sd in air | edges, px |\n" + 6 * "|---" + "|"
     )
-    whole, air = quietray.read(path), None
-    for own, rings in ((False, "none"), (False, "sorting"), (True, "none"), (True, "auto")):
-        correction = Correction(rings=rings, own_flats=own)  # type: ignore[arg-type]
-        training = Training(steps, patience=1.0)
-        method = Noise2Inverse(slices=1)
-        found = quietray.denoise(
-            whole, None, method=method, rows="80:96", correction=correction, training=training, symmetries=1
-        )
-        volume = np.asarray(found.volume)
+    scan, rows = quietray.read(path), "80:88"
+    noisy = quietray.reconstruct(scan, None, rows=rows, correction=Correction(rings="none"))
+    level = ndimage.gaussian_filter(noisy.mean(axis=0), 4)
+    inside = np.hypot(*(np.indices(level.shape) - (len(level) - 1) / 2)) < 0.47 * len(level)
+    air = inside & ndimage.binary_erosion(level < 0.1 * np.percentile(level, 99.5), iterations=8)  # outside the tube
+
+    def figures(volume: Volume) -> dict[str, float]:
         mean = volume.mean(axis=0)
-        if air is None:  # outside the tube, where all views see
-            level = ndimage.gaussian_filter(mean, 4)
-            inside = np.hypot(*(np.indices(mean.shape) - (len(mean) - 1) / 2)) < 0.47 * len(mean)
-            air = inside & ndimage.binary_erosion(level < 0.1 * np.percentile(level, 99.5), iterations=8)
         widths = [edge_width(volume, rod)[0] for rod in rods(mean)]
-        numbers = {
+        return {
             "rings": 1e4 * rings_of(volume, air),
             "mean": 1e4 * rings_of(mean[None], air),
             "air": 1e4 * float(volume[:, air].std()),
             "edges": float(np.nanmedian(widths)),
         }
-        told(f"{'own' if own else 'shared'} | {rings}", numbers)
-        print(*(note for note in found.notes if "angular subsets" in note or "ings" in note), sep="\n", flush=True)
+
+    told("shared, not denoised | none", figures(noisy))
+    for own, rings in ((True, "none"), (False, "sorting"), (False, "none")):
+        correction = Correction(rings=rings, own_flats=own)  # type: ignore[arg-type]
+        training, method = Training(steps, patience=1.0), Noise2Inverse(slices=1)
+        found = quietray.denoise(
+            scan, None, method=method, rows=rows, correction=correction, training=training, symmetries=1
+        )
+        told(f"{'own' if own else 'shared'} | {rings}", figures(np.asarray(found.volume)))
 
 
 def main() -> None:
@@ -202,7 +215,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flats", type=int, nargs="+", default=[40, 8, 4, 0])
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--views", type=int, default=FOAM.views)
+    parser.add_argument("--cols", type=int, default=FOAM.cols)
+    parser.add_argument("--widths", type=int, nargs="+", default=quietray.UNet().widths)
     parser.add_argument("--filters", action="store_true")
     parser.add_argument("--mean", action="store_true")
     parser.add_argument("--psi", type=Path)
@@ -215,7 +231,8 @@ def main() -> None:
     elif args.psi:
         psi(args.psi, args.steps)
     else:
-        table(args.flats, args.steps, args.seeds)
+        foam = dataclasses.replace(FOAM, views=args.views, cols=args.cols)
+        table(foam, args.flats, args.steps, args.seeds, quietray.UNet(tuple(args.widths)))
 
 
 if __name__ == "__main__":

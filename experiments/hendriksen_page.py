@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hendriksen_scans import FRACTION, MORE, N_CHANNELS, TIMES, Size
+from hendriksen_scans import FLAT_SCANS, FRACTION, MORE, N_CHANNELS, TIMES, Size
 from tables import Notebook, picture, table
 
 Rows = dict[str, dict[str, Any]]
@@ -20,7 +20,7 @@ Batenburg (2020), doi:10.1109/TCI.2020.3019647, and Hendriksen et al. (2021), do
 `experiments/hendriksen.py` wrote this page from its own results, at the scale *{scale}*.  Only figures in columns
 headed *paper* were not measured here.
 
-    python experiments/hendriksen.py --scale small             # pieces a to d; this page
+    python experiments/hendriksen.py --scale small             # pieces a to d and f; this page
     python experiments/hendriksen.py --scale small --only e    # the paper's own setting, on a slab
     python experiments/hendriksen.py --scale small --only t    # total variation in that setting, one slice
     python experiments/hendriksen.py --scale full              # everything at the paper's size, for a GPU
@@ -73,6 +73,14 @@ _E = """
 slices of {voxels} x {voxels}, {photons:g} photons, 50 % absorption; {rows} neighbouring rows of it: a parallel beam
 sees rows apart, so that a slab is the exact problem.
 The default U-Net and {steps} steps of {batch} patch(es) of {patch} pixels; the reference has MS-D of 100 layers.
+"""
+
+_F = """
+## f. Few flats
+
+{cols} columns, {views} views, {photons:g} photons, as in a; means over {scans} scans, each with another noise and
+another start of the network.  Shared flats are in all four angular subsets, flats of their own in one each; no ring
+filter.
 """
 
 
@@ -325,4 +333,10 @@ def _section_e(docs: Path, notes: Mapping[str, Notebook], size: Size) -> str:
     return text + _shown(docs, notes["e"], "e", _titles(rows, names, "psnr_whole"), "100 000 spheres")
 
 
-_SECTIONS = {"a": _section_a, "b": _section_b, "c": _section_c, "d": _section_d, "e": _section_e}
+def _section_f(docs: Path, notes: Mapping[str, Notebook], size: Size) -> str:
+    rows = notes["f"].rows()
+    text = _F.format(**vars(size), scans=FLAT_SCANS) + _figures(rows, ("psnr", "ssim"), ("PSNR", "SSIM"))
+    return text + _shown(docs, notes["f"], "f", _titles(rows, {name: name for name in rows}), "few flats")
+
+
+_SECTIONS = {"a": _section_a, "b": _section_b, "c": _section_c, "d": _section_d, "e": _section_e, "f": _section_f}

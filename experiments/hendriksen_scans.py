@@ -17,6 +17,7 @@ from quietray.simulate.acquire import attenuation_for
 from quietray.types import Radiographs, Sinograms, Volume
 
 N_CHANNELS = 11
+FLAT_SCANS = 4
 MORE = ", four times the steps"
 TIMES = (0.1, 0.7)  # of the full acquisition time of XRD-CT; the talk shows about 0.7
 FRACTION = 0.92  # of a view, that half a turn of the dynamic scan has beyond whole ones: 299.92 in the talk

@@ -80,7 +80,7 @@ def test_hendriksen_page_holds_the_results(
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["--only", "z"])
-    assert "pieces must be some of a, b, c, d, e, t, got z" in capsys.readouterr().err
+    assert "pieces must be some of a, b, c, d, e, f, t, got z" in capsys.readouterr().err
 
 
 @pytest.mark.experiment

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from quietray.detector.correction.correct import Calibration, RowCounts, stored
 from quietray.detector.correction.own_flats import correct_dealt, corrected_dealt
@@ -96,23 +97,50 @@ class PartReconstruction:
             changed += some
             for part in range(self.n_parts):
                 views, rays = sinograms[:, part :: self.n_parts].contiguous(), self.rays_of(part, last - first)
+                found = self._apart(part, range(band.start, band.stop))
+                apart = None if found is None else torch.from_numpy(found).to(there)
+                if apart is not None:
+                    views -= apart
                 stay = isinstance(rays, ParallelRays) and rays.device == there != _PROCESSORS
                 out[part, first:last] = self.algorithm(rays, views if stay else views.cpu().numpy())
+                if apart is not None:
+                    every = self.rays_of(None, last - first)
+                    same = apart.expand(every.range_shape)
+                    out[part, first:last] += self.algorithm(every, same if stay else same.cpu().numpy())
             advance(last - first)
         return changed
 
-    def rays_of(self, part: int, n_rows: int) -> Any:
-        """Return what the algorithm needs of a subset of the views; what it has prepared is kept for the next rows."""
+    def _apart(self, part: int, rows: range) -> Float[np.ndarray, "row 1 col"] | None:
+        """Return how the logarithm of a subset's flat differs from that of all, to be seen in all views alike.
+
+        It is the same in every view of the subset.  Put back from these alone, it would be streaks and no rings beyond
+        the radius ``n_views / (2 K)``; put back from all views it is rings everywhere, and a fraction of that noise.
+        """
+        subsets = self.calibration.subsets
+        apart = subsets[part].apart if len(subsets) == self.n_parts else None
+        return None if apart is None or self.algorithm.iterates else apart[rows.start : rows.stop, None]
+
+    def rays_of(self, part: int | None, n_rows: int) -> Any:
+        """Return what the algorithm needs of a subset of the views, or of all; what it prepares is kept for more rows.
+
+        Parameters
+        ----------
+        part
+            Which of the subsets; None is all views.
+        n_rows
+            Rows at once.
+        """
         if part in self._prepared:
             return self._prepared[part].with_slices(n_rows)
-        geometry, grid = self.scan.geometry[part :: self.n_parts].rows(n_rows), self.grid.with_slices(n_rows)
+        views = slice(None) if part is None else slice(part, None, self.n_parts)
+        geometry, grid = self.scan.geometry[views].rows(n_rows), self.grid.with_slices(n_rows)
         found = projector(geometry, grid, many=True) if self.algorithm.iterates else rays(geometry, grid, self.device)
         if isinstance(found, (SparseProjector, ParallelRays)):
             self._prepared[part] = found
         return found
 
     @cached_property
-    def _prepared(self) -> dict[int, SparseProjector | ParallelRays]:
+    def _prepared(self) -> dict[int | None, SparseProjector | ParallelRays]:
         return {}
 
 
@@ -151,7 +179,11 @@ class ConeReconstruction(PartReconstruction):
         for part in range(self.n_parts):
             subset = geometry[part :: self.n_parts]
             A: Any = projector(subset, grid) if whole else ConeRays(subset, grid, seen)
-            volume = self.algorithm(A, np.ascontiguousarray(sinograms[:, part :: self.n_parts]))
+            views, apart = np.ascontiguousarray(sinograms[:, part :: self.n_parts]), self._apart(part, seen)
+            volume = self.algorithm(A, views if apart is None else views - apart)
+            if apart is not None:
+                same = np.broadcast_to(apart, (len(seen), geometry.n_views, geometry.n_cols))
+                volume += self.algorithm(ConeRays(geometry, grid, seen), same)
             out[part] = volume[above + rows.start : above + rows.stop] if whole else volume
         advance(rows.stop - rows.start)
         return changed

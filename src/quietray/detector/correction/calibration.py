@@ -106,6 +106,9 @@ class Calibration:
         parts correct the views, and what is said here holds for all detectors together (flat and dark: on average).
     subsets
         What corrects the views ``j::K`` where each of the K angular subsets has flats of its own; else empty.
+    apart
+        Of an angular subset: ``(row, col)`` float32, the logarithm of its flat over that of all; the mean over the
+        subsets is zero.  None where it would not be the same in all views, or is changed by a ring filter.
     """
 
     flat: Frame
@@ -124,6 +127,7 @@ class Calibration:
     detectors: Int[np.ndarray, " view"] | None = None
     parts: Mapping[int, Calibration] = field(default_factory=dict)
     subsets: tuple[Calibration, ...] = ()
+    apart: Frame | None = None
 
     __repr__ = brief
 
@@ -145,8 +149,7 @@ class Calibration:
     def of_part(self, scan: Scan, views: slice, fields: Mapping[int, tuple[Frame, Frame]]) -> Calibration:
         """Return what corrects an angular subset with flats and darks of its own.
 
-        Bad pixels, brightness of the beam, floor and ring removal stay those of all views.  The flat is as bright as
-        that of all, on average over the logarithm, so that neither drift nor few frames make a subset differ.
+        Bad pixels, brightness of the beam, floor and ring removal stay those of all views.
 
         Parameters
         ----------
@@ -155,29 +158,23 @@ class Calibration:
         views
             Which of all views it holds.
         fields
-            Mean flat minus dark, and mean dark, ``(row, col)``, by detector; 0 where there is only one.
+            Flat minus dark, and dark, ``(row, col)``, by detector; 0 where there is only one.
         """
         order, reach = _order(scan)
         here = replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=(), detectors=None)
         if self.detectors is None:
-            return here._with(*fields[0])
+            flat, dark = fields[0]
+            return replace(here, flat=flat, dark=dark)
         parts = {}
         for number, one in scan.by_detector().items():
             own = np.isin(np.flatnonzero(self.detectors == number), np.arange(len(self.detectors))[views])
             order, reach = _order(one)
             part = self.parts[number]
-            part = replace(part, order=order, reach=reach, air_factors=part.air_factors[own])
-            parts[number] = part._with(*fields[number])
+            flat, dark = fields[number]
+            factors = part.air_factors[own]
+            parts[number] = replace(part, order=order, reach=reach, air_factors=factors, flat=flat, dark=dark)
         flat, dark = (np.mean([getattr(part, name) for part in parts.values()], axis=0) for name in ("flat", "dark"))
         return replace(here, flat=flat, dark=dark, detectors=self.detectors[views], parts=parts)
-
-    def _with(self, flat: Frame, dark: Frame) -> Calibration:
-        """Return the same with another mean flat minus dark, and mean dark."""
-        good, found = ~self.bad, without_holes(flat, self.bad)
-        if good.any():
-            brighter = float(np.mean(np.log(found[good] / self.flat[good]), dtype=np.float64))
-            found /= np.float32(np.exp(brighter))
-        return replace(self, flat=found, dark=dark)
 
     def of_view(self, view: int) -> Calibration:
         """Return what is known about the detector that took a view."""

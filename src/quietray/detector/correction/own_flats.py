@@ -21,9 +21,9 @@ from quietray.types import Frame, Radiographs, Sinograms
 
 __all__ = ["RINGS_SHARE", "Prediction", "correct_dealt", "corrected_dealt", "fewest_flats", "predict", "with_own_flats"]
 
-RINGS_SHARE = 0.2  # of the variance of the noise in a slice, from which dealing flats paid in every run tried
+RINGS_SHARE = 0.1  # of the variance of the noise in a slice; dealing flats paid at 0.12 to 0.26, see docs/flats.md
 _IN_VIEW = 0.76  # times as much, over the field of view, as if columns counted alike; for 80 to 384 columns +- 0.04
-_LEFT = 0.05  # of that variance denoising leaves, and of what own flats add to it; of rings it leaves all
+_LEAST = 0.01  # of the flat of all, of which there is a logarithm
 _QUANTA = 20.0  # in a pixel of a subset's mean flat, under which its logarithm is not that of its mean
 
 
@@ -89,6 +89,8 @@ def with_own_flats(scan: Scan, calibration: Calibration, n_subsets: int) -> Cali
         views = slice(subset, None, n_subsets)
         fields = {number: own[subset] for number, own in dealt.items() if subset in own}
         subsets.append(calibration.of_part(scan[views], views, fields))
+    if calibration.detectors is None and calibration.remove_rings == "none":
+        subsets = [replace(one, apart=np.log(one.flat / calibration.flat)) for one in subsets]
     return replace(calibration, subsets=tuple(subsets))
 
 
@@ -117,9 +119,6 @@ class Prediction:
     rings_share
         Variance of the rings that shared flats leave in a slice, over that of the noise of the views, in the field of
         view; they are strongest near the axis.
-    noise_more
-        Variance that flats of their own add at most to that of the noise of the views, where neighbouring views of a
-        column no longer share one flat: beyond the radius ``n_views / (2 K)`` pixels.
     view_variance, flat_variance
         Of the noise of one view, in line integrals, and of the mean of all flats; None where the counts per quantum
         are not known.
@@ -128,12 +127,11 @@ class Prediction:
 
     Examples
     --------
-    >>> Prediction(0.3, 0.05, 0.02, 0.0005, 100.0).worth_it
+    >>> Prediction(0.3, 0.02, 0.0005, 100.0).worth_it
     True
     """
 
     rings_share: float
-    noise_more: float
     view_variance: float | None
     flat_variance: float | None
     quanta: float | None
@@ -146,7 +144,7 @@ class Prediction:
     @property
     def worth_it(self) -> bool:
         """Whether flats of their own are the better choice."""
-        return self.rings_share >= max(RINGS_SHARE, _LEFT * self.noise_more) and self.enough_light
+        return self.rings_share >= RINGS_SHARE and self.enough_light
 
 
 def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
@@ -178,10 +176,10 @@ def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
     ratio = 0.0 if noiseless else 1 / (n_flats * dimming)  # of the variances, of all flats' mean and of a view
     share = _IN_VIEW * 2 * max(one.n_views for one in scans) / scan.n_cols * ratio
     if calibration.quantum <= 0:
-        return Prediction(share, n_subsets * ratio, None, None, None)
+        return Prediction(share, None, None, None)
     quanta = float(np.median(calibration.flat[band])) / calibration.quantum
     each = quanta * fewest_flats(scan, n_subsets)
-    return Prediction(share, n_subsets * ratio, dimming / quanta, 1 / (quanta * n_flats), each)
+    return Prediction(share, dimming / quanta, 1 / (quanta * n_flats), each)
 
 
 def _users(scan: Scan, number: int, n_subsets: int) -> list[int]:
@@ -192,11 +190,21 @@ def _users(scan: Scan, number: int, n_subsets: int) -> list[int]:
 
 
 def _fields(scan: Scan, calibration: Calibration, users: list[int]) -> dict[int, tuple[Frame, Frame]]:
-    """Return mean flat and mean dark of each subset that a detector's frames are dealt to."""
+    """Return flat minus dark, and dark, of each subset that a detector's frames are dealt to.
+
+    Every flat is as bright as that of all, on average over its logarithm, so that neither drift nor few frames make a
+    subset differ.  The logarithm of few counts is low, by half of their relative variance: in every pixel the mean
+    of the logarithms is that of the flat of all.
+    """
     assert scan.flats is not None, "without flats there is nothing to deal"
-    dark = calibration.dark
+    dark, good = calibration.dark, ~calibration.bad
     flats = dealt_means(scan.flats, len(users), dark, drift=True)
     darks = np.broadcast_to(dark, flats.shape)
     if scan.darks is not None and scan.darks.shape[0] >= len(users):
         darks = dealt_means(scan.darks, len(users))
-    return {user: (flats[index] + dark - darks[index], darks[index]) for index, user in enumerate(users)}
+        flats += dark - darks
+    apart = np.zeros_like(flats)
+    apart[:, good] = np.log(np.maximum(flats[:, good] / calibration.flat[good], _LEAST))
+    apart[:, good] -= apart[:, good].mean(axis=1, keepdims=True)
+    apart -= apart.mean(axis=0)
+    return {user: (calibration.flat * np.exp(apart[index]), darks[index]) for index, user in enumerate(users)}
