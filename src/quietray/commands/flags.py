@@ -156,6 +156,9 @@ class ScanFlags:
     """From source to rotation axis, of a fan or cone beam, in mm (in pixels where their size is not known)."""
     source_detector: Number = None
     """Distance from source to detector, likewise."""
+    raw: Text = None
+    """Of a file of numbers alone: TYPE:VIEWSxROWSxCOLS, such as uint16:1500x2048x2048; >uint16 for big-endian numbers,
+    +BYTES after it for a header."""
 
     def read(self) -> Scan:
         """Open the scan."""
@@ -308,6 +311,7 @@ class RunFlags(PhaseFlags):
         places = {
             "rows": self.rows,
             "region": self.region,
+            "half": {"yes": True, "no": False}.get(getattr(self, "half", None) or "auto"),
             "device": self.device,
             "max_memory": self.max_memory,
             "device_memory": self.device_memory,

@@ -38,6 +38,7 @@ class Stated(TypedDict, total=False):
     rotate: int | None
     source_axis: float | None
     source_detector: float | None
+    raw: str | None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Flags:
         90 or 270 degrees by which radiographs are turned, so that the axis of rotation runs along their columns.
     source_axis, source_detector
         Distances of a fan or cone beam, in mm; overrule what the file says.
+    raw
+        ``TYPE:VIEWSxROWSxCOLS`` of a file of numbers alone.
 
     Examples
     --------
@@ -81,6 +84,7 @@ class Flags:
     rotate: int | None = None
     source_axis: float | None = None
     source_detector: float | None = None
+    raw: str | None = None
 
     @classmethod
     def told(cls, stated: Mapping[str, Any]) -> Flags:
