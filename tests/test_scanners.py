@@ -6,6 +6,7 @@ import tifffile
 
 from cfb import write_cfb
 from quietray import FDK, ConeBeam, FanBeam, ParallelBeam
+from quietray.cli import main
 from quietray.errors import MissingExtra, QuietrayError
 from quietray.io import read
 from quietray.operators.backprojection import ConeRays
@@ -210,6 +211,25 @@ def test_what_the_user_says_overrules_the_scanner(tmp_path):
     assert scan.geometry.reach[0].tolist() == pytest.approx([50.0, 100.0])
     assert float(scan.flats[0].max()) == 50000
     assert read(path, data="rock_00[0-4]*").n_views == 49
+
+
+def test_a_scanner_may_be_ignored(tmp_path):
+    path = nikon(tmp_path, np.ones((VIEWS, 4, N), np.uint16), SrcToObject="")
+    with pytest.raises(QuietrayError, match="must come with one angle"):
+        read(path.parent, ignore_scanner=True)
+    scan = read(path.parent, ignore_scanner=True, angles="0:180", flats="60000")
+    assert isinstance(scan.geometry, ParallelBeam)
+    assert any("rock.xtekct beside it was not read" in note for note in scan.notes)
+
+
+def test_a_check_refuses_what_a_run_would(tmp_path, capsys):
+    frames = images(beam_of(30 + STEPS, axis=(N - 1) / 2))[:, 20:28]
+    whole, cut = nikon(tmp_path / "whole", frames), nikon(tmp_path / "cut", frames[:60])
+    main(["check", str(whole)])
+    with pytest.raises(SystemExit) as left:
+        main(["check", str(cut)])
+    assert left.value.code == 2
+    assert "use sirt, cgls or tv" in " ".join(capsys.readouterr().err.split())
 
 
 def test_what_is_told_and_not_used_is_said(tmp_path):

@@ -159,6 +159,8 @@ class ScanFlags:
     raw: Text = None
     """Of a file of numbers alone: TYPE:VIEWSxROWSxCOLS, such as uint16:1500x2048x2048; >uint16 for big-endian numbers,
     +BYTES after it for a header."""
+    ignore_scanner: Flag = False
+    """Read images as if there were no file of a laboratory scanner beside them; other flags tell angles and beam."""
 
     def read(self) -> Scan:
         """Open the scan."""

@@ -14,6 +14,7 @@ from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.errors import QuietrayError
 from quietray.geometry import ParallelBeam
 from quietray.preparation.prepare import usable
+from quietray.reconstruct import FBP
 from quietray.scan import Scan
 
 __all__ = ["Examined", "examine"]
@@ -83,6 +84,7 @@ def examine(scan: Scan, correction: Correction, seconds: float, *, axis: bool) -
         try:
             calibration = calibrate(part, usable(correction, part)[0])
             found += calibration.notes
+            FBP().for_beam(claims.scan.geometry)  # as a run does that is told nothing else
             if axis and isinstance(part.geometry, ParallelBeam) and part.geometry.rotation_axis is None:
                 found += _axis(part, calibration)
         except QuietrayError as error:

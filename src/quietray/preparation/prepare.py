@@ -23,6 +23,7 @@ from quietray.operators.linear import LinearOperator
 from quietray.operators.nufft import gpu_transforms
 from quietray.preparation.flats import dealt_in
 from quietray.preparation.retrieval import retrieved
+from quietray.preparation.rows import chosen_rows
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
@@ -121,30 +122,6 @@ class Prepared:
         if bias is None:
             return None
         return {"worst": bias[0], "mean": bias[1], "mean_line_integral": float(sinograms.mean())}
-
-
-def chosen_rows(text: str | None, n_rows: int) -> range:
-    """Return the detector rows in ``start:stop``, either of which may be left out.
-
-    Raises
-    ------
-    SettingsError
-        The text is not such a range.
-    GeometryError
-        The rows are not on the detector.
-
-    Examples
-    --------
-    >>> chosen_rows("55:128", 128)
-    range(55, 128)
-    """
-    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text or ":")
-    if not match:
-        raise SettingsError(f"rows must be like 55:128, got '{text}'")
-    rows = range(int(match[1] or 0), int(match[2] or n_rows))
-    if not 0 <= rows.start < rows.stop <= n_rows:
-        raise GeometryError(f"rows must lie within 0:{n_rows} and not be empty, got {rows.start}:{rows.stop}")
-    return rows
 
 
 def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:

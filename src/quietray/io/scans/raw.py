@@ -39,6 +39,7 @@ class Stated(TypedDict, total=False):
     source_axis: float | None
     source_detector: float | None
     raw: str | None
+    ignore_scanner: bool
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Flags:
         Distances of a fan or cone beam, in mm; overrule what the file says.
     raw
         ``TYPE:VIEWSxROWSxCOLS`` of a file of numbers alone.
+    ignore_scanner
+        Whether images are read as if there were no file of a scanner beside them.
 
     Examples
     --------
@@ -85,6 +88,7 @@ class Flags:
     source_axis: float | None = None
     source_detector: float | None = None
     raw: str | None = None
+    ignore_scanner: bool = False
 
     @classmethod
     def told(cls, stated: Mapping[str, Any]) -> Flags:

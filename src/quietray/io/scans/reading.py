@@ -55,6 +55,8 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
     raw
         Of a file of numbers alone: ``TYPE:VIEWSxROWSxCOLS``, such as ``uint16:1500x2048x2048``, with ``>`` before it
         for big-endian numbers and ``+BYTES`` after it for a header.
+    ignore_scanner
+        Read images as if there were no file of a laboratory scanner beside them.
 
     Returns
     -------
