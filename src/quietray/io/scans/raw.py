@@ -200,11 +200,13 @@ class RawScan:
         stated = self.beam
         if flags.source_axis is not None and flags.source_detector is not None:
             stated = Distances("fan" if n_rows == 1 else "cone", flags.source_axis, flags.source_detector)
+        axis = self.rotation_axis if flags.rotation_axis is None else flags.rotation_axis
+        to_be_found = isinstance(stated, Distances) and axis is None
         beam = (stated.beam if stated else ParallelBeam)(
             self.angles,
             n_rows,
             n_cols,
-            self.rotation_axis if flags.rotation_axis is None else flags.rotation_axis,
+            axis,
             self.pixel_size if flags.pixel_size is None else flags.pixel_size,
         )
         beam = dataclasses.replace(beam, half=self.half if flags.half is None else flags.half)
@@ -222,7 +224,7 @@ class RawScan:
             darks=sides["darks"],
             exposure=self.exposure,
             source=source,
-            provenance={**self.provenance, **flags.said()},
+            provenance={**self.provenance, **flags.said(), **({"axis": "to be found"} if to_be_found else {})},
             notes=(*self.notes, *more, *levels),
             truth=self.truth,
             clean=self.clean,
