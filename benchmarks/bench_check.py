@@ -1,6 +1,6 @@
 """How long `quietray check` takes on a scan of real size: 1500 views of 2048 x 2048, 12.6 GB, of which 50 are stored.
 
-    python benchmarks/bench_check.py FOLDER      # half a gigabyte there, removed afterwards
+    python benchmarks/bench_check.py [FOLDER]    # half a gigabyte there, removed afterwards
 
 A virtual dataset shows the stored frames again and again, each after another one: what is read and worked out is that
 of a whole scan, but for the disk, which holds little and is warm.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def make(folder: Path) -> Path:
 def main() -> None:
     """Make, time, remove."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(tempfile.gettempdir()) / "bench_check")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
