@@ -10,8 +10,10 @@ import quietray
 from quietray.detector.correction.claims import claims_of, sound
 from quietray.detector.correction.correct import Correction, calibrate
 from quietray.detector.correction.glance import glance
-from quietray.errors import QuietrayError
+from quietray.detector.correction.rotation import find_rotation_axis
+from quietray.errors import GeometryError, QuietrayError
 from quietray.geometry import ParallelBeam
+from quietray.reconstruct.analytic import angular_weights
 from turning import as_scan, likeness, line_integrals, measured
 
 ALL = np.arange(180)
@@ -83,16 +85,36 @@ def test_views_that_are_not_what_they_claim_are_named_and_left_out(whole, spoil,
     assert "left out" in notes
 
 
-def test_half_a_turn_that_is_not_left_is_refused_until_the_axis_is_known(whole):
+def test_the_axis_of_a_scan_that_was_cut_short_is_told_by_the_centre_of_mass(whole):
     views, flats, darks = views_of(whole)
     views[130:] = 0
-    said = refusal(as_scan(views, flats, darks))
-    assert "130 degrees" in said
-    assert "Views 130 to 179 (50 of 180) were never written" in said
-    assert "--rotation-axis" in said
-    alike, size = likeness(quietray.reconstruct(as_scan(views, flats, darks), rotation_axis=45.3))
+    scan = sound(as_scan(views, flats, darks))
+    found = find_rotation_axis(scan, calibrate(scan, Correction()))
+    assert (found.method, found.column) == ("centre of mass", pytest.approx(45.3, abs=0.1))
+    alike, size = likeness(quietray.reconstruct(as_scan(views, flats, darks)))
     assert alike > 0.85
     assert size == pytest.approx(1, abs=0.02)
+
+
+def test_a_scan_that_was_cut_short_is_refused_where_the_axis_cannot_be_told(whole):
+    views, flats, darks = (stack[:, :, 25:70] for stack in views_of(whole))  # the object is wider than the detector
+    views[130:] = 0
+    scan = sound(as_scan(views, flats, darks))
+    with pytest.raises(GeometryError, match="--rotation-axis") as told:
+        find_rotation_axis(scan, calibrate(scan, Correction(air="none")))
+    assert "130 degrees" in str(told.value)
+    assert "Views 130 to 179 (50 of 180) were never written" in str(told.value)
+
+
+def test_views_beside_a_gap_do_not_stand_for_all_of_it(whole):
+    views, flats, darks = views_of(whole)
+    views[90:110] = darks[0]
+    weights = angular_weights(np.deg2rad(np.delete(ALL, np.arange(90, 110))))
+    assert weights[89:91].max() == pytest.approx(2.5 * weights[0], rel=1e-3)  # half of four steps, and half of one
+    assert weights.mean() == pytest.approx(1, rel=1e-6)
+    alike, size = likeness(quietray.reconstruct(as_scan(views, flats, darks, axis=45.3)))
+    assert alike > 0.94  # 0.926 where two views stand for 20
+    assert size == pytest.approx(1, abs=0.01)
 
 
 def test_line_integrals_of_nothing_are_left_out():

@@ -110,7 +110,7 @@ SCANS = {
     "missing": (lambda folder: folder / "bad.h5", "must exist, got .*check the path"),
     "of another kind": (
         not_a_scan,
-        "must be EDF, FITS, GE pca, HDF5, Nikon xtekct, SkyScan log, TIFF, Zarr or Zeiss txrm",
+        "must be EDF, FITS, GE pca, HDF5, MetaImage, Nikon xtekct, SkyScan log, TIFF, Zarr or Zeiss txrm",
     ),
     "truncated": (truncated, "truncated.*copy it again"),
     "without flats": (without_flats, "flats.*--flats"),

@@ -135,10 +135,17 @@ def test_what_is_for_parallel_beams_only_says_so(tmp_path: Path) -> None:
     scan = quietray.read(foam("cone"))
     with pytest.raises(GeometryError, match="comparing methods must have a parallel beam, got a cone beam"):
         quietray.compare(scan, tmp_path / "out")
+
+
+def test_the_axis_of_a_fan_is_found_over_a_full_turn() -> None:
     fan = quietray.read(foam("fan"))
     unknown = dataclasses.replace(fan, geometry=dataclasses.replace(fan.geometry, rotation_axis=None))
     known = prepare_module.calibrated(unknown, Run.in_memory(Settings()))
-    assert "searched for in parallel beams only; give it with --rotation-axis" in known.notes[-1]
+    assert known.scan.geometry.axis == pytest.approx(fan.geometry.axis, abs=0.3)
+    assert "where rays meet those of the other side" in known.notes[-1]
+    short = prepare_module.calibrated(unknown[: fan.n_views * 2 // 3], Run.in_memory(Settings()))
+    assert "taken at the detector's middle" in short.notes[-1]
+    assert "give it with --rotation-axis" in short.notes[-1]
 
 
 def test_a_few_turns_too_little_are_told_before_the_work_begins() -> None:

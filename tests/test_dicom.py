@@ -419,3 +419,13 @@ def test_nothing_of_the_patient_gets_into_the_figures(tmp_path: Path) -> None:
     told = str(series.provenance) + str(series.describe())
     assert "Nobody" not in told
     assert "12345" not in told
+
+
+def test_a_series_in_folders_of_folders_is_found(tmp_path: Path) -> None:
+    (tmp_path / "patient/study").mkdir(parents=True)
+    write_series(tmp_path / "patient/study/series", STORED)
+    assert image_format(tmp_path) == "dicom"
+    np.testing.assert_array_equal(read_images(tmp_path).images, STORED.astype(np.float32) - 1024)
+    write_series(tmp_path / "patient/study/other", STORED)
+    with pytest.raises(FormatError, match=r"patient/study/other, patient/study/series; give one of them"):
+        read_images(tmp_path)

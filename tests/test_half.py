@@ -206,6 +206,16 @@ def test_the_command_takes_a_word_for_it(tmp_path, capsys):
             assert file["exchange/data"].shape == (ROWS, width, width)
 
 
+def test_what_was_said_is_kept_with_the_settings(tmp_path):
+    path = quietray.write_scan(tmp_path / "scan.h5", scan_of(beam_of(10.3, n_views=60)))
+    words = ["denoise", str(path), "--method", "gaussian", "--rotation-axis", "10.3", "--out"]
+    main([*words, str(tmp_path / "first"), "--half", "no"])
+    main([*words, str(tmp_path / "again"), "--config", str(tmp_path / "first/run.toml")])
+    for folder in ("first", "again"):
+        assert "half = false" in (tmp_path / folder / "run.toml").read_text()
+        assert quietray.io.read_volume(tmp_path / folder / "volume.zarr").shape == (ROWS, N_COLS, N_COLS)
+
+
 @pytest.mark.parametrize("n_views", [180, 181])
 @pytest.mark.parametrize("axis", [10.3, 40.0])
 def test_opposite_views_together_are_wide_ones(axis, n_views):

@@ -45,7 +45,7 @@ def test_empty_file(tmp_path):
 def test_neither_hdf5_nor_tiff_nor_zarr(tmp_path):
     (tmp_path / "scan.h5").write_bytes(b"PNG and so on")
     message = refusal(FormatError, tmp_path / "scan.h5")
-    assert "must be EDF, FITS, GE pca, HDF5, Nikon xtekct, SkyScan log, TIFF, Zarr or Zeiss txrm" in message
+    assert "must be EDF, FITS, GE pca, HDF5, MetaImage, Nikon xtekct, SkyScan log, TIFF, Zarr or Zeiss txrm" in message
     assert "PNG" in message
 
 

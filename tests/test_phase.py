@@ -16,6 +16,7 @@ from quietray.domains.compare import _candidates, _Held, measured
 from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ConeBeam
 from quietray.running.run import Run
+from quietray.running.watch import Watch
 from quietray.settings import from_dict, to_dict
 from scans import content, in_slabs, quick, short_report
 
@@ -127,6 +128,21 @@ def test_slabs_do_not_change_a_bit(monkeypatch):
     assert np.array_equal(whole, quietray.reconstruct(scan, phase=RETRIEVED))
     some = quietray.reconstruct(scan, phase=RETRIEVED, rows="3:5")
     assert np.array_equal(whole[3:5], some)
+
+
+def test_only_rows_that_are_asked_for_are_filtered_as_far_as_it_reaches():
+    scan = scan_of(n_rows=60, n_views=20, photons=500)
+    phase = Phase(alpha=1.0)  # which reaches over 13 rows
+    whole = quietray.reconstruct(scan, phase=phase, rotation_axis=31.5)
+    said = []
+
+    class Told(Watch):
+        def note(self, text):
+            said.append(text)
+
+    some = quietray.reconstruct(scan, phase=phase, rows="20:24", rotation_axis=31.5, watch=Told())
+    assert np.abs(some - whole[20:24]).max() < 5e-4 * np.abs(whole).max()  # 1.2e-4: single precision, and e^-12
+    assert any("Only rows 7 to 36 were" in note for note in said)
 
 
 def test_frames_that_memory_does_not_hold_go_to_a_file():

@@ -95,9 +95,15 @@ def test_flicker_and_stripes_do_not_move_the_axis(rng):
     assert axis_of(disturbed).column == pytest.approx(118.6, abs=0.25)
 
 
+def test_over_less_than_half_a_turn_the_centre_of_mass_tells(rng):
+    wedge = np.linspace(0, 0.6 * np.pi, 90)
+    found = axis_of(scan_of(foam(wedge, 100.0), wedge, 1000, rng))
+    assert (found.method, found.column) == ("centre of mass", pytest.approx(100.0, abs=0.3))
+
+
 def test_what_cannot_be_known_is_the_middle(rng):
     empty = scan_of(np.zeros((2, 90, N_COLS)), np.linspace(0, np.pi, 90), 1000, rng)
-    wedge = np.linspace(0, 0.6 * np.pi, 90)
+    wedge = np.linspace(0, 0.45 * np.pi, 90)
     few = np.linspace(0, np.pi, 5, endpoint=False)
     cases = [
         (empty, "no"),

@@ -331,3 +331,31 @@ def test_a_folder_of_folders_names_them(tmp_path, stacks):
     for name in ("one", "two"):
         tiffs(tmp_path / name, stacks[0][:3])
     assert "one, two; give one of them" in refusal(tmp_path)
+
+
+def test_numbers_alone_are_a_scan_where_they_are_described(tmp_path, stacks):
+    views, flats, darks = stacks
+    for name, stack in (("views", views), ("flats", flats), ("darks", darks)):
+        stack.astype(">u2").tofile(tmp_path / f"{name}.raw")
+    path, sides = tmp_path / "views.raw", {"flats": "flats.raw", "darks": "darks.raw"}
+    assert "pass --raw TYPE:VIEWSxROWSxCOLS" in refusal(path, angles="0:180")
+    assert "pass --angles 0:180" in refusal(path, raw=">uint16:20x6x40")
+    scan = read(path, raw=">uint16:20x6x40", angles="0:180", **sides)
+    same(scan, *stacks)
+    np.testing.assert_array_equal(scan.projections[3:9:2, 1:4, 5], views[3:9:2, 1:4, 5])
+    assert "which are 19.9 such frames" in refusal(path, raw="uint16:20x6x40+48", angles="0:180")
+    assert "got 'uint16:20'" in refusal(path, raw="uint16:20", angles="0:180")
+    (tmp_path / "views.json").write_text(json.dumps({"dtype": "uint16", "shape": [20, 6, 40], "byteorder": "big"}))
+    same(read(path, angles="0:180"), views)
+    (tmp_path / "views.json").write_text(json.dumps({"dtype": "uint16"}))
+    assert '"shape": [180, 64, 96]' in refusal(path, angles="0:180")
+    for order in ("sinogram", "view"):
+        stack = views.transpose(1, 0, 2) if order == "sinogram" else views
+        np.ascontiguousarray(stack, "<u2").tofile(tmp_path / "meta.raw")
+        size = " ".join(map(str, stack.shape[::-1]))
+        (tmp_path / "meta.mhd").write_text(
+            f"NDims = 3\nDimSize = {size}\nElementType = MET_USHORT\nElementDataFile = meta.raw\n"
+        )
+        same(read(tmp_path / "meta.mhd", angles="0:180", order=order), views)
+    (tmp_path / "meta.raw").write_bytes(b"0" * 100)
+    assert "must hold 9600 bytes" in refusal(tmp_path / "meta.mhd", angles="0:180")

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 
 from quietray.types import Frames
 
-__all__ = ["chosen_frames", "interleaved", "mended_frames"]
+__all__ = ["banded_frames", "chosen_frames", "interleaved", "mended_frames"]
 
 
 def interleaved(parts: Mapping[int, Frames], numbers: Int[np.ndarray, " frame"]) -> Frames:
@@ -154,3 +154,43 @@ class _Mended:
         if self.masked is not None:
             block[..., self.masked[tuple(rest)]] = 0
         return block
+
+
+def banded_frames(band: Frames, first: int, n_rows: int, beyond: float) -> Frames:
+    """Return frames of `n_rows` rows of which only a band is there, from row `first` on; `beyond` is elsewhere.
+
+    Examples
+    --------
+    >>> banded_frames(np.zeros((2, 1, 3)), 1, 4, 1.0)[0, :3, 0].tolist()
+    [1.0, 0.0, 1.0]
+    """
+    return _Banded(band, first, n_rows, beyond)
+
+
+@dataclass(frozen=True, eq=False)
+class _Banded:
+    """Frames that are known in a band of rows only."""
+
+    band: Frames
+    first: int
+    n_rows: int
+    beyond: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        n_frames, _, n_cols = self.band.shape
+        return (n_frames, self.n_rows, n_cols)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.band.dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        views, rows, cols = (*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None))[:3]
+        chosen = np.arange(self.n_rows)[rows]
+        numbers = np.atleast_1d(chosen)
+        known = (numbers >= self.first) & (numbers < self.first + self.band.shape[1])
+        some = np.asarray(self.band[views])
+        out = np.full((*some.shape[:-2], len(numbers), some.shape[-1]), self.beyond, self.dtype)
+        out[..., known, :] = some[..., numbers[known] - self.first, :]
+        return out[..., cols] if np.ndim(chosen) else out[..., 0, :][..., cols]

@@ -429,8 +429,10 @@ def _sound(data: Any, run: Run, *, turning: bool = True) -> Any:
     """Return a scan with only those frames that are what they claim to be; anything else as it is."""
     if not isinstance(data, Scan):
         return data
-    axis = run.settings.rotation_axis
-    return sound(data if axis is None else data.with_axis(axis), run.settings.correction, turning=turning)
+    axis, half = run.settings.rotation_axis, run.settings.half
+    data = data if axis is None else data.with_axis(axis)
+    data = data if half is None else dataclasses.replace(data, geometry=dataclasses.replace(data.geometry, half=half))
+    return sound(data, run.settings.correction, turning=turning)
 
 
 def _finished(run: Run, data: Scan | ImageSeries) -> Result:

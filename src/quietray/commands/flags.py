@@ -158,6 +158,11 @@ class ScanFlags:
     """From source to rotation axis, of a fan or cone beam, in mm (in pixels where their size is not known)."""
     source_detector: Number = None
     """Distance from source to detector, likewise."""
+    raw: Text = None
+    """Of a file of numbers alone: TYPE:VIEWSxROWSxCOLS, such as uint16:1500x2048x2048; >uint16 for big-endian numbers,
+    +BYTES after it for a header."""
+    ignore_scanner: Flag = False
+    """Read images as if there were no file of a laboratory scanner beside them; other flags tell angles and beam."""
 
     def read(self) -> Scan:
         """Open the scan."""
@@ -310,6 +315,7 @@ class RunFlags(PhaseFlags):
         places = {
             "rows": self.rows,
             "region": self.region,
+            "half": {"yes": True, "no": False}.get(getattr(self, "half", None) or "auto"),
             "device": self.device,
             "max_memory": self.max_memory,
             "device_memory": self.device_memory,

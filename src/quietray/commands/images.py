@@ -23,6 +23,7 @@ __all__ = ["Filter", "applied_to_images", "denoised_images", "of_images", "refus
 
 _OF_SCANS = (  # flags that mean nothing to images
     *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis", "half"),
+    *("order", "rotate", "source_axis", "source_detector", "raw", "ignore_scanner", "dtype", "window"),
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "own_flats", "zingers"),
     *("delta_beta", "alpha", "energy", "distance", "retrieval"),
     *("line_integrals", "format", "max_memory", "whiten", "parts", "slices", "times", "equivariance"),

@@ -13,7 +13,8 @@ from quietray.detector.correction.correct import Correction, calibrate
 from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.errors import QuietrayError
 from quietray.geometry import ParallelBeam
-from quietray.preparation.prepare import usable
+from quietray.preparation.prepare import diverging_axis, usable
+from quietray.reconstruct import FBP
 from quietray.scan import Scan
 
 __all__ = ["Examined", "examine"]
@@ -83,8 +84,11 @@ def examine(scan: Scan, correction: Correction, seconds: float, *, axis: bool) -
         try:
             calibration = calibrate(part, usable(correction, part)[0])
             found += calibration.notes
+            FBP().for_beam(claims.scan.geometry)  # as a run does that is told nothing else
             if axis and isinstance(part.geometry, ParallelBeam) and part.geometry.rotation_axis is None:
                 found += _axis(part, calibration)
+            elif axis and (part.geometry.rotation_axis is None or part.provenance.get("axis") == "to be found"):
+                found.append(diverging_axis(part, calibration)[1])
         except QuietrayError as error:
             refusal = error
     return Examined(claims.scan, tuple(found), looked, refusal)

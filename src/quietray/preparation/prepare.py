@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from quietray.detector.correction.calibration import Calibrated
+from quietray.detector.correction.conjugate import find_diverging_axis
 from quietray.detector.correction.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
 from quietray.detector.correction.rotation import find_rotation_axis
 from quietray.detector.noise.photon_transfer import log_bias
@@ -23,6 +24,7 @@ from quietray.operators.linear import LinearOperator
 from quietray.operators.nufft import gpu_transforms
 from quietray.preparation.flats import dealt_in
 from quietray.preparation.retrieval import retrieved
+from quietray.preparation.rows import chosen_rows
 from quietray.preparation.sources import PartReconstruction, Reconstruction, reconstruction_of
 from quietray.reconstruct import Algorithm
 from quietray.reconstruct.choose import chosen as chosen_on_held_out
@@ -123,30 +125,6 @@ class Prepared:
         return {"worst": bias[0], "mean": bias[1], "mean_line_integral": float(sinograms.mean())}
 
 
-def chosen_rows(text: str | None, n_rows: int) -> range:
-    """Return the detector rows in ``start:stop``, either of which may be left out.
-
-    Raises
-    ------
-    SettingsError
-        The text is not such a range.
-    GeometryError
-        The rows are not on the detector.
-
-    Examples
-    --------
-    >>> chosen_rows("55:128", 128)
-    range(55, 128)
-    """
-    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text or ":")
-    if not match:
-        raise SettingsError(f"rows must be like 55:128, got '{text}'")
-    rows = range(int(match[1] or 0), int(match[2] or n_rows))
-    if not 0 <= rows.start < rows.stop <= n_rows:
-        raise GeometryError(f"rows must lie within 0:{n_rows} and not be empty, got {rows.start}:{rows.stop}")
-    return rows
-
-
 def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
     """Return ``(y0, y1, x0, x1)`` from ``y0:y1,x0:x1``.
 
@@ -180,22 +158,33 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
     with watch.stage("finding the rotation axis"):
         if rotation_axis is not None:
             scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
-        elif scan.geometry.rotation_axis is not None:
+        elif scan.geometry.rotation_axis is not None and scan.provenance.get("axis") != "to be found":
             said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
         elif isinstance(scan.geometry, ParallelBeam):
             found = find_rotation_axis(scan, calibration)
             scan = scan.with_axis(found.column)
             said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
         else:
-            scan = scan.with_axis(scan.geometry.axis)
-            said = (
-                f"The rotation axis was taken at the detector's middle ({scan.geometry.axis:g}): it is searched for in "
-                "parallel beams only; give it with --rotation-axis if it is known."
-            )
+            column, said = diverging_axis(scan, calibration)
+            scan = scan.with_axis(column)
+        known = {name: fact for name, fact in scan.provenance.items() if name != "axis"}
+        scan = replace(scan, provenance=known)
     beam = scan.geometry
     settled = beam.settled()
     scan, said = replace(scan, geometry=settled), " ".join((said, *_half_told(beam, settled)))
     return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
+
+
+def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:
+    """Return the column of the axis of a diverging beam of which nobody told it, and what is said of it."""
+    found = find_diverging_axis(scan, calibration)
+    if found is not None:
+        return found, f"The rotation axis is at column {found:.2f}, where rays meet those of the other side."
+    middle = scan.geometry.axis
+    return middle, (
+        f"The rotation axis was taken at the detector's middle ({middle:g}): rays do not tell it clearly, or there is "
+        "no full turn; give it with --rotation-axis if it is known."
+    )
 
 
 def _half_told(before: Geometry, beam: Geometry) -> tuple[str, ...]:

@@ -15,9 +15,12 @@ import numpy as np
 
 from quietray.detector.correction.calibration import Calibration
 from quietray.detector.correction.correct import RowCounts, correct_rows
-from quietray.detector.correction.phase import Phase, alpha_of, retrieve
+from quietray.detector.correction.phase import Phase, alpha_of, reach_of, retrieve
 from quietray.errors import SettingsError
+from quietray.geometry import ConeBeam
 from quietray.io.disk import array_on_disk
+from quietray.lazy import banded_frames
+from quietray.preparation.rows import chosen_rows
 from quietray.registry import called
 from quietray.running.plan import available_memory
 from quietray.running.run import Run
@@ -55,32 +58,37 @@ def retrieved(scan: Scan, known: Calibration, run: Run) -> tuple[Scan, Calibrati
     if settings.correction.line_integrals:
         raise SettingsError("phase retrieval must have transmissions, got line integrals; leave --line-integrals out")
     alpha, source = alpha_of(phase, scan)
-    shape = (scan.n_views, scan.n_rows, scan.n_cols)
+    band = _band(scan, settings.rows, reach_of(alpha))
+    shape = (scan.n_views, len(band), scan.n_cols)
 
     def make(out: Any) -> dict[str, Any]:
-        changed = _corrected(out, scan, known, run)
+        changed = _corrected(out, scan, known, run, band)
         _filtered(out, alpha, phase, run)
         return {"zingers": changed.zingers}
 
     if run.output.work is not None:
         name = (
             f"retrieved-{zlib.crc32(repr((str(scan.source), shape, float(scan.geometry.angles.sum()))).encode()):08x}"
+            + (f"-{band.start}" if len(band) < scan.n_rows else "")
         )
         place = run.output.work / f"{name}.npy"
         found = run.output.decide(name, lambda: make(array_on_disk(place, shape)))
-        stack: Any = np.load(place, mmap_mode="r")
+        frames: Any = np.load(place, mmap_mode="r")
     else:
         limit = parse_bytes(settings.max_memory) if settings.max_memory else available_memory()
         small = 4 * float(np.prod(shape)) < _IN_MEMORY * limit
-        stack = (
+        frames = (
             np.empty(shape, np.float32) if small else np.memmap(tempfile.TemporaryFile(), np.float32, "w+", 0, shape)
         )
-        found = make(stack)
+        found = make(frames)
+    stack = frames if len(band) == scan.n_rows else banded_frames(frames, band.start, scan.n_rows, 1.0)
     note = (
         f"Phase retrieved by {'the generalised form of ' if phase.retrieval == 'generalised' else ''}Paganin's filter "
         f"({source}), which smooths over about {alpha**0.5:.3g} pixels: noise is spread over pixels, not over views. "
         f"{found['zingers']} zingers were replaced before."
     )
+    if len(band) < scan.n_rows:
+        note += f" Only rows {band.start} to {band.stop - 1} were: those asked for, and as far as the filter reaches."
     after = replace(settings.correction, zingers=0.0, bad_pixels=False, air="none", floor=_FLOOR)
     plain = replace(
         known,
@@ -110,16 +118,24 @@ def _require_whole(run: Run) -> None:
         )
 
 
-def _corrected(out: Any, scan: Scan, known: Calibration, run: Run) -> RowCounts:
-    """Write the transmissions of all rows, corrected but for rings; return what was changed."""
+def _band(scan: Scan, rows: str | None, reach: int) -> range:
+    """Return the rows that those asked for depend on; all of a cone beam, whose rays cross them."""
+    if isinstance(scan.geometry, ConeBeam):
+        return range(scan.n_rows)
+    chosen = chosen_rows(rows, scan.n_rows)
+    return range(max(0, chosen.start - reach), min(scan.n_rows, chosen.stop + reach))
+
+
+def _corrected(out: Any, scan: Scan, known: Calibration, run: Run, rows: range) -> RowCounts:
+    """Write the transmissions of some rows, corrected but for rings; return what was changed."""
     plain = {number: replace(part, remove_rings="none", floor=_FLOOR) for number, part in known.parts.items()}
     calibration = replace(known, remove_rings="none", floor=_FLOOR, parts=plain)
     step, changed = max(1, _BYTES_AT_ONCE // (12 * scan.n_views * scan.n_cols)), RowCounts()
-    with run.watch.stage("correcting", scan.n_rows) as advance:
-        for first in range(0, scan.n_rows, step):
-            band = slice(first, min(first + step, scan.n_rows))
+    with run.watch.stage("correcting", len(rows)) as advance:
+        for first in range(rows.start, rows.stop, step):
+            band = slice(first, min(first + step, rows.stop))
             sinograms, some = correct_rows(scan.read(band), calibration, band)
-            out[:, band] = np.exp(-sinograms).swapaxes(0, 1)
+            out[:, band.start - rows.start : band.stop - rows.start] = np.exp(-sinograms).swapaxes(0, 1)
             changed += some
             advance(band.stop - first)
     return changed

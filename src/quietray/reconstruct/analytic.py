@@ -21,6 +21,8 @@ from quietray.types import Sinograms, Volume
 
 __all__ = ["FBP", "angular_weights"]
 
+_GAP = 4.0  # times the steps beside it, that a step may count
+
 
 @dataclass(frozen=True)
 class FBP(Algorithm):
@@ -146,6 +148,9 @@ def _weighted(rays: ParallelRays, y: Any) -> Any:
 def angular_weights(angles: Float[np.ndarray, " view"], turn: float = np.pi) -> Float[np.ndarray, " view"] | None:
     """Return how much of a turn each view stands for, relative to the mean; None where all stand for the same.
 
+    Beside a lone gap, where views were lost, a view stands for no more than four steps: what is missing would else be
+    taken from two views, whose noise and edges become streaks.
+
     Parameters
     ----------
     angles
@@ -165,6 +170,8 @@ def angular_weights(angles: Float[np.ndarray, " view"], turn: float = np.pi) -> 
     steps = np.diff(within[order], append=turn)
     if np.ptp(angles) + 2 * np.median(steps) < turn:  # the directions that are missing count for none
         steps[-1] = 0.0
+    usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.0
+    steps = np.minimum(steps, _GAP * np.maximum.reduce([np.roll(steps, 1), np.roll(steps, -1), steps * 0 + usual]))
     weights = np.empty(len(angles))
     weights[order] = (steps + np.roll(steps, 1)) / 2
     weights *= len(angles) / max(float(weights.sum()), 1e-12)

@@ -120,6 +120,8 @@ class Settings:
         Part of the slices, ``y0:y1,x0:x1``; None is all.
     rotation_axis
         Column of the rotation axis; None finds it.
+    half
+        Whether this is a half acquisition; None is as the scan says, else by where the axis is.
     symmetries
         Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
     format
@@ -167,6 +169,7 @@ class Settings:
     rows: str | None = None
     region: str | None = None
     rotation_axis: float | None = None
+    half: bool | None = None
     symmetries: Literal[0, 1, 2, 4, 8] = 0
     format: str = "zarr"
     dtype: Literal["float32", "uint16", "uint8"] | None = None
@@ -220,6 +223,7 @@ class Changes(TypedDict, total=False):
     rows: str | None
     region: str | None
     rotation_axis: float | None
+    half: bool | None
     symmetries: int
     format: str
     dtype: str | None

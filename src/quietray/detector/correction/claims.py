@@ -19,8 +19,7 @@ from quietray.detector.correction.layout import doubted_angles, doubted_layout
 from quietray.detector.correction.light import judge_light
 from quietray.detector.correction.numbers import masked_pixels, true_type
 from quietray.detector.correction.sides import sides_of
-from quietray.errors import GeometryError, NoiseError, QuietrayError
-from quietray.geometry import ParallelBeam
+from quietray.errors import NoiseError, QuietrayError
 from quietray.lazy import chosen_frames, mended_frames
 from quietray.scan import Scan
 
@@ -121,13 +120,8 @@ def _without(scan: Scan, kept: Int[np.ndarray, " view"], found: list[str], turni
         )
     rest = scan[kept]
     before, after = (np.rad2deg(one.geometry.coverage) for one in (scan, rest))
-    beam = rest.geometry
-    if turning and isinstance(beam, ParallelBeam) and after < 170 < before and beam.rotation_axis is None:
-        raise GeometryError(
-            "the views must cover half a turn for the rotation axis to be found, got only "
-            f"{after:.0f} degrees that are of use. {' '.join(found)} Give the axis with --rotation-axis to go on "
-            "with the rest"
-        )
+    if turning and after < 170 < before:
+        rest = replace(rest, provenance={**rest.provenance, "cut_short": " ".join(found)})
     if after < before - 5:
         found.append(f"The views that are left cover {after:.0f} degrees, not {before:.0f}.")
     return rest

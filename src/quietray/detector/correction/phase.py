@@ -20,7 +20,7 @@ from quietray.geometry import ParallelBeam
 from quietray.scan import Scan
 from quietray.types import Radiographs
 
-__all__ = ["Phase", "alpha_of", "retrieve", "transfer"]
+__all__ = ["Phase", "alpha_of", "reach_of", "retrieve", "transfer"]
 
 _KEV_MM = 12.398419843e-7  # wavelength in mm of a photon of 1 keV
 _REACH = 12  # lengths of the filter after which a pixel counts for nothing: e^-12
@@ -178,9 +178,20 @@ def retrieve(
     return np.ascontiguousarray(found[:, top : top + n_rows, left : left + n_cols].cpu().numpy())
 
 
+def reach_of(alpha: float) -> int:
+    """Return after how many pixels one counts for nothing in the filter of another.
+
+    Examples
+    --------
+    >>> reach_of(4.0)
+    25
+    """
+    return math.ceil(_REACH * math.sqrt(alpha)) + 1
+
+
 def _mirrored(n: int, alpha: float) -> tuple[torch.Tensor, int]:
     """Return which pixels of a line stand in it when it is padded, and where the first one is."""
-    room = min(n, math.ceil(_REACH * math.sqrt(alpha)) + 1)
+    room = min(n, reach_of(alpha))
     size = 2 * n if room >= n // 2 else int(next_fast_len(n + 2 * room, real=True))  # a whole mirror image is periodic
     first = 0 if size == 2 * n else room
     places = np.mod(np.arange(size) - first, 2 * n)

@@ -23,6 +23,9 @@ __all__ = ["RotationAxis", "find_rotation_axis"]
 _SAMPLES = 2**25  # of the rows looked at, all views
 _ROWS = 12
 _FEWEST_VIEWS = 8
+_ARC = 90.0  # degrees over which the centre of mass must be seen to move
+_ARC_OF_MASS = np.radians(170)  # over less, waves of the second order cannot be told from the mean
+_PARTS = 6  # of a scan, in which there must be as much of the object
 _LITTLE_OVERLAP = 0.02  # of the columns, that both of two opposite views of a half acquisition see
 _SURE = 0.15  # of the columns: with less overlap than that the axis is told with less certainty
 _EDGE = 0.1  # of the largest attenuation, above which the object is said to reach over an edge
@@ -76,12 +79,13 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
     Returns
     -------
     RotationAxis
-        With fewer than 8 views, less than half a turn, or no object: the middle of the detector, and a note.
+        With fewer than 8 views, or no object: the middle of the detector, and a note; also with less than half a turn,
+        of which only the centre of mass can tell the axis.
 
     Raises
     ------
     GeometryError
-        The axis lies outside the detector, or a half acquisition's cannot be told.
+        The axis lies outside the detector, or it cannot be told of a half acquisition, or of a scan that was cut short.
 
     Examples
     --------
@@ -98,8 +102,9 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
     turns = beam.turns
     if scan.n_views < _FEWEST_VIEWS:
         return _middle(scan, f"there are only {scan.n_views} views")
-    if turns < 1:
-        return _middle(scan, f"the views cover {np.degrees(scan.geometry.coverage):.0f} degrees, less than half a turn")
+    covered = float(np.degrees(scan.geometry.coverage))
+    if covered < _ARC:
+        return _middle(scan, f"the views cover {covered:.0f} degrees, less than half a turn")
     rows = _rows_with_object(scan, calibration)
     if rows is None:
         return _middle(scan, "no object stands out of the beam")
@@ -109,7 +114,7 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
     angles = np.mod(angles - scan.geometry.angles.min(), 2 * np.pi)
     found: dict[str, tuple[float, float]] = {}
     half = turns >= 2 and (beam.half or (beam.half is None and _over_one_edge(sinograms)))
-    opposite = axis_of_opposite_views(sinograms, angles)
+    opposite = axis_of_opposite_views(sinograms, angles) if turns >= 1 else None
     if half and not opposite:
         opposite = axis_of_opposite_views(sinograms, angles, _LITTLE_OVERLAP)
     if opposite:
@@ -121,7 +126,13 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
         )
     if not half and (moment := _from_centre_of_mass(sinograms, angles, calibration.air_columns)):
         found["centre of mass"] = moment
-    if not (turns >= 2 and opposite):
+    if turns < 1 and not found:
+        return _middle(
+            scan,
+            f"the views cover {covered:.0f} degrees, less than half a turn, and do not show the whole object with air "
+            "beside it",
+        )
+    if turns >= 1 and not (turns >= 2 and opposite):
         start = float(np.median([column for column, _ in found.values()])) if found else None
         if vo := _from_vo(sinograms, angles, start, device):
             found["Vo's metric"] = vo
@@ -150,6 +161,11 @@ def _over_one_edge(sinograms: Sinograms) -> bool:
 
 
 def _middle(scan: Scan, why: str) -> RotationAxis:
+    if lost := scan.provenance.get("cut_short"):
+        raise GeometryError(
+            f"the rotation axis must be known or found, got a scan that was cut short: {why}. {lost} Give the axis "
+            "with --rotation-axis to go on with the rest"
+        )
     middle = (scan.n_cols - 1) / 2
     note = (
         f"The rotation axis was taken at the detector's middle ({middle:g}): {why}; give it with --rotation-axis if "
@@ -226,12 +242,13 @@ def _from_centre_of_mass(
     inner = sinograms - beside
     if np.abs(beside[:, 0] - beside[:, -1]).max() > 0.1 * inner.mean(axis=0).max():
         return None
+    whole = float(np.ptp(angles)) > _ARC_OF_MASS
     waves = np.stack([np.ones_like(angles), np.cos(angles), np.sin(angles)], axis=1)
     wobble = np.concatenate([waves, np.cos(2 * angles)[:, None], np.sin(2 * angles)[:, None]], axis=1)
     found = []
     for part in [inner.mean(axis=0), *inner]:
         mass = part.sum(axis=1)
-        steady = np.linalg.lstsq(wobble, mass, rcond=None)[0]
+        steady = np.linalg.lstsq(wobble, mass, rcond=None)[0] if whole else _level(mass)
         if steady[0] <= 0 or np.abs(steady[1:]).max() > 0.02 * steady[0] or np.abs(mass).min() < 0.5 * steady[0]:
             continue
         fit = np.linalg.lstsq(waves, part @ np.arange(n) / mass, rcond=None)[0]
@@ -239,6 +256,12 @@ def _from_centre_of_mass(
     if 2 * len(found) < n_rows + 1 or not found:
         return None
     return found[0], robust_sd(np.array(found)) if n_rows > 1 else 0.0
+
+
+def _level(mass: Float[np.ndarray, " view"]) -> Float[np.ndarray, " _"]:
+    """Return the mean of what should be the same in all views, and how far parts of the scan are from it."""
+    parts = np.array([part.mean() for part in np.array_split(mass, _PARTS)])
+    return np.concatenate([[mass.mean()], parts - mass.mean()])
 
 
 def _beside(sinograms: Sinograms, air: tuple[tuple[int, int], ...]) -> Float[np.ndarray, "view col"]:

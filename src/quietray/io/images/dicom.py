@@ -6,6 +6,7 @@ Written with nothing changed but the pixels and what follows from them.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ _LONGEST = 64  # characters of a series description
 _VOID = ("DigitalSignaturesSequence", "MACParametersSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 
+_DEPTH = 4  # folders in folders, such as PATIENT/STUDY/SERIES
+_FOLDERS = 1000  # that are looked at, at most
+
+
 class Dicom(ImageFormat):
     """A folder of one series, or a file, which may hold many frames.
 
@@ -78,6 +83,13 @@ class Dicom(ImageFormat):
         files = self._files(path)
         if not files:
             raise FormatError(f"{path} must hold DICOM images, got none; give the folder of one series")
+        folders = sorted({file.parent for file in files})
+        if len(folders) > 1:
+            some = ", ".join(str(folder.relative_to(path)) for folder in folders[:6])
+            raise FormatError(
+                f"the folder {path} must hold one series, got {len(folders)} folders of DICOM images: {some}"
+                f"{', ...' if len(folders) > 6 else ''}; give one of them"
+            )
         with quiet_pydicom():
             headers, notes = read_headers(files)
             check_one_series(headers, path)
@@ -108,8 +120,18 @@ class Dicom(ImageFormat):
         )
 
     def _files(self, path: Path) -> list[Path]:
-        """Return the DICOM files: the file itself, or those of a folder."""
-        return [one for one in visible_files(path) if self.recognises(one)]
+        """Return the DICOM files: the file itself, those of a folder, or of the folders in it, such as STUDY/SERIES."""
+        found = [one for one in visible_files(path) if self.recognises(one)]
+        if found or not path.is_dir():
+            return found
+        level = [path]
+        for _ in range(_DEPTH):
+            inner = (one for folder in level if os.access(folder, os.R_OK) for one in sorted(folder.iterdir()))
+            level = [one for one in inner if one.is_dir() and not one.name.startswith(".")][:_FOLDERS]
+            found = [one for folder in level for one in visible_files(folder) if self.recognises(one)]
+            if found:
+                break
+        return found
 
 
 @dataclass(frozen=True)

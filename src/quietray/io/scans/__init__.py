@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quietray.io.scans import datasets, dxchange, nikon, npy, nxtomo, phoenix, series, skyscan, tiff, zeiss
+from quietray.io.scans import binary, datasets, dxchange, nikon, npy, nxtomo, phoenix, series, skyscan, tiff, zeiss
 from quietray.io.scans.base import ScanReader, ScanWriter, Source
 from quietray.io.scans.raw import Flags, RawScan
 from quietray.io.scans.reading import read
@@ -14,6 +14,7 @@ __all__ = [
     "ScanReader",
     "ScanWriter",
     "Source",
+    "binary",
     "datasets",
     "dxchange",
     "nikon",

@@ -53,8 +53,8 @@ class Ini:
             return float(text.replace(",", "."))
         except ValueError:
             raise FormatError(
-                f"'{names[0]}' in {self.path} must be a number, got '{text}'; mend the file, or pass the images alone "
-                "with flags: quietray info --help"
+                f"'{names[0]}' in {self.path} must be a number, got '{text}'; mend the file, or pass --ignore-scanner, "
+                "--angles and, of a cone beam, its distances"
             ) from None
 
     def needed(self, section: str, *names: str) -> float:
@@ -68,8 +68,8 @@ class Ini:
         found = self.number(section, *names)
         if found is None:
             raise FormatError(
-                f"{self.path} must state '{names[0]}' in [{section}], got none; write it there, or pass the images "
-                "alone with flags (--data 'PATTERN*' in their folder)"
+                f"{self.path} must state '{names[0]}' in [{section}], got none; write it there, or pass "
+                "--ignore-scanner, --angles and, of a cone beam, its distances"
             )
         return found
 

@@ -28,7 +28,7 @@ class Nikon(ScanReader):
 
     def recognises(self, source: Source, flags: Flags) -> bool:
         """Return whether it is such a file, or there is one in the folder."""
-        return source.container is None and bool(_found(source))
+        return source.container is None and not flags.ignore_scanner and bool(_found(source))
 
     def read(self, source: Source, flags: Flags) -> RawScan:
         """Read it."""

@@ -38,6 +38,8 @@ class Stated(TypedDict, total=False):
     rotate: int | None
     source_axis: float | None
     source_detector: float | None
+    raw: str | None
+    ignore_scanner: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,10 @@ class Flags:
         90 or 270 degrees by which radiographs are turned, so that the axis of rotation runs along their columns.
     source_axis, source_detector
         Distances of a fan or cone beam, in mm; overrule what the file says.
+    raw
+        ``TYPE:VIEWSxROWSxCOLS`` of a file of numbers alone.
+    ignore_scanner
+        Whether images are read as if there were no file of a scanner beside them.
 
     Examples
     --------
@@ -81,6 +87,8 @@ class Flags:
     rotate: int | None = None
     source_axis: float | None = None
     source_detector: float | None = None
+    raw: str | None = None
+    ignore_scanner: bool = False
 
     @classmethod
     def told(cls, stated: Mapping[str, Any]) -> Flags:
@@ -192,11 +200,13 @@ class RawScan:
         stated = self.beam
         if flags.source_axis is not None and flags.source_detector is not None:
             stated = Distances("fan" if n_rows == 1 else "cone", flags.source_axis, flags.source_detector)
+        axis = self.rotation_axis if flags.rotation_axis is None else flags.rotation_axis
+        to_be_found = isinstance(stated, Distances) and axis is None
         beam = (stated.beam if stated else ParallelBeam)(
             self.angles,
             n_rows,
             n_cols,
-            self.rotation_axis if flags.rotation_axis is None else flags.rotation_axis,
+            axis,
             self.pixel_size if flags.pixel_size is None else flags.pixel_size,
         )
         beam = dataclasses.replace(beam, half=self.half if flags.half is None else flags.half)
@@ -214,7 +224,7 @@ class RawScan:
             darks=sides["darks"],
             exposure=self.exposure,
             source=source,
-            provenance={**self.provenance, **flags.said()},
+            provenance={**self.provenance, **flags.said(), **({"axis": "to be found"} if to_be_found else {})},
             notes=(*self.notes, *more, *levels),
             truth=self.truth,
             clean=self.clean,

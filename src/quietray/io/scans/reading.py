@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Unpack
 
-from quietray.errors import QuietrayError
+from quietray.errors import FormatError, QuietrayError
 from quietray.io.containers import require_array
 from quietray.io.doors import readable, unknown
 from quietray.io.scans.base import ScanReader, Source
@@ -52,6 +52,11 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
         90 or 270 degrees by which radiographs are turned, so that the axis of rotation runs along their columns.
     source_axis, source_detector
         Distances of a fan or cone beam, in mm.
+    raw
+        Of a file of numbers alone: ``TYPE:VIEWSxROWSxCOLS``, such as ``uint16:1500x2048x2048``, with ``>`` before it
+        for big-endian numbers and ``+BYTES`` after it for a header.
+    ignore_scanner
+        Read images as if there were no file of a laboratory scanner beside them.
 
     Returns
     -------
@@ -92,6 +97,12 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
 
 def _unread(source: Source, flags: Flags) -> QuietrayError:
     """Return the error for a path that no reader recognises."""
+    if source.path.suffix.lower() in (".raw", ".bin", ".dat", ".img", ".vol") and source.path.is_file():
+        return FormatError(
+            f"{source.path} must come with what its numbers are, got neither {source.path.stem}.mhd nor "
+            f"{source.path.stem}.json beside it; pass --raw TYPE:VIEWSxROWSxCOLS, such as uint16:1500x2048x2048, and "
+            "--angles"
+        )
     if source.container is None:
         return unknown(source.path, (name for kind in ScanReader.registry.values() for name in kind.files))
     if flags.data is not None:

@@ -107,8 +107,6 @@ def scan_of_scanner(
             f"The source is {beam.source_axis:g} mm before the axis and {beam.source_detector:g} mm before the "
             f"detector: a {kind} beam."
         )
-    if beam.axis is None and flags.rotation_axis is None and not parallel:
-        said.append("Where the rotation axis is was not said: the middle was taken. Else pass --rotation-axis.")
     distances = Distances(
         "fan" if kind == "fan" else "cone", beam.source_axis, beam.source_detector, beam.source_row, beam.shifts
     )

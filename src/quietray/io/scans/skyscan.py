@@ -24,7 +24,7 @@ class SkyScan(ScanReader):
 
     def recognises(self, source: Source, flags: Flags) -> bool:
         """Return whether it is such a file, or there is one in the folder."""
-        return source.container is None and bool(_found(source))
+        return source.container is None and not flags.ignore_scanner and bool(_found(source))
 
     def read(self, source: Source, flags: Flags) -> RawScan:
         """Read it."""

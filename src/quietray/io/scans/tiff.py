@@ -105,7 +105,7 @@ def _parallel(path: Path) -> str:
     """Return what is said of the beam, of which TIFF says nothing."""
     folder = path if path.is_dir() else path.parent
     beside = sorted(one.name for one in folder.iterdir() if one.suffix.lower() in _SIDECARS)
-    told = f" ({', '.join(beside[:3])} beside it is not read)" if beside else ""
+    told = f" ({', '.join(beside[:3])} beside it was not read)" if beside else ""
     return (
         f"TIFF says nothing of the beam{told}: it was taken as parallel. Of a cone beam, pass --source-axis and "
         "--source-detector in mm and --pixel-size, that of the detector."

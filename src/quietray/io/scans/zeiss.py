@@ -171,8 +171,8 @@ def _beam(ole: Any, path: Path, n_views: int, n_cols: int) -> tuple[Beam, list[s
     at_object = _numbers(ole, "ImageInfo/PixelSize", 1)
     if not to_axis or not behind or at_object is None:
         raise GeometryError(
-            f"{path} must state the distances of source and detector and the size of a pixel, got none; pass the "
-            "images alone with --source-axis, --source-detector and --pixel-size"
+            f"{path} must state the distances of source and detector and the size of a pixel, got none; export "
+            "the images as TIFF, and pass --angles, --source-axis, --source-detector and --pixel-size"
         )
     shift = next(
         (

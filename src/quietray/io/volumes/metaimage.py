@@ -12,9 +12,10 @@ import numpy as np
 
 from quietray.io.disk import generator_name, remove, sync_path
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
+from quietray.io.mapped import mapped
 from quietray.io.metaimage import Header, is_metaimage, read_header
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
-from quietray.io.volumes.one_file import OneFileWriter, mapped
+from quietray.io.volumes.one_file import OneFileWriter
 from quietray.io.volumes.stored import Scale, values_of
 
 __all__ = ["MetaImage", "MetaImageWriter"]

@@ -9,8 +9,9 @@ import numpy as np
 
 from quietray.errors import FormatError, require
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
+from quietray.io.mapped import mapped
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
-from quietray.io.volumes.one_file import OneFileWriter, mapped
+from quietray.io.volumes.one_file import OneFileWriter
 from quietray.io.volumes.stored import Scale, Scaled
 
 __all__ = ["Nifti", "NiftiWriter"]

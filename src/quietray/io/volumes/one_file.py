@@ -11,17 +11,13 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.io.disk import remove, sync_path, write_at
+from quietray.io.mapped import mapped
 from quietray.io.volumes.stored import Scale
 from quietray.io.volumes.writer import VolumeWriter
 
-__all__ = ["OneFileWriter", "mapped"]
+__all__ = ["OneFileWriter"]
 
 _BLOCK_BYTES = 2**26
-
-
-def mapped(path: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Map an array that lies in one piece in a file, from a byte on."""
-    return np.memmap(path, np.dtype(dtype), "r", offset, shape)
 
 
 class OneFileWriter(VolumeWriter):

@@ -14,9 +14,10 @@ from quietray.errors import FormatError
 from quietray.geometry import VolumeGrid
 from quietray.io.disk import generator_name, remove, sync_path, write_at
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
+from quietray.io.mapped import mapped
 from quietray.io.tiff import TiffFolder, TiffPages, is_tiff, series_folders, tiff_files
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
-from quietray.io.volumes.one_file import OneFileWriter, mapped
+from quietray.io.volumes.one_file import OneFileWriter
 from quietray.io.volumes.stored import Scale, values_of
 from quietray.io.volumes.writer import VolumeWriter
 from quietray.types import Frames
