@@ -29,6 +29,7 @@ _FEW_STEPS = 200
 _NAMES = {"noise2inverse": "Noise2Inverse"}  # as their papers spell them
 _PIXELS = 2**21  # to judge the finished denoiser by
 _FEW_SLICES = 8
+_HALF = 0.8  # of the views that an object of so many columns needs
 _LEFT = 0.05  # of the noise, at least, where streaks are taken from it
 _STUDENT = 1.7  # standard errors of a 90 % interval, about
 _COARSER = 1.25  # resolution after denoising over that before, to be warned of
@@ -316,7 +317,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if split and parts > 1 and "columns" in scan:
         width = 0.97 * scan["columns"] * math.sqrt((estimate.get("object") or {}).get("share_of_field_of_view", 1.0))
-        if scan["views"] * 180 / max(180.0, scan["covered_degrees"]) / 2 < width:
+        if scan["views"] * 180 / max(180.0, scan["covered_degrees"]) / 2 < _HALF * width:
             found.append(
                 f"Half of the {scan['views']} views are few for an object of about {width:.0f} columns: the even and "
                 "the odd views differ by streaks, which are taken for noise. The estimated gain is too high, in "
