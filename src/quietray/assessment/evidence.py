@@ -312,7 +312,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(
             f"The angular subsets differ by more than noise (residual correlation {correlation:+.2f}; "
             f"{scan['views'] / parts:.0f} views each for {scan['columns']} columns): with so few views each subset has "
-            "streaks of its own. The estimated gain is too high and fine detail may be smoothed; "
+            "streaks of its own, and fine detail may be smoothed; "
             + ("use fewer parts (--parts 2), or more views." if parts > 2 else "measure more views.")
         )
     if split and parts > 1 and "columns" in scan:
