@@ -6,7 +6,7 @@
 Small scans of foams, grains and rods, 48 or 64 columns wide, by methods of each kind, for few steps: what is tried is
 not how good the results are but whether their estimates are true.  The truth of a volume is the FBP (Ram-Lak) of the
 noise-free views, blurred where the detector blurs: this is what the methods estimate; of images, the images without
-noise.  About 40 minutes on one core; a run that is stopped goes on where it was.
+noise.  Seconds to a minute and a half for each on a busy core; a study that is stopped goes on where it was.
 """
 
 from __future__ import annotations

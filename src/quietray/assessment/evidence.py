@@ -321,7 +321,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             found.append(
                 f"Half of the {scan['views']} views are few for an object of about {width:.0f} columns: the even and "
                 "the odd views differ by streaks, which are taken for noise. The estimated gain is too high, in "
-                "simulations by up to 1.4 dB inside the object, and by more in the air around it."
+                "simulations by up to 1.9 dB inside the object, and by more in the air around it."
             )
     if floored > 1e-3:
         found.append(
