@@ -52,7 +52,8 @@ SETTINGS = Settings(
     ),
 )
 APPLIED = 1e-3  # of the range, that other processors may differ by where nothing is trained
-TRAINED = 5e-2  # where some steps of training are
+TRAINED = 5e-2  # where some steps of training are, or a filter is tuned by what judges it now
+CALIBRATED = 8e-2  # where a map of trust is, part of it calibrated then and the rest now
 
 TOML = sorted(path.stem for path in (DATA / "toml").glob("*.toml"))
 MODELS = sorted(path.name for path in (DATA / "models").iterdir() if path.name != "images")
@@ -231,8 +232,8 @@ def test_an_unfinished_run_goes_on(tmp_path: Path, name: str) -> None:
     assert [stage for stage, done in heard.done if stage in stages and done] == []
     assert result.metrics["memory"]["slabs"] == 3, "the plan was kept"
     check(result.volume, EXPECTED[name], TRAINED if name == "half-trained" else APPLIED)
-    if "trust" in EXPECTED[name]:
-        check(result.trust, EXPECTED[name]["trust"], APPLIED)
+    if "trust" in EXPECTED[name]:  # what was done stays; the rest knows of steep places, which the old map did not
+        check(result.trust, EXPECTED[name]["trust"], CALIBRATED)
     for key, value in EXPECTED[name]["estimate"].items():
         known = value if isinstance(value, str) else pytest.approx(value, rel=TRAINED)
         assert result.metrics["estimate"][key] == known, key
@@ -258,7 +259,7 @@ def test_a_decision_for_a_method_is_kept(tmp_path: Path) -> None:
     assert metrics["comparison"] == before
     assert metrics["comparison"]["winner"] == EXPECTED["unfinished-auto"]["winner"]
     assert metrics["method"]["name"] == EXPECTED["unfinished-auto"]["method"]
-    check(quietray.read_volume(out / "volume.zarr"), EXPECTED["unfinished-auto"], APPLIED)
+    check(quietray.read_volume(out / "volume.zarr"), EXPECTED["unfinished-auto"], TRAINED)
     _finished(out)
 
 

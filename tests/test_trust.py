@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 import quietray
 from quietray import Noise2Inverse, ParallelProjector, Settings, Training, UNet
 from quietray.assessment.uncertainty import BAND, ErrorModel
-from quietray.metrics.noreference import judge_left_out, streaks
+from quietray.metrics.noreference import judge_alternating, judge_left_out, streaks
 from quietray.report import report_of
 from quietray.report.page import _render
 from quietray.running.watch import Watch
@@ -129,6 +129,22 @@ def test_streaks_are_what_the_left_out_parts_underestimate():
     assert judged.error == pytest.approx(0.25 - 1 / 6, abs=0.01)
     assert judged.error + streaks(parts, np.ones((300, 300))) == pytest.approx(0.25, abs=0.01)
     assert float(judged.pixels.mean()) == pytest.approx(judged.error, abs=1e-9)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+def test_even_and_odd_subsets_see_through_streaks_whatever_the_result_keeps_of_them(kept):
+    """Noise of 0.5 and streaks of 1; an output keeps a share of its input's streaks, and half of its noise."""
+    rng = np.random.default_rng(0)
+    angle = 2 * np.pi * np.arange(4)[:, None, None, None] / 4
+    streak = np.cos(angle + rng.uniform(0, 2 * np.pi, (1, 1, 400, 400)))
+    noise = rng.normal(0, 0.5, (4, 1, 400, 400))
+    seen = [(one.sum(axis=0) - one) / 3 for one in (streak, noise)]
+    outputs = torch.from_numpy(0.2 + kept * seen[0] + 0.5 * seen[1])[:, None]
+    found = judge_alternating(outputs, torch.from_numpy(streak + noise)[:, None], torch.ones(1))
+    true = 0.2**2 + 0.25 * 0.25 / 4  # the streaks of the mean of all outputs cancel, and half of its noise is left
+    assert found.error == pytest.approx(true, abs=0.01)
+    assert found.noise == pytest.approx(0.25 / 4, rel=0.02)
+    assert float(found.pixels.mean()) == pytest.approx(found.error, abs=1e-9)
 
 
 @pytest.fixture(scope="module")

@@ -280,7 +280,7 @@ def errors_of(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: T
     seen, error = np.concatenate([one for one, _ in crossed], axis=1), np.concatenate([one for _, one in crossed])
     held, errors = _looked_at(data, three, three)
     scale = denoiser.scale
-    missed = streaks(data.parts, data.weight) * (scale.high - scale.low) ** 2
+    missed = streaks(data.parts, data.weight) * (scale.high - scale.low) ** 2 if denoiser.split.streaky else 0.0
     return ErrorModel.fitted((seen, error[:, 0] + missed), (held, errors[:, 0] - errors[:, 1:].mean(axis=1)))
 
 

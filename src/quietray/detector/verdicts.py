@@ -21,6 +21,7 @@ ROWS = (0.01, 0.05)  # part of the variance that a row has in common
 SUCCESSIVE = 0.02  # correlation of successive frames
 SHARED = (0.04, 0.20)  # correlation of two subsets of the views by what neighbouring views share
 RINGS = 0.12  # part of the variance that all views have in common
+NOTHING = 0.01  # correlation of subsets that nobody need speak of
 PARTS = (2, 4)
 SUMMED = 0.3  # summed correlation that may be left after whitening
 SUMMED_WHITE = 0.15
@@ -266,6 +267,13 @@ def _noise2inverse(found: Findings) -> Verdict:
     if static - 2 * error > RINGS:
         reason = f"All views share {static:.0%} of the noise variance, as rings{_from_flats(found)}; {seen}."
         return Verdict(method, WARN, reason, "Measure more flats; remove rings before.")
+    shares = [one.correlation for one in found.subsets if abs(one.correlation) > max(3 * one.error, NOTHING)]
+    if shares:
+        reason = (
+            "The noise of the views is independent but for a small share, of the flats, of rings or of the views "
+            f"before, which stays in the result: {seen}."
+        )
+        return Verdict(method, VALID, reason, "Use it as it is, or with flats of their own (--own-flats yes).")
     return Verdict(method, VALID, f"The noise of the views is independent: {seen}.", "Use it as it is.")
 
 

@@ -217,7 +217,8 @@ class SeriesDomain(VolumeDomain):
             scale = self.scale_of(step)
             span = (scale.high - scale.low) ** 2
             judged = judge_held_out(denoiser.split, denoiser.evaluate, data.of_step(step), denoiser.device, pixels)
-            found.append(((judged.error + streaks(own, data.weight)) * span, judged.noise * span))
+            missed = streaks(own, data.weight) if denoiser.split.streaky else 0.0
+            found.append(((judged.error + missed) * span, max(0.0, judged.noise - missed) * span))
         return found
 
     def _figures(self, judged: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ __all__ = [
     "Judgement",
     "averaged",
     "blocks_of",
+    "judge_alternating",
     "judge_left_out",
     "neighbour_correlation",
     "residual_correlation",
@@ -158,6 +159,50 @@ def judge_left_out(
         return float((weight * x).sum()) / max(total, 1e-12)
 
     return Judgement(mean(error), mean(noise), total, blocks_of(error, noise, weight), pixels=error)
+
+
+def judge_alternating(outputs: Tensor, targets: Tensor, weight: Tensor) -> Judgement:
+    r"""Estimate the error of the mean of an even number of outputs, each computed without the subset that judges it.
+
+    Interleaved angular subsets differ by noise, and by streaks that add up to nothing over all of them.  By Parseval's
+    theorem over the subsets, with the transforms F of the outputs and P of the subsets,
+    :math:`\mathrm{mean}_j (f_j - b_j)^2` less the spread of the outputs is
+    :math:`(f - b)^2 + \sum_{k > 0} (|P_k|^2 - 2 F_k P_k^*) / K^2`.  Noise has the same power, and the same product with
+    the outputs, at all k; streaks hardly any at the highest one, which is the difference between the even and the odd
+    subsets and stands for all.  Unlike the measured power of streaks, which :func:`streaks` tells, it also knows how
+    many of them the outputs have kept.
+
+    Parameters
+    ----------
+    outputs, targets
+        ``(choice, batch, 1, y, x)``: what the network returned, and the subset that it did not see, in their order.
+    weight
+        Weight of each pixel, broadcastable to one choice.
+
+    Returns
+    -------
+    Judgement
+        Of the mean of the outputs, with its pixels; `noise` is that of the mean of all subsets.
+
+    Examples
+    --------
+    >>> noise = torch.randn(4, 1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+    >>> streak = torch.tensor([1.0, 0.0, -1.0, 0.0]).reshape(4, 1, 1, 1, 1)
+    >>> found = judge_alternating(torch.full_like(noise, 0.5), noise + streak, torch.ones(1))
+    >>> round(found.error, 1), round(found.noise, 1)  # 0.5 squared, and a quarter of the noise of a subset
+    (0.2, 0.2)
+    """
+    n = len(outputs)
+    weight = weight.expand_as(outputs[0]).double()
+    signs = torch.ones(n, dtype=torch.float64, device=outputs.device)
+    signs[1::2] = -1
+    highest = [torch.einsum("j,j...->...", signs, each.double()) for each in (outputs, targets)]
+    noise = highest[1].square() / n**2
+    off = outputs.double().mean(0) - targets.double().mean(0)
+    error = off.square() - noise - 2 * (n - 1) * highest[0] * highest[1] / n**2
+    total = float(weight.sum())
+    means = [float((weight * x).sum()) / max(total, 1e-12) for x in (error, noise)]
+    return Judgement(means[0], means[1], total, blocks_of(error, noise, weight), pixels=error)
 
 
 def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:

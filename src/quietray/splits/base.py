@@ -197,6 +197,11 @@ class Split(Method):
         return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
 
     @property
+    def streaky(self) -> bool:
+        """Whether :meth:`judge` takes streaks of angular subsets for noise, which must be given back."""
+        return self.angular
+
+    @property
     def n_subsets(self) -> int:
         """Angular subsets ``j::n_subsets`` whose noise must be independent; 1 where there are none."""
         return self.n_parts - self.n_clean if self.angular else 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from quietray.errors import GeometryError, SettingsError
-from quietray.metrics.noreference import Judgement, judge_left_out
+from quietray.metrics.noreference import Judgement, judge_alternating, judge_left_out
 from quietray.splits.base import Neighbourhood, Network, Pair, ScanShape, Split
 from quietray.types import Channels, Samples
 
@@ -130,8 +130,15 @@ class Noise2Inverse(Split):
         outputs = torch.stack([network(given).float() for given, _ in choices])
         targets = torch.stack([wanted for _, wanted in choices])
         inputs = torch.stack([given[:, self._outputs] for given, _ in choices])
+        if not self.streaky:
+            return judge_alternating(outputs, targets, weight)
         parts_in_target = 1 if self.input == "X:1" else self.parts - 1
         return judge_left_out(outputs, targets, inputs, weight, parts_in_target, self.parts)
+
+    @property
+    def streaky(self) -> bool:
+        """Whether streaks are taken for noise: not where the even and the odd subsets tell the noise."""
+        return self.input != "X:1" or self.parts % 2 == 1
 
     @property
     def _outputs(self) -> slice:
