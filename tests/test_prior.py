@@ -124,7 +124,7 @@ def test_a_good_start_is_judged_first_and_may_stay_the_best():
     found = fit(split, Known(lambda: Middle(1.0)), parts(noise=0.02), training)
     assert found.history[0].step == 0
     assert found.best.step == 0
-    assert float(found.network.weight) == 1.0
+    assert found.network.weight.item() == 1.0
     fresh = fit(split, lambda: Middle(1.0), parts(), training)
     assert fresh.history[0].step > 0
 

@@ -25,7 +25,7 @@ from quietray.settings import parse_seconds
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
-from quietray.training.start import RANDOM, Known, Start, start_of
+from quietray.training.start import RANDOM, SCRATCH, Known, Start, start_of
 from quietray.training.state import load_average
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
@@ -50,6 +50,8 @@ class Recipe:
         To average over at inference; 0 takes as many as 15 % of the budget allow.
     start
         A trained network to start from; None for random weights.
+    fresh
+        What random weights are called: with the reason, where there was to be something else.
     """
 
     network: Architecture
@@ -58,13 +60,18 @@ class Recipe:
     budget: float
     symmetries: Literal[0, 1, 2, 4, 8]
     start: Start | None = None
+    fresh: str = RANDOM
 
     @classmethod
     def of(cls, settings: Settings, facts: Mapping[str, Any] | None = None) -> Recipe:
         """Return what the settings of a run say; the facts of the scan choose among the models that are kept."""
         start = start_of(settings.start, settings.method, settings.network, facts)
         budget = parse_seconds(settings.budget)
-        return cls(settings.network, settings.training, settings.seed, budget, settings.symmetries, start)
+        recipe = cls(settings.network, settings.training, settings.seed, budget, settings.symmetries, start)
+        if start is None and settings.start not in (None, SCRATCH):
+            lacking = f"{RANDOM}, since no prior is shipped for this method and network"
+            recipe = dataclasses.replace(recipe, fresh=lacking)
+        return recipe
 
     def build(self, split: Split) -> nn.Module:
         """Return the network to be trained.
@@ -88,7 +95,7 @@ class Recipe:
             return self.build(split).to(run.device)
 
         if self.start is None:
-            return build, RANDOM
+            return build, self.fresh
 
         said = self.start.said
 
@@ -175,6 +182,8 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
 
         here = data.on(run.device, run.device_memory)
         build, begun = recipe.begin(split, here, run)
+        if begun != RANDOM:
+            run.watch.note(f"Training starts from {begun}.")
         fitted = fit(
             split,
             build,
