@@ -38,7 +38,7 @@ from quietray.simulate.objects import KINDS, random_object
 from quietray.splits import Noise2Inverse
 from quietray.splits.base import Network, Pair
 from quietray.training.loop import Progress, fit
-from quietray.training.start import save_prior
+from quietray.training.start import Known, save_prior, shipped_prior
 from quietray.types import Parts, Samples, Volume
 
 ROWS, POOL, EVERY, JUDGED = 12, 48, 150, 20  # slices, volumes at a time, steps after which one is renewed, held out
@@ -247,9 +247,9 @@ def packed(out: Path, target: str, seed: int, took: str) -> None:
         "prior": f"volume-{VERSION}",
         "for": "Noise2Inverse on volumes reconstructed by filtered backprojection",
         "corpus": (
-            f"simulated only: {', '.join(KINDS)}; one to four materials; 5 to 5000 photons; 10 to 90 % absorption; 0.2 "
-            "to 2 views per column; 96 to 192 columns; point responses from none to 1.2 pixels; read noise; rings; half "
-            "and full turns; axes off the middle; 2 and 4 subsets"
+            f"simulated only: {', '.join(KINDS)}; one to four materials; 5 to 5000 photons; 10 to 90 % absorption; "
+            "0.2 to 2 views per column; 96 to 192 columns; point responses from none to 1.2 pixels; read noise; rings; "
+            "half and full turns; axes off the middle; 2 and 4 subsets"
         ),
         "target": target,
         "seeds": f"weights and samples {seed}; volumes from {seed * 10**6} on, held-out ones from {LAST} on",
@@ -258,9 +258,13 @@ def packed(out: Path, target: str, seed: int, took: str) -> None:
         "seconds": round(facts["seconds"]),
         "machine": took,
         "command": f"python experiments/prior.py --steps {facts['n_steps']} --target {target} --seed {seed}",
+        "repeatable": (
+            "a run with --steps is, to the last bit; one that filled --minutes planned its steps anew as the machine "
+            "slowed down, so that --steps repeats it but for the learning rate on the way"
+        ),
         "gain_db": gains(network),
         "failures": (
-            "Objects cut off by the field of view, cone beams, images with fewer than 16 views and noise correlated over "
+            "Objects cut off by the field of view, cone beams, scans with fewer than 16 views and noise correlated over "
             "more than about 2 pixels were not in the corpus.  Applied without a step the means of materials may be off "
             "by some percent: a run measures that and corrects it."
         ),
@@ -289,6 +293,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--judgements", type=int, default=40)
+    parser.add_argument("--go-on", action="store_true", help="from the prior that is shipped, not from random weights")
     parser.add_argument("--pack", metavar="MACHINE", help="ship what was learned so far; on what, in words")
     told = parser.parse_args()
     if told.pack:
@@ -311,7 +316,7 @@ def main() -> None:
 
     fit(
         split,
-        lambda: UNet().build(split.slices),
+        Known(lambda: shipped_prior("volume").network.train()) if told.go_on else lambda: UNet().build(split.slices),
         pool,
         training,
         seed=told.seed,
