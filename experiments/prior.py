@@ -264,9 +264,9 @@ def packed(out: Path, target: str, seed: int, took: str) -> None:
         ),
         "gain_db": gains(network),
         "failures": (
-            "Objects cut off by the field of view, cone beams, scans with fewer than 16 views and noise correlated over "
-            "more than about 2 pixels were not in the corpus.  Applied without a step the means of materials may be off "
-            "by some percent: a run measures that and corrects it."
+            "Objects cut off by the field of view, cone beams, scans with fewer than 16 views and noise correlated "
+            "over more than about 2 pixels were not in the corpus.  Applied without a step the means of materials may "
+            "be off by some percent: a run measures that and corrects it."
         ),
     }
     save_prior(PRIORS, "volume", network, UNet(), split, card)
