@@ -283,6 +283,16 @@ def gains(network: torch.nn.Module) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 2) for name, values in found.items()}
 
 
+def targets(steps: int, seed: int) -> None:
+    """Print the mean gain with the noise-free and with the noisy target, on the same few volumes."""
+    volumes = [measured(5000 + number).parts for number in range(20)]
+    for target in ("clean", "noisy"):
+        pool, split = Pool(0, volumes=[*volumes, *volumes, *volumes][:POOL]), Taught(target=target)
+        training = Training(steps=steps, average=0.98, judgements=1, patience=10.0)
+        network = fit(split, lambda: UNet().build(7), pool, training, seed=seed).network
+        print(f"{target} target: {gains(network)['all']:.2f} dB", flush=True)
+
+
 def main() -> None:
     """Train, keeping the state."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -293,9 +303,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--judgements", type=int, default=40)
+    parser.add_argument("--targets", type=int, metavar="STEPS", help="compare both targets after so many steps")
     parser.add_argument("--go-on", action="store_true", help="from the prior that is shipped, not from random weights")
     parser.add_argument("--pack", metavar="MACHINE", help="ship what was learned so far; on what, in words")
     told = parser.parse_args()
+    if told.targets:
+        targets(told.targets, told.seed)
+        return
     if told.pack:
         packed(told.out, told.target, told.seed, told.pack)
         return
