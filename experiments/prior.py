@@ -266,7 +266,9 @@ def packed(out: Path, target: str, seed: int, took: str) -> None:
         "failures": (
             "Objects cut off by the field of view, cone beams, scans with fewer than 16 views and noise correlated "
             "over more than about 2 pixels were not in the corpus.  Applied without a step the means of materials may "
-            "be off by some percent: a run measures that and corrects it."
+            "be off by some percent: a run measures that and corrects it.  Of details of few pixels there is little in "
+            "the corpus: on a fine foam and on letters it is ahead in seconds, and behind random weights by up to "
+            "0.5 dB after some hundred steps; on 32 views by 1 dB."
         ),
     }
     save_prior(PRIORS, "volume", network, UNet(), split, card)
