@@ -338,7 +338,8 @@ def test_json_is_one_document_and_nothing_else(tmp_path, run, capsys):
 
 
 def test_without_json_nothing_is_on_standard_output(tmp_path, capsys):
-    main(["denoise", str(disc_scan()), "--out", str(tmp_path / "out"), "--steps", "3", "--slices", "1"])
+    few = ["--steps", "3", "--slices", "1", "--from", "scratch"]
+    main(["denoise", str(disc_scan()), "--out", str(tmp_path / "out"), *few])
     main(["info", str(disc_scan())])
     main(["reconstruct", str(disc_scan()), "--out", str(tmp_path / "volume.zarr")])
     said = capsys.readouterr()

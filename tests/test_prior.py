@@ -124,7 +124,7 @@ def test_a_good_start_is_judged_first_and_may_stay_the_best():
     found = fit(split, Known(lambda: Middle(1.0)), parts(noise=0.02), training)
     assert found.history[0].step == 0
     assert found.best.step == 0
-    assert float(found.network.weight) == 1.0
+    assert found.network.weight.item() == 1.0
     fresh = fit(split, lambda: Middle(1.0), parts(), training)
     assert fresh.history[0].step > 0
 
@@ -195,9 +195,9 @@ def biased(weight: float) -> Denoiser:
 
 @pytest.mark.parametrize("weight", [0.95, 1.04])
 def test_a_biased_mean_is_found_from_what_was_not_seen(weight):
-    """Over five seeds the gain was right to 0.002."""
+    """Over six seeds the gain was off by 0.003 and the offset by 0.0013 (standard deviations)."""
     gain, offset = tone_of(biased(weight), parts(noise=0.05))
-    assert gain == pytest.approx(1 / weight, abs=0.008)
+    assert gain == pytest.approx(1 / weight, abs=0.01)
     assert offset == pytest.approx(0.0, abs=0.006)
 
 

@@ -268,7 +268,9 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
             "were the object. Denoise the radiographs (noise2self) or use noise2projection instead."
         )
-    if metrics["method"]["parameters"] and 0 < steps < _FEW_STEPS:
+    history = metrics["training"].get("history", ())
+    known = any(entry["step"] == 0 for entry in history)  # it was good before the first step
+    if metrics["method"]["parameters"] and 0 < steps < _FEW_STEPS and not known:
         found.append(
             f"The network was trained for only {steps} steps, too few to learn more than a blur; "
             "give a longer --budget."

@@ -196,7 +196,10 @@ class Demo:
         console.rule("1. a scan with 100 photons a pixel")
         Simulate(scan, overwrite=True).run(console)
         console.rule("2. noise out, no clean data")
-        figures = Denoise(scan, out=run, method="noise2inverse", budget=self.budget, overwrite=True).run(console)
+        fresh = Path("scratch")  # so that the demo shows that the noise of one scan is enough
+        figures = Denoise(scan, out=run, method="noise2inverse", from_=fresh, budget=self.budget, overwrite=True).run(
+            console
+        )
         console.rule("3. now look at the truth")
         noisy = Reconstruct(scan, out=self.out / "noisy.zarr", overwrite=True).run(console)["volume"]
         table = Table("", "PSNR", "SSIM", title="Against the reconstruction of the noise-free projections")

@@ -242,11 +242,9 @@ class VolumeDomain(Domain):
 
     def toned(self, denoiser: Denoiser, fitted: Fitted) -> tuple[Denoiser, tuple[str, ...]]:
         """Return a network that knew other scans before with the means of this one, and what was done in words."""
-        begun = denoiser.facts.get("started_from")
-        if fitted.history and begun in (None, RANDOM):
-            return denoiser, ()
-        said = (f"Training started from {begun}.",) if fitted.history else ()
-        if not denoiser.trained:
+        begun = str(denoiser.facts.get("started_from") or RANDOM)
+        said = (f"Training started from {begun}.",) if fitted.history and begun != RANDOM else ()
+        if not denoiser.trained or (fitted.history and begun.startswith(RANDOM)):
             return denoiser, said
         plain = dataclasses.replace(denoiser, tone=(1.0, 0.0))
         tone = self.run.output.decide("tone", lambda: {"tone": tone_of(plain, self.data)})["tone"]

@@ -283,7 +283,7 @@ def _ellipsoids(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume
     """Return overlapping ellipsoids, a few large ones and many small."""
     out = np.zeros(shape, np.float32)
     height, contrast = _THICK * shape[0] / shape[2], _contrast(rng)
-    _stamp(out, (0, 0, 0), np.diag([1 / 0.85, 1 / rng.uniform(0.5, 0.85), 0.1]), (0.85, 0.85, 10), 1.0)
+    _stamp(out, (0.0, 0.0, 0.0), np.diag([1 / 0.85, 1 / rng.uniform(0.5, 0.85), 0.1]), (0.85, 0.85, 10.0), 1.0)
     for _ in range(int(rng.integers(5, 90))):
         half = np.exp(rng.uniform(np.log(0.015), np.log(0.35))) * rng.uniform(0.5, 1, 3)
         turn, centre = _turned(rng), rng.uniform(-0.55, 0.55, 3) * (1, 1, 2 * height)

@@ -26,7 +26,7 @@ from quietray.settings import called, from_dict, parse_seconds, to_dict
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
-from quietray.training.start import RANDOM, Known, Start, start_of
+from quietray.training.start import RANDOM, SCRATCH, Known, Start, start_of
 from quietray.training.state import load_average
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
@@ -54,6 +54,8 @@ class Recipe:
         To average over at inference; 0 takes as many as 15 % of the budget allow.
     start
         A trained network to start from; None for random weights.
+    fresh
+        What random weights are called: with the reason, where there was to be something else.
     """
 
     network: Architecture
@@ -62,6 +64,7 @@ class Recipe:
     budget: float
     symmetries: Literal[0, 1, 2, 4, 8]
     start: Start | None = None
+    fresh: str = RANDOM
 
     @classmethod
     def of(cls, run: Run, facts: Mapping[str, Any] | None = None) -> Recipe:
@@ -71,7 +74,11 @@ class Recipe:
         """
         settings = run.settings
         start = start_of(settings.start, settings.method, settings.network, facts)
-        return cls(settings.network, settings.training, settings.seed, run.left, settings.symmetries, start)
+        recipe = cls(settings.network, settings.training, settings.seed, run.left, settings.symmetries, start)
+        if start is None and settings.start not in (None, SCRATCH):
+            lacking = f"{RANDOM}, since no prior is shipped for this method and network"
+            recipe = dataclasses.replace(recipe, fresh=lacking)
+        return recipe
 
     def build(self, split: Split) -> nn.Module:
         """Return the network to be trained.
@@ -95,7 +102,7 @@ class Recipe:
             return self.build(split).to(run.device)
 
         if self.start is None:
-            return build, RANDOM
+            return build, self.fresh
 
         said = self.start.said
 
@@ -198,6 +205,8 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
 
         here = data.on(run.device, run.device_memory)
         build, begun = recipe.begin(split, here, run)
+        if begun != RANDOM:
+            run.watch.note(f"Training starts from {begun}.")
         fitted = fit(
             split,
             build,

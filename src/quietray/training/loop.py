@@ -29,7 +29,6 @@ __all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in the metrics
 
 _WARM_UP, _SHORT_WARM_UP = 30, 8  # steps; of a network that is good already
-_GENTLE = 0.5  # of the peak learning rate, for such a network
 _POWERS: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "mae": torch.abs}
 _MOST_THREADS = 4  # a patch is too small to feed more
 
@@ -110,8 +109,8 @@ def fit(
         The method.
     build
         Makes the network, on the device where it is to be trained; called with torch's generator seeded.  One that is
-        :class:`Known` to be good is judged before the first step, which may stay the best one, warms up shorter, has a
-        lower peak rate, and an average that counts from there on.
+        :class:`Known` to be good is judged before the first step, which may stay the best one, warms up shorter, and
+        has an average that counts from there on.
     data
         Where samples come from and what is held out.
     settings
@@ -143,7 +142,7 @@ def fit(
     average = fabric.setup_module(state.average)
 
     pace, good = Pace(settings.steps, budget, state.seconds), isinstance(build, Known)
-    warm_up, peak = (_SHORT_WARM_UP, _GENTLE * settings.learning_rate) if good else (_WARM_UP, settings.learning_rate)
+    warm_up = _SHORT_WARM_UP if good else _WARM_UP
     if settings.steps is not None:
         warm_up = max(1, min(warm_up, settings.steps // 10))
     if good and state.step == 0:
@@ -158,7 +157,7 @@ def fit(
         else:
             share = schedule(state.step, state.n_steps, warm_up)
         for group in optimizer.param_groups:
-            group["lr"] = peak * share
+            group["lr"] = settings.learning_rate * share
         samples, weight = data.draw(settings.batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
         loss = pair.to(fabric.device).loss(network, weight.to(fabric.device), _POWERS[settings.loss])

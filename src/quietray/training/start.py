@@ -82,7 +82,7 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Makes a network that is good already: it is judged before the first step, and trained gently.
+    """Makes a network that is good already: it is judged before the first step, and its average starts there.
 
     Parameters
     ----------
