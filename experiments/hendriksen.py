@@ -55,8 +55,8 @@ from quietray.operators.sparse import many_slices
 from quietray.reconstruct import TV
 from quietray.reconstruct.choose import chosen
 from quietray.running.precision import precision
+from quietray.running.run import Run
 from quietray.running.settings import Training
-from quietray.running.watch import Watch
 from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
@@ -322,7 +322,7 @@ def filtered(parts: Parts) -> Volume:
     split, scale = Noise2Inverse(slices=1), Scale.of(parts.mean(axis=0), weight)
     data = TrainingVolume.with_held_out(scale.apply(parts.copy()), split, weight)
     subject = Subject(scale, parts.shape[1:], 1024)
-    denoiser, _ = tuned(data, split, TotalVariation(), subject, Watch())
+    denoiser, _ = tuned(data, split, TotalVariation(), subject, Run.in_memory(Settings()))
     return denoiser.slab(parts, 0, parts.shape[1])
 
 

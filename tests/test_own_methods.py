@@ -210,7 +210,7 @@ def test_threads_give_what_one_slab_after_the_other_gives(monkeypatch: pytest.Mo
     in_slabs(monkeypatch, heights=2)
     scan, settings = quietray.read(disc_scan()), short(method)
     one = quietray.denoise(scan, None, settings)
-    monkeypatch.setattr(workflows, "Run", lambda *args: Run(*args, executor=Threads(3)))
+    monkeypatch.setattr(workflows, "Run", lambda *args, **known: Run(*args, **known, executor=Threads(3)))
     other = quietray.denoise(scan, None, settings)
     np.testing.assert_array_equal(one.volume, other.volume)
     assert one.metrics.estimate == other.metrics.estimate

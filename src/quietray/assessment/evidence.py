@@ -285,7 +285,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result."
         )
-    found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
+    else:
+        found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
     taught = method.domain == "clean"  # by what has no such bias: grey values may change
     if abs(change) > 0.02 and not taught:
         found.append(

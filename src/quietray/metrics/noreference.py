@@ -186,11 +186,11 @@ def judge_alternating(outputs: Tensor, targets: Tensor, weight: Tensor) -> Judge
 
     Examples
     --------
-    >>> noise = torch.randn(4, 1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
+    >>> noise = 0.9 * torch.randn(4, 1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
     >>> streak = torch.tensor([1.0, 0.0, -1.0, 0.0]).reshape(4, 1, 1, 1, 1)
-    >>> found = judge_alternating(torch.full_like(noise, 0.5), noise + streak, torch.ones(1))
-    >>> round(found.error, 1), round(found.noise, 1)  # 0.5 squared, and a quarter of the noise of a subset
-    (0.2, 0.2)
+    >>> found = judge_alternating(torch.full_like(noise, 0.6), noise + streak, torch.ones(1))
+    >>> round(found.error, 1), round(found.noise, 1)  # 0.6 squared, and a quarter of the noise of a subset
+    (0.4, 0.2)
     """
     n = len(outputs)
     weight = weight.expand_as(outputs[0]).double()

@@ -18,6 +18,7 @@ _APART = 3.5  # spreads between two materials; half of a bell curve is 2.7 from 
 _LEAST = 0.02  # of the field of view, for a material
 _AROUND = 0.5  # of the edge of the field of view, for air to be around the object
 _NEAR = 0.2  # of the contrast, that air may be away from its value
+_SAME = 1e-6  # of the largest value: a range that is no contrast
 _SPLITS = 3
 _THICK = 2  # pixels that a material is wide, at least, on either side of its middle
 _VALUES = 2**20
@@ -76,14 +77,14 @@ class ObjectMask:
 
         inside = weight > 0
         smooth = np.stack([_smoothed(one, inside, _SMOOTHING) for one in slices])
-        values = smooth[:, inside].ravel()
+        values = smooth[:, inside].ravel().astype(np.float64)  # whose range always falls into bins
         values = values[:: -(-values.size // _VALUES)]
-        if np.ptp(values) <= 0:
+        if np.ptp(values) <= _SAME * np.abs(values).max():
             return None
         level = float(threshold_otsu(values))
         for _ in range(_SPLITS):
             low = values[values < level]
-            if low.size < 2 or np.ptp(low) <= 0:
+            if low.size < 2 or np.ptp(low) <= _SAME * np.abs(values).max():
                 break
             finer = float(threshold_otsu(low))
             between = inside & (smooth >= finer) & (smooth < level)
