@@ -232,6 +232,7 @@ def test_flags_go_over_the_config(tmp_path, run):
     assert figures["estimate"] == stored_figures["estimate"]
 
 
+@pytest.mark.slow
 def test_from_simulation_to_comparison(tmp_path, run, capsys):
     """The round trip of the issue; the figures are recomputed here from the arrays."""
     scan, fbp, out = tmp_path / "foam.h5", tmp_path / "fbp.h5", tmp_path / "out"

@@ -242,6 +242,7 @@ def test_numbers_in_a_file_must_be_whole(pair, tmp_path):
         read(path)
 
 
+@pytest.mark.slow
 def test_simulated_pairs_and_the_commands(tmp_path, capsys):
     foam = quietray.Foam.packed(8, 0.5, np.random.default_rng(0), largest=0.2)
     beam = ParallelBeam(np.linspace(0, np.pi, 24, endpoint=False), 64, 96)

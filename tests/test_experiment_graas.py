@@ -76,6 +76,7 @@ _TRAINER = graas_frames.Trainer(widths=(4, 8), steps=30, patch=32, judgements=3)
 
 
 class TestPieces:
+    @pytest.mark.slow
     def test_correlation_goes_where_the_page_says(self, tmp_path: Path) -> None:
         """Raw frames are correlated, whitened ones are not; both figures and the row of the table come from there."""
         piece = graas_sets.Sets(_SCENE, dataclasses.replace(_TRAINER, steps=60))
@@ -87,6 +88,7 @@ class TestPieces:
         assert f"| raw | Noise2Self | {found['trained']['raw']['mse']:.2e} |" in text
         assert f"{100 * found['correlation']['raw']['mean']:.0f} % before" in text
 
+    @pytest.mark.slow
     def test_rivals_learn_something_each(self, tmp_path: Path) -> None:
         """Four different methods, four different results, all better than no training at all."""
         found = graas_sets.Rivals(_SCENE, _TRAINER, judged_on=6).measure(tmp_path)
@@ -142,6 +144,7 @@ class TestBed:
                 left, right = noise[..., :-1].ravel(), noise[..., 1:].ravel()
                 assert least < np.corrcoef(left, right)[0, 1] < most
 
+    @pytest.mark.slow
     def test_three_views_find_the_bubbles(self) -> None:
         """SIRT in the box finds most of the gas where it is."""
         pytest.importorskip("itk", reason="needs itk-rtk; pip install 'quietray[cone]'")

@@ -62,6 +62,7 @@ def test_won_at_toy_size(experiment: Any, tmp_path: Path) -> None:
     assert "Paired over the subjects" in page.read_text()
 
 
+@pytest.mark.slow
 def test_honesty_tells_doses_apart(experiment: Any) -> None:
     """Where the public data are there: more dose, more to see; a linear filter neither adds nor takes."""
     honesty = experiment("honesty")

@@ -143,6 +143,29 @@ def test_a_start_that_makes_the_scan_worse_is_left(tmp_path):
     np.testing.assert_array_equal(np.asarray(result.volume), np.asarray(fresh.volume))
 
 
+@pytest.mark.parametrize(
+    ("start", "steps", "words"),
+    [("default", 6, "the shipped"), ("default", 300, "random"), ("prior", 300, "the shipped")],
+)
+def test_by_default_the_prior_is_for_few_steps(start, steps, words, monkeypatch) -> None:
+    """After many steps random weights end as good or better; who asks for the prior gets it."""
+    begun: list[str] = []
+    settings = quick(start=start, network=UNet(), steps=steps)
+
+    def stop(*args, **known):
+        raise KeyboardInterrupt
+
+    class Heard(Watch):
+        def note(self, text: str) -> None:
+            begun.append(text)
+
+    monkeypatch.setattr("quietray.training.learn.fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        quietray.denoise(quietray.read(disc_scan()), None, settings, watch=Heard())
+    (said,) = (text for text in begun if text.startswith("Training starts from"))
+    assert said.startswith(f"Training starts from {words}")
+
+
 def test_a_run_says_what_it_started_from_and_can_be_taken_up_again(tmp_path, monkeypatch):
     """Bit-identical with a prior, too."""
     scan, settings = quietray.read(disc_scan()), quick(start="prior", network=UNet())
@@ -293,12 +316,13 @@ def test_auto_takes_the_prior_where_no_kept_model_is_near(tmp_path):
     assert "the noise of the scan is 50.0 times that of the model" in said
 
 
+@pytest.mark.slow
 def test_the_command_line_lists_adds_shows_and_removes(tmp_path, capsys):
     scan = str(disc_scan())
     out = tmp_path / "out"
     main(["denoise", scan, "--steps", "2", "--method", "noise2inverse", "--out", str(out), "--remember"])
     name = Path(scan).stem
-    assert noted_start(out) == "prior", "which nobody asked for"
+    assert noted_start(out) == "default", "which nobody asked for"
     main(["models", "add", str(out)])
     main(["models", "--json"])
     found = json.loads(capsys.readouterr().out)

@@ -119,6 +119,7 @@ def test_a_run_tells_of_the_object_first_and_the_same_everywhere(tmp_path: Path)
     assert share == pytest.approx(told["share_of_field_of_view"], abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_object_is_the_same_however_the_rows_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     scan, settings = quietray.read(disc_scan(12, 48, 64)), quick(method=TotalVariation(), rotation_axis=23.5)
     with monkeypatch.context() as patch:

@@ -45,7 +45,7 @@ from quietray.scan import Scan
 from quietray.settings import parse_seconds, write_toml
 from quietray.splits import Noise2Inverse
 from quietray.training.loop import Fitted, Progress
-from quietray.training.start import PRIOR
+from quietray.training.start import DEFAULT
 
 __all__ = [
     "Settings",
@@ -138,9 +138,9 @@ def first_start(out: str | Path | None = None, resume: bool = False) -> str | No
     Examples
     --------
     >>> first_start()
-    'prior'
+    'default'
     """
-    return noted_start(Path(out)) if resume and out is not None else PRIOR
+    return noted_start(Path(out)) if resume and out is not None else DEFAULT
 
 
 def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) -> str:
@@ -271,7 +271,7 @@ def compare(
         The scan does not allow it, or the folder holds something already.
     """
     if settings is None and "start" not in changes:
-        changes["start"] = PRIOR
+        changes["start"] = DEFAULT
     settings, out, started = changed(settings, changes), Path(out), waiting_since()
     require_free(out, "output", overwrite)
     run = dataclasses.replace(Run.in_memory(settings, watch), started=started)

@@ -42,7 +42,7 @@ _INPUTS = {
     "config": "settings file",
 }
 
-_STARTS = ("scratch", "prior", "auto")
+_STARTS = ("default", "scratch", "prior", "auto")
 
 # Options without a default of their own tell it in their text: most take it from --config or from the settings.
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]

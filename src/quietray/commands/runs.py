@@ -45,8 +45,8 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """Cuts one acquisition into steps of so many views, a series in time."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="START", help_behavior_hint="")] = None
     """What training starts from: scratch, random weights; prior, the shipped one, where it fits; auto, the nearest
-    model by its measured noise (see `quietray models`), else the prior; or the folder of a model (default: prior; with
-    --config as it says)."""
+    model by its measured noise (see `quietray models`), else the prior; or the folder of a model (default: prior where
+    there is time for few steps only, else scratch; with --config as it says)."""
     remember: Flag = False
     """Keep the model among those of this machine; see `quietray models`."""
     preview: Flag = False
@@ -130,7 +130,7 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
         from quietray.console import TerminalWatch, show_comparison
         from quietray.workflows import compare
 
-        start = None if self.config else "prior"
+        start = None if self.config else "default"
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
         found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         show_comparison(console, found.record())

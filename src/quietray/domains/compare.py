@@ -29,7 +29,7 @@ from quietray.running.settings import Settings
 from quietray.scan import Scan
 from quietray.settings import parse_seconds
 from quietray.splits import SPLITS
-from quietray.training.start import PRIOR
+from quietray.training.start import DEFAULT, PRIOR
 from quietray.types import Volume
 
 __all__ = ["FEWEST_ROWS", "Comparison", "Standing", "affordable_rows", "compared", "measured"]
@@ -170,7 +170,7 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
         region=None,
         symmetries=1,
         reblur=True,
-        start=settings.start if settings.start == PRIOR else None,  # each where one fits
+        start=settings.start if settings.start in (PRIOR, DEFAULT) else None,  # each where one fits
         trust=0.0,
         max_memory=None,
     )

@@ -139,8 +139,9 @@ class Settings:
     start
         What training starts from: None or ``scratch``, random weights; ``prior``, the one shipped for the method
         and the network, or random weights where there is none; ``auto``, the model of :mod:`quietray.running.models`
-        whose noise is nearest, else the prior; or the folder of a trained model.  Without settings of their own
-        :func:`quietray.denoise` and the command line take ``prior``.
+        whose noise is nearest, else the prior; or the folder of a trained model.  ``default``, which
+        :func:`quietray.denoise` and the command line take without settings of their own, is the prior where there is
+        time for few steps, else random weights.
     clean
         Volume that Noise2Clean learns from, on the grid of the scan; None is the truth that the scan itself holds.
     trust

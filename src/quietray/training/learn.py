@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from quietray.settings import called, from_dict, parse_seconds, to_dict
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
-from quietray.training.start import RANDOM, SCRATCH, Known, Start, start_of
+from quietray.training.start import DEFAULT, RANDOM, SCRATCH, Known, Start, start_of
 from quietray.training.state import load_average
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
@@ -35,6 +36,7 @@ _VOXELS_A_PATCH = 2**16  # of a volume, for each patch in a batch
 _TUNED_ON = (4, 2**15)  # slices, and pixels of them together
 _JUDGED, _JUDGED_PIXELS = 6, 2**17  # passes over what was held out, by which the result is judged at the end
 _REPORT = 3.0  # seconds
+_FEW = 250  # steps, after which random weights do as well as the shipped prior (docs/prior.md)
 _OVER = 1.5  # times what is left, that a filter may take before it is refused
 
 
@@ -65,6 +67,7 @@ class Recipe:
     symmetries: Literal[0, 1, 2, 4, 8]
     start: Start | None = None
     fresh: str = RANDOM
+    most: float = math.inf
 
     @classmethod
     def of(cls, run: Run, facts: Mapping[str, Any] | None = None) -> Recipe:
@@ -78,7 +81,7 @@ class Recipe:
         if start is None and settings.start not in (None, SCRATCH):
             lacking = f"{RANDOM}, since no prior is shipped for this method and network"
             recipe = dataclasses.replace(recipe, fresh=lacking)
-        return recipe
+        return dataclasses.replace(recipe, most=_FEW) if settings.start == DEFAULT else recipe
 
     def build(self, split: Split) -> nn.Module:
         """Return the network to be trained.
@@ -92,10 +95,14 @@ class Recipe:
             return self.network.build(split.n_slices, split.n_outputs)
         return self.start.network(self.network, split)
 
-    def begin(self, split: Split, data: TrainingData, run: Run) -> tuple[Callable[[], nn.Module], str]:
+    def begin(
+        self, split: Split, data: TrainingData, run: Run, steps: Callable[[float], float]
+    ) -> tuple[Callable[[], nn.Module], str]:
         """Return what makes the network, and in words what it is; a resumed run begins as it did.
 
-        What gains nothing on the scan as it is has learned from something else: then random weights are better.
+        What gains nothing on the scan as it is has learned from something else: then random weights are better.  So
+        they are where there is time for more than `most` steps; `steps` tells how many, given the seconds of a
+        judgement.
         """
 
         def build() -> nn.Module:
@@ -107,14 +114,21 @@ class Recipe:
         said = self.start.said
 
         def tried() -> dict[str, Any]:
-            judged = judge_held_out(split, build().eval(), data, run.device)
-            return {"error": judged.error, "noise": judged.noise, "from": said}
+            network = build().eval()
+            judge_held_out(split, network, data, run.device)  # the first time is not what it takes
+            begun = time.monotonic()
+            judged = judge_held_out(split, network, data, run.device)
+            many = steps(time.monotonic() - begun)
+            return {"error": judged.error, "noise": judged.noise, "from": said, "steps": many}
 
         found = run.output.decide("start", tried)
-        if found["error"] < found["noise"]:
+        if found["error"] >= found["noise"]:
+            why = f"since {found['from']} made this scan worse"
+        elif found.get("steps", 0) > self.most:
+            why = f"for with time for about {found['steps']:.0f} steps they end as good as {found['from']} or better"
+        else:
             return Known(build), found["from"]
-        fresh = dataclasses.replace(self, start=None)
-        return fresh.begin(split, data, run)[0], f"{RANDOM}, since {found['from']} made this scan worse"
+        return dataclasses.replace(self, start=None).begin(split, data, run, steps)[0], f"{RANDOM}, {why}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +218,14 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
                 run.watch.judged(_look(average.eval(), split, scale, data), step, n_steps, latest)
 
         here = data.on(run.device, run.device_memory)
-        build, begun = recipe.begin(split, here, run)
+
+        def steps(judgement: float) -> float:
+            """Return about how many there will be: a judgement is passes over what is held out, a step takes three."""
+            judged = sum(float(x.shape[0] * x.shape[-2] * x.shape[-1]) for x, _ in here.held_out(_JUDGED_PIXELS))
+            per_step = 3 * judgement * training.batch * size**2 / ((split.n_parts - split.n_clean) * judged)
+            return training.steps or max(0.3 * budget, budget - closing(per_step)) / per_step
+
+        build, begun = recipe.begin(split, here, run, steps)
         if begun != RANDOM:
             run.watch.note(f"Training starts from {begun}.")
         fitted = fit(

@@ -26,6 +26,7 @@ from quietray.splits.neighbourhood import Neighbourhood
 
 __all__ = [
     "AUTO",
+    "DEFAULT",
     "PRIOR",
     "RANDOM",
     "SCRATCH",
@@ -40,6 +41,7 @@ __all__ = [
 
 SCRATCH: Final = "scratch"
 PRIOR: Final = "prior"
+DEFAULT: Final = "default"
 AUTO: Final = "auto"
 RANDOM: Final = "random weights"
 _NEAR = 1.5  # distance of a kept model that is taken in place of the prior
@@ -178,8 +180,9 @@ def start_of(
     Parameters
     ----------
     text
-        None or ``scratch``; ``prior``, which is random weights where no prior fits; ``auto``, the kept model whose
-        noise is near enough, else the prior; or the folder of a model.
+        None or ``scratch``; ``prior``, which is random weights where no prior fits; ``default``, the same, to be left
+        where there is time for many steps; ``auto``, the kept model whose noise is near enough, else the prior; or the
+        folder of a model.
     method, network
         Of the run.
     facts
@@ -187,7 +190,7 @@ def start_of(
     """
     if text is None or text == SCRATCH:
         return None
-    if text == PRIOR:
+    if text in (PRIOR, DEFAULT):
         return prior_for(method, network)
     if text != AUTO:
         return Start(Denoiser.load(Path(text)), f"the model {text}")
