@@ -19,6 +19,7 @@ from quietray.domains.common import method_facts
 from quietray.errors import SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.inference.denoiser import Denoiser, Scale
+from quietray.preparation.alike import require_alike
 from quietray.preparation.sources import Held
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
@@ -83,6 +84,12 @@ class FrameDomain(Domain):
         """Correct the frames as far as the scan allows, scale them, hold a part of them out."""
         (scan,) = scans
         parts, unit, said = _frames(scan, run.settings.correction.own_flats)
+        require_alike(
+            parts[0, 0],
+            parts[len(parts) // 2, 0],
+            f"repeated frames, for which {called(type(split))} took the views of one scan,",
+            "give a second scan of the same object with --repeats, or take --method noise2inverse",
+        )
         weight = np.ones(parts.shape[2:], np.float32)
         scale = Scale.of(parts.mean(axis=0), weight)
         data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)

@@ -24,6 +24,7 @@ from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
 from quietray.metrics.surroundings import ObjectMask
+from quietray.preparation.alike import require_alike
 from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
@@ -100,7 +101,28 @@ class VolumeDomain(Domain):
         source: Reconstruction = each[0].source(split.n_parts)
         if len(each) > 1:
             source = RepeatedReconstruction(tuple(replace(one, grid=each[0].grid).source() for one in each))
-        return cls.begun(run, each[0], source, split)
+        begun = cls.begun(run, each[0], source, split)
+        if len(each) > 1:
+            begun._require_one_object()
+        return begun
+
+    def _require_one_object(self) -> None:
+        """Raise if repeated scans show different objects, and say where one moved."""
+        middle = self.data.parts.shape[1] // 2
+        parts = self.data.parts[:, middle : middle + 1] * self.prepared.weight
+        for number in range(1, len(parts)):
+            here = require_alike(
+                parts[0, 0],
+                parts[number, 0],
+                f"scan 0 and scan {number} of the repeats",
+                "give scans of the same object in the same place, or denoise each by itself",
+            )
+            if not here:
+                self.run.watch.note(
+                    f"Scan 0 and scan {number} differ by more than noise: the object moved or changed between them, or "
+                    "the axis did. What differs is blurred, and the estimated gain is too low; denoise each by itself "
+                    "to compare."
+                )
 
     @classmethod
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:

@@ -1,0 +1,88 @@
+"""Whether two measurements show one scene: what their difference holds beside noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quietray.errors import NoiseError
+from quietray.types import Slice
+
+__all__ = ["require_alike", "unlike"]
+
+_BLOCK = 8  # pixels
+_OTHER = (0.1, 0.2)  # of the scene's variance, and of the fine difference's: another scene
+_MOVED = 0.04  # of the fine difference's variance; noise that is correlated over pixels stays below in a slice
+
+
+def unlike(one: Slice, other: Slice) -> tuple[float, float]:
+    """Return how much of a scene another measurement does not show, and how coarse what they differ by is.
+
+    Both are averaged over blocks, which leaves the scene and hardly any noise; the one is fitted to the other, for the
+    light may have changed.
+
+    Parameters
+    ----------
+    one, other
+        ``(y, x)``.
+
+    Returns
+    -------
+    share, coarse
+        Variance that is left after the fit, as a share of that of the blocks of `one`; and as a share of the variance
+        of the difference inside of blocks, which is 1/64 for white noise.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> scene = np.repeat(np.repeat(rng.random((8, 8)), 8, 0), 8, 1).astype(np.float32)
+    >>> noise = rng.normal(0, 0.3, (2, 64, 64)).astype(np.float32)
+    >>> share, coarse = unlike(scene + noise[0], scene + noise[1])
+    >>> share < 0.3, coarse < 0.04
+    (True, True)
+    >>> share, coarse = unlike(scene + noise[0], scene.T + noise[1])
+    >>> share > 0.5, coarse > 0.2
+    (True, True)
+    """
+    height, width = (min(_BLOCK, max(1, size // 4)) for size in one.shape)
+
+    def blocks(image: Slice) -> np.ndarray:
+        y, x = image.shape[0] // height, image.shape[1] // width
+        cut = np.asarray(image[: y * height, : x * width], float)
+        return cut.reshape(y, height, x, width).swapaxes(1, 2).reshape(y * x, height * width)
+
+    first, second = blocks(one), blocks(other)
+    known, seen = first.mean(axis=1), second.mean(axis=1)
+    scene = float(known.var())
+    if scene == 0:
+        return 0.0, 0.0
+    slope = float(np.mean((known - known.mean()) * seen)) / scene
+    left = max(0.0, float(seen.var()) - slope**2 * scene)
+    difference = second - first
+    fine = float((difference - difference.mean(axis=1, keepdims=True)).var())
+    return left / scene, left / fine if fine > 0 else float("inf") if left > 0 else 0.0
+
+
+def require_alike(one: Slice, other: Slice, what: str, help_: str) -> bool:
+    """Return whether two slices of one object lie at one place; raise if they show different objects.
+
+    Parameters
+    ----------
+    one, other
+        ``(y, x)``.
+    what
+        What must show one scene, in words.
+    help_
+        What to do.
+
+    Raises
+    ------
+    NoiseError
+        They show different scenes.
+    """
+    share, coarse = unlike(one, other)
+    if share > _OTHER[0] and coarse > _OTHER[1]:
+        raise NoiseError(
+            f"{what} must show one scene, got two that differ in {share:.0%} of what averages over {_BLOCK} x {_BLOCK} "
+            f"pixels show; {help_}"
+        )
+    return coarse <= _MOVED
