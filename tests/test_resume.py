@@ -5,6 +5,7 @@ import dataclasses
 import fnmatch
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -360,6 +361,28 @@ def test_killed_by_the_system_at_any_time(tmp_path):
     main([*arguments, str(killed)])
     main([*arguments, str(whole)])
     check_same(killed, whole)
+
+
+@pytest.mark.slow
+def test_the_system_may_ask_it_to_end(tmp_path):
+    """SIGTERM, as of a scheduler: a sentence with the command that goes on, code 143, and nothing is lost."""
+    config, out = tmp_path / "config.toml", tmp_path / "out"
+    settings = quick(steps=100)
+    fixed = dataclasses.replace(settings.training, precision="fp32", judgements=50)
+    config.write_text(write_toml(dataclasses.replace(settings, training=fixed)))
+    code = "import torch; torch.set_num_threads(1); from quietray.cli import main; main()"
+    arguments = ["denoise", str(disc_scan()), "--config", str(config), "--out", str(out)]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (out / ".work/training.safetensors").exists():
+        time.sleep(0.005)
+    process.terminate()
+    _, said = process.communicate()
+    assert process.returncode == 143, said
+    assert shlex.join(["quietray", *arguments, "--resume"]) in said
+    whole = tmp_path / "whole"
+    for told in ([*arguments, "--resume"], [*arguments[:-1], str(whole)]):
+        subprocess.run([sys.executable, "-c", code, *told], check=True, capture_output=True)
+    check_same(out, whole)
 
 
 def test_stopped_by_the_user(tmp_path, scan, whole, monkeypatch, capsys):

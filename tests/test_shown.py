@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import io
 import re
 import sys
 from html.parser import HTMLParser
@@ -11,9 +12,11 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from rich.console import Console
 
 import quietray
 from quietray import GaussianFilter, ImageSeries, Noise2Inverse, Result, Settings
+from quietray.console import TerminalWatch
 from quietray.errors import GeometryError, SettingsError
 from quietray.filters import FILTERS
 from quietray.geometry import ConeBeam
@@ -364,3 +367,19 @@ def test_only_plot_imports_pyplot(result: Result, monkeypatch: pytest.MonkeyPatc
     assert result._repr_html_()
     with pytest.raises(ImportError):
         result.plot()
+
+
+def test_without_a_terminal_a_stage_writes_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log of a night's run must tell how far it is, without a bar's control characters."""
+    monkeypatch.setattr("quietray.console._EVERY", 0.0)
+    file = io.StringIO()
+    with TerminalWatch(Console(file=file)).stage("training", 10) as advance:
+        advance(5, "estimated gain 7 dB")
+        advance(5)
+    first, second, last = file.getvalue().splitlines()
+    assert "training for" in first
+    assert "50%, about" in first
+    assert first.endswith("left, estimated gain 7 dB")
+    assert "100%" in second
+    assert "training took" in last
+    assert "\x1b" not in file.getvalue()

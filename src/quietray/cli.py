@@ -7,8 +7,13 @@ import json
 import logging
 import math
 import os
+import shlex
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import tyro
@@ -85,8 +90,29 @@ def _console() -> Console:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, 2 (something that the user can mend) or 1 (our fault)."""
-    with waiting():
+    with waiting(), _stoppable():
         _main(arguments)
+
+
+class _TerminatedError(BaseException):
+    """The system asked the process to end."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """End like a keyboard's interrupt when the system asks for it, as a scheduler does before it kills."""
+
+    def stop(*_: object) -> None:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _main(arguments: list[str] | None) -> None:
@@ -113,10 +139,12 @@ def _main(arguments: list[str] | None) -> None:
             "[red]error:[/red] the machine ran out of memory; give a smaller --max-memory", highlight=False
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        kept = "; what was learned and written is kept, go on with --resume" if isinstance(command, Denoise) else ""
-        _console().print(f"stopped{kept}", highlight=False)
-        sys.exit(130)
+    except (KeyboardInterrupt, _TerminatedError) as stop:
+        told = sys.argv[1:] if arguments is None else arguments
+        again = shlex.join(["quietray", *told, *([] if "--resume" in told else ["--resume"])])
+        kept = f"; what was learned and written is kept, go on with:\n{again}" if isinstance(command, Denoise) else ""
+        _console().print(f"stopped{kept}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
     except BrokenPipeError:  # such as of `quietray denoise --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python closes it without a word
         sys.exit(141)

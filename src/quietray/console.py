@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,8 @@ from quietray.running.watch import Watch
 
 __all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues"]
 
+_EVERY = 30.0  # seconds, a line where there is no terminal
+
 
 class TerminalWatch(Watch):
     """Shows a run's progress.
@@ -35,7 +38,7 @@ class TerminalWatch(Watch):
     Parameters
     ----------
     console
-        Where to.
+        Where to.  Where that is no terminal but a file, a line is written every half minute in place of a bar.
     previews
         Whether a preview is wanted at every judgement.
     """
@@ -46,6 +49,10 @@ class TerminalWatch(Watch):
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
         """Show a bar with the time left; a line when the stage is done."""
+        if not self.console.is_terminal:
+            with self._lines(name, total) as advance:
+                yield advance
+            return
         columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description:<14}")]
         if total is not None:
             columns += [BarColumn(), MofNCompleteColumn() if total != 1000 else TextColumn("{task.percentage:>3.0f} %")]
@@ -53,7 +60,7 @@ class TerminalWatch(Watch):
         if total is not None:
             columns += [TextColumn("left"), TimeRemainingColumn()]
         columns.append(TextColumn("{task.fields[text]}"))
-        with Progress(*columns, console=self.console, transient=not self.console.is_terminal) as progress:
+        with Progress(*columns, console=self.console) as progress:
             task = progress.add_task(name, total=total, text="")
 
             def advance(done: int, text: str = "") -> None:
@@ -64,6 +71,27 @@ class TerminalWatch(Watch):
             yield advance
             if total is not None:
                 progress.update(task, completed=total)
+
+    @contextmanager
+    def _lines(self, name: str, total: int | None) -> Iterator[Callable[..., None]]:
+        """Write how far a stage is, every half minute and at its end."""
+        begun = said = time.monotonic()
+        count, latest = 0, ""
+
+        def advance(done: int, text: str = "") -> None:
+            nonlocal said, count, latest
+            count, latest, now = count + done, text or latest, time.monotonic()
+            if now - said < _EVERY:
+                return
+            said, spent = now, now - begun
+            far = f"{count / total:.0%}, about {spent * (total - count) / count:.0f} s left" if total and count else ""
+            self._line(", ".join(part for part in (f"{name} for {spent:.0f} s", far, latest) if part))
+
+        yield advance
+        self._line(", ".join(part for part in (f"{name} took {time.monotonic() - begun:.1f} s", latest) if part))
+
+    def _line(self, text: str) -> None:
+        self.console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Show a sentence."""
