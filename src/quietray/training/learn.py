@@ -36,7 +36,7 @@ _VOXELS_A_PATCH = 2**16  # of a volume, for each patch in a batch
 _TUNED_ON = (4, 2**15)  # slices, and pixels of them together
 _JUDGED, _JUDGED_PIXELS = 6, 2**17  # passes over what was held out, by which the result is judged at the end
 _REPORT = 3.0  # seconds
-_FEW = 250  # steps, after which random weights do as well as the shipped prior (docs/prior.md)
+_FEW = 250.0  # steps, after which random weights do as well as the shipped prior (docs/prior.md)
 _OVER = 1.5  # times what is left, that a filter may take before it is refused
 
 
