@@ -223,7 +223,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
             """Return about how many there will be: a judgement is passes over what is held out, a step takes three."""
             judged = sum(float(x.shape[0] * x.shape[-2] * x.shape[-1]) for x, _ in here.held_out(_JUDGED_PIXELS))
             per_step = 3 * judgement * training.batch * size**2 / ((split.n_parts - split.n_clean) * judged)
-            return training.steps or max(0.3 * budget, budget - closing(per_step)) / per_step
+            return float(training.steps or max(0.3 * budget, budget - closing(per_step)) / per_step)
 
         build, begun = recipe.begin(split, here, run, steps)
         if begun != RANDOM:
