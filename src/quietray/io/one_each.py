@@ -61,16 +61,18 @@ class FileFrames:
     def __getitem__(self, key: Any) -> np.ndarray:
         first, *rest = key if isinstance(key, tuple) else (key,)
         if isinstance(first, int):
-            return np.asarray(self._frame(first)[tuple(rest)])
+            return self._frame(first, tuple(rest))
         numbers = range(*first.indices(len(self._files)))
-        frames = [self._frame(number)[tuple(rest)] for number in numbers]
-        return np.stack(frames) if frames else np.empty((0, *self._frame_shape), self.dtype)[(slice(None), *rest)]
+        if not numbers:
+            return np.empty((0, *self._frame_shape), self.dtype)[(slice(None), *rest)]
+        return np.stack([self._frame(number, tuple(rest)) for number in numbers])
 
-    def _frame(self, number: int) -> np.ndarray:
+    def _frame(self, number: int, rest: tuple[Any, ...]) -> np.ndarray:
+        """Return a copy of a part of a frame, so that the rest of it does not stay in memory."""
         frame = np.asarray(self._open(self._files[number]))
         if frame.shape != self._frame_shape:
             raise FormatError(
                 f"all frames of a scan must have one size, got {frame.shape} in {self._files[number]} and "
                 f"{self._frame_shape} in {self._files[0].name}; remove the files that do not belong to the scan"
             )
-        return frame.astype(self.dtype, copy=False)
+        return np.array(frame[rest], self.dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from quietray.errors import FormatError
+from quietray.io.one_each import FileFrames
 from quietray.io.paths import natural_key
 
 __all__ = ["TiffFolder", "TiffPages", "is_tiff", "series_folders", "tiff_files"]
@@ -100,7 +101,7 @@ def _damaged(path: Path, error: Exception) -> FormatError:
     )
 
 
-class TiffFolder:
+class TiffFolder(FileFrames):
     """One frame per file.
 
     Parameters
@@ -110,42 +111,11 @@ class TiffFolder:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
-        self._files = list(files)
-        first = _open_page(self._files[0])
-        self._frame_shape, self._dtype = first.shape, first.dtype
+        super().__init__(files, _open_page)
         self._white = _white_of(self._files[0])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_files": [path.absolute() for path in self._files]}
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """``(n_frames, n_rows, n_cols)``."""
-        return (len(self._files), *self._frame_shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of one pixel."""
-        return np.dtype(self._dtype)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        if isinstance(first, int):
-            return self._frame(first, tuple(rest))
-        numbers = range(*first.indices(len(self._files)))
-        if not numbers:
-            return np.empty((0, *self._frame_shape), self._dtype)[(slice(None), *rest)]
-        return np.stack([self._frame(number, tuple(rest)) for number in numbers])
-
     def _frame(self, number: int, rest: tuple[Any, ...]) -> np.ndarray:
-        path = self._files[number]
-        frame = _open_page(path)
-        if frame.shape != self._frame_shape:
-            raise FormatError(
-                f"all frames of a scan must have one size, got {frame.shape} in {path} and {self._frame_shape} in "
-                f"{self._files[0].name}; remove the files that do not belong to the scan"
-            )
-        return _as_light(np.array(frame[rest]), self._white)
+        return _as_light(super()._frame(number, rest), self._white)
 
 
 class TiffPages:
