@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,16 +18,19 @@ import quietray.training.start as start_module
 from quietray import Denoiser, Noise2Inverse, Settings, Training, UNet
 from quietray.assessment.tone import tone_of
 from quietray.cli import main
+from quietray.domains.base import settled
 from quietray.errors import QuietrayError, ResourceError, SettingsError
 from quietray.inference.denoiser import Scale
 from quietray.running.models import distance, forget, nearest_model, remember, remembered
 from quietray.running.output import noted_start
+from quietray.running.run import Run
 from quietray.running.watch import Watch
 from quietray.settings import from_dict, read_toml, to_dict
 from quietray.simulate.objects import KINDS, random_object
 from quietray.splits.neighbourhood import Neighbourhood
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import fit
+from quietray.training.learn import Recipe
+from quietray.training.loop import Fitted, Progress, fit
 from quietray.training.start import Known, adapted, shipped_prior, start_of
 from scans import content, disc_scan, quick, short_report
 
@@ -164,6 +168,21 @@ def test_by_default_the_prior_is_for_few_steps(start, steps, words, monkeypatch)
         quietray.denoise(quietray.read(disc_scan()), None, settings, watch=Heard())
     (said,) = (text for text in begun if text.startswith("Training starts from"))
     assert said.startswith(f"Training starts from {words}")
+
+
+@pytest.mark.parametrize(
+    ("begun", "start"), [("random weights, for with time", "scratch"), ("the shipped prior", "prior")]
+)
+def test_settings_to_run_again_say_what_the_time_decided(begun, start) -> None:
+    """On another machine there would be time for another number of steps; further networks of a run begin alike."""
+    denoiser = dataclasses.replace(shipped_prior("volume"), facts={"started_from": begun})
+    fitted = Fitted(denoiser.network, (), Progress(0, 0, 0.0, 0.0, 0.0, 0.0), "", 0.0)
+    settings = quick(start="default", network=UNet())
+    assert settled(settings, denoiser, fitted).start == start
+    assert settled(dataclasses.replace(settings, start="auto"), denoiser, fitted).start == "auto"
+    recipe = Recipe.of(Run.in_memory(settings)).as_begun(denoiser)
+    assert (recipe.start is None) == (start == "scratch")
+    assert recipe.most == math.inf
 
 
 def test_a_run_says_what_it_started_from_and_can_be_taken_up_again(tmp_path, monkeypatch):

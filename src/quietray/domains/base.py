@@ -19,6 +19,7 @@ from quietray.splits.base import Split
 from quietray.training.batches import TrainingSet, TrainingVolume
 from quietray.training.loop import Fitted, TrainingData
 from quietray.training.sinograms import TrainingSinograms
+from quietray.training.start import DEFAULT, PRIOR, SCRATCH, began_at_random
 
 __all__ = ["Domain", "settled"]
 
@@ -156,8 +157,10 @@ class Domain(ABC):
 
 
 def settled(settings: Settings, denoiser: Denoiser, fitted: Fitted) -> Settings:
-    """Return the settings of a run with what was settled on the way: filter or network, steps, symmetries."""
-    training, method, network = settings.training, settings.method, settings.network
+    """Return the settings of a run with what was settled on the way: filter or network, start, steps, symmetries."""
+    training, method, network, start = settings.training, settings.method, settings.network, settings.start
+    if start == DEFAULT:  # which hangs on the time that there was
+        start = SCRATCH if began_at_random(denoiser.facts) else PRIOR
     if fitted.history:  # steps as planned: training that stops early does so again
         training = dataclasses.replace(training, steps=fitted.history[-1].n_steps)
     if not denoiser.trained:
@@ -165,5 +168,5 @@ def settled(settings: Settings, denoiser: Denoiser, fitted: Fitted) -> Settings:
     else:  # that of the model, where one was applied or fine-tuned
         network = denoiser.trained_architecture
     return dataclasses.replace(
-        settings, method=method, training=training, network=network, symmetries=denoiser.symmetries
+        settings, method=method, training=training, network=network, start=start, symmetries=denoiser.symmetries
     )

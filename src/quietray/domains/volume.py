@@ -38,12 +38,12 @@ from quietray.splits.base import ScanShape, Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData
-from quietray.training.start import RANDOM
+from quietray.training.start import RANDOM, began_at_random
 from quietray.types import Parts, Slice
 
-_JUDGED_BY = 2**20  # voxels, of a filter
-
 __all__ = ["DenoiseParts", "VolumeDomain", "shape_of"]
+
+_JUDGED_BY = 2**20  # voxels, of a filter
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +168,7 @@ class VolumeDomain(Domain):
         trust = None
         if settings.trust and denoiser.trained:
             training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
-            recipe = dataclasses.replace(Recipe.of(run, start.facts), training=training)
+            recipe = dataclasses.replace(Recipe.of(run, start.facts).as_begun(denoiser), training=training)
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
             trust = trusted(start.data, denoiser, recipe, subject, run)
         result = start.apply(denoiser, fitted, trust)
@@ -264,9 +264,9 @@ class VolumeDomain(Domain):
 
     def toned(self, denoiser: Denoiser, fitted: Fitted) -> tuple[Denoiser, tuple[str, ...]]:
         """Return a network that knew other scans before with the means of this one, and what was done in words."""
-        begun = str(denoiser.facts.get("started_from") or RANDOM)
+        begun = denoiser.facts.get("started_from") or RANDOM
         said = (f"Training started from {begun}.",) if fitted.history and begun != RANDOM else ()
-        if not denoiser.trained or (fitted.history and begun.startswith(RANDOM)):
+        if not denoiser.trained or (fitted.history and began_at_random(denoiser.facts)):
             return denoiser, said
         plain = dataclasses.replace(denoiser, tone=(1.0, 0.0))
         tone = self.run.output.decide("tone", lambda: {"tone": tone_of(plain, self.data)})["tone"]

@@ -27,7 +27,7 @@ from quietray.settings import called, from_dict, parse_seconds, to_dict
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
-from quietray.training.start import DEFAULT, RANDOM, SCRATCH, Known, Start, start_of
+from quietray.training.start import DEFAULT, RANDOM, SCRATCH, Known, Start, began_at_random, start_of
 from quietray.training.state import load_average
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
@@ -58,6 +58,8 @@ class Recipe:
         A trained network to start from; None for random weights.
     fresh
         What random weights are called: with the reason, where there was to be something else.
+    most
+        Steps; where there is time for more, random weights are taken in place of `start`.
     """
 
     network: Architecture
@@ -95,6 +97,11 @@ class Recipe:
             return self.network.build(split.n_slices, split.n_outputs)
         return self.start.network(self.network, split)
 
+    def as_begun(self, denoiser: Denoiser) -> Recipe:
+        """Return the recipe for further networks, which begin as a trained one did."""
+        start = None if began_at_random(denoiser.facts) else self.start
+        return dataclasses.replace(self, start=start, most=math.inf)
+
     def begin(
         self, split: Split, data: TrainingData, run: Run, steps: Callable[[float], float]
     ) -> tuple[Callable[[], nn.Module], str]:
@@ -104,17 +111,13 @@ class Recipe:
         they are where there is time for more than `most` steps; `steps` tells how many, given the seconds of a
         judgement.
         """
-
-        def build() -> nn.Module:
-            return self.build(split).to(run.device)
-
         if self.start is None:
-            return build, self.fresh
+            return lambda: self.build(split).to(run.device), self.fresh
 
-        said = self.start.said
+        known, said = Known(lambda: self.build(split).to(run.device)), self.start.said
 
         def tried() -> dict[str, Any]:
-            network = build().eval()
+            network = known().eval()
             judge_held_out(split, network, data, run.device)  # the first time is not what it takes
             begun = time.monotonic()
             judged = judge_held_out(split, network, data, run.device)
@@ -127,7 +130,7 @@ class Recipe:
         elif found.get("steps", 0) > self.most:
             why = f"for with time for about {found['steps']:.0f} steps they end as good as {found['from']} or better"
         else:
-            return Known(build), found["from"]
+            return known, found["from"]
         return dataclasses.replace(self, start=None).begin(split, data, run, steps)[0], f"{RANDOM}, {why}"
 
 
@@ -197,7 +200,8 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
 
     def for_training(per_step: float) -> float:
         nonlocal told
-        seconds, rest = max(0.3 * budget, budget - closing(per_step)), closing(per_step)
+        rest = closing(per_step)
+        seconds = max(0.3 * budget, budget - rest)
         if not told:
             run.watch.note(_times(run, seconds, rest))
         told = True

@@ -33,6 +33,7 @@ __all__ = [
     "Known",
     "Start",
     "adapted",
+    "began_at_random",
     "prior_for",
     "save_prior",
     "shipped_prior",
@@ -202,6 +203,17 @@ def start_of(
     if far <= _NEAR or prior is None:
         return Start(Denoiser.load(kept.folder), f"the kept model {kept.name} (distance {far:.2f}: {why})")
     return Start(prior.model, f"{prior.said} (the nearest kept model, {kept.name}, is {far:.2f} away: {why})")
+
+
+def began_at_random(facts: Mapping[str, Any]) -> bool:
+    """Return whether a network with these facts was trained from random weights.
+
+    Examples
+    --------
+    >>> began_at_random({}), began_at_random({"started_from": "the shipped prior volume-1"})
+    (True, False)
+    """
+    return str(facts.get("started_from") or RANDOM).startswith(RANDOM)
 
 
 def prior_for(method: Method, network: Architecture) -> Start | None:
