@@ -127,6 +127,8 @@ class VolumeDomain(Domain):
     @classmethod
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:
         """Reconstruct the parts to train on, scale them, hold slices out."""
+        if prepared.calibration.subsets:
+            split = split.with_own_flats()
         began = time.monotonic()
         parts, changed = reconstruct_windows(prepared, source, run.watch)
         a_row = (time.monotonic() - began) / sum(last - first for first, last in prepared.plan.windows)

@@ -275,6 +275,10 @@ class Split(Method):
             )
         return self, noise.described
 
+    def with_own_flats(self) -> Split:
+        """Return the method for parts each of which was corrected with flats of its own."""
+        return self
+
     def as_served(self, bound: Split) -> Split:
         """Return the method with what was settled when it was bound to a scan, to be run again like that."""
         return self
