@@ -299,19 +299,19 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     split = metrics["method"]["domain"] == "volume"
     if not split and abs(correlation) > NOT_WHITE:
         found.append(
-            f"What was taken away is not white (residuals of near pixels correlate by {correlation:+.2f}): the "
-            "point response was not undone completely, or the network has begun to fit the noise. See what "
-            "`quietray diagnose` says."
+            f"The removed noise is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
+            "point response was not deconvolved completely, or the network has begun to fit the noise. Run "
+            "`quietray diagnose`."
         )
     if told["psnr_gain_db"] is None and gain is not None:
         found.append(
-            f"The error is too small for the held-out rows to tell it from none: the gain is at least {gain:.0f} dB, "
-            "how much more is not known."
+            "The error is too small to be distinguished from zero on the held-out rows: the gain is at least "
+            f"{gain:.0f} dB, with no known upper limit."
         )
     if split and correlation > 0.1:
         found.append(
             f"The angular subsets are not independent (residual correlation {correlation:+.2f}): rings, a wrong "
-            "rotation axis or noisy flats are in all of them alike and stay in the result. Take more flats, or try "
+            "rotation axis or noisy flats are the same in all of them and stay in the result. Take more flats, or try "
             "--own-flats yes or --rings all."
         )
     if split and correlation < -0.05:

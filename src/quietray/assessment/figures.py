@@ -437,8 +437,8 @@ def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str
     many = "" if count is None else f" ({4 * count})"
     upwards = "up" if most is None else f"to {most:.1f}"
     return [
-        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: what was "
-        f"held out is too little to tell. It takes four times as many {units}{many} to halve it."
+        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: too "
+        f"little was held out. Four times as many {units}{many} would halve it."
     ]
 
 

@@ -236,7 +236,7 @@ def _whitened(found: Findings) -> Verdict:
             f"Whitening raises the finest details {found.condition:.0f}-fold and the variance of readout noise "
             f"{found.white_gain:.0f}-fold; {seen}."
         )
-        return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they drown.")
+        return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they are too noisy.")
     if found.uneven:
         reason = f"The response differs over the detector, so that each tile got its own; {seen}."
         return Verdict(method, WARN, reason, "Look at the correlation map after whitening.")

@@ -128,7 +128,7 @@ class Recipe:
         if found["error"] >= found["noise"]:
             why = f"since {found['from']} made this scan worse"
         elif found.get("steps", 0) > self.most:
-            why = f"for with time for about {found['steps']:.0f} steps they end as good as {found['from']} or better"
+            why = f"since there is time for about {found['steps']:.0f} steps, after which they are as good or better"
         else:
             return known, found["from"]
         return dataclasses.replace(self, start=None).begin(split, data, run, steps)[0], f"{RANDOM}, {why}"
