@@ -1,4 +1,4 @@
-"""What every door says: a path must be there and readable, and hold what some reader knows."""
+"""Common errors: a path must exist, be readable, and hold a format that some reader recognises."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["readable", "unknown"]
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Look at what a path holds: it must be there, not empty, and the user's to read.
+    """Raise unless a path exists, is not empty, and may be read by the user.
 
     Raises
     ------
     FormatError
-        It is not.
+        One of these conditions is not met.
     """
     require_path("scan", path)
     try:
@@ -36,7 +36,7 @@ def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
     Parameters
     ----------
     path
-        Of a file or folder that is there.
+        An existing file or folder.
     kinds
         Names of the files that can be read.
     """

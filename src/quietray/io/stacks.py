@@ -1,4 +1,4 @@
-"""Stacks of frames in a file that is being written: laid out in one piece, then copied block by block."""
+"""Contiguous stacks of frames in a file that is being written, copied block by block."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _BLOCK_BYTES = 2**25
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Frames and where in a file they belong.
+    """Frames, and where in a file they are to be written.
 
     Parameters
     ----------
     frames
-        ``(frame, row, col)``; may be lazy.
+        Frames ``(frame, row, col)``; may be lazy.
     dtype
-        Type that they are stored in.
+        Type in which they are stored.
     offset
-        Place of the first byte.
+        Offset of the first byte.
     """
 
     frames: Frames
@@ -37,16 +37,16 @@ class Stack:
 
     @property
     def nbytes(self) -> int:
-        """Size in the file."""
+        """Size in the file, in bytes."""
         return int(np.prod(self.frames.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def copy_to(self, descriptor: int) -> None:
-        """Write the frames to an open file, in blocks.
+        """Write the frames to an open file in blocks.
 
         Raises
         ------
         FormatError
-            They cannot be read.
+            The frames cannot be read.
         """
         n_frames = int(self.frames.shape[0])
         frame_bytes = max(self.nbytes // n_frames, 1)
@@ -60,7 +60,7 @@ class Stack:
 
 
 def lay_out_stack(group: h5py.Group, name: str, parts: Sequence[Frames], units: str) -> list[Stack]:
-    """Lay out one array for stacks that follow each other in it, in a type that holds them all.
+    """Create one array for consecutive stacks, in a type that can hold all of them.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def lay_out_stack(group: h5py.Group, name: str, parts: Sequence[Frames], units: 
 
 
 def write_number(group: h5py.Group, name: str, value: float | np.ndarray | None, unit: str) -> None:
-    """Write a number, or one for each frame, with its unit; None is left out."""
+    """Write a number, or one per frame, with its unit; nothing for None."""
     if value is not None:
         group[name] = value
         group[name].attrs["units"] = unit

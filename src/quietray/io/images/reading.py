@@ -1,4 +1,4 @@
-"""One door for every series of images: the content of the path decides which of the registered formats reads it."""
+"""Reading of image series: the content of the path decides which registered format is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["image_format", "read_images"]
 
 
 def image_format(path: str | os.PathLike[str]) -> str | None:
-    """Return ``dicom``, ``png``, ``tiff``, ``npy`` or another registered name for images in a file or folder, or None.
+    """Return ``dicom``, ``png``, ``tiff``, ``npy`` or another registered name for images in a path, or None.
 
     Examples
     --------
@@ -37,12 +37,12 @@ def read_images(path: str | os.PathLike[str]) -> ImageSeries:
     Returns
     -------
     ImageSeries
-        In HU or in the file's own unit; CT slices are sorted by position.
+        Images in HU or in the unit of the file; CT slices are sorted by position.
 
     Raises
     ------
     FormatError
-        There is nothing at `path`, or nothing that can be read as one series of X-ray images.
+        The path does not exist, or cannot be read as one series of X-ray images.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a volume format has to say: its names, how it is written, recognised and read back."""
+"""The interface of volume formats: names, writing, recognising and reading."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class StoredVolume:
     frames
         The slices, still on disk.
     path
-        Where it was read.
+        Path from which it was read.
     unit
-        Unit of the attenuation (``1/mm`` or ``1/pixel``); None when the file does not say.
+        Unit of the attenuation (``1/mm`` or ``1/pixel``); None if not in the file.
     voxel_size
-        Edge of a voxel in mm; None when the file does not say.
+        Edge of a voxel in mm; None if not in the file.
     facts
-        What else was stored with it.
+        Other information stored with it.
 
     Examples
     --------
@@ -54,12 +54,12 @@ class StoredVolume:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_z, n_y, n_x)``, with the steps or channels of a series first."""
+        """Shape ``(n_z, n_y, n_x)``, preceded by the number of steps or channels for a series."""
         return self.frames.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one voxel."""
+        """Type of a voxel."""
         return self.frames.dtype
 
     def __len__(self) -> int:
@@ -73,27 +73,27 @@ class StoredVolume:
 
 
 class VolumeFormat(Registered, ABC):
-    """A format that volumes are written to and read from.
+    """A format in which volumes are written and read.
 
-    A class that derives from this one is a choice of ``--format`` as soon as it is defined; those of other packages are
-    entry points of the group ``quietray.volumes``.  What is not stated follows from the name of the format: a format
-    that is called ``mrc`` writes ``volume.mrc``.
+    Subclasses become choices of ``--format`` when they are defined; in other packages, they are entry points of the
+    group ``quietray.volumes``.  Attributes that are not set follow from the name of the format: a format called ``mrc``
+    writes ``volume.mrc``.
     """
 
     registry: ClassVar[Registry[VolumeFormat]] = Registry("format of a volume", "quietray.volumes")
 
     writer: ClassVar[type[VolumeWriter]]
-    """What writes it, slab by slab."""
+    """Writer class, which writes slab by slab."""
     files: ClassVar[str]
-    """What its files are called where a path cannot be read."""
+    """Description of the files, for the error if a path cannot be read."""
     endings: ClassVar[tuple[str, ...]]
-    """Endings of names that ask for this format, in lower case; none at all, of a folder, is an empty text."""
+    """File name endings that select this format, in lower case; an empty text for a folder without an ending."""
     volume: ClassVar[str]
     """Name of the volume in the folder of a run."""
     trust: ClassVar[str]
-    """Name of the map of trust beside it."""
+    """Name of the uncertainty map in the folder of a run."""
     beside: ClassVar[tuple[str, ...]] = ()
-    """Names of what lies beside both, where these are not all there is."""
+    """Names of further files that belong to both, if any."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         name = called(cls)
@@ -105,14 +105,14 @@ class VolumeFormat(Registered, ABC):
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
-        """Return whether the path, which is there, holds such a volume: by its content, and quickly."""
+        """Return whether an existing path holds such a volume, from its content; must be fast."""
 
     @abstractmethod
     def read(self, path: Path) -> StoredVolume:
-        """Open what :meth:`recognises` has recognised; the slices stay on disk.
+        """Open a volume that :meth:`recognises` has accepted; slices stay on disk.
 
         Raises
         ------
         FormatError
-            There is no volume in it, or it is damaged.
+            There is no volume, or it is damaged.
         """

@@ -18,11 +18,11 @@ def volume_in(container: Container, level: str | None = None, voxel_size: float 
     Parameters
     ----------
     container
-        Opened for reading.
+        Container opened for reading.
     level
-        Array to take where there is neither.
+        Array to use if there is neither.
     voxel_size
-        In mm, where neither the array nor our own facts tell.
+        Voxel size in mm, if given neither by the array nor by our own metadata.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Volumes in Zarr: OME-NGFF 0.5 written, 0.4 and plain arrays read as well."""
+"""Volumes in Zarr: writes OME-NGFF 0.5; reads 0.5, 0.4 and plain arrays."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from quietray.types import Volume
 __all__ = ["ZarrVolume", "ZarrVolumeWriter"]
 
 _LARGEST_TILE = 1024
-_SMALL = 256  # voxels across the last level's slices, at most
-_CUBE = (32, 64, 64)  # chunks of the levels
-_SHARD = (32, 512, 512)  # how many voxels of a level share a file
+_SMALL = 256  # largest width of the slices of the last level
+_CUBE = (32, 64, 64)  # chunk size of the levels
+_SHARD = (32, 512, 512)  # voxels of a level per file
 
 
 class ZarrVolumeWriter(VolumeWriter):
-    """OME-NGFF 0.5: the volume, and levels of half the size each, for viewers.
+    """OME-NGFF 0.5: the volume and levels of successively half the size, for viewers.
 
-    A chunk of the volume holds one slice: slabs of any height then never share a chunk, and no write can damage another
-    slab.  The levels are made when all of it is there: means of up to 2 x 2 x 2 voxels, in cubes for viewers, many of
-    which share a file.
+    Each chunk of the volume holds one slice, so slabs never share a chunk and no write can damage another slab.  The
+    levels are written when the volume is complete: means of up to 2 x 2 x 2 voxels, in cubic chunks for viewers, many
+    of which share a file.
     """
 
-    share_of_size = 0.5  # noise compresses badly, a masked volume well
+    share_of_size = 0.5  # noise hardly compresses, a masked volume compresses well
     _handles = ("_array",)
     _array: Any = None
 
@@ -63,7 +63,7 @@ class ZarrVolumeWriter(VolumeWriter):
 
         try:
             self._array = zarr.open_array(store=str(self.place), path="0", mode="r+")
-        except Exception as error:  # zarr raises many kinds
+        except Exception as error:  # zarr raises many types of exceptions
             raise self._not_resumable(error) from error
         self._check_found(self._array.shape, self._array.dtype)
 
@@ -90,7 +90,7 @@ class ZarrVolumeWriter(VolumeWriter):
             done += len(some)
 
     def _complete(self) -> None:
-        """Make the levels anew; what a kill left of them goes."""
+        """Write the levels; incomplete ones from a killed process are removed."""
         for level in range(1, len(self._levels)):
             remove(self.place / str(level))
             self._halve(level)
@@ -126,14 +126,14 @@ class ZarrVolumeWriter(VolumeWriter):
 
     @property
     def _levels(self) -> list[tuple[int, ...]]:
-        """Return the shape of the volume and of its levels: halved until a slice is small."""
+        """Return the shapes of the volume and of its levels, which are halved until slices are small."""
         found = [self.shape]
         while max(found[-1][-2:]) > _SMALL:
             found.append((*self.shape[:-3], *((size + 1) // 2 for size in found[-1][-3:])))
         return found
 
     def close(self) -> None:
-        """Forget the array; its folder may be renamed now."""
+        """Drop the array, as its folder may be renamed now."""
         self._array = None
 
     def _attributes(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class ZarrVolumeWriter(VolumeWriter):
         first = {"t": [{"name": "t", "type": "time"}], "c": [{"name": "c", "type": "channel"}]}.get(self.axes[0], [])
         levels = []
         for level in range(len(self._levels)):
-            scale, middle = 2.0**level, (2.0**level - 1) / 2  # the first voxel is the mean of so many
+            scale, middle = 2.0**level, (2.0**level - 1) / 2  # centre of a block
             changes: list[dict[str, Any]] = [
                 {"type": "scale", "scale": [1.0] * len(first) + [scale * n for n in steps]}
             ]
@@ -165,7 +165,7 @@ class ZarrVolumeWriter(VolumeWriter):
 
 
 def halved(block: Float[np.ndarray, "*fine"]) -> Float[np.ndarray, "*coarse"]:
-    """Return the means of 2 x 2 x 2 voxels along the last three axes; at an odd end, of those that are there.
+    """Return means of 2 x 2 x 2 voxels along the last three axes; at odd ends, of the existing voxels.
 
     Examples
     --------
@@ -189,7 +189,7 @@ class ZarrVolume(VolumeFormat):
     writer = ZarrVolumeWriter
 
     def recognises(self, path: Path) -> bool:
-        """Return whether a folder carries the metadata of Zarr."""
+        """Return whether a folder contains Zarr metadata."""
         return is_zarr(path)
 
     def read(self, path: Path) -> StoredVolume:
@@ -199,7 +199,7 @@ class ZarrVolume(VolumeFormat):
 
 
 def _first_level(container: Container) -> str | None:
-    """Return the array of full resolution: as OME-NGFF 0.5 or 0.4 tells, or the only array there is."""
+    """Return the array of full resolution, according to OME-NGFF 0.5 or 0.4, or the only array."""
     multiscale = _multiscale(container)
     if multiscale is not None:
         path = str(multiscale.get("datasets", [{}])[0].get("path", ""))
@@ -216,7 +216,7 @@ def _multiscale(container: Container) -> Mapping[str, Any] | None:
 
 
 def _ome_size(container: Container) -> float | None:
-    """Return the voxel edge in mm that OME-NGFF metadata states for isotropic voxels."""
+    """Return the voxel edge in mm from OME-NGFF metadata with isotropic voxels."""
     multiscale = _multiscale(container) or {}
     per_mm = {"millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6, "meter": 1e3}
     axes = multiscale.get("axes", [])
