@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, ObjectEstimate, Trained, metrics_of
+from quietray.assessment.verdict import verdict_of
 from quietray.brief import brief
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError, QuietrayError
@@ -142,6 +143,8 @@ class Result:
             warnings, notes = tuple(metrics.pop("warnings")), tuple(metrics.pop("notes"))
             history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
             figures = metrics_of(metrics)
+            if figures.verdict is None:  # of a run made before there were verdicts
+                figures = replace(figures, verdict=verdict_of(figures, warnings).record())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 f"{folder / 'metrics.json'} must be the figures of a finished run, got: {error}; "
