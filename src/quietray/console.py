@@ -27,7 +27,7 @@ from quietray.detector.noise.correlation import Correlation
 from quietray.diagnose import Diagnosis
 from quietray.running.watch import Watch
 
-__all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues"]
+__all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues", "show_verdict"]
 
 _EVERY = 30.0  # seconds, a line where there is no terminal
 
@@ -98,6 +98,12 @@ class TerminalWatch(Watch):
         self.console.print(f"[dim]·[/dim] {escape(text)}", highlight=False)
 
 
+def show_verdict(console: Console, verdict: Mapping[str, str]) -> None:
+    """Show the one sentence on a result; `verdict` is that of its figures."""
+    colour = {"Use it": "green", "Do not use it": "red"}.get(verdict["kind"], "yellow")
+    console.print(f"[bold {colour}]{escape(verdict['kind'])}:[/] {escape(verdict['reason'])}", highlight=False)
+
+
 def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
     """Show names and values."""
     table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -122,19 +128,21 @@ def show_tissues(console: Console, tissues: Sequence[Mapping[str, Any]], how: st
     console.print(f"[dim]{escape(found + how)}[/dim]", highlight=False)
 
 
-def show_comparison(console: Console, record: Mapping[str, Any]) -> None:
-    """Show the methods of a comparison, best first; `record` is that of a comparison."""
+def show_comparison(console: Console, record: Mapping[str, Any], relative: bool = False) -> None:
+    """Show the methods of a comparison, best first; with `relative` only against the best, as beside other figures."""
     from quietray.report.comparison import board_of  # brings matplotlib along, which no other table needs
 
-    board = board_of(record)
+    board = board_of(record, relative=relative)
     table = Table(title="Methods, best first", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for heading in ("method", "PSNR", "interval", "", "time", "setting"):
-        table.add_column(heading, justify="right" if heading in ("PSNR", "time") else "left", overflow="fold")
+    psnr = ("PSNR to the best",) if relative else ("PSNR", "interval")
+    for heading in ("method", *psnr, "", "time", "setting"):
+        table.add_column(heading, justify="right" if heading in (psnr[0], "time") else "left", overflow="fold")
     for row in board.rows:
         marks = ", ".join(row.marks)
         told = f"[bold green]{marks}[/]" if marks else row.behind
         style = "dim" if row.behind == "clearly behind" else ""
-        table.add_row(escape(row.method), row.psnr, row.interval, told, row.seconds, escape(row.setting), style=style)
+        figures = (row.psnr,) if relative else (row.psnr, row.interval)
+        table.add_row(escape(row.method), *figures, told, row.seconds, escape(row.setting), style=style)
     console.print(table)
     console.print(escape(board.why), highlight=False)
     console.print(f"[dim]{escape(board.of)}[/dim]", highlight=False)

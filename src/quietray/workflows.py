@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from quietray.assessment.comparison import Comparison
+from quietray.assessment.verdict import verdict_of, verdict_on_methods
 from quietray.checkpoint import replace_file, write_json
 from quietray.clock import waiting_since
 from quietray.detector.correction.claims import sound
@@ -285,7 +286,9 @@ def compare(
     found, _ = compared(scan, run, rows, run.left)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "metrics.json", {"comparison": found.record(), "versions": versions()})
+        record = found.record()
+        verdict = verdict_on_methods(record).record()
+        write_json(out / "metrics.json", {"verdict": verdict, "comparison": record, "versions": versions()})
         replace_file(out / "run.toml", write_toml(found.picked).encode())
         write_comparison(out / "report.html", found, scan, write_toml(found.picked))
     return found
@@ -448,7 +451,8 @@ def _finished(run: Run, data: Scan | ImageSeries) -> Result:
 
 def _kept(result: Result, data: Scan | ImageSeries, run: Run, started: float) -> Result:
     """Write model, report, figures and settings, if there is a folder; return the result with its time."""
-    metrics = dataclasses.replace(result.metrics, seconds=time.monotonic() - started)
+    verdict = verdict_of(result.metrics, result.warnings).record()
+    metrics = dataclasses.replace(result.metrics, seconds=time.monotonic() - started, verdict=verdict)
     result, output = dataclasses.replace(result, metrics=metrics), run.output
     if output.folder is None:
         return result

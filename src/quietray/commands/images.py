@@ -212,8 +212,9 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
     from rich.markup import escape
 
     from quietray.assessment.figures import gain_text, headline
-    from quietray.console import show_table
+    from quietray.console import show_table, show_verdict
 
+    show_verdict(console, result.metrics["verdict"])
     estimate, noise, scan = (result.metrics[name] for name in ("estimate", "noise", "scan"))
     settings = result.metrics["method"]["settings"]
     told = ", ".join(f"{name} {value:.3g}" for name, value in settings.items() if isinstance(value, (int, float)))

@@ -127,15 +127,18 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
         if self.method not in (None, "auto"):
             raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
         scan = self.read()
-        from quietray.console import TerminalWatch, show_comparison
+        from quietray.assessment.verdict import verdict_on_methods
+        from quietray.console import TerminalWatch, show_comparison, show_verdict
         from quietray.workflows import compare
 
         start = None if self.config else "default"
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
         found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        verdict = verdict_on_methods(found.record()).record()
+        show_verdict(console, verdict)
         show_comparison(console, found.record())
         console.print(f"report: {self.out / 'report.html'}", highlight=False, markup=False)
-        return {**found.record(), "out": str(self.out)}
+        return {**found.record(), "verdict": verdict, "out": str(self.out)}
 
 
 @dataclass(frozen=True)
@@ -235,20 +238,21 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline
-    from quietray.console import show_comparison, show_table
+    from quietray.assessment.figures import gain_text, headline, psnr_text
+    from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
 
     estimate, training = result.metrics["estimate"], result.metrics["training"]
     told = headline(estimate)
+    show_verdict(console, result.metrics["verdict"])
     if "comparison" in result.metrics:
-        show_comparison(console, result.metrics["comparison"])
+        show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(
         console,
         "Result",
         {
             "method": result.metrics["method"]["name"],
-            "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {_db(told['psnr_db'])} denoised",
+            "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {psnr_text(told)} denoised",
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
             "started from": str(result.denoiser.facts.get("started_from", "")),

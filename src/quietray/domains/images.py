@@ -32,6 +32,7 @@ from quietray.result import Gathered, Judged, Result, figures, gather, histogram
 from quietray.running.facts import peak_memory, versions
 from quietray.running.ledger import SlabRecord
 from quietray.running.plan import available_memory
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.settings import called
 from quietray.splits.base import Split
@@ -190,8 +191,9 @@ class ImageDomain(Domain):
         """
         edges, series, run = histogram_edges(self.scale), self.series, self.run
         noisy = np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
-        record = SlabRecord.of(0, series.n_images // 2, noisy, clean, series.weight, edges, RowCounts())
-        record = record.seen_through(evidence.mask, noisy, clean, series.weight, series.n_images // 2)
+        planes = Planes((series.n_images, *series.weight.shape))
+        record = SlabRecord.of(0, planes, noisy, clean, series.weight, edges, RowCounts())
+        record = record.seen_through(evidence.mask, noisy, clean, series.weight, planes.middle)
         gathered = _planes(gather([record], edges), series)
         judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
         several = len(self.stacks) > 1
@@ -273,4 +275,5 @@ def _planes(gathered: Gathered, series: ImageSeries) -> Gathered:
     """Leave out cuts across images that do not lie on top of each other."""
     if series.step is not None:
         return gathered
-    return dataclasses.replace(gathered, cuts={"axial": gathered.cuts["axial"]})
+    stacks = {name: one for name, one in gathered.stacks.items() if name == "axial"}
+    return dataclasses.replace(gathered, cuts={"axial": gathered.cuts["axial"]}, stacks=stacks)

@@ -24,11 +24,13 @@ from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
 from quietray.metrics.surroundings import ObjectMask
+from quietray.pictures import shrink
 from quietray.preparation.alike import require_alike
 from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Planes, spread
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
@@ -43,6 +45,7 @@ from quietray.types import Parts, Slice
 
 __all__ = ["DenoiseParts", "VolumeDomain", "shape_of"]
 
+_GLIMPSES = 12  # steps that a report shows beside each other
 _JUDGED_BY = 2**20  # voxels, of a filter
 
 
@@ -255,6 +258,8 @@ class VolumeDomain(Domain):
         self.run.over(plan.slabs, SlabTask(source, work, output), "denoising")
         shown = len(steps) // 2
         gathered = gather(output.records(self.slabs(shown)), edges[shown])
+        if len(steps) > 1:
+            gathered = dataclasses.replace(gathered, steps=self._glimpses())
         found = output.finish_trust()
         metrics = ScanMetrics(
             **figures(evidence, gathered, fitted, self.judged()),
@@ -263,6 +268,15 @@ class VolumeDomain(Domain):
             trust=None if trust is None else {**shares(found, prepared.weight), **trust.figures()},
         )
         return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=said, trust=found)
+
+    def _glimpses(self) -> dict[int, tuple[Slice, Slice]]:
+        """Return the middle slice of evenly spaced steps or of channels, noisy and denoised, as wide as a screen."""
+        factor, found = Planes(self.prepared.grid.shape).factor, {}
+        for step in spread(self.data.n_series, _GLIMPSES):
+            for one in self.run.output.records(self.slabs(step)):
+                if "axial" in one.before:
+                    found[step] = shrink(one.before["axial"], factor), shrink(one.after["axial"], factor)
+        return found
 
     def toned(self, denoiser: Denoiser, fitted: Fitted) -> tuple[Denoiser, tuple[str, ...]]:
         """Return a network that knew other scans before with the means of this one, and what was done in words."""
@@ -330,9 +344,11 @@ class DenoiseParts:
             sd = None if self.trust is None else self.trust.sd(seen, own, first - low) * self.weight
             own *= self.weight
             noisy = seen[:, first - low : last - low].mean(axis=0)
-            middle = step * len(self.rows) + len(self.rows) // 2
-            record = SlabRecord.of(z0, middle, noisy, own, self.weight, self.edges[step], changed)
-            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, middle), sd)
+            planes = Planes((len(self.rows), *self.weight.shape), step * len(self.rows))
+            if step != n_series // 2:  # of the others only the middle slice is shown
+                planes = dataclasses.replace(planes, room=0)
+            record = SlabRecord.of(z0, planes, noisy, own, self.weight, self.edges[step], changed)
+            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, planes.middle), sd)
 
 
 def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:

@@ -67,12 +67,16 @@ class Board:
         What the choice rests on.
     of
         What the figures are of.
+    relative
+        Whether the PSNR is told against the best only, as beside the figures of a run: those are of the error against
+        the same views without noise, these of views that no method saw, and two figures would be told of one thing.
     """
 
     rows: tuple[Row, ...]
     left_out: tuple[tuple[str, str], ...]
     why: str
     of: str
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Gallery:
     at: tuple[float, float]
 
 
-def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
+def board_of(record: Mapping[str, Any], unit: str | None = None, relative: bool = False) -> Board:
     """Return a comparison in words.
 
     Parameters
@@ -121,6 +125,8 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
         As :meth:`quietray.assessment.comparison.Comparison.record` returns it.
     unit
         Of the grey values; None is not known.
+    relative
+        Whether to tell the PSNR against the best only.
 
     Examples
     --------
@@ -132,12 +138,13 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
     >>> row.psnr, row.interval, row.behind, row.setting, row.marks
     ('31.42 dB', 'at least 31.10 dB', '', 'weight 0.125', ('best', 'recommended'))
     """
+    best = next((one["psnr_db"] for one in record["methods"] if one["method"] == record["winner"]), None)
     marks = (("best", record["winner"]), ("recommended", record["recommended"]))
     rows = tuple(
         Row(
             method=figures["method"],
-            psnr=_decibel(figures["psnr_db"]),
-            interval=_between(figures["psnr_db_at_least"], figures["psnr_db_at_most"]),
+            psnr=_against(figures["psnr_db"], best) if relative else _decibel(figures["psnr_db"]),
+            interval="" if relative else _between(figures["psnr_db_at_least"], figures["psnr_db_at_most"]),
             behind=_behind(figures, record["winner"]),
             seconds=duration(figures["seconds"]),
             setting=_setting(figures["settings"]),
@@ -152,7 +159,10 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
         left_out=tuple((left["method"], left["reason"]) for left in record["left_out"]),
         why=record["why"],
         of=f"Error of the {record['domain']}{where}, estimated from views that no method saw, without a clean "
-        f"reference. PSNR for a data range of {span}. Interval: {record['interval']}.",
+        + (
+            "reference." if relative else f"reference. PSNR for a data range of {span}. Interval: {record['interval']}."
+        ),
+        relative=relative,
     )
 
 
@@ -212,6 +222,13 @@ def _known(value: float | int | None) -> bool:
 
 def _decibel(value: float | int | None) -> str:
     return f"{value:.2f} dB".replace("-", MINUS) if value is not None and math.isfinite(value) else NOT_KNOWN
+
+
+def _against(value: float | None, best: float | None) -> str:
+    """Return by how much a PSNR is below the best one."""
+    if value is None or best is None or not math.isfinite(value - best):
+        return NOT_KNOWN
+    return f"{value - best:+.2f} dB".replace("-", MINUS) if value != best else "0 dB"
 
 
 def _between(least: float | int | None, most: float | int | None) -> str:

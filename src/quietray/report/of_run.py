@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text, headline
+from quietray.assessment.figures import gain_text, headline, psnr_text
 from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
@@ -124,7 +124,7 @@ def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
 
     return (
         ("Estimated PSNR gain", gain_text(estimate)),
-        ("Estimated PSNR", text(told["psnr_db"], "{:.1f} dB")),
+        ("Estimated PSNR", psnr_text(told)),
         ("Change of the mean", text(changed["relative_change_of_mean"], "{:+.2%}")),
         _making(metrics),
     )

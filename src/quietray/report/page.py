@@ -116,7 +116,8 @@ def _render(data: ReportData) -> str:
     window = grey_window([cut.after for cut in data.cuts]) if data.window is None else Window(*data.window)
     compared = data.metrics.get("comparison")
     element = "pixel" if data.images else "voxel"
-    board = board_of(compared, data.unit) if compared else None
+    beside = "estimate" in data.metrics
+    board = board_of(compared, data.unit, beside) if compared else None
     templates = Environment(
         loader=PackageLoader("quietray.report", "."),
         autoescape=True,
@@ -128,7 +129,7 @@ def _render(data: ReportData) -> str:
         data=data,
         panels=_panels(data, window),
         board=board,
-        ranking=Markup(ranking_figure(compared["methods"]) if compared else ""),
+        ranking=Markup(ranking_figure(compared["methods"]) if compared and not beside else ""),
         gallery=gallery_of(data.pictures, board, data.unit) if board else None,
         trust=None
         if data.trust is None

@@ -389,4 +389,4 @@ def _look(network: nn.Module, split: Split, scale: Scale, data: TrainingData) ->
 def _gain(latest: Progress | None) -> str:
     if latest is None or not (latest.error > 0 and latest.noise > 0):
         return ""
-    return f"estimated gain {10 * np.log10(latest.noise / latest.error):.1f} dB"
+    return f"gain on a sample of the held-out data {10 * np.log10(latest.noise / latest.error):+.1f} dB"
