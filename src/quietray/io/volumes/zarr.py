@@ -202,7 +202,7 @@ def _first_level(container: Container) -> str | None:
     """Return the array of full resolution, according to OME-NGFF 0.5 or 0.4, or the only array."""
     multiscale = _multiscale(container)
     if multiscale is not None:
-        path = str(multiscale.get("datasets", [{}])[0].get("path", ""))
+        path = str(_first_of(multiscale, "datasets").get("path", ""))
         return path if container.array(path) is not None else None
     stacks = [name for name, (shape, _) in container.listing().items() if len(shape) == 3]
     return stacks[0] if len(stacks) == 1 else None
@@ -215,15 +215,23 @@ def _multiscale(container: Container) -> Mapping[str, Any] | None:
     return scales[0] if isinstance(scales, list) and scales and isinstance(scales[0], Mapping) else None
 
 
+def _first_of(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the first table of a list of tables; an empty one where there is no such list."""
+    found = told.get(name)
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], Mapping) else {}
+
+
 def _ome_size(container: Container) -> float | None:
     """Return the voxel edge in mm from OME-NGFF metadata with isotropic voxels."""
     multiscale = _multiscale(container) or {}
     per_mm = {"millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6, "meter": 1e3}
-    axes = multiscale.get("axes", [])
+    told = multiscale.get("axes")
+    axes = [one if isinstance(one, Mapping) else {} for one in told] if isinstance(told, list) else []
     space = [axis.get("type", "space") == "space" for axis in axes]
     factors = {per_mm.get(str(axis.get("unit"))) for axis, one in zip(axes, space, strict=True) if one}
-    steps = multiscale.get("datasets", [{}])[0].get("coordinateTransformations", [{}])[0].get("scale", [])
-    steps = [step for step, one in zip(steps, space, strict=False) if one]
+    scale = _first_of(_first_of(multiscale, "datasets"), "coordinateTransformations").get("scale")
+    numbers = scale if isinstance(scale, list) and all(isinstance(step, (int, float)) for step in scale) else []
+    steps = [step for step, one in zip(numbers, space, strict=False) if one]
     if len(factors) == 1 and None not in factors and len(set(steps)) == 1:
         return float(steps[0]) * float(factors.pop() or 1.0)
     return None
