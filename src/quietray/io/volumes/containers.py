@@ -53,4 +53,5 @@ def _stored(container: Container, name: str, facts: Mapping[str, Any], voxel_siz
     told = {**container.attributes("/"), **facts} if container.kind == "HDF5" else dict(facts)
     unit = as_text(attributes.get("unit", attributes.get("units", told.get("unit"))))
     size = attributes.get("voxel_size", told.get("voxel_size"))
+    told |= {"spacing": float(attributes["spacing"])} if "spacing" in attributes else {}
     return StoredVolume(frames, container.path, unit or None, float(size) if size else voxel_size, told)

@@ -114,6 +114,7 @@ class MetaImage(VolumeFormat):
             told = json.loads(header.comment)
         except ValueError:
             told = {"voxel_size": header.spacing[-1]}
+        told.setdefault("spacing", header.spacing[-3])
         stack = OnDisk(mapped, header.data, header.dtype.str, header.offset, header.shape)
         check_stack(stack, "volume", str(path))
         frames, size = LazyFrames(values_of(stack, told), place=str(path)), told.get("voxel_size")
