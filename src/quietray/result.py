@@ -11,7 +11,16 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, ObjectEstimate, Trained, metrics_of
+from quietray.assessment.figures import (
+    Change,
+    Corrected,
+    Estimate,
+    Metrics,
+    ObjectEstimate,
+    Trained,
+    gain_text,
+    metrics_of,
+)
 from quietray.assessment.verdict import verdict_of
 from quietray.brief import brief
 from quietray.detector.correction.correct import RowCounts
@@ -120,6 +129,11 @@ class Result:
     def _look(self, z: int | None = None, step: int | None = None, before: Any = None) -> Look:
         kept = None if self.gathered is None else self.gathered.cuts.get("axial")
         return look_of(self.volume, self.metrics, kept, z, step, before)
+
+    @property
+    def gain(self) -> str:
+        """The estimated gain in words, with its interval."""
+        return gain_text(self.metrics["estimate"])
 
     @property
     def _facts(self) -> dict[str, str]:

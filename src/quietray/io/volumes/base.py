@@ -34,6 +34,8 @@ class StoredVolume:
         Edge of a voxel in mm; None if not in the file.
     facts
         Other information stored with it.
+    coarser
+        Levels of a pyramid, the finest first, for viewers; none where the file has no pyramid.
 
     Examples
     --------
@@ -47,6 +49,7 @@ class StoredVolume:
     unit: str | None = None
     voxel_size: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    coarser: tuple[LazyFrames, ...] = ()
 
     def __repr__(self) -> str:
         size = "" if self.voxel_size is None else f", voxels of {self.voxel_size:g} mm"

@@ -53,4 +53,6 @@ def _stored(container: Container, name: str, facts: Any, voxel_size: float | Non
     told = {**container.attributes("/"), **facts} if container.kind == "HDF5" else facts
     unit = as_text(attributes.get("unit", attributes.get("units", told.get("unit"))))
     *_, size = told_of_file({"voxel_size": attributes.get("voxel_size", told.get("voxel_size"))})
+    *_, spacing = told_of_file({"voxel_size": attributes.get("spacing")})
+    told |= {"spacing": spacing} if spacing else {}
     return StoredVolume(frames, container.path, unit or None, size or voxel_size, told)

@@ -114,6 +114,8 @@ class MetaImage(VolumeFormat):
             told, unit, size = told_of_file(json.loads(header.comment))
         except ValueError:
             told, unit, size = told_of_file({"voxel_size": header.spacing[-1] if header.spacing else None})
+        if len(header.spacing) >= 3:
+            told.setdefault("spacing", header.spacing[-3])
         stack = OnDisk(mapped, header.data, header.dtype.str, header.offset, header.shape)
         check_stack(stack, "volume", str(path))
         return StoredVolume(LazyFrames(values_of(stack, told), place=str(path)), path, unit, size, told)

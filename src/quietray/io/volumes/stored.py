@@ -105,12 +105,7 @@ class Scale:
 
     @classmethod
     def told(cls, facts: Mapping[str, Any]) -> Scale | None:
-<<<<<<< HEAD
         """Return the scale stored in a file; None if there is none."""
-        window = facts.get("window")
-        return cls(str(facts["stored"]), *map(float, window)) if window and "stored" in facts else None
-=======
-        """Return the scale that a file tells, None where it tells none."""
         window, dtype = facts.get("window"), facts.get("stored")
         if window is None or dtype is None:
             return None
@@ -120,7 +115,6 @@ class Scale:
         if not can_be:
             raise FormatError(f"whole numbers must tell their window, two values, got {window} of {dtype}; mend it")
         return cls(str(dtype), *map(float, window))
->>>>>>> 08021a1a4dc52f847d5028382cc238720e93f653
 
 
 class Scaled:
