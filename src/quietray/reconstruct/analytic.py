@@ -41,6 +41,10 @@ class FBP(Algorithm):
     filter
         ``ram-lak`` (the ramp alone), ``shepp-logan`` (times a sinc) or ``hann`` (times a raised cosine).
 
+    Notes
+    -----
+    Kak & Slaney (1988), doi:10.1137/1.9780898719277.
+
     Examples
     --------
     A disc of attenuation 1 comes back as 1:
