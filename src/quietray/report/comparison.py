@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quietray.pictures import LONGEST, data_uri, detailed_region, grey, grey_window, shrink
+from quietray.pictures import LONGEST, Window, data_uri, detailed_region, grey, grey_window, shrink
 from quietray.report.words import MINUS, NOT_KNOWN, duration, interval, label, number
 from quietray.types import Slice
 
 __all__ = ["Board", "Gallery", "Picture", "Row", "board_of", "gallery_of"]
 
-ROOM = 8_000_000  # characters for all pictures: eleven methods of 800 x 800 pixels as they are
+ROOM = 1_400_000  # characters for all pictures
 
 _SETTINGS = {
     "sigma": "sigma {} px", "sigma_value": "sigma {} in value", "sigma_space": "sigma {} px in place",
@@ -105,6 +105,8 @@ class Gallery:
         The values shown black and white, the same in all.
     at
         Left and top of what is worth a closer look, in percent.
+    greys
+        The window as values.
     """
 
     pictures: tuple[Picture, ...]
@@ -114,6 +116,7 @@ class Gallery:
     crisp: bool
     window: str
     at: tuple[float, float]
+    greys: Window
 
 
 def board_of(record: Mapping[str, Any], unit: str | None = None, relative: bool = False) -> Board:
@@ -213,6 +216,7 @@ def gallery_of(pictures: Mapping[str, Slice], board: Board, unit: str, room: int
         crisp=max(height, width) <= 240,
         window=f"{interval(window.low, window.high)} {unit}",
         at=(round(100 * centre[0], 2), round(100 * centre[1], 2)),
+        greys=window,
     )
 
 

@@ -189,10 +189,11 @@ class Ledger:
                     stored["counts_after"],
                     stored["sums"],
                     RowCounts(**facts["changed"]),
-                    *(stored[name] if name in stored.files else None for name in ("inside", "object")),
-                    None if planes is None else Planes(tuple(planes[0]), *planes[1:]),
-                    {name.split("_")[1]: stored[name] for name in kept if not name.endswith("_after")},
-                    {name.split("_")[1]: stored[name] for name in kept if name.endswith("_after")},
+                    inside=stored["inside"] if "inside" in stored.files else None,
+                    object=stored["object"] if "object" in stored.files else None,
+                    planes=None if planes is None else Planes(tuple(planes[0]), *planes[1:]),
+                    kept_before={name.split("_")[1]: stored[name] for name in kept if not name.endswith("_after")},
+                    kept_after={name.split("_")[1]: stored[name] for name in kept if name.endswith("_after")},
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise FormatError(

@@ -17,7 +17,7 @@ from quietray.types import Volume
 __all__ = ["Planes", "Stack", "spread"]
 
 _ROOM = 2_200_000  # pixels of all planes together: what a report has room for
-_EDGE = 288  # px, about, of a plane
+_EDGE = 220  # px, about, of a plane
 _MOST = 64  # planes in one direction
 
 _Planes = Float[np.ndarray, "_ _ _"]
@@ -75,7 +75,7 @@ class Planes:
     --------
     >>> planes = Planes((2048, 2048, 2048))
     >>> planes.factor, [len(places) for places in planes.places.values()]
-    (7, [12, 6, 6])
+    (9, [21, 10, 10])
     """
 
     shape: tuple[int, int, int]
@@ -168,7 +168,7 @@ def spread(size: int, count: int) -> tuple[int, ...]:
 def _narrow(cut: Float[np.ndarray, "z across"], factor: int) -> np.ndarray:
     """Return the mean of every `factor` columns."""
     if factor == 1:
-        return np.nan_to_num(cut)
+        return np.asarray(np.nan_to_num(cut))
     starts = np.arange(0, cut.shape[1], factor)
     sums = np.add.reduceat(np.nan_to_num(cut), starts, axis=1)
     return np.asarray(sums / np.diff(starts, append=cut.shape[1]).astype(np.float32))
