@@ -29,6 +29,7 @@ from quietray.commands.images import Filter
 from quietray.commands.models import Models
 from quietray.commands.noise import Decorrelate, Diagnose
 from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
+from quietray.commands.watching import Watch
 from quietray.errors import QuietrayError, SettingsError, nearest
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Denoise, tyro.conf.subcommand("denoise")]
+    | Annotated[Watch, tyro.conf.subcommand("watch")]
     | Annotated[Filter, tyro.conf.subcommand("filter")]
     | Annotated[Decorrelate, tyro.conf.subcommand("decorrelate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]

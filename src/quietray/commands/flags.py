@@ -47,6 +47,7 @@ _INPUTS = {
     **dict.fromkeys(("result", "reference", "clean"), "volume"),
     "images": "images",
     "static": "stack of frames",
+    "folder": "output folder",
     "config": "settings file",
 }
 
