@@ -6,7 +6,6 @@ Every verb takes scans and images alike, and settings as an object, as keywords,
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from quietray.domains.image_methods import NOISE
 from quietray.domains.image_models import ImageModel, ModelOnImages, train_on_images
 from quietray.domains.models import apply_model, train_model
 from quietray.domains.plain import reconstruct_plainly
-from quietray.errors import ResourceError, SettingsError
+from quietray.errors import SettingsError
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser
 from quietray.io import ImagePairs, open_volume_writer, read_images, read_volume
@@ -39,6 +38,7 @@ from quietray.running.facts import versions
 from quietray.running.identity import identity_of
 from quietray.running.models import remember as kept_model
 from quietray.running.output import Output, noted_start
+from quietray.running.places import require_free, require_new
 from quietray.running.run import Run
 from quietray.running.settings import Auto, Changes, Settings, changed
 from quietray.running.watch import Watch
@@ -56,7 +56,6 @@ __all__ = [
     "first_start",
     "reconstruct",
     "remember",
-    "require_free",
     "train",
 ]
 
@@ -212,8 +211,8 @@ def reconstruct(
     """
     settings = changed(settings, changes)
     run, place = Run.in_memory(settings, watch), None if out is None else Path(out)
-    if place is not None and place.exists() and not overwrite:
-        raise ResourceError(f"the volume {place} must not exist yet; give another name, or replace it with --overwrite")
+    if place is not None:
+        require_new("volume", place, overwrite)
     prepared = prepare(_sound(scan, run), run)
     if place is None:
         return reconstruct_plainly(prepared, run, None)
@@ -409,23 +408,6 @@ def apply(
             scan: Scan = _sound(data, run)
             result, data = apply_model(denoiser, scan, run, strict), scan
         return _kept(result, data, run, started)
-
-
-def require_free(out: Path, what: str, overwrite: bool) -> None:
-    """Raise unless a folder can be written and nothing would be written over.
-
-    Raises
-    ------
-    ResourceError
-        It cannot, or there is something in the folder.
-    """
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ResourceError(f"the {what} folder {out} must be a folder that can be written, got {there}; give another")
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ResourceError(
-            f"the {what} folder {out} must be empty; give another folder, or replace it with --overwrite"
-        )
 
 
 def _sound(data: Any, run: Run, *, turning: bool = True) -> Any:

@@ -19,6 +19,7 @@ from quietray.geometry import VolumeGrid
 from quietray.io import SeriesAxis, Stored, VolumeFormat, open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
 from quietray.running.ledger import Ledger, SlabRecord
+from quietray.running.places import OURS, require_no_other_run
 from quietray.running.slabs import Finished
 from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
@@ -26,7 +27,6 @@ from quietray.types import Volume
 
 __all__ = ["Output", "noted_start"]
 
-_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", "preview.png", ".work")
 _CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
@@ -259,15 +259,12 @@ class Output:
         """Make the folder ours; return whether a run is taken up again."""
         if folder.exists() and not folder.is_dir():
             raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
-        there = [name for name in (*_OURS, *_volumes()) if (folder / name).exists()]
+        there = [name for name in (*OURS, *_volumes()) if (folder / name).exists()]
         if there and resume:
             self._check_same(folder)
             return True
-        if there and not overwrite:
-            raise ResourceError(
-                f"the output folder {folder} must not hold another run, got {', '.join(there)}; "
-                "give another folder, go on with --resume, or replace it with --overwrite"
-            )
+        if not overwrite:
+            require_no_other_run(folder, there)
         folder.mkdir(parents=True, exist_ok=True)
         _must_be_writable(folder)
         try:
