@@ -26,8 +26,10 @@ from quietray.domains.image_methods import (
     scale_of_model,
 )
 from quietray.errors import SettingsError
-from quietray.images import ImageSeries, require_alike
+from quietray.images import ImageSeries
+from quietray.images import require_alike as require_same_size
 from quietray.inference.denoiser import Denoiser, Scale
+from quietray.preparation.alike import require_alike
 from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
 from quietray.running.ledger import SlabRecord
@@ -239,7 +241,8 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     """Return the method bound to the images and why, their noise, their scale, and the model to start from."""
     settings, series = run.settings, stacks[0]
     method: Any = settings.method
-    require_alike(stacks)
+    require_same_size(stacks)
+    _require_one_scene(stacks)
     start = start_of(settings.start, method, settings.network)
     model = None if start is None else start.model
     scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
@@ -253,6 +256,18 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     else:
         split, why = image_split(method, len(stacks), noise, scale)
     return split, why, noise, scale, model
+
+
+def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
+    """Raise if repeated measurements show different images, or are one measurement twice."""
+    middle = stacks[0].n_images // 2
+    for number, other in enumerate(stacks[1:], 1):
+        require_alike(
+            stacks[0].images[middle],
+            other.images[middle],
+            f"image {middle} of the series and of repeat {number}",
+            "give measurements of the same images, or denoise each series by itself",
+        )
 
 
 def _scale_of(stacks: Sequence[ImageSeries]) -> Scale:
