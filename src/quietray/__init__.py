@@ -56,6 +56,7 @@ _NAMES = {
     "quietray.operators.beams": ("projector",),
     "quietray.reconstruct": ("CGLS", "FBP", "FDK", "SIRT", "TV"),
     "quietray.result": ("Result",),
+    "quietray.running.cluster": ("on_cluster",),
     "quietray.running.describe": ("describe",),
     "quietray.running.settings": ("Auto", "Training"),
     "quietray.scan": ("Scan",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,12 +14,15 @@ from quietray.errors import SettingsError, require_path
 from quietray.settings import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from quietray.running.settings import Settings
     from quietray.scan import Scan
 
 __all__ = [
     "Choice",
     "CleanFlags",
+    "ClusterFlags",
     "Count",
     "File",
     "Flag",
@@ -232,6 +236,24 @@ class CleanFlags:
     clean: File = None
     """Clean volume on the grid of the scan, or clean images, for noise2clean (default: the truth that a simulated scan
     holds)."""
+
+
+@dataclass(frozen=True)
+class ClusterFlags:
+    """Who computes the slabs; see docs/cluster.md."""
+
+    cluster: Text = None
+    """Compute slabs on a Dask cluster: local:4 for four processes here, tcp://HOST:8786 for a scheduler that runs, or a
+    TOML file that says how SLURM, PBS, LSF or SGE start workers (default: on this machine, one after the other)."""
+
+    def workers(self, console: Console) -> AbstractContextManager[None]:
+        """Return a context in which runs compute their slabs there."""
+        if self.cluster is None:
+            return nullcontext()
+        from quietray.console import TerminalWatch
+        from quietray.running.cluster import on_cluster
+
+        return on_cluster(self.cluster, max_memory=getattr(self, "max_memory", None), tell=TerminalWatch(console).note)
 
 
 @dataclass(frozen=True)

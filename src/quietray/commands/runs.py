@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from quietray.commands.flags import CleanFlags, Count, Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
+from quietray.commands.flags import (
+    CleanFlags,
+    ClusterFlags,
+    Count,
+    Flag,
+    MethodFlags,
+    Number,
+    Paths,
+    RunFlags,
+    ScanFlags,
+)
 from quietray.commands.images import (
     applied_to_images,
     denoised_images,
@@ -28,7 +38,7 @@ __all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
 
 
 @dataclass(frozen=True)
-class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
+class Denoise(ClusterFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """Denoise a scan or a series of images without clean data: result, model, figures, report into one folder."""
 
     out: Path = Path("out")
@@ -87,16 +97,17 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             clean=None if self.clean is None else str(self.clean),
             trust=self.trust,
         )
-        result = denoise(
-            scan,
-            self.out,
-            settings,
-            resume=self.resume,
-            overwrite=self.overwrite,
-            repeats=repeats,
-            series=series,
-            watch=TerminalWatch(console, self.preview),
-        )
+        with self.workers(console):
+            result = denoise(
+                scan,
+                self.out,
+                settings,
+                resume=self.resume,
+                overwrite=self.overwrite,
+                repeats=repeats,
+                series=series,
+                watch=TerminalWatch(console, self.preview),
+            )
         told = _told(console, result, self.out, settings)
         if self.remember:
             from quietray.workflows import remember
@@ -116,7 +127,7 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
 
 
 @dataclass(frozen=True)
-class Compare(MethodFlags, RunFlags, ScanFlags):
+class Compare(ClusterFlags, MethodFlags, RunFlags, ScanFlags):
     """Rank every method and filter on a scan by views that none of them saw, without ground truth."""
 
     out: Path = Path("comparison")
@@ -132,7 +143,8 @@ class Compare(MethodFlags, RunFlags, ScanFlags):
 
         start = None if self.config else "default"
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
-        found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        with self.workers(console):
+            found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         show_comparison(console, found.record())
         console.print(f"report: {self.out / 'report.html'}", highlight=False, markup=False)
         return {**found.record(), "out": str(self.out)}
@@ -197,7 +209,7 @@ class _Model:
 
 
 @dataclass(frozen=True)
-class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
+class Apply(ClusterFlags, CleanFlags, RunFlags, ScanFlags, _Model):
     """Denoise a scan or images with a trained model; warns where they are unlike those that it was trained on."""
 
     out: Path = Path("out")
@@ -219,15 +231,16 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
         settings = self.settings(
             rotation_axis=self.rotation_axis, clean=None if self.clean is None else str(self.clean)
         )
-        result = apply(
-            self.model,
-            scan,
-            self.out,
-            settings,
-            strict=self.strict,
-            overwrite=self.overwrite,
-            watch=TerminalWatch(console),
-        )
+        with self.workers(console):
+            result = apply(
+                self.model,
+                scan,
+                self.out,
+                settings,
+                strict=self.strict,
+                overwrite=self.overwrite,
+                watch=TerminalWatch(console),
+            )
         return _told(console, result, self.out, settings)
 
 
@@ -265,7 +278,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
 
 
 @dataclass(frozen=True)
-class Reconstruct(RunFlags, ScanFlags):
+class Reconstruct(ClusterFlags, RunFlags, ScanFlags):
     """Reconstruct a scan as it is, without denoising."""
 
     out: Path = Path("volume.zarr")
@@ -283,7 +296,8 @@ class Reconstruct(RunFlags, ScanFlags):
             endings = [kind.endings[0] for kind in VolumeFormat.registry.values() if kind.endings[0]]
             raise SettingsError(f"--out must end in {' or '.join(endings)}, or be a folder for TIFF, got {self.out}")
         settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
-        place = reconstruct(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        with self.workers(console):
+            place = reconstruct(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(f"volume: {place}", highlight=False, markup=False)
         return {"volume": str(place)}
 

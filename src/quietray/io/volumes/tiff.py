@@ -61,6 +61,7 @@ def _head(path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
 class TiffVolumeWriter(VolumeWriter):
     """A folder with ``slice_00000.tif`` and so on, in folders of their own for a series; each says its unit."""
 
+    apart = True
     integers = True
 
     def _create(self) -> None:

@@ -35,6 +35,7 @@ class ZarrVolumeWriter(VolumeWriter):
     which share a file.
     """
 
+    apart = True
     share_of_size = 0.5  # noise compresses badly, a masked volume well
     _handles = ("_array",)
     _array: Any = None
