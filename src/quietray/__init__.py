@@ -67,6 +67,7 @@ _NAMES = {
     "quietray.operators.beams": ("projector",),
     "quietray.reconstruct": ("CGLS", "FBP", "FDK", "SIRT", "TV"),
     "quietray.result": ("Result",),
+    "quietray.running.cluster": ("on_cluster",),
     "quietray.running.describe": ("describe",),
     "quietray.running.settings": ("Auto", "Training"),
     "quietray.running.watch": ("Watch",),

@@ -45,6 +45,7 @@ from quietray.operators.astra import ParallelProjector
 from quietray.operators.beams import projector
 from quietray.reconstruct import CGLS, FBP, FDK, SIRT, TV
 from quietray.result import Result
+from quietray.running.cluster import on_cluster
 from quietray.running.describe import describe
 from quietray.running.settings import Auto, Training
 from quietray.running.watch import Watch
@@ -143,6 +144,7 @@ __all__ = [
     "evaluate",
     "evaluate_images",
     "evaluate_volumes",
+    "on_cluster",
     "open_volume_writer",
     "projector",
     "read",

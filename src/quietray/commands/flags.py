@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,6 +19,8 @@ from quietray.running.places import named_after, require_free, require_new, requ
 from quietray.settings import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from quietray.running.settings import Settings
     from quietray.scan import Scan
 
@@ -25,6 +28,7 @@ __all__ = [
     "NAMES",
     "Choice",
     "CleanFlags",
+    "ClusterFlags",
     "Count",
     "File",
     "FirstFlags",
@@ -327,6 +331,24 @@ class CleanFlags:
     clean: File = None
     """Clean volume on the grid of the scan, or clean images, for noise2clean (default: the truth that a simulated scan
     holds)."""
+
+
+@dataclass(frozen=True)
+class ClusterFlags:
+    """Who computes the slabs; see docs/cluster.md."""
+
+    cluster: Text = None
+    """Compute slabs on a Dask cluster: local:4 for four processes here, tcp://HOST:8786 for a scheduler that runs, or a
+    TOML file that says how SLURM, PBS, LSF or SGE start workers (default: on this machine, one after the other)."""
+
+    def workers(self, console: Console) -> AbstractContextManager[None]:
+        """Return a context in which runs compute their slabs there."""
+        if self.cluster is None:
+            return nullcontext()
+        from quietray.console import TerminalWatch
+        from quietray.running.cluster import on_cluster
+
+        return on_cluster(self.cluster, max_memory=getattr(self, "max_memory", None), tell=TerminalWatch(console).note)
 
 
 @dataclass(frozen=True)

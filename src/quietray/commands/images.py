@@ -27,7 +27,7 @@ _OF_SCANS = (  # flags that mean nothing to images
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "own_flats", "zingers"),
     *("delta_beta", "alpha", "energy", "distance", "retrieval"),
     *("line_integrals", "format", "max_memory", "whiten", "parts", "slices", "times", "equivariance"),
-    *("reblur", "series", "channels", "views_per_step", "trust"),
+    *("reblur", "series", "channels", "views_per_step", "trust", "cluster"),
 )
 
 

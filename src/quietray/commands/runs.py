@@ -10,6 +10,7 @@ import tyro
 
 from quietray.commands.flags import (
     CleanFlags,
+    ClusterFlags,
     Count,
     File,
     FirstFlags,
@@ -43,7 +44,7 @@ _ENDINGS = {"zarr": ".zarr", "h5": ".h5", "bigtiff": ".tif", "mhd": ".mhd", "nii
 
 
 @dataclass(frozen=True)
-class Denoise(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
+class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """Denoise a scan or a series of images without clean data: result, model, figures, report into one folder."""
 
     ENDING: ClassVar[str] = "-denoised"
@@ -104,16 +105,17 @@ class Denoise(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags
             clean=None if self.clean is None else str(self.clean),
             trust=self.trust,
         )
-        result = denoise(
-            scan,
-            self.place,
-            settings,
-            resume=self.resume,
-            overwrite=self.overwrite,
-            repeats=repeats,
-            series=series,
-            watch=TerminalWatch(console, self.preview, self.place),
-        )
+        with self.workers(console):
+            result = denoise(
+                scan,
+                self.place,
+                settings,
+                resume=self.resume,
+                overwrite=self.overwrite,
+                repeats=repeats,
+                series=series,
+                watch=TerminalWatch(console, self.preview, self.place),
+            )
         told = _told(console, result, self.place, settings)
         if self.remember:
             from quietray.workflows import remember
@@ -133,7 +135,7 @@ class Denoise(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags
 
 
 @dataclass(frozen=True)
-class Compare(FirstFlags, OutFlags, MethodFlags, RunFlags, ScanFlags):
+class Compare(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags):
     """Rank every method and filter on a scan by views that none of them saw, without ground truth."""
 
     ENDING: ClassVar[str] = "-compared"
@@ -153,7 +155,8 @@ class Compare(FirstFlags, OutFlags, MethodFlags, RunFlags, ScanFlags):
 
         start = None if self.config else "default"
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
-        found = compare(scan, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        with self.workers(console):
+            found = compare(scan, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         verdict = verdict_on_methods(found.record()).record()
         show_verdict(console, verdict)
         show_comparison(console, found.record())
@@ -223,7 +226,7 @@ class _Model:
 
 
 @dataclass(frozen=True)
-class Apply(FirstFlags, OutFlags, CleanFlags, RunFlags, ScanFlags, _Model):
+class Apply(FirstFlags, OutFlags, ClusterFlags, CleanFlags, RunFlags, ScanFlags, _Model):
     """Denoise a scan or images with a trained model; warns where they are unlike those that it was trained on."""
 
     ENDING: ClassVar[str] = "-applied"
@@ -253,15 +256,16 @@ class Apply(FirstFlags, OutFlags, CleanFlags, RunFlags, ScanFlags, _Model):
         settings = self.settings(
             rotation_axis=self.rotation_axis, clean=None if self.clean is None else str(self.clean)
         )
-        result = apply(
-            self.model,
-            scan,
-            self.place,
-            settings,
-            strict=self.strict,
-            overwrite=self.overwrite,
-            watch=TerminalWatch(console, folder=self.place),
-        )
+        with self.workers(console):
+            result = apply(
+                self.model,
+                scan,
+                self.place,
+                settings,
+                strict=self.strict,
+                overwrite=self.overwrite,
+                watch=TerminalWatch(console, folder=self.place),
+            )
         return _told(console, result, self.place, settings)
 
 
@@ -300,7 +304,7 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
 
 
 @dataclass(frozen=True)
-class Reconstruct(FirstFlags, OutFlags, RunFlags, ScanFlags):
+class Reconstruct(FirstFlags, OutFlags, ClusterFlags, RunFlags, ScanFlags):
     """Reconstruct a scan as it is, without denoising."""
 
     WHAT: ClassVar[str] = "volume"
@@ -325,7 +329,8 @@ class Reconstruct(FirstFlags, OutFlags, RunFlags, ScanFlags):
             endings = [kind.endings[0] for kind in VolumeFormat.registry.values() if kind.endings[0]]
             raise SettingsError(f"--out must end in {' or '.join(endings)}, or be a folder for TIFF, got {self.place}")
         settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
-        place = reconstruct(scan, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        with self.workers(console):
+            place = reconstruct(scan, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(f"volume: {place}", highlight=False, markup=False)
         return {"volume": str(place)}
 

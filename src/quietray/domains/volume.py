@@ -138,7 +138,7 @@ class VolumeDomain(Domain):
         n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
         targets = None
-        if not prepared.plan.in_one_piece:  # rows were left out: only slices with their true neighbours are targets
+        if not prepared.plan.learns_all:  # rows were left out: only slices with their true neighbours are targets
             reach, begin = split.neighbourhood.slices // 2, 0
             inner: list[int] = []
             for start, stop in prepared.plan.windows:
@@ -254,7 +254,8 @@ class VolumeDomain(Domain):
         output.open_volume(prepared.grid, facts, trust is not None, self.axis)
         steps = range(self.data.n_series)
         edges = tuple(histogram_edges(self.scale_of(step)) for step in steps)
-        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask)
+        scales = () if plan.in_one_piece else self.scales or (self.scale,)
+        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask, scales)
         self.run.over(plan.slabs, SlabTask(source, work, output), "denoising")
         shown = len(steps) // 2
         gathered = gather(output.records(self.slabs(shown)), edges[shown])
@@ -315,6 +316,9 @@ class DenoiseParts:
         What makes the map of the error.
     mask
         Tells the object from the air around it.
+    scales
+        Of every channel, where parts are reconstructed anew: brought to that scale and back, as those that were learned
+        from, they are the same to the last bit.
     """
 
     denoiser: Denoiser
@@ -323,6 +327,7 @@ class DenoiseParts:
     edges: tuple[np.ndarray, ...]
     trust: Trust | None = None
     mask: ObjectMask | None = None
+    scales: tuple[Scale, ...] = ()
 
     def places(self, slab: Slab) -> list[Slab]:
         """Return the slices of the slab in every step or channel."""
@@ -338,6 +343,9 @@ class DenoiseParts:
         """Denoise the detector rows of a slab."""
         (first, last), n_series, needed = slab, len(self.edges), self.needs(slab)
         low, (parts, changed) = needed.start, source(needed)
+        if self.scales:
+            for change in (Scale.apply, Scale.undo):
+                _each_channel(parts, self.scales, change)
         clean = self.denoiser.slab(parts, first - low, last - low, advance, n_series)
         for step, (z0, _) in enumerate(self.places(slab)):
             seen, own = np.split(parts, n_series, axis=1)[step], np.split(clean, n_series)[step]

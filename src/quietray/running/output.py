@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -78,6 +79,7 @@ class Output:
         self._trust_writer: Any = None
         self._known = _plain({"settings": to_dict(settings), "identity": dict(identity)})
         self._made = self.folder is not None and not self.folder.exists()
+        self._copied = False
         self.resumed = False
         if self.folder is None:
             return
@@ -170,6 +172,7 @@ class Output:
 
     def write(self, slab: Volume, record: SlabRecord, trust: Volume | None = None) -> None:
         """Write a slab, and its map of trust if there is one, and only then its record."""
+        self._must_be_there()
         if trust is not None and self._trust is not None:
             self._trust[record.first : record.last] = trust
         elif trust is not None:
@@ -187,6 +190,14 @@ class Output:
         """Write a slab with its record, as a sink of the loop over slabs."""
         assert finished.record is not None
         self.write(finished.voxels, finished.record, finished.trust)
+
+    @property
+    def apart(self) -> bool:
+        """Whether slabs share no file, so that several machines can write them at the same time."""
+        return self._writer is not None and self._writer.apart
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "folder": None if self.folder is None else self.folder.absolute(), "_copied": True}
 
     def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
         """Return the records of all slabs, first slices first."""
@@ -254,6 +265,14 @@ class Output:
             self._writer.close()
         elif error is not None and self.checkpoint is not None and not self.resumed and not self.checkpoint.exists():
             self._leave()
+
+    def _must_be_there(self) -> None:
+        """Raise if a copy in another process does not see the run: on another disk, or after its end."""
+        if self._copied and self.work is not None and not (self.work / _RUN).exists():
+            raise ResourceError(
+                f"the output folder {self.folder} must be one that all workers see while the run goes on, got none on "
+                f"{socket.gethostname()}; give an --out on a disk that they share"
+            )
 
     def _claim(self, folder: Path, resume: bool, overwrite: bool) -> bool:
         """Make the folder ours; return whether a run is taken up again."""

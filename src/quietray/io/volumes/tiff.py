@@ -62,6 +62,7 @@ def _head(path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
 class TiffVolumeWriter(VolumeWriter):
     """A folder with ``slice_00000.tif`` and so on, or one folder per entry of a series; each file states its unit."""
 
+    apart = True
     integers = True
 
     def _create(self) -> None:

@@ -37,6 +37,7 @@ class ZarrVolumeWriter(VolumeWriter):
     of which share a file.
     """
 
+    apart = True
     share_of_size = 0.5  # noise hardly compresses, a masked volume compresses well
     _handles = ("_array",)
     _array: Any = None
