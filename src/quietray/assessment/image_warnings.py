@@ -1,4 +1,4 @@
-"""What may be wrong with denoised images, each with what to do."""
+"""Warnings about denoised images, each with advice."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from quietray.assessment.figures import headline, too_wide
 __all__ = ["image_warnings"]
 
 _WHITE = 0.05
-_MOVED = 0.01  # of the range
+_MOVED = 0.01  # fraction of the range
 _BLIND = ("noise2self", "noise2void", "apbsn")
 
 
 def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what may be wrong with denoised images, each with what to do.
+    """Return warnings about denoised images, each with advice.
 
     Parameters
     ----------
     metrics
-        The figures of the run, as in ``metrics.json``.
+        Figures of the run, as in ``metrics.json``.
     """
     estimate, method, noise = metrics["estimate"], metrics["method"], metrics["noise"]
     steps, gain = metrics["training"]["steps"], headline(estimate)["psnr_gain_db_at_least"]
@@ -46,7 +46,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if noise is None and method["measurements"] == 1:
         found.append(
-            "The images have too few calm parts to tell whether their noise is white; if it is not, a part of it stays "
+            "The images have too few uniform regions to tell whether their noise is white; if not, a part of it stays "
             "in the result and the estimated gain is wrong."
         )
     if gain is None or gain < 0.5:

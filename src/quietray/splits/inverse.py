@@ -143,9 +143,9 @@ class Noise2Inverse(Split):
         """Whether streaks count as noise; not if the noise is estimated from even and odd subsets.
 
         Even and odd subsets cannot be used if each subset has its own flats: part of the noise of the flats then
-        becomes streaks that cancel in the sum over the subsets.  In six scans with one flat per subset, such estimates
-        were 1.0 dB too high on average, with a spread of 1.2 dB; those of :func:`judge_left_out` were 0.8 dB too high,
-        with a spread of 0.8 dB.
+        becomes streaks that cancel in the sum over the subsets.  In six scans with one flat per subset, PSNR estimates
+        from them were 1.0 dB too high on average, with a spread of 1.2 dB; those of :func:`judge_left_out` were 0.8 dB
+        too high, with a spread of 0.8 dB.
         """
         return self._dealt or self.input != "X:1" or self.parts % 2 == 1
 
