@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 __all__ = [
     "FormatError",
@@ -24,6 +25,9 @@ __all__ = [
 
 class QuietrayError(Exception):
     """An error that the user can fix: the command line prints it without a traceback and exits with status 2."""
+
+    facts: Mapping[str, Any] | None = None
+    """What was found before it was raised, where that is of use."""
 
 
 class FormatError(QuietrayError):

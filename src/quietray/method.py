@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from quietray.errors import SettingsError
 from quietray.registry import Registered, Registry
@@ -45,6 +45,10 @@ class Method(Registered, ABC):
 
     takes_repeats: ClassVar[bool] = False
     """Whether it needs several measurements of one object."""
+
+    def as_served(self, bound: Any) -> Method:
+        """Return the method with what was settled when it was bound to a scan, to be run again like that."""
+        return self
 
 
 @dataclass(frozen=True)

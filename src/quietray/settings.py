@@ -17,6 +17,7 @@ import dataclasses
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -26,7 +27,7 @@ import tomli_w
 from quietray.errors import FormatError, SettingsError, nearest
 from quietray.registry import Registered, called
 
-__all__ = ["called", "from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "write_toml"]
+__all__ = ["called", "from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "typed", "write_toml"]
 
 T = TypeVar("T")
 
@@ -166,6 +167,35 @@ def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     )
 
 
+def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a dataclass as they were given in Python, each of which must be of its type.
+
+    A dictionary stands for a dataclass; objects that a registry knows are looked at by whoever takes them.
+
+    Raises
+    ------
+    SettingsError
+        One is of another type.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Run:
+    ...     seed: int = 0
+    >>> typed(Run, {"seed": "three"})
+    Traceback (most recent call last):
+    quietray.errors.SettingsError: 'seed' must be a whole number, got 'three'; write for example 3
+    """
+    hints, out = get_type_hints(kind), {}
+    for name, value in given.items():
+        parts = [part for part in get_args(hints[name]) or (hints[name],) if isinstance(part, type)]
+        registered = any(issubclass(part, Registered) for part in parts)
+        if not registered and not any(dataclasses.is_dataclass(part) and isinstance(value, part) for part in parts):
+            value = _value(value, hints[name], name)
+        out[name] = value
+    return out
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file into nested dictionaries.
 
@@ -226,6 +256,8 @@ def _value(value: Any, hint: Any, place: str, usual: type | None = None) -> Any:
 
     A table without a name represents the default class.
     """
+    if getattr(value, "shape", None) == ():  # a number of NumPy's
+        value = value.item()
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return from_dict(hint, value, place)
     origin, parts = get_origin(hint), get_args(hint)

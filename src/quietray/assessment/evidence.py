@@ -23,7 +23,7 @@ from quietray.training.batches import TrainingVolume
 from quietray.training.loop import TrainingData, judge_held_out
 from quietray.training.state import NOT_WHITE
 
-__all__ = ["Evidence", "warnings_of"]
+__all__ = ["Evidence", "few_steps", "remedy", "warnings_of"]
 
 _FEW_STEPS = 200
 _NAMES = {"noise2inverse": "Noise2Inverse"}  # spelled as in the papers
@@ -251,7 +251,7 @@ def _correlation(residuals: Tensor, weight: Tensor) -> float:
 
 
 def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return warnings about a result, each with advice.
+    """Return warnings about a result, each with advice; the gravest first.
 
     Parameters
     ----------
@@ -262,57 +262,46 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     told, correlation = headline(estimate), estimate["residual_correlation"]
     gain, floored = told["psnr_gain_db_at_least"], metrics["correction"]["floored"]
     change = (estimate.get("object") or metrics["volume"])["relative_change_of_mean"] or 0.0
-    steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
-    found, name = [], metrics["method"]["name"]
-    method = METHODS.get(name, Method)
+    parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
+    method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
+    taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
+    found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
             f"{_NAMES.get(name, name)} was run on a reconstruction that is not linear, where the noise of an angular "
             "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
             "were the object. Denoise the radiographs (noise2self) or use noise2projection instead."
         )
-    history = metrics["training"].get("history", ())
-    known = any(entry["step"] == 0 for entry in history)  # it was already good before the first step
-    if metrics["method"]["parameters"] and 0 < steps < _FEW_STEPS and not known:
-        found.append(
-            f"The network was trained for only {steps} steps, too few to learn more than a blur; "
-            "give a longer --budget."
-        )
-    if scan["covered_degrees"] < 170:
-        found.append(
-            f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "
-            "missing directions are not in the data, and denoising does not bring them back."
-        )
     if gain is None or gain < 0.5:
         found.append(
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
-            "noise. Look at the pictures before using the result."
-        )
-    else:
-        found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
-    taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
-    if abs(change) > 0.02 and not taught:
-        found.append(
-            f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "
-            "well. Give a longer --budget before measuring anything."
-        )
-    split = metrics["method"]["domain"] == "volume"
-    if not split and abs(correlation) > NOT_WHITE:
-        found.append(
-            f"The removed noise is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
-            "point response was not deconvolved completely, or the network has begun to fit the noise. Run "
-            "`quietray diagnose`."
-        )
-    if told["psnr_gain_db"] is None and gain is not None:
-        found.append(
-            "The error is too small to be distinguished from zero on the held-out rows: the gain is at least "
-            f"{gain:.0f} dB, with no known upper limit."
+            "noise. Look at the pictures before using the result; `quietray reconstruct` gives the volume without "
+            "denoising."
         )
     if split and correlation > 0.1:
         found.append(
             f"The angular subsets are not independent (residual correlation {correlation:+.2f}): rings, a wrong "
             "rotation axis or noisy flats are the same in all of them and stay in the result. Take more flats, or try "
             "--own-flats yes or --rings all."
+        )
+    if not split and abs(correlation) > NOT_WHITE:
+        found.append(
+            f"The removed noise is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
+            "point response was not deconvolved completely, or the network has begun to fit the noise. Run "
+            "`quietray diagnose`."
+        )
+    found += _of_halves(metrics.get("evidence") or {}, better)
+    if abs(change) > 0.02 and not taught:
+        learned = (
+            "the network has not learned the grey values well" if metrics["method"]["parameters"] else "it is biased"
+        )
+        found.append(
+            f"Denoising changed the mean attenuation by {change:+.1%}: {learned}. {better} before measuring anything."
+        )
+    if few_steps(metrics):
+        found.append(
+            f"The network was trained for only {metrics['training']['steps']} steps, too few to learn more than a "
+            f"blur; {better[0].lower()}{better[1:]}."
         )
     if split and correlation < -0.05:
         found.append(
@@ -321,6 +310,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "streaks of its own, and fine detail may be smoothed; "
             + ("use fewer parts (--parts 2), or more views." if parts > 2 else "measure more views.")
         )
+    if gain is not None and gain >= 0.5:
+        found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
     if split and parts > 1 and "columns" in scan:
         width = 0.97 * scan["columns"] * math.sqrt((estimate.get("object") or {}).get("share_of_field_of_view", 1.0))
         if scan["views"] * 180 / max(180.0, scan["covered_degrees"]) / 2 < _HALF * width:
@@ -329,6 +320,11 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
                 "the odd views differ by streaks, which are taken for noise. The estimated gain is too high, in "
                 "simulations by up to 1.9 dB inside the object, and by more in the air around it."
             )
+    if scan["covered_degrees"] < 170:
+        found.append(
+            f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "
+            "missing directions are not in the data, and denoising does not bring them back."
+        )
     if floored > 1e-3:
         found.append(
             f"{floored:.2%} of the samples had fewer counts than one quantum or the dark's noise and were raised to "
@@ -340,26 +336,53 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"The logarithm of so few counts overestimates the line integrals by {bias['mean']:.3g} on average "
             f"({share:.1%}), at worst {bias['worst']:.3g}; no self-supervised method removes this bias."
         )
-    return (*found, *_of_halves(metrics.get("evidence") or {}, bool(metrics["method"]["parameters"])))
+    return tuple(found)
 
 
-def _of_halves(evidence: Mapping[str, Any], trained: bool) -> list[str]:
+def remedy(metrics: Mapping[str, Any]) -> str:
+    """Return what makes a result better, as far as the command that made it can.
+
+    Examples
+    --------
+    >>> remedy({"method": {"parameters": 1000}, "training": {"steps": 0}})
+    'Train on scans like this one, or go on from the model with --from'
+    """
+    if not metrics["method"]["parameters"]:
+        return "Take a weaker filter"
+    if metrics["training"]["steps"]:
+        return "Give a longer --budget"
+    return "Train on scans like this one, or go on from the model with --from"
+
+
+def few_steps(metrics: Mapping[str, Any]) -> bool:
+    """Return whether a network with random initial weights was trained for too few steps.
+
+    Examples
+    --------
+    >>> few_steps({"method": {"parameters": 1000}, "training": {"steps": 20}})
+    True
+    """
+    history = metrics["training"].get("history", ())
+    known = any(entry["step"] == 0 for entry in history)  # it was already good before the first step
+    return bool(metrics["method"]["parameters"] and 0 < metrics["training"]["steps"] < _FEW_STEPS and not known)
+
+
+def _of_halves(evidence: Mapping[str, Any], better: str) -> list[str]:
     """Return warnings that follow from the resolution and from the means of regions."""
     found = []
-    longer = "Give a longer --budget" if trained else "Take a weaker filter"
     for region in moved(evidence.get("regions") or []):
         before, after, error = (region[name] for name in ("before", "after", "error"))
         found.append(
             f"Denoising moved the mean of the {region['region']} region from {before:.4g} to {after:.4g}, which is "
             f"{abs(after - before) / max(error, 1e-12):.0f} standard errors: attenuation measured there is off by "
-            f"that. {longer}, or measure in the volume before denoising."
+            f"that. {better}, or measure in the volume before denoising."
         )
     sharpness = evidence.get("sharpness")
     if sharpness and blurred(sharpness):
         found.append(
             f"Of details of {sharpness['from_px']:.1f} to {sharpness['to_px']:.1f} pixels, which the data show, "
             f"denoising half of the data keeps {sharpness['kept']:.0%} (standard error {sharpness['kept_error']:.0%}); "
-            f"the best linear filter would keep {sharpness['linear_filter']:.0%}: the result is blurred. {longer}."
+            f"the best linear filter would keep {sharpness['linear_filter']:.0%}: the result is blurred. {better}."
         )
     resolution = evidence.get("resolution") or {}
     before, after = (resolution.get(f"{when}_half_bit_px") for when in ("before", "after"))
@@ -367,6 +390,6 @@ def _of_halves(evidence: Mapping[str, Any], trained: bool) -> list[str]:
         agreed = "nothing" if after is None else f"details down to {after:.1f} pixels"
         found.append(
             f"Denoised one by one, two halves of the data agree on {agreed}; as measured they agreed on details down "
-            f"to {before:.1f} pixels: detail was lost. {longer}."
+            f"to {before:.1f} pixels: detail was lost. {better}."
         )
     return found

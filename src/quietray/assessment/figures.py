@@ -30,6 +30,7 @@ __all__ = [
     "gain_text",
     "headline",
     "metrics_of",
+    "psnr_text",
     "too_wide",
 ]
 
@@ -325,6 +326,8 @@ class Metrics(Record):
         Whether angular subsets had separate flats, and the predicted effect of shared ones.
     seconds
         Run time in seconds.
+    verdict
+        Whether to use the result (``kind``), and the one ``reason``; see :mod:`quietray.assessment.verdict`.
     """
 
     estimate: Estimate
@@ -342,6 +345,7 @@ class Metrics(Record):
     comparison: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     flats: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     seconds: float | None = field(default=None, metadata=_OPTIONAL)
+    verdict: Mapping[str, str] | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -408,6 +412,25 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
     return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over all of that"
 
 
+def psnr_text(told: Mapping[str, Any]) -> str:
+    """Return the estimated PSNR after denoising in words; at least how much, where the error is too small to tell.
+
+    Parameters
+    ----------
+    told
+        From :func:`headline`.
+
+    Examples
+    --------
+    >>> psnr_text({"psnr_noisy_db": 21.5, "psnr_db": None, "psnr_gain_db_at_least": 13.4})
+    'at least 34.9 dB'
+    """
+    if told["psnr_db"] is not None:
+        return f"{told['psnr_db']:.1f} dB"
+    noisy, least = told["psnr_noisy_db"], told["psnr_gain_db_at_least"]
+    return "not known" if noisy is None or least is None or least < 0 else f"at least {noisy + least:.1f} dB"
+
+
 def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str]:
     """Return a warning if the interval of a gain is wider than the gain, and what would halve it.
 
@@ -446,6 +469,10 @@ def _gain(estimate: Mapping[str, Any]) -> str:
     gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
     if least is None:
         return "not known" if gain is None else f"{gain:+.1f} dB"
+    if gain is None and least < 0:  # which is no gain to speak of
+        return f"not known ({least:+.1f} dB or more)"
+    if gain is not None and most is None:
+        return f"{gain:+.1f} dB ({least:.1f} or more)"
     if gain is None or most is None:
         return f"at least {least:+.1f} dB"
     return f"{gain:+.1f} dB ({least:.1f} to {most:.1f})"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quietray.assessment.evidence import few_steps
 from quietray.assessment.figures import headline, too_wide
 
 __all__ = ["image_warnings"]
 
-_FEW_STEPS = 200
 _WHITE = 0.05
 _MOVED = 0.01  # fraction of the range
 _BLIND = ("noise2self", "noise2void", "apbsn")
@@ -29,7 +29,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     if method["parameters"] and steps == 0:
         longer = "train on images like these, or go on from the model with --from"
     found = []
-    if method["parameters"] and 0 < steps < _FEW_STEPS and method["name"] != "pseudo-ct":  # which was trained before
+    if few_steps(metrics) and method["name"] != "pseudo-ct":  # which was trained before
         found.append(f"The network was trained for only {steps} steps, too few to learn more than a blur; {longer}.")
     shared = noise is not None and abs(noise["neighbour_correlation"]) > _WHITE
     if shared and method["name"] in _BLIND:

@@ -270,8 +270,8 @@ def _noise2inverse(found: Findings) -> Verdict:
     shares = [one.correlation for one in found.subsets if abs(one.correlation) > max(3 * one.error, NOTHING)]
     if shares:
         reason = (
-            "The noise of the views is independent but for a small share, of the flats, of rings or of the views "
-            f"before, which stays in the result: {seen}."
+            "The views share a small part of their noise, of the flats, of rings or of the views before, which stays "
+            f"in the result; the rest is independent: {seen}."
         )
         return Verdict(method, VALID, reason, "Use it as it is, or with flats of their own (--own-flats yes).")
     return Verdict(method, VALID, f"The noise of the views is independent: {seen}.", "Use it as it is.")

@@ -168,6 +168,7 @@ def settled(settings: Settings, denoiser: Denoiser, fitted: Fitted) -> Settings:
         method = denoiser.filter
     else:  # that of the model, if one was applied or fine-tuned
         network = denoiser.trained_architecture
+        method = method.as_served(denoiser.split)
     return dataclasses.replace(
         settings, method=method, training=training, network=network, start=start, symmetries=denoiser.symmetries
     )

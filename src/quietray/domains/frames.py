@@ -25,6 +25,7 @@ from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
 from quietray.running.ledger import SlabRecord
 from quietray.running.plan import available_memory
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
@@ -179,7 +180,9 @@ class DenoiseFrames:
         """Denoise the image."""
         parts, changed = source(slice(*slab))
         clean, weight = self.denoiser.slab(parts, *slab, advance), np.ones(parts.shape[2:], np.float32)
-        yield Finished(0, clean, SlabRecord.of(0, 0, parts.mean(axis=0), clean, weight, self.edges, changed))
+        yield Finished(
+            0, clean, SlabRecord.of(0, Planes(clean.shape), parts.mean(axis=0), clean, weight, self.edges, changed)
+        )
 
 
 def _frames(scan: Scan, own_flats: bool | None) -> tuple[Parts, str, str]:

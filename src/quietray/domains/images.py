@@ -26,12 +26,15 @@ from quietray.domains.image_methods import (
     scale_of_model,
 )
 from quietray.errors import SettingsError
-from quietray.images import ImageSeries, require_alike
+from quietray.images import ImageSeries
+from quietray.images import require_alike as require_same_size
 from quietray.inference.denoiser import Denoiser, Scale
+from quietray.preparation.alike import require_alike
 from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
 from quietray.running.ledger import SlabRecord
 from quietray.running.plan import available_memory
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.settings import called
 from quietray.splits.base import Split
@@ -190,8 +193,9 @@ class ImageDomain(Domain):
         """
         edges, series, run = histogram_edges(self.scale), self.series, self.run
         noisy = np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
-        record = SlabRecord.of(0, series.n_images // 2, noisy, clean, series.weight, edges, RowCounts())
-        record = record.seen_through(evidence.mask, noisy, clean, series.weight, series.n_images // 2)
+        planes = Planes((series.n_images, *series.weight.shape))
+        record = SlabRecord.of(0, planes, noisy, clean, series.weight, edges, RowCounts())
+        record = record.seen_through(evidence.mask, noisy, clean, series.weight, planes.middle)
         gathered = _planes(gather([record], edges), series)
         judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
         several = len(self.stacks) > 1
@@ -237,7 +241,8 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     """Return the adapted method with the reason, the noise of the images, their scale, and the initial model."""
     settings, series = run.settings, stacks[0]
     method: Any = settings.method
-    require_alike(stacks)
+    require_same_size(stacks)
+    _require_one_scene(stacks)
     start = start_of(settings.start, method, settings.network)
     model = None if start is None else start.model
     scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
@@ -251,6 +256,18 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     else:
         split, why = image_split(method, len(stacks), noise, scale)
     return split, why, noise, scale, model
+
+
+def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
+    """Raise if repeated measurements show different images, or are one measurement twice."""
+    middle = stacks[0].n_images // 2
+    for number, other in enumerate(stacks[1:], 1):
+        require_alike(
+            stacks[0].images[middle],
+            other.images[middle],
+            f"image {middle} of the series and of repeat {number}",
+            "give measurements of the same images, or denoise each series by itself",
+        )
 
 
 def _scale_of(stacks: Sequence[ImageSeries]) -> Scale:
@@ -273,4 +290,5 @@ def _planes(gathered: Gathered, series: ImageSeries) -> Gathered:
     """Leave out cuts across images that are not slices of one volume."""
     if series.step is not None:
         return gathered
-    return dataclasses.replace(gathered, cuts={"axial": gathered.cuts["axial"]})
+    stacks = {name: one for name, one in gathered.stacks.items() if name == "axial"}
+    return dataclasses.replace(gathered, cuts={"axial": gathered.cuts["axial"]}, stacks=stacks)

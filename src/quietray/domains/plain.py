@@ -65,6 +65,11 @@ class InFile:
 
     writer: VolumeWriter
 
+    @property
+    def apart(self) -> bool:
+        """Whether slabs share no file."""
+        return self.writer.apart
+
     def done(self, first: int, last: int) -> bool:
         """Return False: every slab is written."""
         return False

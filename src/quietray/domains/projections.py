@@ -29,6 +29,7 @@ from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.running.settings import Settings, Training
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
@@ -229,8 +230,8 @@ class DenoiseSinograms:
                 advance(1)
         clean *= self.weight
         ((z0, _),) = self.places(slab)
-        middle = len(self.rows) // 2
-        yield Finished(z0, clean, SlabRecord.of(z0, middle, before, clean, self.weight, self.edges, changed))
+        planes = Planes((len(self.rows), *self.weight.shape))
+        yield Finished(z0, clean, SlabRecord.of(z0, planes, before, clean, self.weight, self.edges, changed))
 
 
 def _scale_of(geometry: ParallelBeam, sinograms: Sinograms) -> Scale:

@@ -29,6 +29,7 @@ from quietray.preparation.prepare import Prepared, prepare, usable, with_choices
 from quietray.preparation.sources import Held
 from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
@@ -201,8 +202,8 @@ class Reconstruct:
         ((z0, z1),) = self.places(slab)
         before, changed = measured(slice(*slab))
         found = denoised(slice(self.begin + z0, self.begin + z1))[0][0]
-        middle = len(self.rows) // 2
-        yield Finished(z0, found, SlabRecord.of(z0, middle, before[0], found, self.weight, self.edges, changed))
+        planes = Planes((len(self.rows), *self.weight.shape))
+        yield Finished(z0, found, SlabRecord.of(z0, planes, before[0], found, self.weight, self.edges, changed))
         advance(z1 - z0)
 
 

@@ -24,11 +24,13 @@ from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
 from quietray.metrics.surroundings import ObjectMask
+from quietray.pictures import shrink
 from quietray.preparation.alike import require_alike
 from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Planes, spread
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
@@ -43,6 +45,7 @@ from quietray.types import Parts, Slice
 
 __all__ = ["DenoiseParts", "VolumeDomain", "shape_of"]
 
+_GLIMPSES = 12  # steps that a report shows beside each other
 _JUDGED_BY = 2**20  # size of a filter slab in voxels
 
 
@@ -135,7 +138,7 @@ class VolumeDomain(Domain):
         n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
         targets = None
-        if not prepared.plan.in_one_piece:  # if rows were left out, only slices with their true neighbours are targets
+        if not prepared.plan.learns_all:  # if rows were left out, only slices with their true neighbours are targets
             reach, begin = split.neighbourhood.slices // 2, 0
             inner: list[int] = []
             for start, stop in prepared.plan.windows:
@@ -251,10 +254,13 @@ class VolumeDomain(Domain):
         output.open_volume(prepared.grid, facts, trust is not None, self.axis)
         steps = range(self.data.n_series)
         edges = tuple(histogram_edges(self.scale_of(step)) for step in steps)
-        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask)
+        scales = () if plan.in_one_piece else self.scales or (self.scale,)
+        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask, scales)
         self.run.over(plan.slabs, SlabTask(source, work, output), "denoising")
         shown = len(steps) // 2
         gathered = gather(output.records(self.slabs(shown)), edges[shown])
+        if len(steps) > 1:
+            gathered = dataclasses.replace(gathered, steps=self._glimpses())
         found = output.finish_trust()
         metrics = ScanMetrics(
             **figures(evidence, gathered, fitted, self.judged()),
@@ -263,6 +269,15 @@ class VolumeDomain(Domain):
             trust=None if trust is None else {**shares(found, prepared.weight), **trust.figures()},
         )
         return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=said, trust=found)
+
+    def _glimpses(self) -> dict[int, tuple[Slice, Slice]]:
+        """Return the middle slice of evenly spaced steps or of channels, noisy and denoised, as wide as a screen."""
+        factor, found = Planes(self.prepared.grid.shape).factor, {}
+        for step in spread(self.data.n_series, _GLIMPSES):
+            for one in self.run.output.records(self.slabs(step)):
+                if "axial" in one.before:
+                    found[step] = shrink(one.before["axial"], factor), shrink(one.after["axial"], factor)
+        return found
 
     def toned(self, denoiser: Denoiser, fitted: Fitted) -> tuple[Denoiser, tuple[str, ...]]:
         """Return a network pretrained on other scans, corrected to the means of this one, and a note."""
@@ -301,6 +316,9 @@ class DenoiseParts:
         Computes the uncertainty map.
     mask
         Mask of the object.
+    scales
+        Scale of every channel, where parts are reconstructed again: scaled there and back like those of training, they
+        are the same to the last bit.
     """
 
     denoiser: Denoiser
@@ -309,6 +327,7 @@ class DenoiseParts:
     edges: tuple[np.ndarray, ...]
     trust: Trust | None = None
     mask: ObjectMask | None = None
+    scales: tuple[Scale, ...] = ()
 
     def places(self, slab: Slab) -> list[Slab]:
         """Return the slices of the slab, in every step or channel."""
@@ -324,15 +343,20 @@ class DenoiseParts:
         """Denoise the detector rows of a slab."""
         (first, last), n_series, needed = slab, len(self.edges), self.needs(slab)
         low, (parts, changed) = needed.start, source(needed)
+        if self.scales:
+            for change in (Scale.apply, Scale.undo):
+                _each_channel(parts, self.scales, change)
         clean = self.denoiser.slab(parts, first - low, last - low, advance, n_series)
         for step, (z0, _) in enumerate(self.places(slab)):
             seen, own = np.split(parts, n_series, axis=1)[step], np.split(clean, n_series)[step]
             sd = None if self.trust is None else self.trust.sd(seen, own, first - low) * self.weight
             own *= self.weight
             noisy = seen[:, first - low : last - low].mean(axis=0)
-            middle = step * len(self.rows) + len(self.rows) // 2
-            record = SlabRecord.of(z0, middle, noisy, own, self.weight, self.edges[step], changed)
-            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, middle), sd)
+            planes = Planes((len(self.rows), *self.weight.shape), step * len(self.rows))
+            if step != n_series // 2:  # of the others only the middle slice is shown
+                planes = dataclasses.replace(planes, room=0)
+            record = SlabRecord.of(z0, planes, noisy, own, self.weight, self.edges[step], changed)
+            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, planes.middle), sd)
 
 
 def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:

@@ -98,7 +98,9 @@ class BilateralFilter(Filter):
     sigma_space
         Standard deviation of the weights in position, in pixels; the window is truncated at three of them.
 
-    Notes ----- Tomasi & Manduchi (1998), doi:10.1109/ICCV.1998.710815.  This does not use scikit-image, in whose
+    Notes
+    -----
+    Tomasi & Manduchi (1998), doi:10.1109/ICCV.1998.710815.  This does not use scikit-image, in whose
     version 0.26 the spatial kernel is skewed (a bright pixel spreads to one side) and negative values change the
     weights.
 
@@ -155,7 +157,9 @@ class NonLocalMeans(Filter):
     distance
         Largest distance of a patch in pixels.
 
-    Notes ----- Buades, Coll & Morel (2011), doi:10.5201/ipol.2011.bcm_nlm, in the fast form of Froment (2014),
+    Notes
+    -----
+    Buades, Coll & Morel (2011), doi:10.5201/ipol.2011.bcm_nlm, in the fast form of Froment (2014),
     doi:10.5201/ipol.2014.120.  The difference expected from noise is subtracted.  The standard deviation of the noise
     is taken to be ``h / 0.8``, the usual ratio, so that one setting determines both.
 

@@ -97,7 +97,9 @@ class TotalVariation(Filter):
     weight
         Weight of the total variation, in the unit of the data: about the standard deviation of the noise.
 
-    Notes ----- ``min_u |grad u| + |u - f|**2 / (2 weight)``: Rudin, Osher & Fatemi (1992),
+    Notes
+    -----
+    ``min_u |grad u| + |u - f|**2 / (2 weight)``: Rudin, Osher & Fatemi (1992),
     doi:10.1016/0167-2789(92)90242-F, solved by Chambolle (2004), doi:10.1023/B:JMIV.0000011325.36760.1e, in a fixed
     number of iterations.  A stopping rule based on the whole image would make the result depend on how the image is
     tiled.

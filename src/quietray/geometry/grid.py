@@ -27,6 +27,10 @@ __all__ = [
 ]
 
 
+_MORE_THAN_A_TURN = 2.1 * math.pi
+_NEAR, _WHOLE = 0.02, 0.01  # of 180 and 360, and of half a turn
+
+
 @dataclass(frozen=True)
 class VolumeGrid:
     """A grid of voxels ``(z, y, x)``; row 0 of a slice has the largest y, slice 0 the largest z.
@@ -112,23 +116,33 @@ def checked_angles(angles: np.ndarray) -> Float[np.ndarray, " view"]:
         raise GeometryError(f"angles must be a list with one entry per view, got shape {angles.shape}")
     if not np.isfinite(angles).all():
         raise GeometryError("angles must be finite numbers, got NaN or infinity; mend the angle list")
-    if _in_degrees(angles):
+    if why := _no_radians(angles):
         raise GeometryError(
-            f"angles must be in radians, got {angles.size} from {angles[0]:g} to {angles[-1]:g}, which are degrees; "
-            "give np.deg2rad(angles)"
+            f"angles must be in radians, got {angles.size} from {angles[0]:g} to {angles[-1]:g}, {why}; give "
+            "np.deg2rad(angles), or of gon np.deg2rad(0.9 * angles)"
         )
     angles.setflags(write=False)
     return angles
 
 
-def _in_degrees(angles: Float[np.ndarray, " view"]) -> bool:
-    """Return whether angles divide 180 or 360 evenly, to the last digit, as only degrees do."""
-    if angles.size < 8:
-        return False
-    step = (angles[-1] - angles[0]) / (angles.size - 1)
-    swept = abs(step) * np.array([angles.size, angles.size - 1])  # without or with the end point
-    whole = np.abs(swept[:, None] / [180.0, 360.0] - 1).min() < 1e-6
-    return bool(whole) and bool(np.allclose(np.diff(angles), step, rtol=0, atol=1e-6 * swept[0]))
+def _no_radians(angles: Float[np.ndarray, " view"]) -> str:
+    """Return why angles cannot be radians, or nothing: they are multiples of 0.01, cover 180, 360, 200 or 400, or leap.
+
+    A scan of many turns is a whole number of half ones.
+    """
+    covered, tidy = coverage(angles), np.abs(np.round(angles * 100) - angles * 100).max() < 1e-6
+    if angles.size < 4 or covered < _MORE_THAN_A_TURN:
+        return ""
+    steps = np.abs(np.diff(angles))
+    if np.median(steps) > 2 * np.pi:
+        return f"which would be {np.median(steps) / (2 * np.pi):.0f} turns from view to view: they are degrees"
+    if angles.size < 8 and not tidy:
+        return ""
+    halves = np.array([covered, np.ptp(angles)]) / np.pi
+    whole_turns = np.abs(halves - np.round(halves)).min() < _WHOLE
+    unit = "gon" if min(abs(covered / 200 - 1), abs(covered / 400 - 1)) < _NEAR else "degrees"
+    near = np.abs(covered / np.array([180.0, 360.0, 200.0, 400.0]) - 1).min() < _NEAR
+    return f"which are {unit}" if tidy or (near and not whole_turns) else ""
 
 
 def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotation_axis: float | None) -> None:

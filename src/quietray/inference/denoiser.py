@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -331,27 +333,60 @@ class Denoiser:
             name = record["architecture"]
             kinds: Mapping[str, Any] = FILTERS if name in FILTERS else NETWORKS
             architecture = from_dict(kinds[name], record["network"], "network")
-            network = architecture.build(split.n_slices, split.n_outputs)
-            network.load_state_dict(tensors)
+            told = from_dict(_Told, {key: record[key] for key in _TOLD if key in record})
+            network = _built(architecture, split, tensors)
             return cls(
-                network.to(memory_format=torch.channels_last).eval(),
+                network.to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
                 architecture,
                 split,
-                Scale(**record["scale"]),
-                record["symmetries"],
-                _available(record["arithmetic"]),
-                record["tile"],
-                record["facts"],
-                tuple(Scale(**scale) for scale in record.get("scales", ())),
-                tuple(record.get("tone", (1.0, 0.0))),
+                told.scale,
+                told.symmetries,
+                _available(told.arithmetic),
+                told.tile,
+                dict(record["facts"]),
+                told.scales,
+                told.tone,
             )
         except SettingsError as error:
             raise FormatError(
                 f"{folder} must hold a model whose method and network are known, got: {error}; if they are your own, "
                 "import the module that defines them first"
             ) from None
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(f"{folder} must hold a model of this version of quietray, got: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a model folder tells beside its weights, each of its type."""
+
+    scale: Scale
+    symmetries: Literal[1, 2, 4, 8]
+    arithmetic: str
+    tile: int
+    scales: tuple[Scale, ...] = ()
+    tone: tuple[float, float] = (1.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for one in (self.scale, *self.scales):
+            if not (math.isfinite(one.low) and math.isfinite(one.high) and one.high > one.low):
+                raise SettingsError(f"a scale must be two finite numbers, the lower first, got {one}")
+        if not all(map(math.isfinite, self.tone)) or self.tile < 1:
+            raise SettingsError(f"a tone must be finite and a tile positive, got {self.tone} and {self.tile}")
+
+
+_TOLD = tuple(entry.name for entry in dataclasses.fields(_Told))
+
+
+def _built(architecture: Architecture | Filter, split: Split, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Return the network with its weights; sizes are compared before any memory is taken for it."""
+    with suppress(NotImplementedError), torch.device("meta"):  # which networks of others may not know
+        for name, one in architecture.build(split.n_slices, split.n_outputs).state_dict().items():
+            if name in tensors and tensors[name].shape != one.shape:
+                raise ValueError(f"{name} must have the shape {tuple(one.shape)}, got {tuple(tensors[name].shape)}")
+    network: nn.Module = architecture.build(split.n_slices, split.n_outputs)
+    network.load_state_dict(dict(tensors))
+    return network
 
 
 def _available(arithmetic: str) -> str:

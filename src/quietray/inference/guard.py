@@ -163,7 +163,9 @@ def expected_error(
     seed
         Seed of the directions.
 
-    Notes ----- Stein (1981), doi:10.1214/aos/1176345632; by finite differences: Ramani, Blu & Unser (2008),
+    Notes
+    -----
+    Stein (1981), doi:10.1214/aos/1176345632; by finite differences: Ramani, Blu & Unser (2008),
     doi:10.1109/TIP.2008.2001404.
 
     Examples

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quietray.errors import FormatError, require_path
+from quietray.io.damage import damage_told
 from quietray.io.images import image_format
 
 __all__ = ["readable", "unknown"]
@@ -14,7 +15,7 @@ __all__ = ["readable", "unknown"]
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Raise unless a path exists, is not empty, and may be read by the user.
+    """Open what a path holds: it must be there, not empty, the user's to read, and whole.
 
     Raises
     ------
@@ -22,12 +23,15 @@ def readable(path: Path) -> Iterator[None]:
         One of these conditions is not met.
     """
     require_path("scan", path)
-    try:
-        if not path.is_dir() and path.stat().st_size == 0:
-            raise FormatError(f"{path} must hold a scan, got an empty file; copy it again from where it was measured")
-        yield
-    except PermissionError as error:
-        raise FormatError(f"{path} must be readable by you, got: {error.strerror}; ask its owner") from error
+    with damage_told(path):
+        try:
+            if not path.is_dir() and path.stat().st_size == 0:
+                raise FormatError(
+                    f"{path} must hold a scan, got an empty file; copy it again from where it was measured"
+                )
+            yield
+        except PermissionError as error:
+            raise FormatError(f"{path} must be readable by you, got: {error.strerror}; ask its owner") from error
 
 
 def unknown(path: Path, kinds: Iterable[str]) -> FormatError:

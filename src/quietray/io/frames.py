@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from quietray.errors import FormatError
+from quietray.io.damage import damage_told
 from quietray.types import Frames
 
 __all__ = ["LazyFrames", "OnDisk", "Rearranged", "check_stack", "runs"]
@@ -168,13 +169,8 @@ class LazyFrames:
         return f"LazyFrames({self.place or 'array'}, shape={self.shape}, dtype={self.dtype})"
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        try:
+        with damage_told(self.place or "the stack"):
             return np.asarray(self._stored[key])
-        except (OSError, RuntimeError) as error:
-            raise FormatError(
-                f"{self.place or 'the stack'} must be readable, got: {error}; "
-                "the file may be damaged: copy it again from where it was measured"
-            ) from error
 
 
 class Rearranged:

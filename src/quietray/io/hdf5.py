@@ -114,7 +114,7 @@ class Hdf5Container:
     def array(self, name: str) -> h5py.Dataset | None:
         """Return the dataset called `name`, or None."""
         found = self._get(name)
-        return found if isinstance(found, h5py.Dataset) else None
+        return found if isinstance(found, h5py.Dataset) and found.shape is not None else None
 
     def frames(self, name: str) -> OnDisk:
         """Return the existing dataset of that name, with a chunk cache suited to reading bands of rows."""

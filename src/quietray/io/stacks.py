@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from quietray.errors import FormatError
+from quietray.io.damage import damage_told
 from quietray.io.disk import allocate, write_at
 from quietray.types import Frames
 
@@ -52,10 +52,8 @@ class Stack:
         frame_bytes = max(self.nbytes // n_frames, 1)
         step = max(1, _BLOCK_BYTES // frame_bytes)
         for start in range(0, n_frames, step):
-            try:
+            with damage_told("the scan that is written"):
                 block = np.asarray(self.frames[start : start + step], dtype=self.dtype)
-            except (OSError, RuntimeError) as error:
-                raise FormatError(f"the scan must be readable to be written again, got: {error}") from error
             write_at(descriptor, block, self.offset + start * frame_bytes)
 
 

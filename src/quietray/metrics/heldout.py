@@ -146,7 +146,9 @@ class HeldOut:
     NoiseError
         Adjacent views are too far apart, and no variance is given.
 
-    Notes ----- The error of a volume is its distance from the filtered backprojection (without a window) of noise-free
+    Notes
+    -----
+    The error of a volume is its distance from the filtered backprojection (without a window) of noise-free
     views, which is slightly smoother than the object, because voxels are averages and views are interpolated; measured
     views are smoothed in the same way before the comparison.  Errors common to all views (rings, a wrong rotation axis)
     count as part of the object.

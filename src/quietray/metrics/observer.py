@@ -98,7 +98,9 @@ def detectability(
     GeometryError
         There are too few images for the number of channels, or shapes do not match.
 
-    Notes ----- Barrett & Myers, Foundations of Image Science, 2004, section 13.2.12.  A trained network is nonlinear
+    Notes
+    -----
+    Barrett & Myers, Foundations of Image Science, 2004, section 13.2.12.  A trained network is nonlinear
     and may erase a detail that it was not trained on, even while it improves the PSNR; this index shows that.
 
     Examples

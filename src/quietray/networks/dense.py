@@ -38,7 +38,9 @@ def dense_layers(x: Tensor, kernels: Sequence[Tensor], bias: Tensor, dilations: 
     Tensor
         The input and the maps of all layers, along the second axis.
 
-    Notes ----- Mixing maps commutes with shifting them.  Each layer therefore first mixes the previous maps into one
+    Notes
+    -----
+    Mixing maps commutes with shifting them.  Each layer therefore first mixes the previous maps into one
     map per tap, with a matrix product that reads the maps in place, and then shifts and adds only those nine.
     Concatenation would copy all maps for every layer, and a convolution with a single output is limited by memory
     bandwidth.  Maps that precede a block of layers are mixed for the whole block at once, which reduces memory traffic

@@ -36,7 +36,9 @@ class MSD(Architecture):
         3 for volumes.  Only kernels with the smallest dilation then extend to neighbouring slices, so that the network
         sees few slices: by default, 10 to each side.
 
-    Notes ----- Pelt & Sethian (2018), doi:10.1073/pnas.1715832114.  The receptive field of the default extends 550
+    Notes
+    -----
+    Pelt & Sethian (2018), doi:10.1073/pnas.1715832114.  The receptive field of the default extends 550
     pixels to each side; tiles must overlap by as much to give the same result as the whole image.
 
     Examples

@@ -27,6 +27,10 @@ class UNet(Architecture):
         3 for volumes.  The first convolution of each encoder level then has a kernel of 3 x 3 x 3; the network sees as
         many neighbouring slices to each side as it has levels.  Slices are never pooled.
 
+    Notes
+    -----
+    Ronneberger, Fischer & Brox (2015), doi:10.1007/978-3-319-24574-4_28.
+
     Examples
     --------
     >>> network = UNet((8, 16)).build(n_channels=3)

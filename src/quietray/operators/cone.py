@@ -38,7 +38,9 @@ class ConeProjector(LinearOperator):
     GeometryError
         The pixels are not such rectangles, or the grid has a size in mm although the beam has none.
 
-    Notes ----- Projector and adjoint satisfy ``<A x, y> = <x, A.T y>`` to single precision.  Rit et al.  (2014),
+    Notes
+    -----
+    Projector and adjoint satisfy ``<A x, y> = <x, A.T y>`` to single precision.  Rit et al.  (2014),
     doi:10.1088/1742-6596/489/1/012079.
 
     Examples

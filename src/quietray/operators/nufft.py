@@ -222,7 +222,9 @@ def smoothing(cycles: Float[np.ndarray, " k"], angles: Float[np.ndarray, " view"
 def workspace(geometry: ParallelBeam, grid: VolumeGrid, parts: int = 1) -> tuple[int, int]:
     """Return the memory in bytes that backprojection needs for all angular subsets together, and per thread.
 
-    Examples -------- For 2048 views of 2048 columns:
+    Examples
+    --------
+    For 2048 views of 2048 columns:
 
     >>> beam = ParallelBeam(np.linspace(0, np.pi, 2048, endpoint=False), n_rows=2048, n_cols=2048)
     >>> [round(bytes / 2**20) for bytes in workspace(beam, beam.grid())]

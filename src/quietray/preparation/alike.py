@@ -77,8 +77,10 @@ def require_alike(one: Slice, other: Slice, what: str, help_: str) -> bool:
     Raises
     ------
     NoiseError
-        They show different scenes.
+        They show different scenes, or are one measurement twice.
     """
+    if np.array_equal(one, other):
+        raise NoiseError(f"{what} must be measured anew, got the same numbers twice; {help_}")
     share, coarse = unlike(one, other)
     if share > _OTHER[0] and coarse > _OTHER[1]:
         raise NoiseError(

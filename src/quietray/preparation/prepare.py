@@ -245,21 +245,20 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
         whole = geometry.tall_grid(whole)
         projector(geometry, whole)  # better to report missing requirements now than after hours
     planned = partial(plan_whole, algorithm=algorithm) if cone and iterating else plan_run
-    kept = output.decide(
-        "plan",
-        lambda: asdict(
-            planned(
-                scan,
-                chosen,
-                whole if cone and iterating else grid,
-                parts=n_parts,
-                n_slices=n_slices,
-                memory=parse_bytes(settings.max_memory) if settings.max_memory else None,
-                base=resident_memory() + (_ITERATING if iterating and not cone else 0),
-                network=settings.network if settings.method.trained else UNet(),  # no filter needs as much
-            )
-        ),
-    )
+    network = settings.network if settings.method.trained else UNet()  # no filter takes as much
+    need, crew = partial(planned, parts=n_parts, n_slices=n_slices, network=network), run.executor.crew
+    matrix = _ITERATING if iterating and not cone else 0
+
+    def choose() -> dict[str, Any]:
+        memory = parse_bytes(settings.max_memory) if settings.max_memory else None
+        volume = whole if cone and iterating else grid
+        plan = need(scan, chosen, volume, memory=memory, base=resident_memory() + matrix)
+        if crew is not None and not (cone and iterating):  # whose slices cannot be told apart
+            theirs = need(scan, chosen, volume, memory=crew.memory, base=crew.base + matrix)
+            plan = plan.shared(theirs, crew.count, max(n_slices // 2, network.depth))
+        return asdict(plan)
+
+    kept = output.decide("plan", choose)
     ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
     plan = Plan(**{**kept, **ranges})
     said = known.notes

@@ -41,7 +41,13 @@ class FBP(Algorithm):
     filter
         ``ram-lak`` (the ramp alone), ``shepp-logan`` (times a sinc) or ``hann`` (times a raised cosine).
 
-    Examples -------- A disc of attenuation 1 is reconstructed as 1:
+    Notes
+    -----
+    Kak & Slaney (1988), doi:10.1137/1.9780898719277.
+
+    Examples
+    --------
+    A disc of attenuation 1 comes back as 1:
 
     >>> from quietray.geometry import ParallelBeam
     >>> from quietray.operators.astra import ParallelProjector

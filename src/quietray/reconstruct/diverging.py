@@ -40,11 +40,15 @@ class FDK(Algorithm):
     filter
         ``ram-lak`` (the ramp alone), ``shepp-logan`` (times a sinc) or ``hann`` (times a raised cosine).
 
-    Notes ----- Feldkamp, Davis & Kress (1984), doi:10.1364/JOSAA.1.000612; short scans: Parker (1982),
+    Notes
+    -----
+    Feldkamp, Davis & Kress (1984), doi:10.1364/JOSAA.1.000612; short scans: Parker (1982),
     doi:10.1118/1.595078, for the actual angular range.  Shifts of the detector in its plane are treated exactly.  Tilts
     of up to 2 degrees are treated exactly in the backprojection but neglected in the filter.
 
-    Examples -------- A ball of attenuation 1 is reconstructed as 1:
+    Examples
+    --------
+    A ball of attenuation 1 is reconstructed as 1:
 
     >>> from quietray.simulate.bodies import Bodies
     >>> angles = np.linspace(0, 2 * np.pi, 90, endpoint=False)

@@ -128,7 +128,9 @@ class CGLS(Algorithm):
         Number of iterations; None chooses the number that predicts held-out views best, see
         :func:`~quietray.reconstruct.choose.chosen`.
 
-    Notes ----- Hestenes & Stiefel (1952), doi:10.6028/jres.049.044; in this form Bjorck (1996), algorithm 7.4.1.
+    Notes
+    -----
+    Hestenes & Stiefel (1952), doi:10.6028/jres.049.044; in this form Bjorck (1996), algorithm 7.4.1.
     Strictly speaking, CGLS is not linear, because the step lengths depend on the data.
 
     Examples

@@ -237,7 +237,9 @@ class Noise2Void(_BlindSpot):
         ``single`` applies the network once to the whole image; ``masked`` combines predictions of hidden pixels.
         `watched` is the distance in pixels up to which correlations of the residuals are monitored.
 
-    Notes ----- Krull, Buchholz & Jug (2019), arXiv:1811.10980.  A hidden pixel is never used as a replacement, neither
+    Notes
+    -----
+    Krull, Buchholz & Jug (2019), arXiv:1811.10980.  A hidden pixel is never used as a replacement, neither
     for itself nor for another pixel.
 
     Examples

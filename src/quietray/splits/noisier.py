@@ -44,7 +44,9 @@ class Noisier2Noise(Split):
     passes
         Number of noise realisations to average over at inference.
 
-    Notes ----- Moran, Schmidt, Zhong & Coady (2020), arXiv:1910.11908.  In training, the target is the recorrupted
+    Notes
+    -----
+    Moran, Schmidt, Zhong & Coady (2020), arXiv:1910.11908.  In training, the target is the recorrupted
     image of Pang et al.  (2021), doi:10.1109/CVPR46437.2021.00208: ``w = y - n' / strength^2`` has noise independent of
     that of ``z`` if both are Gaussian.  It is compared with the output *after* the correction above, which gives
     Moran's loss times a constant.

@@ -155,7 +155,9 @@ class Noise2Clean(_Realisations):
     slices
         Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D.
 
-    Notes ----- Supervised learning as in Gnudi et al.  (2020); a reference for the other methods.
+    Notes
+    -----
+    Supervised learning as in Gnudi et al.  (2020); a reference for the other methods.
 
     Examples
     --------

@@ -53,7 +53,9 @@ class Noise2Projection(Split):
         Weight of the mean squared error of rotated objects (in attenuation) relative to that of the views (in line
         integrals over pixels).
 
-    Notes ----- Equivariance: Chen, Tachella & Davies (2021), doi:10.1109/ICCV48922.2021.00434.  With ``R`` a random
+    Notes
+    -----
+    Equivariance: Chen, Tachella & Davies (2021), doi:10.1109/ICCV48922.2021.00434.  With ``R`` a random
     rotation, ``A`` the projection onto the views that are seen and ``f`` the network, the loss has the additional term
     ``|f(FBP(A R f(x))) - R f(x)|^2``.
 

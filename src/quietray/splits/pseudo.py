@@ -196,7 +196,9 @@ class PseudoCT(Split):
         Edge in pixels of the blocks in which an ensemble of noise models is sampled; 1 samples every pixel separately,
         as in the paper.
 
-    Notes ----- Won, Jung, An, Chikontwe & Park (2021), "Self-Supervised Learning based CT Denoising using Pseudo-CT
+    Notes
+    -----
+    Won, Jung, An, Chikontwe & Park (2021), "Self-Supervised Learning based CT Denoising using Pseudo-CT
     Image Pairs", algorithm 1.  The target is only as good as the teacher: its errors are in both views, and the loss
     cannot detect them.
 

@@ -48,7 +48,9 @@ class Recorrupted(Split):
         Number of noise realisations to average over at inference, as in the paper. 0 applies the network once to the
         measured image, which is as good and faster.
 
-    Notes ----- Pang, Zheng, Quan & Ji (2021), doi:10.1109/CVPR46437.2021.00208.  Stein (1981),
+    Notes
+    -----
+    Pang, Zheng, Quan & Ji (2021), doi:10.1109/CVPR46437.2021.00208.  Stein (1981),
     doi:10.1214/aos/1176345632; with random probes: Ramani, Blu & Unser (2008), doi:10.1109/TIP.2008.2001404.
 
     Examples

@@ -71,7 +71,9 @@ class APBSN(Split):
     replaced
         Fraction of pixels that are set back to their measured value.
 
-    Notes ----- Lee, Son & Lee (2022), arXiv:2203.11799.  Their network has a blind spot; here, pixels are hidden from
+    Notes
+    -----
+    Lee, Son & Lee (2022), arXiv:2203.11799.  Their network has a blind spot; here, pixels are hidden from
     an ordinary network.
 
     Examples

@@ -49,7 +49,9 @@ class TrainingVolume:
     resident
         A copy of the parts on the device where samples are drawn; None to draw them from `parts`.
 
-    Notes ----- Held-out slices still appear as neighbours in training inputs.  This does not bias the estimate, which
+    Notes
+    -----
+    Held-out slices still appear as neighbours in training inputs.  This does not bias the estimate, which
     only requires that their noise was never a *target*.
     """
 

@@ -214,7 +214,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         def show(step: int, n_steps: int | None, latest: Progress | None) -> None:
             nonlocal shown
             now = int(1000 * step / n_steps) if n_steps else 0
-            advance(now - shown, _gain(latest))
+            advance(now - shown, _how_far(step, n_steps, latest))
             shown = now
             if run.watch.previews and latest is not None and latest.step == step and output.checkpoint is not None:
                 average = recipe.network.build(split.n_slices, split.n_outputs)
@@ -386,7 +386,11 @@ def _look(network: nn.Module, split: Split, scale: Scale, data: TrainingData) ->
     return scale.undo(before), scale.undo(after)
 
 
-def _gain(latest: Progress | None) -> str:
-    if latest is None or not (latest.error > 0 and latest.noise > 0):
-        return ""
-    return f"estimated gain {10 * np.log10(latest.noise / latest.error):.1f} dB"
+def _how_far(step: int, n_steps: int | None, latest: Progress | None) -> str:
+    """Return the step, and the loss and the estimated gain of the latest judgement."""
+    told = [f"step {step}" + (f" of {n_steps}" if n_steps else "")]
+    if latest is not None and latest.step > 0:
+        told.append(f"loss {latest.loss:.3g}")
+    if latest is not None and latest.error > 0 and latest.noise > 0:
+        told.append(f"gain on a sample of the held-out data {10 * np.log10(latest.noise / latest.error):+.1f} dB")
+    return ", ".join(told)

@@ -19,6 +19,7 @@ from quietray.detector.correction.layout import doubted_angles, doubted_layout
 from quietray.detector.correction.light import judge_light
 from quietray.detector.correction.numbers import masked_pixels, true_type
 from quietray.detector.correction.sides import sides_of
+from quietray.detector.correction.sweep import doubted_sweep
 from quietray.errors import NoiseError, QuietrayError
 from quietray.lazy import chosen_frames, mended_frames
 from quietray.scan import Scan
@@ -107,6 +108,7 @@ def claims_of(scan: Scan, settings: Correction = _USUAL, seconds: float = math.i
         if turning:
             doubted_angles(scan)
             doubted_layout(scan, settings)
+            doubted_sweep(scan, settings)
     except QuietrayError as error:
         refusal = error
     return Claims(replace(scan, notes=(*scan.notes, *found)), tuple(found), refusal, (len(views.numbers), views.total))

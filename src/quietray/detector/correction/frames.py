@@ -128,7 +128,9 @@ def dealt_means(
     offset, drift
         As in `frame_statistics`.
 
-    Notes ----- A pixel with a zinger in every frame of a subset gets the mean of all frames.
+    Notes
+    -----
+    A pixel with a zinger in every frame of a subset gets the mean of all frames.
 
     Examples
     --------

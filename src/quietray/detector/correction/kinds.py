@@ -9,6 +9,8 @@ from quietray.detector.correction.glance import Glance, named
 
 __all__ = ["binned", "good_frames", "left_out", "saturated", "unwritten"]
 
+_AGAIN = 0.75  # of the frames: each stored up to four times; more are alike because nothing turns, or has no noise
+
 
 def unwritten(seen: Glance) -> dict[str, Bool[np.ndarray, " frame"]]:
     """Return the frames that hold no data, by reason; none if all frames are alike."""
@@ -22,7 +24,7 @@ def unwritten(seen: Glance) -> dict[str, Bool[np.ndarray, " frame"]]:
     torn = seen.torn() & ~empty
     reasons["have rows of one value only (written in part, or saturated)"] = torn
     again = seen.repeated() & ~empty & ~torn
-    if again.mean() < 0.5 and np.issubdtype(seen.samples.dtype, np.integer):
+    if again.mean() <= _AGAIN and np.issubdtype(seen.samples.dtype, np.integer):
         reasons["are identical to the frame before"] = again
     return reasons
 

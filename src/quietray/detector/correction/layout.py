@@ -14,7 +14,7 @@ from quietray.errors import GeometryError
 from quietray.geometry import ParallelBeam
 from quietray.scan import Scan
 
-__all__ = ["doubted_angles", "doubted_layout"]
+__all__ = ["doubted_angles", "doubted_layout", "line_integrals"]
 
 _FEWEST = 16  # least numbers of views, rows and columns for telling the axes apart
 _LOOKED_AT = 16
@@ -68,7 +68,7 @@ def doubted_layout(scan: Scan, settings: Correction) -> None:
     ):
         return
     chosen = np.unique(np.linspace(0, scan.n_views - 1, min(_LOOKED_AT, scan.n_views)).round().astype(int))
-    lines = _line_integrals(scan, chosen, settings)
+    lines = line_integrals(scan, chosen, settings)
     if lines is None:
         return
     if scan.n_views >= _FEWEST and beam.turns >= 1 and _axis_along_a_row(lines):
@@ -84,7 +84,7 @@ def doubted_layout(scan: Scan, settings: Correction) -> None:
         )
 
 
-def _line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Float[np.ndarray, "view row col"] | None:
+def line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Float[np.ndarray, "view row col"] | None:
     """Return whole views as line integrals; None if that is not possible."""
     rows, cols = (slice(None, None, max(1, size // _FINEST)) for size in (scan.n_rows, scan.n_cols))
     counts = np.concatenate([scan.read(rows, slice(int(one), int(one) + 1))[:, :, cols] for one in chosen])

@@ -9,7 +9,7 @@ from scipy import ndimage
 from quietray.detector.correction.frames import robust_sd
 from quietray.types import Sinograms
 
-__all__ = ["axis_of_opposite_views"]
+__all__ = ["axis_of_opposite_views", "mirrored_alike"]
 
 _PAIRS = 180
 
@@ -44,11 +44,7 @@ def _mirror(ahead: Sinograms, mirrored: Sinograms, blur: float, least: float) ->
     None if fewer than half of the rows agree, or if noise blurred over `blur` columns could explain the result.
     """
     n_rows, n_pairs, n = ahead.shape
-    spectrum = np.conj(np.fft.rfft(ahead, 2 * n, axis=2)) * np.fft.rfft(mirrored, 2 * n, axis=2)
-    shared = np.fft.fftshift(np.fft.irfft(spectrum.sum(axis=1), 2 * n, axis=1), axes=1)
-    lags = np.arange(-n, n)
-    energy = np.sqrt(_energy(ahead, lags, False) * _energy(mirrored, lags, True))
-    allowed = np.abs(lags) <= n - max(4, int(n * least))
+    lags, shared, energy, allowed = _correlated(ahead, mirrored, least)
     chance = np.sqrt(3 * blur / (n_pairs * n))  # standard deviation of the score of pure noise in one row
     each = [peak[0] for row in range(n_rows) if (peak := _peak(shared[row], energy[row], lags, allowed, 6 * chance))]
     whole = _peak(shared.sum(axis=0), energy.sum(axis=0), lags, allowed, 8 * chance / np.sqrt(n_rows))
@@ -59,6 +55,39 @@ def _mirror(ahead: Sinograms, mirrored: Sinograms, blur: float, least: float) ->
     if n_rows > 1 and len(found) and 2 * np.count_nonzero(near) < len(found):
         return None
     return (n - 1 - whole[0]) / 2, robust_sd(found / 2), whole[1]
+
+
+def mirrored_alike(ahead: Sinograms, mirrored: Sinograms, least: float = 0.1) -> float:
+    """Return how views correlate with the mirror images of others, about the one axis that suits all pairs best.
+
+    Parameters
+    ----------
+    ahead, mirrored
+        Slopes along the columns, without a mean; of each pair the one view, and the other one mirrored.
+    least
+        Share of the columns that must overlap.
+
+    Examples
+    --------
+    >>> views = np.random.default_rng(0).normal(size=(3, 4, 50)).astype(np.float32)
+    >>> mirrored_alike(views, views) > 0.9, mirrored_alike(views, views[:, :, ::-1]) < 0.5
+    (True, True)
+    """
+    _, shared, energy, allowed = _correlated(ahead, mirrored, least)
+    energy, shared = energy.sum(axis=0), shared.sum(axis=0)
+    return float((shared / np.maximum(energy, 0.05 * energy.max() + 1e-30))[allowed].max())
+
+
+def _correlated(
+    ahead: Sinograms, mirrored: Sinograms, least: float
+) -> tuple[np.ndarray, Float[np.ndarray, "row lag"], Float[np.ndarray, "row lag"], np.ndarray]:
+    """Return lags, correlations over all pairs, the energies that normalise them, and which lags are allowed."""
+    n = ahead.shape[2]
+    spectrum = np.conj(np.fft.rfft(ahead, 2 * n, axis=2)) * np.fft.rfft(mirrored, 2 * n, axis=2)
+    shared = np.fft.fftshift(np.fft.irfft(spectrum.sum(axis=1), 2 * n, axis=1), axes=1)
+    lags = np.arange(-n, n)
+    energy = np.sqrt(_energy(ahead, lags, False) * _energy(mirrored, lags, True))
+    return lags, shared, energy, np.abs(lags) <= n - max(4, int(n * least))
 
 
 def _opposite_pairs(

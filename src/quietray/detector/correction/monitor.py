@@ -148,7 +148,9 @@ def find_air(profile: Profile) -> tuple[tuple[int, int], ...]:
     profile
         ``(view, col)`` mean transmission over rows.
 
-    Notes ----- An edge counts as air if its transmission is about 1, apart from a drift of the beam between views, and
+    Notes
+    -----
+    An edge counts as air if its transmission is about 1, apart from a drift of the beam between views, and
     if both edges drift alike (which excludes an object that reaches one edge in some views).  From each such edge, the
     region grows inwards as long as the columns follow the edge.
 

@@ -151,7 +151,9 @@ class Prediction:
 def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
     """Predict the rings of shared flats, from the counts of the middle row and the numbers of flats and views.
 
-    Notes ----- The noise of a view has the variance ``v = mean(1 / (n T))``, for n quanta and a transmission T; the
+    Notes
+    -----
+    The noise of a view has the variance ``v = mean(1 / (n T))``, for n quanta and a transmission T; the
     mean of F flats has ``f = 1 / (n F)``.  A pixel at radius r sees N views through 2 r columns, so it sums v over N
     views, but f with about N / (2 r) repetitions per column.  Rings therefore have about ``N f / (2 r v)`` times the
     variance of the noise, 0.7 times that with the ramp filter, and ``0.76 N f / (R v)`` over a field of view of radius

@@ -17,6 +17,7 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.images import ImageSeries
+from quietray.io.damage import damage_told
 from quietray.io.disk import generator_name
 from quietray.io.images.base import ImageFormat
 from quietray.io.images.ct_pd import is_projection, projection_facts
@@ -178,14 +179,18 @@ class DicomFiles:
             where.setdefault(image.path, []).append(index)
         with quiet_pydicom():
             for path, indices in where.items():
-                stored = decoded(path)
-                dataset = whole_file(path)
-                for index in indices:
-                    frame = self.images[index].frame
-                    stored[frame] = self._merged(index, stored[frame], images[index], dataset)
-                _put(dataset, stored)
-                _rename(dataset, made_by, digest)
-                dataset.save_as(folder / path.name, enforce_file_format=True)
+                with damage_told(path):  # its header may hold what can be read but not written
+                    self._write_one(path, indices, folder / path.name, images, made_by, digest)
+
+    def _write_one(self, path: Path, indices: list[int], new: Path, images: Volume, made_by: str, digest: str) -> None:
+        stored = decoded(path)
+        dataset = whole_file(path)
+        for index in indices:
+            frame = self.images[index].frame
+            stored[frame] = self._merged(index, stored[frame], images[index], dataset)
+        _put(dataset, stored)
+        _rename(dataset, made_by, digest)
+        dataset.save_as(new, enforce_file_format=True)
 
     def _merged(self, index: int, stored: np.ndarray, values: Slice, dataset: Any) -> np.ndarray:
         """Return the numbers to store: the old ones for unchanged pixels and padding."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from quietray.errors import FormatError, require_path
 from quietray.images import ImageSeries
+from quietray.io.damage import damage_told
 from quietray.io.images.base import ImageFormat
 
 __all__ = ["image_format", "read_images"]
@@ -23,7 +24,8 @@ def image_format(path: str | os.PathLike[str]) -> str | None:
     place = Path(path)
     if not place.exists():
         return None
-    return next((name for name, kind in ImageFormat.registry.items() if kind().holds(place)), None)
+    with damage_told(place):
+        return next((name for name, kind in ImageFormat.registry.items() if kind().holds(place)), None)
 
 
 def read_images(path: str | os.PathLike[str]) -> ImageSeries:
@@ -63,5 +65,6 @@ def read_images(path: str | os.PathLike[str]) -> ImageSeries:
             f"{place} must hold DICOM, PNG, TIFF or NPY images, got {', '.join(inside) or 'an empty folder'}; "
             "give a file, or the folder of one series"
         )
-    series: ImageSeries = ImageFormat.registry.made(kind).read(place)
-    return series
+    with damage_told(place):
+        series: ImageSeries = ImageFormat.registry.made(kind).read(place)
+        return series

@@ -56,8 +56,9 @@ def read_recorded(container: Container) -> tuple[dict[str, Any], float | None, F
     """Return what only our own files contain: provenance, rotation axis, true volume, noise-free radiographs."""
     try:
         recorded = json.loads(as_text(container.attributes("/").get("provenance")) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         recorded = {}
+    recorded = recorded if isinstance(recorded, dict) else {}
     truth = open_frames(container, "truth/volume", "truth") if container.array("truth/volume") is not None else None
     if truth is not None:
         attributes = container.attributes("truth/volume")

@@ -89,9 +89,9 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
     with readable(source.path):
         readers = (kind() for kind in ScanReader.registry.values())
         reader = next((one for one in readers if one.recognises(source, flags)), None)
-    if reader is None:
-        raise _unread(source, flags)
-    return reader.read(source, flags).finish(str(source.path), flags)
+        if reader is None:
+            raise _unread(source, flags)
+        return reader.read(source, flags).finish(str(source.path), flags)
 
 
 def _unread(source: Source, flags: Flags) -> QuietrayError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from quietray.io.frames import LazyFrames
 from quietray.io.volumes.writer import VolumeWriter
 from quietray.registry import Registered, Registry, called
 
-__all__ = ["StoredVolume", "VolumeFormat"]
+__all__ = ["StoredVolume", "VolumeFormat", "told_of_file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class StoredVolume:
         Edge of a voxel in mm; None if not in the file.
     facts
         Other information stored with it.
+    coarser
+        Levels of a pyramid, the finest first, for viewers; none where the file has no pyramid.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class StoredVolume:
     unit: str | None = None
     voxel_size: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    coarser: tuple[LazyFrames, ...] = ()
 
     def __repr__(self) -> str:
         size = "" if self.voxel_size is None else f", voxels of {self.voxel_size:g} mm"
@@ -70,6 +74,20 @@ class StoredVolume:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.frames[:], dtype=dtype)
+
+
+def told_of_file(told: Any) -> tuple[dict[str, Any], str | None, float | None]:
+    """Return facts that stand in a file with their unit and voxel size, each only where it is what it must be.
+
+    Examples
+    --------
+    >>> told_of_file({"unit": "1/mm", "voxel_size": "large"})
+    ({'unit': '1/mm', 'voxel_size': 'large'}, '1/mm', None)
+    """
+    facts = dict(told) if isinstance(told, Mapping) else {}
+    unit, size = facts.get("unit"), facts.get("voxel_size")
+    sized = isinstance(size, (int, float, np.number)) and math.isfinite(size) and size > 0
+    return facts, unit if isinstance(unit, str) else None, float(size) if size is not None and sized else None
 
 
 class VolumeFormat(Registered, ABC):

@@ -121,9 +121,9 @@ def read_volume(path: str | os.PathLike[str]) -> StoredVolume:
     with readable(place):
         formats = (kind() for kind in VolumeFormat.registry.values())
         found = next((one for one in formats if one.recognises(place)), None)
-    if found is None:
-        raise unknown(place, (kind.files for kind in VolumeFormat.registry.values()))
-    return found.read(place)
+        if found is None:
+            raise unknown(place, (kind.files for kind in VolumeFormat.registry.values()))
+        return found.read(place)
 
 
 def volume_format(path: Path) -> str | None:

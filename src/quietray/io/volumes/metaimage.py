@@ -14,7 +14,7 @@ from quietray.io.disk import generator_name, remove, sync_path
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.mapped import mapped
 from quietray.io.metaimage import Header, is_metaimage, read_header
-from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.base import StoredVolume, VolumeFormat, told_of_file
 from quietray.io.volumes.one_file import OneFileWriter
 from quietray.io.volumes.stored import Scale, values_of
 
@@ -111,10 +111,11 @@ class MetaImage(VolumeFormat):
         """Open the numbers that the header refers to."""
         header = read_header(path)
         try:
-            told = json.loads(header.comment)
+            told, unit, size = told_of_file(json.loads(header.comment))
         except ValueError:
-            told = {"voxel_size": header.spacing[-1]}
+            told, unit, size = told_of_file({"voxel_size": header.spacing[-1] if header.spacing else None})
+        if len(header.spacing) >= 3:
+            told.setdefault("spacing", header.spacing[-3])
         stack = OnDisk(mapped, header.data, header.dtype.str, header.offset, header.shape)
         check_stack(stack, "volume", str(path))
-        frames, size = LazyFrames(values_of(stack, told), place=str(path)), told.get("voxel_size")
-        return StoredVolume(frames, path, told.get("unit"), float(size) if size else None, told)
+        return StoredVolume(LazyFrames(values_of(stack, told), place=str(path)), path, unit, size, told)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from quietray.errors import SettingsError
+from quietray.errors import FormatError, SettingsError
 from quietray.types import Frames
 
 __all__ = ["Scale", "Scaled", "Stored", "values_of"]
@@ -106,8 +106,15 @@ class Scale:
     @classmethod
     def told(cls, facts: Mapping[str, Any]) -> Scale | None:
         """Return the scale stored in a file; None if there is none."""
-        window = facts.get("window")
-        return cls(str(facts["stored"]), *map(float, window)) if window and "stored" in facts else None
+        window, dtype = facts.get("window"), facts.get("stored")
+        if window is None or dtype is None:
+            return None
+        can_be = (
+            dtype in ("uint16", "uint8") and np.shape(window) == (2,) and np.isfinite(np.asarray(window, float)).all()
+        )
+        if not can_be:
+            raise FormatError(f"whole numbers must tell their window, two values, got {window} of {dtype}; mend it")
+        return cls(str(dtype), *map(float, window))
 
 
 class Scaled:

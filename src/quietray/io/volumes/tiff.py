@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from quietray.io.disk import generator_name, remove, sync_path, write_at
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.mapped import mapped
 from quietray.io.tiff import TiffFolder, TiffPages, is_tiff, series_folders, tiff_files
-from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.base import StoredVolume, VolumeFormat, told_of_file
 from quietray.io.volumes.one_file import OneFileWriter
 from quietray.io.volumes.stored import Scale, values_of
 from quietray.io.volumes.writer import VolumeWriter
@@ -61,6 +62,7 @@ def _head(path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
 class TiffVolumeWriter(VolumeWriter):
     """A folder with ``slice_00000.tif`` and so on, or one folder per entry of a series; each file states its unit."""
 
+    apart = True
     integers = True
 
     def _create(self) -> None:
@@ -170,19 +172,25 @@ class TiffVolume(VolumeFormat):
         check_stack(stack, "a volume", str(path))
         if folders:
             stack = _TiffSeries([TiffFolder(tiff_files(folder)) for folder in folders])
-        told, dtype = _head(files[0])
-        shape = tuple(told.get("volume_shape", ()))
+        head, dtype = _head(files[0])
+        told, unit, size = told_of_file(head)
+        shape = _shape_told(told)
         if path.is_file() and len(shape) == 4 and int(np.prod(shape)) == int(np.prod(stack.shape)):
             stack = OnDisk(mapped, path, dtype.str, _offset(path), shape)
-        unit, size = told.get("unit"), told.get("voxel_size")
-        frames = LazyFrames(values_of(stack, told), place=str(path))
-        return StoredVolume(frames, path, unit, float(size) if size else None, told)
+        return StoredVolume(LazyFrames(values_of(stack, told), place=str(path)), path, unit, size, told)
 
 
 def _offset(path: Path) -> int:
     """Return the offset of the voxels of a contiguous stack."""
     with tifffile().TiffFile(path) as file:
         return int(file.pages.first.dataoffsets[0])
+
+
+def _shape_told(told: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape that a file tells of a series; none where it tells none that can be."""
+    shape = told.get("volume_shape")
+    can_be = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
+    return tuple(shape) if shape is not None and can_be else ()
 
 
 class TiffStackWriter(OneFileWriter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Mapping
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from quietray.io.containers import Container
+from quietray.io.containers import Container, open_frames
 from quietray.io.disk import generator_name, remove, sync_path
+from quietray.io.frames import LazyFrames
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
 from quietray.io.volumes.containers import volume_in
 from quietray.io.volumes.writer import VolumeWriter
@@ -35,6 +37,7 @@ class ZarrVolumeWriter(VolumeWriter):
     of which share a file.
     """
 
+    apart = True
     share_of_size = 0.5  # noise hardly compresses, a masked volume compresses well
     _handles = ("_array",)
     _array: Any = None
@@ -193,19 +196,32 @@ class ZarrVolume(VolumeFormat):
         return is_zarr(path)
 
     def read(self, path: Path) -> StoredVolume:
-        """Open the array of full resolution."""
+        """Open the array of full resolution, and the levels beside it."""
         container = open_zarr(path)
-        return volume_in(container, _first_level(container), _ome_size(container))
+        *spacing, size = _ome_steps(container) or (None,)
+        found = volume_in(container, _first_level(container), size)
+        facts = {"spacing": spacing[0], **found.facts} if spacing and spacing[0] != size else found.facts
+        return dataclasses.replace(found, facts=facts, coarser=_coarser(container, len(found.shape)))
 
 
 def _first_level(container: Container) -> str | None:
     """Return the array of full resolution, according to OME-NGFF 0.5 or 0.4, or the only array."""
     multiscale = _multiscale(container)
     if multiscale is not None:
-        path = str(multiscale.get("datasets", [{}])[0].get("path", ""))
+        path = str(_first_of(multiscale, "datasets").get("path", ""))
         return path if container.array(path) is not None else None
     stacks = [name for name, (shape, _) in container.listing().items() if len(shape) == 3]
     return stacks[0] if len(stacks) == 1 else None
+
+
+def _coarser(container: Container, n_axes: int) -> tuple[LazyFrames, ...]:
+    """Return the coarser levels of an OME-Zarr image, as far as they are there."""
+    levels = (_multiscale(container) or {}).get("datasets")
+    levels = levels[1:] if isinstance(levels, list) else []
+    names = [str(level.get("path", "")) if isinstance(level, Mapping) else "" for level in levels]
+    found = [(name, container.array(name)) for name in names]
+    kept = itertools.takewhile(lambda level: level[1] is not None and len(level[1].shape) == n_axes, found)
+    return tuple(open_frames(container, name, "volume") for name, _ in kept)
 
 
 def _multiscale(container: Container) -> Mapping[str, Any] | None:
@@ -215,15 +231,24 @@ def _multiscale(container: Container) -> Mapping[str, Any] | None:
     return scales[0] if isinstance(scales, list) and scales and isinstance(scales[0], Mapping) else None
 
 
-def _ome_size(container: Container) -> float | None:
-    """Return the voxel edge in mm from OME-NGFF metadata with isotropic voxels."""
+def _first_of(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the first table of a list of tables; an empty one where there is no such list."""
+    found = told.get(name)
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], Mapping) else {}
+
+
+def _ome_steps(container: Container) -> tuple[float, float] | None:
+    """Return the distance of slices and the edge of a voxel in mm, as OME-NGFF metadata state for square voxels."""
     multiscale = _multiscale(container) or {}
     per_mm = {"millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6, "meter": 1e3}
-    axes = multiscale.get("axes", [])
+    told = multiscale.get("axes")
+    axes = [one if isinstance(one, Mapping) else {} for one in told] if isinstance(told, list) else []
     space = [axis.get("type", "space") == "space" for axis in axes]
     factors = {per_mm.get(str(axis.get("unit"))) for axis, one in zip(axes, space, strict=True) if one}
-    steps = multiscale.get("datasets", [{}])[0].get("coordinateTransformations", [{}])[0].get("scale", [])
-    steps = [step for step, one in zip(steps, space, strict=False) if one]
-    if len(factors) == 1 and None not in factors and len(set(steps)) == 1:
-        return float(steps[0]) * float(factors.pop() or 1.0)
-    return None
+    scale = _first_of(_first_of(multiscale, "datasets"), "coordinateTransformations").get("scale")
+    numbers = scale if isinstance(scale, list) and all(isinstance(step, (int, float)) for step in scale) else []
+    steps = [step for step, one in zip(numbers, space, strict=False) if one]
+    factor = factors.pop() if len(factors) == 1 else None
+    if factor is None or len(steps) < 2 or steps[-1] != steps[-2]:
+        return None
+    return float(steps[0]) * factor, float(steps[-1]) * factor
