@@ -251,7 +251,7 @@ def _correlation(residuals: Tensor, weight: Tensor) -> float:
 
 
 def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return warnings about a result, each with advice; the gravest first.
+    """Return warnings about a result, each with advice; the most serious first.
 
     Parameters
     ----------
@@ -340,7 +340,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def remedy(metrics: Mapping[str, Any]) -> str:
-    """Return what makes a result better, as far as the command that made it can.
+    """Return advice for a better result that fits the command that was used.
 
     Examples
     --------

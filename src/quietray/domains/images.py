@@ -259,7 +259,7 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
 
 
 def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
-    """Raise if repeated measurements show different images, or are one measurement twice."""
+    """Raise if repeated measurements show different images, or the same measurement twice."""
     middle = stacks[0].n_images // 2
     for number, other in enumerate(stacks[1:], 1):
         require_alike(

@@ -387,7 +387,7 @@ def _look(network: nn.Module, split: Split, scale: Scale, data: TrainingData) ->
 
 
 def _how_far(step: int, n_steps: int | None, latest: Progress | None) -> str:
-    """Return the step, and the loss and the estimated gain of the latest judgement."""
+    """Return the step, and the loss and estimated gain of the latest validation."""
     told = [f"step {step}" + (f" of {n_steps}" if n_steps else "")]
     if latest is not None and latest.step > 0:
         told.append(f"loss {latest.loss:.3g}")
