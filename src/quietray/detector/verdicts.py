@@ -246,7 +246,7 @@ def _whitened(found: Findings) -> Verdict:
 def _noise2inverse(found: Findings) -> Verdict:
     method = "noise2inverse"
     if found.memory is None:
-        reason = "Views are taken to be independent; the correlation of successive views could not be measured."
+        reason = "Views are assumed to be independent; the correlation of successive views could not be measured."
         return Verdict(method, WARN, reason, "Measure ten flats in a row, or leave air beside the object.")
     seen = "; ".join(
         f"{one.parts} subsets of the views correlate by {one.correlation:.3f} +- {one.error:.3f}"

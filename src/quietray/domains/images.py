@@ -143,7 +143,7 @@ class ImageDomain(Domain):
         before = judge_held_out(self.split, dataclasses.replace(model, symmetries=1).evaluate, self.data, model.device)
         if before.error <= fitted.best.error:
             self.run.watch.note(
-                "Training on its own output made the model no better, so that its weights were left as they were."
+                "Training on its own output did not improve the model, so its original weights were kept."
             )
             denoiser.network.load_state_dict(model.network.state_dict())
         return denoiser, fitted
