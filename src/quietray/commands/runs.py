@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,7 +98,7 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             series=series,
             watch=TerminalWatch(console, self.preview),
         )
-        told = _told(console, result, self.out, settings)
+        told = _told(console, result, self.scan, self.out, settings)
         if self.remember:
             from quietray.workflows import remember
 
@@ -231,10 +232,10 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
             overwrite=self.overwrite,
             watch=TerminalWatch(console),
         )
-        return _told(console, result, self.out, settings)
+        return _told(console, result, self.scan, self.out, settings)
 
 
-def _told(console: Console, result: Result, out: Path, settings: Settings) -> dict[str, Any]:
+def _told(console: Console, result: Result, scan: Path, out: Path, settings: Settings) -> dict[str, Any]:
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
@@ -245,6 +246,9 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     estimate, training = result.metrics["estimate"], result.metrics["training"]
     told = headline(estimate)
     show_verdict(console, result.metrics["verdict"])
+    if result.metrics["verdict"]["kind"] == "Do not use it":
+        again = shlex.join(["quietray", "reconstruct", str(scan), "--out", str(out / "measured.zarr")])
+        console.print(f"the volume as it was measured: {again}", highlight=False, markup=False, soft_wrap=True)
     if "comparison" in result.metrics:
         show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(
