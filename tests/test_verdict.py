@@ -142,15 +142,15 @@ def test_the_verdict_on_methods_names_one() -> None:
 
 
 def test_a_run_keeps_its_verdict_and_the_parts_that_it_used(tmp_path: Path) -> None:
-    settings = quick(method=Noise2Inverse(slices=3))
+    settings = quick(method=Noise2Inverse(slices=3), rotation_axis=23.5)
     assert settings.method.parts == 4
-    result = quietray.denoise(quietray.read(disc_scan(n_views=24)), tmp_path / "out", settings)
+    result = quietray.denoise(quietray.read(disc_scan(n_cols=48, n_views=24)), tmp_path / "out", settings)
     stored = json.loads((tmp_path / "out/metrics.json").read_text())
     expected = verdict_of(result.metrics, result.warnings)
     assert stored["verdict"] == result.metrics["verdict"] == expected.record()
     page = (tmp_path / "out/report.html").read_text()
     assert page.index(f"<b>{expected.kind}:</b>") < page.index('class="cards"')
-    assert stored["method"]["parts"] == 2, "24 views are too few for four subsets"
+    assert stored["method"]["parts"] == 2, "24 views of 48 columns are too few for four subsets"
     assert read_toml(tmp_path / "out/run.toml")["method"]["parts"] == 2
     again = Result.load(tmp_path / "out", result.volume)
     assert again.metrics["verdict"] == stored["verdict"]
