@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -116,7 +117,7 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
                 series=series,
                 watch=TerminalWatch(console, self.preview, self.place),
             )
-        told = _told(console, result, self.place, settings)
+        told = _told(console, result, self.scan, self.place, settings)
         if self.remember:
             from quietray.workflows import remember
 
@@ -266,10 +267,10 @@ class Apply(FirstFlags, OutFlags, ClusterFlags, CleanFlags, RunFlags, ScanFlags,
                 overwrite=self.overwrite,
                 watch=TerminalWatch(console, folder=self.place),
             )
-        return _told(console, result, self.place, settings)
+        return _told(console, result, self.scan, self.place, settings)
 
 
-def _told(console: Console, result: Result, out: Path, settings: Settings) -> dict[str, Any]:
+def _told(console: Console, result: Result, scan: Path, out: Path, settings: Settings) -> dict[str, Any]:
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
@@ -280,6 +281,9 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     estimate, training = result.metrics["estimate"], result.metrics["training"]
     told = headline(estimate)
     show_verdict(console, result.metrics["verdict"])
+    if result.metrics["verdict"]["kind"] == "Do not use it":
+        again = shlex.join(["quietray", "reconstruct", str(scan), "--out", str(out / "measured.zarr")])
+        console.print(f"the volume as it was measured: {again}", highlight=False, markup=False, soft_wrap=True)
     if "comparison" in result.metrics:
         show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(
