@@ -47,11 +47,13 @@ class VolumeGrid:
         Height of the middle of the grid over the plane of the source, in voxels; only a cone beam looks at it.
     spacing
         Distance between slices in mm, where pixels are not square; None is the edge of a voxel.
+    values
+        Unit of the values; None for attenuation, in 1/mm or 1/pixel.
 
     Examples
     --------
-    >>> VolumeGrid((2, 64, 64)).n_pixels
-    4096
+    >>> VolumeGrid((2, 64, 64)).n_pixels, VolumeGrid((2, 64, 64)).unit
+    (4096, '1/pixel')
     """
 
     shape: tuple[int, int, int]
@@ -59,6 +61,7 @@ class VolumeGrid:
     voxel_size: float | None = None
     z: float = 0.0
     spacing: float | None = None
+    values: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -71,8 +74,8 @@ class VolumeGrid:
 
     @property
     def unit(self) -> str:
-        """Unit of the attenuation on this grid."""
-        return "1/mm" if self.voxel_size else "1/pixel"
+        """Unit of the values on this grid."""
+        return self.values or ("1/mm" if self.voxel_size else "1/pixel")
 
     @property
     def steps(self) -> tuple[float, float, float] | None:

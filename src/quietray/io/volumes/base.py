@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,21 @@ class StoredVolume:
     def dtype(self) -> np.dtype[Any]:
         """Type of one voxel."""
         return self.frames.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all voxels take."""
+        return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.frames)
