@@ -29,7 +29,7 @@ from quietray.errors import SettingsError
 from quietray.handed import handed
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser
-from quietray.io import ImagePairs, open_volume_writer, read_images, read_volume
+from quietray.io import ImagePairs, new_volume, read_images, read_volume
 from quietray.io.disk import disk_errors, remove
 from quietray.io.scans.instrument import instrument_of
 from quietray.preparation.prepare import chosen_rows, prepare
@@ -225,19 +225,10 @@ def reconstruct(
     prepared = prepare(_sound(scan, run), run)
     if place is None:
         return reconstruct_plainly(prepared, run, None)
-    unfinished = place.with_name(f".new-{place.name}")
-    with disk_errors(place):
-        remove(unfinished)  # a kill may have left it
     facts = {**reconstructed_by(prepared).record()["settings"], "source": scan.source}
-    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra=facts, stored=settings.stored)
-    try:
-        with writer:
-            reconstruct_plainly(prepared, run, writer)
-            writer.finish()
-        with disk_errors(place):
-            writer.rename(unfinished, place)
-    finally:
-        writer.discard()
+    how: dict[str, Any] = {"format": settings.format, "stored": settings.stored, "overwrite": overwrite}
+    with new_volume(place, prepared.grid, facts, **how) as writer:
+        reconstruct_plainly(prepared, run, writer)
     return place
 
 
