@@ -27,7 +27,13 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return module
 
 
-@pytest.mark.parametrize(("example", "least"), [], indirect=["example"])
+# Five seeds gave: slices 3.44 +- 0.05 times, the others 4.28 +- 0.04, 3.4 +- 0.5 and 4.98 +- 0.02 dB.  What is asked for
+# is three of these sds below, and 0.2 more for other processors.
+@pytest.mark.parametrize(
+    ("example", "least"),
+    [("slices", 3.0), ("raw_scan", 3.9), ("repeats", 1.6), ("one_model", 4.7)],
+    indirect=["example"],
+)
 def test_the_result_is_nearer_to_the_truth(example: ModuleType, least: float) -> None:
     assert example.main() > least
 
