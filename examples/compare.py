@@ -1,6 +1,6 @@
 """Which method is best on this scan?  Ranked by views that none of them saw.
 
-    python examples/compare.py
+python examples/compare.py
 """
 
 import tempfile
