@@ -1,8 +1,12 @@
 """What a test or an example registers is gone when it ends, so that none depends on those that ran before it."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
+
+# The window of the plug-in can be imported where there is a viewer only.
+collect_ignore = [] if find_spec("napari") and find_spec("qtpy") else ["src/quietray/napari/widget.py"]
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,10 @@ import torch
 import quietray
 from quietray import FBP, Correction, Noise2Inverse, ParallelProjector, Scintillator, Settings, cli
 from quietray.cli import main
+from quietray.commands.flags import NAMES
+from quietray.io import VolumeFormat
+from quietray.method import METHODS
+from quietray.networks import Architecture
 from quietray.settings import called, from_dict, read_toml, write_toml
 from quietray.simulate.foam_scan import FoamScan
 from scans import content, disc_scan, foam_scan, quick
@@ -96,7 +100,6 @@ def test_defaults_in_the_help_are_the_settings_own(capsys, monkeypatch):
         "filter": settings.reconstruction.filter,
         "rings": settings.correction.rings,
         "zingers": f"{settings.correction.zingers:g}",
-        "out": "out",
     }
     assert {name: told[name].split(",")[0] for name in expected} == {name: str(expected[name]) for name in expected}
     assert told["air"] == settings.correction.air
@@ -106,7 +109,7 @@ def test_defaults_in_the_help_are_the_settings_own(capsys, monkeypatch):
 def test_simulate_has_every_setting_of_its_scan_and_detector():
     own = {field.name: field.default for field in dataclasses.fields(FoamScan)}
     flags = {field.name: field.default for field in dataclasses.fields(cli.Simulate)}
-    assert set(flags) - set(own) == {"out", "overwrite", "json"}
+    assert set(flags) - set(own) == {"out", "overwrite", "json", "log", "quiet", "verbose"}
     assert {name: flags[name] for name in own} == own
     detector = {field.name for field in dataclasses.fields(Scintillator)} - {"dark"}
     assert detector <= set(own)
@@ -189,10 +192,24 @@ def test_editors_see_the_names_that_there_are():
         (("denoise", "scan.h5", "--max_memry=1G"), "(did you mean '--max-memory'?); see quietray denoise --help"),
         (("denoise", "--from-scratch", "scan.h5"), "--from-scratch must be a flag of quietray denoise"),
         (("denoize", "scan.h5"), "denoize"),
+        (("denoise", "scan.h5", "--method", "noise2invers"), "(did you mean 'noise2inverse'?)"),
+        (("denoise", "scan.h5", "--network", "unett"), "--network must be one of unet, lehtinen"),
+        (("denoise", "scan.h5", "--format", "zip"), "--format must be one of zarr, h5"),
+        (("denoise", "scan.h5", "--rows", "few"), "--rows must be like 55:128"),
+        (("reconstruct", "scan.h5", "--region", "1:2"), "--region must be like 100:300,150:400"),
+        (("denoise", "scan.h5"), "output: scan-denoised error:"),
+        (("denoise", "scan.h5", "--out", "old"), "got run.toml; give another folder, go on with --resume, or replace"),
+        (("apply", "old", "scan.h5"), "old must hold a model.json written by quietray"),
+        (("train", "scan.h5", "--out", "old"), "the model folder old must be empty"),
+        (("compare", "scan.h5", "--out", "old"), "the output folder old must be empty"),
+        (("reconstruct", "scan.h5", "--out", "old"), "the volume old must not exist yet"),
+        (("denoise", "scan.h5", "--log", "no/where"), "the log no/where must be a file that can be written"),
     ],
 )
 def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path, words, said):
     (tmp_path / "scan.h5").write_text("words")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/run.toml").touch()
     code = "import sys\nfrom quietray.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    "
     code += "print([name for name in ('torch', 'scipy', 'numba', 'matplotlib', 'astra') if name in sys.modules])"
     done = subprocess.run(
@@ -201,6 +218,15 @@ def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path, words, sa
     assert done.returncode == 2, done.stderr
     assert said in " ".join(done.stderr.split())
     assert done.stdout == "[]\n"
+
+
+def test_names_that_are_known_without_their_modules_are_all_that_there_are():
+    for name, registry in (("method", METHODS), ("network", Architecture.registry), ("format", VolumeFormat.registry)):
+        assert sorted(NAMES[name]) == sorted({*registry, *(["auto"] if name == "method" else [])})
+    kinds = {name: kind.endings[0] for name, kind in VolumeFormat.registry.items()}
+    for name, ending in kinds.items():
+        place = cli.Reconstruct(Path("data/scan.h5"), format=name).place
+        assert place == Path(f"scan-reconstructed{ending}")
 
 
 def _elsewhere():

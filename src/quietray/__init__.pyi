@@ -28,14 +28,27 @@ from quietray.filters import (
 from quietray.geometry import ConeBeam, FanBeam, ParallelBeam, VolumeGrid
 from quietray.image_workflows import apply_images, denoise_images, train_images
 from quietray.inference.denoiser import Denoiser
-from quietray.io import ImagePairs, ImageSeries, read, read_images, read_pairs, read_volume, write_scan
+from quietray.io import (
+    ImagePairs,
+    ImageSeries,
+    StoredVolume,
+    open_volume_writer,
+    read,
+    read_images,
+    read_pairs,
+    read_volume,
+    volume_format,
+    write_scan,
+)
 from quietray.networks import MSD, REDCNN, Architecture, DnCNN, LehtinenUNet, UNet
 from quietray.operators.astra import ParallelProjector
 from quietray.operators.beams import projector
 from quietray.reconstruct import CGLS, FBP, FDK, SIRT, TV
 from quietray.result import Result
+from quietray.running.cluster import on_cluster
 from quietray.running.describe import describe
 from quietray.running.settings import Auto, Training
+from quietray.running.watch import Watch
 from quietray.scan import Scan
 from quietray.simulate.acquire import Exposure, acquire
 from quietray.simulate.foam_scan import FoamScan
@@ -110,10 +123,12 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Split",
+    "StoredVolume",
     "TotalVariation",
     "Training",
     "UNet",
     "VolumeGrid",
+    "Watch",
     "Wavelet",
     "__version__",
     "acquire",
@@ -129,6 +144,8 @@ __all__ = [
     "evaluate",
     "evaluate_images",
     "evaluate_volumes",
+    "on_cluster",
+    "open_volume_writer",
     "projector",
     "read",
     "read_images",
@@ -138,5 +155,6 @@ __all__ = [
     "reconstruct",
     "train",
     "train_images",
+    "volume_format",
     "write_scan",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, ObjectEstimate, Trained, metrics_of
+from quietray.assessment.figures import (
+    Change,
+    Corrected,
+    Estimate,
+    Metrics,
+    ObjectEstimate,
+    Trained,
+    gain_text,
+    metrics_of,
+)
+from quietray.assessment.verdict import verdict_of
 from quietray.brief import brief
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError, QuietrayError
@@ -20,10 +30,12 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import VolumeFormat, read_volume
 from quietray.metrics.image import psnr
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Stack
 from quietray.running.settings import Settings
 from quietray.settings import from_dict, read_toml
 from quietray.shown import Look, facts_of, figure_of, look_of, page_of, text_of
 from quietray.training.loop import Fitted, Progress
+from quietray.types import Slice
 
 __all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile"]
 
@@ -119,6 +131,11 @@ class Result:
         return look_of(self.volume, self.metrics, kept, z, step, before)
 
     @property
+    def gain(self) -> str:
+        """The estimated gain in words, with its interval."""
+        return gain_text(self.metrics["estimate"])
+
+    @property
     def _facts(self) -> dict[str, str]:
         return facts_of(self.volume, self.metrics, self.trust, self.folder)
 
@@ -142,6 +159,8 @@ class Result:
             warnings, notes = tuple(metrics.pop("warnings")), tuple(metrics.pop("notes"))
             history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
             figures = metrics_of(metrics)
+            if figures.verdict is None:  # of a run made before there were verdicts
+                figures = replace(figures, verdict=verdict_of(figures, warnings).record())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 f"{folder / 'metrics.json'} must be the figures of a finished run, got: {error}; "
@@ -175,6 +194,10 @@ class Gathered:
         Voxels of the object, and the sums of the noisy and of the denoised ones; None where it is not told from air.
     object
         ``(y, x)`` where it is in the middle slice.
+    stacks
+        Further planes by the names of the cuts; empty where an older version began the run.
+    steps
+        The middle slice of some steps or channels of a series, noisy and denoised, averaged where it is wide.
     """
 
     cuts: dict[str, tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]]
@@ -185,6 +208,8 @@ class Gathered:
     changed: RowCounts
     inside: Float[np.ndarray, 3] | None = None
     object: Bool[np.ndarray, "y x"] | None = None
+    stacks: dict[str, Stack] = field(default_factory=dict)
+    steps: dict[int, tuple[Slice, Slice]] = field(default_factory=dict)
 
     __repr__ = brief
 
@@ -197,6 +222,10 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
         before, after = zip(*pieces, strict=True)
         cuts[name] = (np.concatenate(before), np.concatenate(after))
     inside = [record.inside for record in records if record.inside is not None]
+    planes, stacks = records[0].planes, {}
+    if planes is not None and all(record.planes == planes for record in records):
+        kept = [[(one.first, getattr(one, f"kept_{when}")) for one in records] for when in ("before", "after")]
+        stacks = planes.stacks(*kept)
     # a slab and its halo are corrected together, so that rows in a halo count twice; shares stay right
     return Gathered(
         cuts,
@@ -207,6 +236,7 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
         sum((record.changed for record in records), start=RowCounts()),
         np.sum(inside, axis=0) if len(inside) == len(records) else None,
         next((record.object for record in records if record.object is not None), None),
+        stacks,
     )
 
 

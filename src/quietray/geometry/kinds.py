@@ -1,4 +1,4 @@
-"""Any of the beams, and how to insist on one of them."""
+"""Union of all beams, and checks for a particular kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Geometry = ParallelBeam | FanBeam | ConeBeam
 
 
 def beam_told(geometry: Geometry) -> str:
-    """Return the kind of a beam, with the distances of a source.
+    """Return the kind of a beam, with the distances of the source.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def beam_told(geometry: Geometry) -> str:
 
 
 def field_told(geometry: Geometry) -> str:
-    """Return what is known of how much of the object each view sees.
+    """Return a description of how much of the object each view sees.
 
     Examples
     --------
@@ -58,19 +58,19 @@ def field_told(geometry: Geometry) -> str:
 
 
 def require_parallel(geometry: Geometry, what: str) -> ParallelBeam:
-    """Return the geometry, which must be a parallel beam.
+    """Return the geometry if it is a parallel beam, else raise.
 
     Parameters
     ----------
     geometry
-        Of a scan.
+        Beam of a scan.
     what
-        That needs it, as the start of a sentence.
+        Name of the operation that needs it, as the start of the error message.
 
     Raises
     ------
     GeometryError
-        The beam diverges.
+        The beam is not parallel.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Scans, volumes and series of images, in and out: :func:`read`, :func:`read_volume`, :func:`read_images`.
+"""Reading and writing of scans, volumes and image series: :func:`read`, :func:`read_volume`, :func:`read_images`.
 
-A format is a class that registers itself: :class:`ScanReader`, :class:`ScanWriter`, :class:`VolumeFormat`,
+Each format is a class that registers itself: :class:`ScanReader`, :class:`ScanWriter`, :class:`VolumeFormat`,
 :class:`ImageFormat`.
 """
 

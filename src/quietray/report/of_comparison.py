@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from quietray.assessment.comparison import Comparison
+from quietray.assessment.verdict import verdict_on_methods
 from quietray.report.comparison import board_of
 from quietray.report.data import Cut, ReportData
 from quietray.report.page import write_report
 from quietray.running.facts import versions
+from quietray.running.provenance import provenance
 from quietray.scan import Scan
 
 __all__ = ["write_comparison"]
@@ -42,6 +44,8 @@ def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> Report
         cuts=() if raw is None or best == "fbp" else (Cut(f"middle slice, fbp and {best}", raw, pictures[best]),),
         metrics={"comparison": record},
         pictures=pictures,
+        stacks={standing.name: standing.volume for standing in comparison.standings},
+        verdict=verdict_on_methods(record).record(),
         headline=(
             *((f"Estimated PSNR of {row.method}, {' and '.join(row.marks)}", row.psnr) for row in marked),
             *(
@@ -53,5 +57,5 @@ def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> Report
         ),
         warnings=(unfiltered,) if comparison.recommended == "fbp" else (),
         settings_toml=settings_toml,
-        provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": versions()},
+        provenance={**provenance(str(scan.source)), "scan": dict(scan.provenance), "versions": versions()},
     )

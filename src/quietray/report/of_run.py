@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text, headline
+from quietray.assessment.figures import gain_text, headline, psnr_text
 from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
 from quietray.pictures import stated_window
 from quietray.report.data import Cut, Histogram, ReportData
-from quietray.report.words import label, value
+from quietray.report.methods import methods_text, references_of
+from quietray.report.words import duration, label, number, size, value
 from quietray.result import Result
+from quietray.running.planes import Stack
+from quietray.running.provenance import provenance
 from quietray.scan import Scan
 
 __all__ = ["report_of"]
 
 _FEWEST_VIEWS = 0.3  # in a half, per detector column
+_GREY_VALUES = ("rmse", "rmse_noisy", "data_range", "mean", "mean_noisy", "sd", "sd_median")
+_SHARES = ("relative_change_of_mean", "share_of_field_of_view", "rings_share")
 _AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
 
 
@@ -65,23 +71,74 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         unit=metrics["scan"]["unit"],
         voxel_size=scan.pixel_size if isinstance(scan, ImageSeries) else metrics["scan"]["voxel_size_mm"],
         cuts=tuple(
-            Cut(f"{name}, {middle[name]}" if len(gathered.cuts) > 1 else middle[name], before, after, _AXES[name])
+            Cut(
+                f"{name}, {middle[name]}" if len(gathered.cuts) > 1 else middle[name],
+                before,
+                after,
+                _AXES[name],
+                gathered.stacks.get(name),
+                _labels(middle[name], gathered.stacks.get(name)),
+            )
             for name, (before, after) in gathered.cuts.items()
         ),
         histogram=Histogram(gathered.edges, gathered.counts_before, gathered.counts_after),
         history=history,
-        metrics=shown,
+        metrics=_with_units(shown, metrics),
         headline=_headline(metrics),
         warnings=result.warnings,
         notes=result.notes,
         settings_toml=settings_toml,
-        provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": metrics["versions"]},
+        provenance={
+            **provenance(str(scan.source)),
+            "whole_run_seconds": metrics.get("seconds"),
+            "scan": dict(scan.provenance),
+            "versions": metrics["versions"],
+        },
+        methods_text=methods_text(metrics, result.settings),
+        references=references_of(metrics),
         evidence=_evidence(metrics),
         trust=None if result.trust is None else np.asarray(result.trust[n_z // 2]),
         window=None if isinstance(scan, Scan) else shown_window(scan),
         images=isinstance(scan, ImageSeries),
         object=gathered.object,
+        verdict=metrics.get("verdict"),
+        steps={f"{series['of']} {step}": pair for step, pair in gathered.steps.items()} if series else {},
     )
+
+
+def _with_units(shown: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
+    """Return the figures in words where their names do not say what they are of: grey values, shares, memory."""
+    unit = metrics["scan"]["unit"]
+    of_projections = "volume" not in (where := metrics["estimate"]["data_range_is"]) and "images" not in where
+
+    def told(name: str, item: Any, section: str) -> Any:
+        if isinstance(item, Mapping):
+            return {key: told(key, one, section) for key, one in item.items()}
+        if isinstance(item, bool) or not isinstance(item, (int, float)):
+            return f"{item[0]} to {item[1]}" if name == "rows" and isinstance(item, list) else item
+        if section == "memory" and name != "slabs":
+            return size(item)
+        if name in _GREY_VALUES and section in ("estimate", "volume", "trust", "noise"):
+            return number(item) if of_projections and section == "estimate" else f"{number(item)} {unit}"
+        if name in _SHARES or section == "correction":
+            return f"{number(100 * item, 3)} %"
+        if name in ("columns", "rows") and section == "scan":
+            return f"{number(item)} px"
+        if name == "rotation_axis":
+            return f"column {item:.2f}"
+        return duration(item) if name == "seconds_per_step" else item
+
+    found = {name: told(name, item, name) for name, item in shown.items() if name != "verdict"}
+    return found | ({"comparison": shown["comparison"]} if "comparison" in shown else {})
+
+
+def _labels(middle: str, stack: Stack | None) -> tuple[str, ...]:
+    """Return where the planes of a stack lie, as the middle one is called."""
+    if stack is None:
+        return ()
+    if middle.startswith("image"):
+        return tuple(f"image {place + 1}" for place in stack.places)
+    return tuple(f"{middle[0]} = {place}" for place in stack.places)
 
 
 def shown_window(series: ImageSeries) -> tuple[float, float] | None:
@@ -124,7 +181,7 @@ def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
 
     return (
         ("Estimated PSNR gain", gain_text(estimate)),
-        ("Estimated PSNR", text(told["psnr_db"], "{:.1f} dB")),
+        ("Estimated PSNR", psnr_text(told)),
         ("Change of the mean", text(changed["relative_change_of_mean"], "{:+.2%}")),
         _making(metrics),
     )

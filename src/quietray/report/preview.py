@@ -49,7 +49,8 @@ class Previewed(Watch):
         self.watch.note(text)
 
     def judged(self, look: tuple[Slice, Slice], step: int, n_steps: int | None, judgement: Any) -> None:
-        """Renew the picture, before beside after, and the report."""
+        """Hand it on; renew the picture, before beside after, and the report."""
+        self.watch.judged(look, step, n_steps, judgement)
         before, after = look
         window = grey_window([after])
         picture = np.concatenate([grey(before, window), grey(after, window)], axis=1)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Section", "interval", "label", "length", "number", "sections", "value"]
+__all__ = ["Section", "duration", "interval", "label", "length", "number", "sections", "size", "value"]
 
 NOT_KNOWN = "not known"
 THIN = "\u202f"  # narrow space that does not break
@@ -96,12 +96,12 @@ def size(n_bytes: float | int) -> str:
 
     Examples
     --------
-    >>> size(512), size(3 * 2**30)
-    ('512 B', '3 GiB')
+    >>> size(512), size(13_270_162_636)
+    ('512 B', '13.3 GB')
     """
-    for power, name in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if abs(n_bytes) >= 1024**power:
-            return f"{number(n_bytes / 1024**power, 3)} {name}"
+    for power, name in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if abs(n_bytes) >= 1000**power:
+            return f"{number(n_bytes / 1000**power, 3)} {name}"
     return f"{number(n_bytes)} B"
 
 
@@ -141,7 +141,7 @@ def value(key: str, item: Any) -> str:
     Examples
     --------
     >>> value("psnr_db", 31.28312), value("fit_seconds", 75.2), value("peak_memory_bytes", 2**31)
-    ('31.28 dB', '1 min 15 s', '2 GiB')
+    ('31.28 dB', '1 min 15 s', '2.15 GB')
     >>> value("gain", None), value("masked", True), value("shape", [4, 128, 128]), value("psnr_ci_db", [30.12, 31.5])
     ('not known', 'yes', '4, 128, 128', '30.12 to 31.5 dB')
     """

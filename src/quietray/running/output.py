@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from quietray.geometry import VolumeGrid
 from quietray.io import SeriesAxis, Stored, VolumeFormat, open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
 from quietray.running.ledger import Ledger, SlabRecord
+from quietray.running.places import OURS, require_no_other_run
 from quietray.running.slabs import Finished
 from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
@@ -26,7 +28,6 @@ from quietray.types import Volume
 
 __all__ = ["Output", "noted_start"]
 
-_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", "preview.png", ".work")
 _CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
 
 
@@ -78,6 +79,7 @@ class Output:
         self._trust_writer: Any = None
         self._known = _plain({"settings": to_dict(settings), "identity": dict(identity)})
         self._made = self.folder is not None and not self.folder.exists()
+        self._copied = False
         self.resumed = False
         if self.folder is None:
             return
@@ -170,6 +172,7 @@ class Output:
 
     def write(self, slab: Volume, record: SlabRecord, trust: Volume | None = None) -> None:
         """Write a slab, and its map of trust if there is one, and only then its record."""
+        self._must_be_there()
         if trust is not None and self._trust is not None:
             self._trust[record.first : record.last] = trust
         elif trust is not None:
@@ -187,6 +190,14 @@ class Output:
         """Write a slab with its record, as a sink of the loop over slabs."""
         assert finished.record is not None
         self.write(finished.voxels, finished.record, finished.trust)
+
+    @property
+    def apart(self) -> bool:
+        """Whether slabs share no file, so that several machines can write them at the same time."""
+        return self._writer is not None and self._writer.apart
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "folder": None if self.folder is None else self.folder.absolute(), "_copied": True}
 
     def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
         """Return the records of all slabs, first slices first."""
@@ -255,19 +266,24 @@ class Output:
         elif error is not None and self.checkpoint is not None and not self.resumed and not self.checkpoint.exists():
             self._leave()
 
+    def _must_be_there(self) -> None:
+        """Raise if a copy in another process does not see the run: on another disk, or after its end."""
+        if self._copied and self.work is not None and not (self.work / _RUN).exists():
+            raise ResourceError(
+                f"the output folder {self.folder} must be one that all workers see while the run goes on, got none on "
+                f"{socket.gethostname()}; give an --out on a disk that they share"
+            )
+
     def _claim(self, folder: Path, resume: bool, overwrite: bool) -> bool:
         """Make the folder ours; return whether a run is taken up again."""
         if folder.exists() and not folder.is_dir():
             raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
-        there = [name for name in (*_OURS, *_volumes()) if (folder / name).exists()]
+        there = [name for name in (*OURS, *_volumes()) if (folder / name).exists()]
         if there and resume:
             self._check_same(folder)
             return True
-        if there and not overwrite:
-            raise ResourceError(
-                f"the output folder {folder} must not hold another run, got {', '.join(there)}; "
-                "give another folder, go on with --resume, or replace it with --overwrite"
-            )
+        if not overwrite:
+            require_no_other_run(folder, there)
         folder.mkdir(parents=True, exist_ok=True)
         _must_be_writable(folder)
         try:

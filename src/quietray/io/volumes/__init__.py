@@ -1,4 +1,4 @@
-"""Volume formats: a module each, that reads and writes it; a class that is defined there registers itself."""
+"""Volume formats: one module each; format classes register themselves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from quietray.io.volumes.doors import open_volume_writer, read_volume, require_s
 from quietray.io.volumes.stored import Stored
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 
-# In the order in which they are named, the default first.
+# The order here is the order in which formats are listed; the first is the default.
 # isort: off
 from quietray.io.volumes import zarr
 from quietray.io.volumes import hdf5

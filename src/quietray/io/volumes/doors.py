@@ -1,4 +1,4 @@
-"""Two doors for every volume: the name of a format writes it, the content of a path decides who reads it."""
+"""Writing of volumes by name of the format, and reading by content of the path."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ def open_volume_writer(
     series: SeriesAxis | None = None,
     stored: Stored = Stored(),
 ) -> VolumeWriter:
-    """Start, or take up again, a volume on disk.
+    """Create a volume on disk, or resume an unfinished one.
 
     Parameters
     ----------
     path
-        Final name: a Zarr folder, an HDF5 file, or a folder of TIFF slices.  Until :meth:`VolumeWriter.finish` the
-        volume has a hidden name in the same folder (``.volume.zarr.partial``).
+        Final name: a Zarr folder, an HDF5 file, or a folder of TIFF slices.  Until :meth:`VolumeWriter.finish` is
+        called, the volume has a hidden name in the same folder (``.volume.zarr.partial``).
     grid
-        Shape ``(z, y, x)`` and voxel size in mm; they set the unit of the attenuation.
+        Shape ``(z, y, x)`` and voxel size in mm, which also determine the unit of the attenuation.
     format
         ``zarr`` (OME-NGFF 0.5), ``h5`` (``/exchange/data``), ``tiff`` (one file per slice), ``bigtiff`` (one file),
-        ``mhd`` (MetaImage, with a ``.raw`` beside it), ``nii`` (NIfTI), or another that is registered.
+        ``mhd`` (MetaImage, with a ``.raw`` beside it), ``nii`` (NIfTI), or another registered format.
     resume
-        Keep slabs of an unfinished (or finished) volume of that name; otherwise start anew.
+        Whether to keep the slabs of an existing volume of that name; otherwise, start anew.
     extra
-        Facts to store with the volume; must be JSON.
+        Additional metadata to store with the volume; must be serialisable to JSON.
     series
-        Of a volume ``(t or c, z, y, x)``, whose entries each have that grid; its slices are counted on from one entry
-        to the next.  In TIFF, each entry has a folder.
+        First axis of a series ``(t or c, z, y, x)``, each entry of which has the shape of the grid; slices are numbered
+        through all entries.  In TIFF, each entry has its own folder.
     stored
-        What voxels are stored as: float32, or whole numbers over a window.
+        How voxels are stored: float32, or integers over a window.
 
     Raises
     ------
     ResourceError
-        A finished volume is in the way, or the disk is full or not writable.
+        A finished volume already exists, or the disk is full or not writable.
     FormatError
-        The volume to take up again has another shape.
+        The volume to resume has another shape.
     SettingsError
-        The format is unknown, or stores float32 only.
+        The format is unknown, or can only store float32.
 
     Examples
     --------
@@ -70,17 +70,17 @@ def open_volume_writer(
     """
     require_stored(format, stored)
     writer = VolumeFormat.registry[format].writer
-    more = {"stored": stored} if stored.whole else {}  # of which the writers of other packages need not know
+    more = {"stored": stored} if stored.whole else {}  # writers of other packages need not know this argument
     return writer(Path(path), grid, resume=resume, extra=dict(extra or {}), series=series, **more)
 
 
 def require_stored(format: str, stored: Stored) -> None:
-    """Raise unless a format can store voxels so.
+    """Raise unless a format can store voxels in this way.
 
     Raises
     ------
     SettingsError
-        It stores float32 only.
+        It can only store float32.
     """
     if stored.whole and not VolumeFormat.registry[format].writer.integers:
         able = [name for name, kind in VolumeFormat.registry.items() if kind.writer.integers]
@@ -90,7 +90,7 @@ def require_stored(format: str, stored: Stored) -> None:
 
 
 def read_volume(path: str | os.PathLike[str]) -> StoredVolume:
-    """Open a volume without reading it: Zarr, HDF5, TIFF, the truth of a simulated scan, or another registered format.
+    """Open a volume without reading it: Zarr, HDF5, TIFF, the truth of a simulated scan, or a registered format.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def read_volume(path: str | os.PathLike[str]) -> StoredVolume:
     Returns
     -------
     StoredVolume
-        ``(z, y, x)``, or ``(step, z, y, x)`` of a series.
+        Volume ``(z, y, x)``, or series ``(step, z, y, x)``.
 
     Raises
     ------
@@ -121,13 +121,13 @@ def read_volume(path: str | os.PathLike[str]) -> StoredVolume:
     with readable(place):
         formats = (kind() for kind in VolumeFormat.registry.values())
         found = next((one for one in formats if one.recognises(place)), None)
-    if found is None:
-        raise unknown(place, (kind.files for kind in VolumeFormat.registry.values()))
-    return found.read(place)
+        if found is None:
+            raise unknown(place, (kind.files for kind in VolumeFormat.registry.values()))
+        return found.read(place)
 
 
 def volume_format(path: Path) -> str | None:
-    """Return the name of the format that the ending of a path asks for, or None.
+    """Return the name of the format that belongs to a file name ending, or None.
 
     Examples
     --------
