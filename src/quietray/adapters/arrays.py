@@ -94,7 +94,7 @@ def transmissions(integrals: Any) -> np.ndarray:
 
     Examples
     --------
-    >>> transmissions([0.0, 1.0]).round(3).tolist()
+    >>> [round(one, 3) for one in transmissions([0.0, 1.0]).tolist()]
     [1.0, 0.368]
     """
     return np.exp(-np.asarray(integrals, np.float32))
