@@ -31,6 +31,7 @@ from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser
 from quietray.io import ImagePairs, new_volume, read_images, read_volume
 from quietray.io.disk import disk_errors, remove
+from quietray.io.lock import alone
 from quietray.io.scans.instrument import instrument_of
 from quietray.preparation.prepare import chosen_rows, prepare
 from quietray.progress import watching
@@ -177,6 +178,7 @@ def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) 
         return kept_model(Path(folder), name, instrument_of(str(data.source))).name
 
 
+@alone
 def reconstruct(
     scan: Any,
     out: Any = None,
@@ -232,6 +234,7 @@ def reconstruct(
     return place
 
 
+@alone
 def compare(
     scan: Any,
     out: Any = None,
@@ -302,6 +305,7 @@ def compare(
     return found
 
 
+@alone
 def train(
     data: Sequence[Scan] | Sequence[ImagePairs],
     out: str | Path,

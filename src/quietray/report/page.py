@@ -300,7 +300,8 @@ def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.partial")  # a kill leaves it, the next report takes its place
     try:
         try:
-            with open(fresh, "wb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(fresh, flags, 0o666), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
