@@ -24,7 +24,7 @@ from quietray.commands.flags import check_at_once
 from quietray.commands.images import Filter
 from quietray.commands.models import Models
 from quietray.commands.noise import Decorrelate, Diagnose
-from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
+from quietray.commands.runs import Apply, Batch, Compare, Denoise, Reconstruct, Train
 from quietray.errors import QuietrayError, SettingsError, nearest
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
     | Annotated[Denoise, tyro.conf.subcommand("denoise")]
+    | Annotated[Batch, tyro.conf.subcommand("batch")]
     | Annotated[Filter, tyro.conf.subcommand("filter")]
     | Annotated[Decorrelate, tyro.conf.subcommand("decorrelate")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
