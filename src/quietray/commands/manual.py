@@ -37,6 +37,7 @@ _COMMON = {
     "check": ("data", "flats", "angles", "air", "json"),
     "diagnose": ("data", "flats", "static", "out", "json"),
     "denoise": ("out", "budget", "method", "flats", "darks", "angles", "rows", "trust", "preview", "resume", "log"),
+    "batch": ("out", "budget", "method", "each", "flats", "darks", "angles", "rows", "cluster", "overwrite", "log"),
     "watch": ("port", "no_browser"),
     "compare": ("out", "budget", "flats", "angles", "rows", "overwrite", "log"),
     "filter": ("filter", "repeats", "out", "overwrite"),
@@ -59,6 +60,7 @@ _EXAMPLES = {
         "quietray denoise scan.h5 --budget 10m",
         "quietray denoise tiffs/ --flats flats/ --darks darks/ --angles 0:180 --out sample",
     ),
+    "batch": ("quietray batch *.h5 --out night", "quietray batch *.h5 --budget 5m --each --cluster local:2"),
     "watch": ("quietray watch scan-denoised", "quietray watch scan-denoised --port 8765 --no-browser"),
     "compare": ("quietray compare scan.h5 --budget 20m", "quietray compare scan.h5 --rows 100:116"),
     "filter": ("quietray filter series/", "quietray filter series/ --filter nlm --out smooth"),
@@ -91,7 +93,7 @@ _OF_RUNS = {
     "output": ("format", "dtype", "window"),
     "correction": ("air", "rings", "own_flats", "zingers", "line_integrals"),
     "reconstruction": ("rows", "region", "algorithm", "iterations", "weight", "box", "filter"),
-    "settings and machine": ("config", "device", "max_memory", "device_memory"),
+    "settings and machine": ("config", "device", "cluster", "max_memory", "device_memory"),
 }
 _ORDER = ("output", "method", "how to read the scan", "correction", "phase retrieval", "reconstruction")
 _WIDEST, _INDENT = 100, 24

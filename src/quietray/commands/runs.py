@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from quietray.commands.images import (
     refuse_flags_of_scans,
     trained_on_images,
 )
-from quietray.errors import SettingsError
+from quietray.errors import ResourceError, SettingsError
 from quietray.running.places import named_after
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from quietray.result import Result
     from quietray.running.settings import Settings
 
-__all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
+__all__ = ["Apply", "Batch", "Compare", "Denoise", "Reconstruct", "Train"]
 
 _ENDINGS = {"zarr": ".zarr", "h5": ".h5", "bigtiff": ".tif", "mhd": ".mhd", "nii": ".nii"}  # tiff is a folder
 
@@ -133,6 +134,66 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
         if self.from_ is not None:
             return str(self.from_)
         return None if self.config else first_start(self.place, self.resume)
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """What a batch is made of."""
+
+    scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCANS")]
+    """The scans; those that are done already are left as they are."""
+
+
+@dataclass(frozen=True)
+class Batch(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags, _Scans):
+    """Denoise many scans, each into a folder of its own; a model is trained once, and applied where noise is alike."""
+
+    scan: tyro.conf.Suppress[Path] = Path()
+    out: File = None
+    """Folder of the batch: one for each scan, and index.html (default: batch)."""
+    each: Flag = False
+    """Train a model for every scan, in place of applying one that learned from noise that is alike."""
+
+    @property
+    def place(self) -> Path:
+        """Where to write."""
+        return self.out or Path("batch")
+
+    def check_place(self) -> None:
+        """Refuse nothing: a batch goes on where it stopped."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Denoise them all."""
+        if not self.scans:
+            raise SettingsError("SCANS must name one scan at least, got none")
+        from quietray.batch import batch, failures
+        from quietray.console import TerminalWatch
+
+        start = None if self.config else "default"
+        settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
+        with self.workers(console):
+            entries = batch(
+                self.scans,
+                self.place,
+                settings,
+                reuse=not self.each,
+                overwrite=self.overwrite,
+                open=self.opened,
+                watch=TerminalWatch(console),
+            )
+        console.print(f"report: {self.place / 'index.html'}", highlight=False, markup=False)
+        failed = failures(entries)
+        if failed:
+            told = "\n".join(failed)
+            raise ResourceError(
+                f"all scans must be denoised, got {len(failed)} of {len(entries)} that were not:\n{told}\n"
+                "mend them and give the same command again; what is done is kept"
+            )
+        return {"entries": [dataclasses.asdict(one) for one in entries], "out": str(self.place)}
+
+    def opened(self, path: Path) -> Any:
+        """Open a scan as the flags say."""
+        return dataclasses.replace(self, scan=path).read()
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from quietray.commands.files import Check, Demo, Evaluate, Info, Simulate
 from quietray.commands.images import Filter
 from quietray.commands.models import Models
 from quietray.commands.noise import Decorrelate, Diagnose
-from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
+from quietray.commands.runs import Apply, Batch, Compare, Denoise, Reconstruct, Train
 from quietray.commands.watching import Watch
 
 __all__ = ["COMMANDS", "COMMAND_GROUPS"]
 
 COMMAND_GROUPS: dict[str, tuple[type[Any], ...]] = {
     "look at a scan": (Info, Check, Diagnose),
-    "take its noise out": (Denoise, Watch, Compare, Filter),
+    "take its noise out": (Denoise, Batch, Watch, Compare, Filter),
     "models": (Train, Apply, Models),
     "reconstruct and compare": (Reconstruct, Decorrelate, Evaluate),
     "try it out": (Demo, Simulate, Completion),
