@@ -35,7 +35,7 @@ class StoredVolume:
     facts
         Other information stored with it.
     coarser
-        Levels of a pyramid, the finest first, for viewers; none where the file has no pyramid.
+        Levels of a pyramid for viewers, the finest first; empty if there is no pyramid.
 
     Examples
     --------
@@ -92,7 +92,7 @@ class StoredVolume:
 
 
 def told_of_file(told: Any) -> tuple[dict[str, Any], str | None, float | None]:
-    """Return facts that stand in a file with their unit and voxel size, each only where it is what it must be.
+    """Return the facts in a file, with unit and voxel size; values of the wrong type are left out.
 
     Examples
     --------
