@@ -89,6 +89,14 @@ def _within_the_site(app: Any, docname: str, source: list[str]) -> None:
     source[0] = _OUTSIDE.sub(_link, source[0])
 
 
+_DOI = re.compile(r"doi:(10\.\d{4,}/[^\s,;]*[^\s,;.)])")
+
+
+def _linked(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Make a link of every DOI in a docstring."""
+    lines[:] = [_DOI.sub(r"`doi:\1 <https://doi.org/\1>`__", line) for line in lines]
+
+
 def _inline_math(writer: Any, node: nodes.math) -> None:
     writer.body.append(tex2mathml(node.astext()))
     raise nodes.SkipNode
@@ -100,6 +108,7 @@ def _display_math(writer: Any, node: nodes.math_block) -> None:
 
 
 def setup(app: Any) -> None:
-    """Formulas as MathML, which browsers draw without a script."""
+    """Formulas as MathML, which browsers draw without a script; links made."""
     app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))
     app.connect("source-read", _within_the_site)
+    app.connect("autodoc-process-docstring", _linked)

@@ -12,10 +12,12 @@ def main() -> list[str]:
     """Return the methods, best first."""
     scan = quietray.FoamScan(views=96, rows=8, cols=40, photons=200, spheres=20, largest=0.3, seed=1).acquire()
     with tempfile.TemporaryDirectory() as folder:
-        settings = quietray.Settings(
-            budget="2m", network=quietray.UNet((8, 16, 32)), training=quietray.Training(steps=40, precision="fp32")
+        found = quietray.compare(
+            scan,
+            folder,
+            training=quietray.Training(steps=20, precision="fp32"),  # or budget="20m" alone
+            budget="2m",
         )
-        found = quietray.compare(scan, folder, settings)
     print(found)
     for name, reason in found.left_out:
         print(f"left out: {name}: {reason}")

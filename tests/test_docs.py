@@ -93,7 +93,8 @@ def test_the_messages_that_are_explained_are_those_of_the_program() -> None:
     explained, texts = quoted(), re.sub("…+", "…", "\n".join(said()))
     assert len(explained) > 40
     assert len(explained) == len(re.findall(r"^: ", page, re.M))
-    assert [message for message in explained if message not in texts] == []
+    gone = [message for message in explained if message not in texts]
+    assert not gone, "\n".join(gone)
 
 
 def test_the_drawings_are_those_of_the_script() -> None:

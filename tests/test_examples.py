@@ -27,7 +27,13 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return module
 
 
-@pytest.mark.parametrize(("example", "least"), [], indirect=["example"])
+# Five seeds gave: slices 3.44 +- 0.05 times, the others 4.28 +- 0.04, 3.4 +- 0.5 and 4.98 +- 0.02 dB.  What is asked
+# lies three of these sds below, and 0.2 more for other processors.
+@pytest.mark.parametrize(
+    ("example", "least"),
+    [("slices", 3.0), ("raw_scan", 3.9), ("repeats", 1.6), ("one_model", 4.7)],
+    indirect=["example"],
+)
 def test_the_result_is_nearer_to_the_truth(example: ModuleType, least: float) -> None:
     assert example.main() > least
 
@@ -42,7 +48,7 @@ def test_a_method_of_ones_own_is_found_by_its_name(example: ModuleType) -> None:
 @pytest.mark.parametrize("example", ["compare"], indirect=True)
 def test_methods_are_ranked(example: ModuleType) -> None:
     ranked = example.main()
-    assert ranked.index("nlm") < ranked.index("fbp")
+    assert ranked.index("nlm") < ranked.index("fbp")  # 3.4 dB apart
     assert len(ranked) >= 6
 
 

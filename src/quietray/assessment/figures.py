@@ -225,6 +225,7 @@ class ScanFacts(Record):
     rotation_axis: float | None
     unit: str
     voxel_size_mm: float | None
+    spacing_mm: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -239,6 +240,7 @@ class ImageFacts(Record):
     unit: str
     pixel_size_mm: float | None
     window: list[float] | None
+    spacing_mm: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

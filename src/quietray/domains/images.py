@@ -229,6 +229,7 @@ class ImageDomain(Domain):
                 unit=series.unit,
                 pixel_size_mm=series.pixel_size,
                 window=None if series.window is None else list(series.window),
+                spacing_mm=series.step,
             ),
             "noise": found,
             "method": method_facts(denoiser, "images", len(self.stacks)),

@@ -296,6 +296,7 @@ class Denoiser:
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json`` into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MODEL).unlink(missing_ok=True)  # a kill must not leave it beside the weights of another model
         save_tensors(folder / _WEIGHTS, self.network.state_dict(), {})
         write_json(
             folder / _MODEL,

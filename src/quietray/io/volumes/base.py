@@ -66,6 +66,21 @@ class StoredVolume:
         """Type of a voxel."""
         return self.frames.dtype
 
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all voxels take."""
+        return self.size * self.dtype.itemsize
+
     def __len__(self) -> int:
         return len(self.frames)
 
