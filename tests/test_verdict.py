@@ -108,8 +108,8 @@ def test_the_gravest_warning_comes_first() -> None:
 
 
 def test_a_doubt_about_the_axis_comes_before_all_warnings() -> None:
-    notes = ["The beam is steady.", "The rotation axis is at column 9.00, from opposite views (opposite views 9.00). The methods "
-             "disagree by 3.0 pixels or more: check the axis in the preview."]  # fmt: skip
+    disagree = "The methods disagree by 3.0 pixels or more: check the axis in the preview."
+    notes = ["The beam is steady.", f"The rotation axis is at column 9.00, from opposite views (9.00). {disagree}"]
     found = figures(**CAUSES[0])
     told = verdict_of(found, warnings_of(found), notes)
     assert str(told) == "Look at this first: the methods disagree by 3.0 pixels or more: check the axis in the preview."
