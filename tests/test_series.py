@@ -176,7 +176,12 @@ def test_volumes_come_back(tmp_path: Path, scans: list[Scan], format: str) -> No
     np.testing.assert_array_equal(np.asarray(volume), in_memory.volume)
     np.testing.assert_array_equal(volume[2, 3:5], in_memory.volume[2, 3:5])
     np.testing.assert_array_equal(np.asarray(stored.volume[1:3]), in_memory.volume[1:3])
-    assert (tmp_path / "out/report.html").exists()
+    page = (tmp_path / "out/report.html").read_text()
+    assert stored.gathered is not None
+    assert list(stored.gathered.steps) == list(range(len(scans)))
+    for step, (_, after) in stored.gathered.steps.items():
+        assert f'alt="step {step}, before denoising"' in page
+        np.testing.assert_array_equal(after, in_memory.volume[step, in_memory.volume.shape[1] // 2])
 
 
 class _Stop(Watch):
