@@ -382,6 +382,15 @@ def test_steps_stand_side_by_side(rng: np.random.Generator, written: Callable[[R
             np.testing.assert_array_equal(page.picture(f"{name}, {side} denoising"), expected)
 
 
+def test_channels_have_greys_of_their_own(rng: np.random.Generator, written: Callable[[ReportData], Page]) -> None:
+    dim, bright = (rng.uniform(0, 1, (12, 10)).astype(np.float32) * scale for scale in (1, 100))
+    page = written(bare(steps={"channel 0": (dim, dim), "channel 1": (bright, bright)}, window=(0.0, 1.0)))
+    for name, image in (("channel 0", dim), ("channel 1", bright)):
+        expected = grey(image, grey_window([image]))
+        np.testing.assert_array_equal(page.picture(f"{name}, after denoising"), expected)
+    assert "Every channel has a grey window of its own" in page.text
+
+
 def test_what_a_paper_needs_is_in_the_page(written: Callable[[ReportData], Page]) -> None:
     page = written(bare(methods_text="375 views were <corrected>.", references=("A & B (2020), doi:10.1/2",)))
     assert "For a methods section 375 views were <corrected>. A & B (2020), doi:10.1/2" in page.text

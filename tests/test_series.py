@@ -106,7 +106,10 @@ def test_figures_tell_of_every_step(moving: quietray.result.Result, scans: list[
 
 
 def test_the_report_says_which_step_it_shows(moving: quietray.result.Result, scans: list[Scan]) -> None:
-    assert "of step 2" in _render(report_of(moving, scans[0], ""))
+    page = _render(report_of(moving, scans[0], ""))
+    assert "of step 2" in page
+    for step in range(len(scans)):
+        assert f'alt="step {step}, before denoising"' in page
 
 
 @pytest.mark.slow
@@ -177,6 +180,10 @@ def test_volumes_come_back(tmp_path: Path, scans: list[Scan], format: str) -> No
     np.testing.assert_array_equal(volume[2, 3:5], in_memory.volume[2, 3:5])
     np.testing.assert_array_equal(np.asarray(stored.volume[1:3]), in_memory.volume[1:3])
     assert (tmp_path / "out/report.html").exists()
+    assert stored.gathered is not None
+    assert list(stored.gathered.steps) == list(range(len(scans)))
+    for step, (_, after) in stored.gathered.steps.items():
+        np.testing.assert_array_equal(after, in_memory.volume[step, in_memory.volume.shape[1] // 2])
 
 
 class _Stop(Watch):

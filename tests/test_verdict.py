@@ -12,7 +12,7 @@ import quietray
 from quietray import Noise2Inverse
 from quietray.assessment.evidence import remedy, warnings_of
 from quietray.assessment.figures import gain_text
-from quietray.assessment.verdict import verdict_of, verdict_on_methods
+from quietray.assessment.verdict import DOUBTS, verdict_of, verdict_on_methods
 from quietray.cli import main
 from quietray.result import Result
 from quietray.settings import read_toml, write_toml
@@ -107,6 +107,17 @@ def test_the_gravest_warning_comes_first() -> None:
     assert "not independent" in verdict_of(several, warnings_of(several)).reason
 
 
+def test_a_doubt_about_the_axis_comes_before_all_warnings() -> None:
+    disagree = "The methods disagree by 3.0 pixels or more: check the axis in the preview."
+    notes = ["The beam is steady.", f"The rotation axis is at column 9.00, from opposite views (9.00). {disagree}"]
+    found = figures(**CAUSES[0])
+    told = verdict_of(found, warnings_of(found), notes)
+    assert str(told) == "Look at this first: the methods disagree by 3.0 pixels or more: check the axis in the preview."
+    assert verdict_of(figures(), (), notes[:1]).kind == "Use it"
+    source = "".join(path.read_text() for path in Path(quietray.__file__).parent.rglob("detector/correction/*.py"))
+    assert all(f'f"{doubt}' in source or f'"{doubt}' in source for doubt in DOUBTS), "a note must still begin so"
+
+
 def test_a_headline_is_no_gain_below_zero() -> None:
     unknown = {"psnr_gain_db": None, "psnr_gain_db_at_least": -4.0, "psnr_gain_db_at_most": None}
     assert gain_text(unknown) == "not known (-4.0 dB or more)"
@@ -146,7 +157,7 @@ def test_a_run_keeps_its_verdict_and_the_parts_that_it_used(tmp_path: Path) -> N
     assert settings.method.parts == 4
     result = quietray.denoise(quietray.read(disc_scan(n_cols=48, n_views=24)), tmp_path / "out", settings)
     stored = json.loads((tmp_path / "out/metrics.json").read_text())
-    expected = verdict_of(result.metrics, result.warnings)
+    expected = verdict_of(result.metrics, result.warnings, result.notes)
     assert stored["verdict"] == result.metrics["verdict"] == expected.record()
     page = (tmp_path / "out/report.html").read_text()
     assert page.index(f"<b>{expected.kind}:</b>") < page.index('class="cards"')

@@ -37,11 +37,11 @@ from quietray.running.settings import Settings
 from quietray.settings import from_dict, read_toml
 from quietray.shown import Look, Panels, facts_of, figure_of, look_of, page_of, text_of
 from quietray.training.loop import Fitted, Progress
-from quietray.types import Slice
 
 __all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile"]
 
 _BINS = 400
+_Plane = Float[np.ndarray, "_ _"]  # of any size
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +240,7 @@ class Result:
             history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
             figures = metrics_of(metrics)
             if figures.verdict is None:  # of a run made before there were verdicts
-                figures = replace(figures, verdict=verdict_of(figures, warnings).record())
+                figures = replace(figures, verdict=verdict_of(figures, warnings, notes).record())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 f"{folder / 'metrics.json'} must be the figures of a finished run, got: {error}; "
@@ -289,7 +289,7 @@ class Gathered:
     inside: Float[np.ndarray, 3] | None = None
     object: Bool[np.ndarray, "y x"] | None = None
     stacks: dict[str, Stack] = field(default_factory=dict)
-    steps: dict[int, tuple[Slice, Slice]] = field(default_factory=dict)
+    steps: dict[int, tuple[_Plane, _Plane]] = field(default_factory=dict)
 
     __repr__ = brief
 

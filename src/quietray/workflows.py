@@ -449,7 +449,7 @@ def _finished(run: Run, data: Scan | ImageSeries) -> Result:
 
 def _kept(result: Result, data: Scan | ImageSeries, run: Run, started: float) -> Result:
     """Write model, report, figures and settings, if there is a folder; return the result with its time."""
-    verdict = verdict_of(result.metrics, result.warnings).record()
+    verdict = verdict_of(result.metrics, result.warnings, result.notes).record()
     metrics = dataclasses.replace(result.metrics, seconds=time.monotonic() - started, verdict=verdict)
     result, output = dataclasses.replace(result, metrics=metrics), run.output
     if output.folder is None:

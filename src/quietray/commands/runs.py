@@ -338,6 +338,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     from quietray.assessment.figures import gain_text, headline, psnr_text
     from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
+    from quietray.report.words import size
 
     estimate, training = result.metrics["estimate"], result.metrics["training"]
     told = headline(estimate)
@@ -356,7 +357,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
             "started from": str(result.denoiser.facts.get("started_from", "")),
-            "peak memory": f"{result.metrics['memory']['peak'] / 2**30:.2f} GiB",
+            "peak memory": size(result.metrics["memory"]["peak"]),
             "volume": str(out / VolumeFormat.registry[settings.format].volume),
             "report": str(out / "report.html"),
         },

@@ -274,9 +274,9 @@ class VolumeDomain(Domain):
         """Return the middle slice of evenly spaced steps or of channels, noisy and denoised, as wide as a screen."""
         factor, found = Planes(self.prepared.grid.shape).factor, {}
         for step in spread(self.data.n_series, _GLIMPSES):
-            for one in self.run.output.records(self.slabs(step)):
-                if "axial" in one.before:
-                    found[step] = shrink(one.before["axial"], factor), shrink(one.after["axial"], factor)
+            records = self.run.output.records(self.slabs(step))
+            seen = next(one for one in records if "axial" in one.before)
+            found[step] = shrink(seen.before["axial"], factor), shrink(seen.after["axial"], factor)
         return found
 
     def toned(self, denoiser: Denoiser, fitted: Fitted) -> tuple[Denoiser, tuple[str, ...]]:

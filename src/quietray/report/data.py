@@ -15,6 +15,8 @@ from quietray.types import Slice
 
 __all__ = ["Cut", "Histogram", "ReportData"]
 
+_Plane = Float[np.ndarray, "_ _"]  # of any size
+
 
 @dataclass(frozen=True, eq=False)
 class Cut:
@@ -177,7 +179,7 @@ class ReportData:
     images: bool = False
     object: Bool[np.ndarray, "_ _"] | None = None
     verdict: Mapping[str, str] | None = None
-    steps: Mapping[str, tuple[Slice, Slice]] = field(default_factory=dict)
+    steps: Mapping[str, tuple[_Plane, _Plane]] = field(default_factory=dict)
     stacks: Mapping[str, Float[np.ndarray, "_ _ _"]] = field(default_factory=dict)
     methods_text: str = ""
     references: tuple[str, ...] = ()

@@ -166,6 +166,7 @@ def _render(data: ReportData) -> str:
         "metrics": sections(with_units(numbers, data.unit), "Run"),
         "provenance": sections(data.provenance, "This run"),
         "steps": _steps(data, window),
+        "channels": _channels(data),
         "films": {},
     }
     if not data.stacks and all(cut.stack is None for cut in data.cuts):
@@ -193,12 +194,18 @@ def _films(data: ReportData, window: Window, gallery: Gallery | None, room: int)
     return {name: film.record() for name, film in zip(found, fit, strict=False)}
 
 
+def _channels(data: ReportData) -> bool:
+    """Return whether the steps are channels."""
+    return any(name.startswith("channel") for name in data.steps)
+
+
 def _steps(data: ReportData, window: Window) -> list[_Step]:
-    """Return the middle slices of the steps, averaged until they fit."""
+    """Return the middle slices of the steps, averaged until they fit; a channel has grey values of its own."""
     factor = 1
+    windows = {name: grey_window([after]) if _channels(data) else window for name, (_, after) in data.steps.items()}
     while data.steps:
         found = [
-            _Step(name, *(data_uri(grey(shrink(one, factor), window)) for one in pair))
+            _Step(name, *(data_uri(grey(shrink(one, factor), windows[name])) for one in pair))
             for name, pair in data.steps.items()
         ]
         if sum(len(one.before) + len(one.after) for one in found) <= _STEPS:
