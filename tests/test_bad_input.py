@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import re
 import shutil
@@ -442,7 +443,7 @@ def test_a_fault_of_ours_is_called_one(tmp_path, capsys, monkeypatch, place):
             main(command)
     said = capsys.readouterr()
     assert left.value.code == 1
-    assert said.out == ""
+    assert json.loads(said.out)["error"]["kind"] == "IndexError"
     assert "this is a fault of quietray, not yours" in said.err
     assert "IndexError: list index out of range" in said.err
     assert out.exists() == (place == "quietray.domains.volume.gather")

@@ -184,6 +184,24 @@ def test_the_command_tells_the_address_and_ends_with_ctrl_c(folder: Path) -> Non
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(("asked_by", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_the_system_may_ask_a_command_to_end(folder: Path, asked_by: signal.Signals, code: int) -> None:
+    words = ["watch", str(folder), "--no-browser", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "quietray.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(asked_by)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert json.loads(out)["error"] == {
+        **{"kind": "Stopped", "message": f"stopped by {asked_by.name}"},
+        **{"exit_code": code, "resume": None},
+    }
+    assert said.splitlines()[-1] == "stopped"
+
+
 def test_what_cannot_be_watched_is_said(
     tmp_path: Path, folder: Path, server: FolderServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

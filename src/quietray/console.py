@@ -127,7 +127,9 @@ class TerminalWatch(Watch):
     def note(self, text: str) -> None:
         """Show a sentence."""
         self._kept.told(text)
-        self.console.print(f"[dim]·[/dim] {escape(text)}", highlight=False)
+        here = self.console.is_terminal
+        mark = "·" if here else time.strftime("%H:%M:%S")
+        self.console.print(f"[dim]{mark}[/dim] {escape(text)}", highlight=False, soft_wrap=not here)
 
 
 def show_verdict(console: Console, verdict: Mapping[str, str]) -> None:

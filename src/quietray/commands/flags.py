@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass
 from importlib.metadata import entry_points
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -81,9 +82,14 @@ _OTHERS = {
     "network": ("quietray.networks",),
     "format": ("quietray.volumes",),
 }
+_HOMES = {
+    "method": ("quietray.method", "METHODS"),
+    "network": ("quietray.networks.base", "Architecture.registry"),
+    "format": ("quietray.io.volumes.base", "VolumeFormat.registry"),
+}
 _RANGES = {
-    "rows": (r"\s*\d*\s*:\s*\d*\s*", "like 55:128 (first:last), either may be left out"),
-    "region": (r"\s*\d*\s*:\s*\d*\s*,\s*\d*\s*:\s*\d*\s*", "like 100:300,150:400 (y0:y1,x0:x1 in pixels)"),
+    "rows": (r"\s*\d*\s*:\s*\d*\s*", "like 55:128"),
+    "region": (r"\s*\d*\s*:\s*\d*\s*,\s*\d*\s*:\s*\d*\s*", "like 100:300,150:400 (y0:y1,x0:x1 in pixels of the slice)"),
 }
 _STARTS = ("default", "scratch", "prior", "auto")
 
@@ -134,13 +140,6 @@ def check_at_once(command: Any) -> None:
     Traceback (most recent call last):
     quietray.errors.FormatError: the scan must exist, got nowhere.h5; check the path
     """
-    for name, what in _INPUTS.items():
-        given = getattr(command, name, None)
-        for path in given if isinstance(given, tuple) else [given]:
-            if path is not None and not (name == "from_" and str(path) in _STARTS):
-                require_path(what, path)
-                if what == "model" and not (path / "model.json").exists():
-                    raise FormatError(f"{path} must hold a model.json written by quietray, got none; check the path")
     for name, parse in (("budget", parse_seconds), ("max_memory", parse_bytes), ("device_memory", parse_bytes)):
         if (text := getattr(command, name, None)) is not None:
             parse(text)
@@ -148,18 +147,27 @@ def check_at_once(command: Any) -> None:
         text = getattr(command, name, None)
         if isinstance(text, str) and not re.fullmatch(pattern, text):
             raise SettingsError(f"--{name} must be {like}, got '{text}'")
-    for name, known in NAMES.items():
-        text = getattr(command, name, None)
-        if isinstance(text, str) and text not in known and not _brought(name):
+    for name in NAMES:
+        text, known = getattr(command, name, None), _known(name)
+        if isinstance(text, str) and known and text not in known:
             raise SettingsError(f"--{name} must be one of {', '.join(known)}, got '{text}'{nearest(text, known)}")
+    for name, what in _INPUTS.items():
+        given = getattr(command, name, None)
+        for path in given if isinstance(given, tuple) else [given]:
+            if path is not None and not (name == "from_" and str(path) in _STARTS):
+                require_path(what, path)
+                if what == "model" and not (path / "model.json").exists():
+                    raise FormatError(f"{path} must hold a model.json written by quietray, got none; check the path")
     if isinstance(command, OutFlags):
         command.check_place()
 
 
-def _brought(name: str) -> bool:
-    """Return whether there may be others than our own: of other packages, or of this process."""
-    here = sys.modules.get({"method": "quietray.method", "network": "quietray.networks", "format": "quietray.io"}[name])
-    return here is not None or any(entry_points(group=group) for group in _OTHERS[name])
+def _known(name: str) -> tuple[str, ...]:
+    """Return the names that there are; none where other packages bring some and are not loaded yet."""
+    home, place = _HOMES[name]
+    if home in sys.modules:
+        return tuple(dict.fromkeys([*NAMES[name], *attrgetter(place)(sys.modules[home])]))
+    return () if any(entry_points(group=group) for group in _OTHERS[name]) else NAMES[name]
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class Plan:
         Half-open ranges of slices that are reconstructed for training.
     tile
         Edge of the tiles that slices are denoised in, in pixels.
+    divided
+        Whether the one slab of a run in one piece was divided among several processes.
     """
 
     memory: int
@@ -53,6 +55,7 @@ class Plan:
     slabs: tuple[tuple[int, int], ...]
     windows: tuple[tuple[int, int], ...]
     tile: int
+    divided: bool = False
 
     @property
     def in_one_piece(self) -> bool:
@@ -61,8 +64,8 @@ class Plan:
 
     @property
     def learns_all(self) -> bool:
-        """Whether training holds every slice, in however many slabs they are computed."""
-        return self.windows == ((self.slabs[0][0], self.slabs[-1][1]),)
+        """Whether every slice is a target of training, as in a run in one piece, also if its slab was divided."""
+        return self.in_one_piece or self.divided
 
     def shared(self, theirs: Plan, count: int, halo: int) -> Plan:
         """Return the plan with slabs for several processes: what is trained on stays as it is.
@@ -87,7 +90,7 @@ class Plan:
         busy = min(_SLABS_EACH * count, rows // max(_LEAST_ROWS, _HALOS * halo))
         number = min(rows, max(len(self.slabs), -(-rows // tallest), count, busy))
         cuts = [first + rows * k // number for k in range(number + 1)]
-        return replace(self, slabs=tuple(pairwise(cuts)), tile=min(self.tile, theirs.tile))
+        return replace(self, slabs=tuple(pairwise(cuts)), tile=min(self.tile, theirs.tile), divided=self.learns_all)
 
     def describe(self) -> str:
         """Return the plan in one sentence."""
