@@ -35,7 +35,7 @@ _CHOSEN = (
 def both_images(result: Path, reference: Path) -> tuple[Path, Path] | None:
     """Return where the images of two paths lie, such as ``series`` in the folder of a run; None if either has none.
 
-    TIFF says nothing of what it holds: it is taken for images beside images, and for a volume beside a volume.
+    TIFF says nothing of what it holds, and a volume can be either: they are images beside images, else volumes.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def both_images(result: Path, reference: Path) -> tuple[Path, Path] | None:
     """
     inner = [path / "series" if image_format(path / "series") else path for path in (result, reference)]
     kinds = [image_format(path) for path in inner]
-    if None in kinds or (kinds == ["tiff", "tiff"] and inner == [result, reference]):
+    if None in kinds or ({*kinds} <= {"tiff", "volume"} and inner == [result, reference]):
         return None
     return inner[0], inner[1]
 

@@ -80,8 +80,8 @@ def of_images(
 ) -> bool:
     """Return whether what a command was given is images, not a scan.
 
-    DICOM, PNG and NPY are, and a folder of pairs.  TIFF is where the method, or the model, is one for single images and
-    no angles are given.
+    DICOM, PNG and NPY are, a volume that says its unit, and a folder of pairs.  TIFF is where the method, or the model,
+    is one for single images and no angles are given.
 
     Parameters
     ----------
