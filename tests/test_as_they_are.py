@@ -100,7 +100,7 @@ def test_a_scan_that_was_cut_short_is_refused_where_the_axis_cannot_be_told(whol
     views, flats, darks = (stack[:, :, 25:70] for stack in views_of(whole))  # the object is wider than the detector
     views[130:] = 0
     scan = sound(as_scan(views, flats, darks))
-    with pytest.raises(GeometryError, match="--rotation-axis") as told:
+    with pytest.raises(GeometryError, match="rotation_axis=") as told:
         find_rotation_axis(scan, calibrate(scan, Correction(air="none")))
     assert "130 degrees" in str(told.value)
     assert "Views 130 to 179 (50 of 180) were never written" in str(told.value)

@@ -106,7 +106,7 @@ def test_tiff_that_says_nothing_is_asked_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "slices").mkdir()
     for number, one in enumerate(volume()):
         tifffile.imwrite(tmp_path / f"slices/{number}.tif", one)
-    with pytest.raises(GeometryError, match=r"pass --angles 0:180.*--method recorrupted"):
+    with pytest.raises(GeometryError, match=r"pass angles='0:180'.*method='recorrupted'"):
         quietray.denoise(tmp_path / "slices")
 
 

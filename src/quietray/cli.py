@@ -26,6 +26,7 @@ from quietray.commands.models import Models
 from quietray.commands.noise import Decorrelate, Diagnose
 from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
 from quietray.errors import QuietrayError, SettingsError, nearest
+from quietray.wording import flags_spoken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +91,7 @@ def _console() -> Console:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, 2 (something that the user can mend) or 1 (our fault)."""
-    with waiting(), _stoppable():
+    with waiting(), _stoppable(), flags_spoken():
         _main(arguments)
 
 

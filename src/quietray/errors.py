@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+from quietray.wording import told
+
 __all__ = [
     "FormatError",
     "GeometryError",
@@ -23,7 +25,13 @@ __all__ = [
 
 
 class QuietrayError(Exception):
-    """An error that the user can mend: the command line prints it without a traceback and exits with 2."""
+    """An error that the user can mend: the command line prints it without a traceback and exits with 2.
+
+    Its text names flags on the command line, and parameters in Python.
+    """
+
+    def __str__(self) -> str:
+        return told(super().__str__())
 
 
 class FormatError(QuietrayError):

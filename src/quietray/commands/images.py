@@ -104,7 +104,7 @@ def of_images(
         return True
     kind = image_format(path)
     if kind != "tiff":
-        return kind is not None
+        return kind is not None and not (kind == "npy" and angles is not None)  # which may be views
     from quietray.inference.denoiser import Denoiser
     from quietray.running.settings import METHODS
 
