@@ -162,7 +162,7 @@ def test_neighbouring_views_are_the_last_resort():
 def test_a_scan_without_any_noise_to_read_is_refused(n_views, n_flats, message):
     views, flats = np.full((n_views, 20, 20), 50.0, np.float32), np.full((n_flats, 20, 20), 99.0)
     with pytest.raises(NoiseError, match=message):
-        diagnose(Scan(views, ParallelBeam(0.1 * np.arange(n_views), 20, 20), flats))
+        diagnose(Scan(views, ParallelBeam(np.arange(float(n_views)), 20, 20), flats))
 
 
 def remembering(share):
