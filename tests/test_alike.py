@@ -37,7 +37,7 @@ def repeated(*scans: quietray.Scan) -> list[str]:
 
 
 def test_views_of_a_turning_object_are_no_repeats() -> None:
-    with pytest.raises(NoiseError, match=r"must show one scene.*--repeats.*noise2inverse"):
+    with pytest.raises(NoiseError, match=r"must show one scene.*repeats=.*noise2inverse"):
         repeated(foam(0))
 
 

@@ -66,7 +66,7 @@ def test_a_step_of_a_series_is_chosen() -> None:
     series = np.random.default_rng(0).random((3, 2, 16, 16), dtype=np.float32)
     assert evaluate(series, series[1], step=1)["rmse"] == 0
     assert evaluate(series, series[1], step=0)["rmse"] > 0
-    with pytest.raises(SettingsError, match="give --step 0 to 2"):
+    with pytest.raises(SettingsError, match="give step=0 to 2"):
         evaluate(series, series[1])
 
 

@@ -66,7 +66,7 @@ def test_a_fits_series(tmp_path, stacks):
     folder = fits_images(tmp_path / "views", [f"rock_{number:03d}" for number in range(20)], views)
     fits_images(tmp_path / "flats", [f"open_{number}" for number in range(len(flats))], flats)
     fits_images(tmp_path, [f"dark_{number}" for number in range(len(darks))], darks)
-    with pytest.raises(QuietrayError, match="pass --angles 0:180"):
+    with pytest.raises(QuietrayError, match="pass angles='0:180'"):
         read(folder)
     scan = read(folder, angles="0:180", flats=tmp_path / "flats", darks=str(tmp_path / "dark_*"))
     same(scan, views, flats, darks)
@@ -100,6 +100,6 @@ def test_names_tell_angles(tmp_path, stacks):
 def test_several_series_are_told_apart(tmp_path, stacks):
     edf_images(tmp_path / "two", "a_", stacks[0][:3])
     edf_images(tmp_path / "two", "b_", stacks[0][:3])
-    with pytest.raises(QuietrayError, match="pick with --data"):
+    with pytest.raises(QuietrayError, match="pick with data="):
         read(tmp_path / "two", angles="0:180")
     assert read(tmp_path / "two", angles="0:180", data="b_*").n_views == 3

@@ -145,7 +145,7 @@ def test_an_axis_that_cannot_be_told_is_asked_for():
     still, rng = scan_of(beam_of(10.0, half=True)), np.random.default_rng(0)
     unlike = np.exp(-np.linspace(1, 0, N_COLS)) * rng.uniform(0.8, 1, (180, 1, N_COLS))  # opposite views share nothing
     scan = dataclasses.replace(still, projections=(still.flats[0] * unlike).astype(np.float32))
-    with pytest.raises(GeometryError, match="--rotation-axis"):
+    with pytest.raises(GeometryError, match="rotation_axis="):
         find_rotation_axis(scan, calibrate(scan, Correction(zingers=0.0)))
 
 
@@ -175,7 +175,7 @@ def test_what_is_said_overrules_what_looks_like_one():
 
 def test_half_a_turn_is_no_half_acquisition():
     assert not beam_of(10.3, turn=np.pi).settled().half
-    with pytest.raises(GeometryError, match="--half no"):
+    with pytest.raises(GeometryError, match="half=False"):
         beam_of(10.3, turn=np.pi, half=True).settled()
 
 
@@ -260,7 +260,7 @@ def test_a_run_denoises_the_whole_object():
 
 def test_steps_of_a_series_must_be_full_turns():
     scan = scan_of(beam_of(10.3))
-    with pytest.raises(SettingsError, match="--views-per-step"):
+    with pytest.raises(SettingsError, match="views_per_step="):
         quietray.denoise(
             scan,
             settings=quick(views_per_step=90, rotation_axis=10.3, method=Noise2Inverse(parts=2, times=3, slices=1)),
@@ -307,7 +307,7 @@ def test_a_diverging_beam_is_settled_with_its_axis():
     assert not diverging("cone", (0.06, 0.0))[0].settled().half
     fan, _ = diverging("fan", (CUT, 0.0))
     assert not dataclasses.replace(fan, angles=fan.angles[:200]).settled().half
-    with pytest.raises(GeometryError, match="--half no"):
+    with pytest.raises(GeometryError, match="half=False"):
         dataclasses.replace(fan, angles=fan.angles[:200], half=True).settled()
     assert dataclasses.replace(fan, half=False).settled().across == fan.n_cols
 

@@ -131,7 +131,7 @@ def test_unknown_layout_lists_what_there_is(tmp_path):
         file["detector"], file["kind"], file["theta_deg"] = DATA, np.zeros(12, int), THETA
     message = refusal(FormatError, path)
     assert "/detector (12, 4, 5) uint16" in message
-    for word in ("--data", "--angles", "--flats", "--darks", "--image-key", "/kind", "/theta_deg"):
+    for word in ("data=", "angles=", "flats=", "darks=", "image_key=", "/kind", "/theta_deg"):
         assert word in message
 
 
@@ -147,7 +147,7 @@ def test_unknown_dataset_names_the_nearest(tmp_path, flag):
         file["detector"], file["theta_deg"] = DATA, THETA
     options = {"data": "detector", "angles": "theta_deg", flag: "detectr" if flag != "angles" else "theta_dg"}
     message = refusal(FormatError, tmp_path / "scan.h5", **options)
-    assert f"--{flag.replace('_', '-')} must name a dataset" in message
+    assert f"{flag}= must name a dataset" in message
     assert f"did you mean '{'theta_deg' if flag == 'angles' else 'detector'}'" in message
 
 
@@ -209,7 +209,7 @@ def test_no_angles(tmp_path):
     for path in (write_exchange(tmp_path / "scan.h5", DATA, None), write_tiffs(tmp_path / "views", DATA)):
         message = refusal(GeometryError, path)
         assert "one angle for each of its 12 views" in message
-        assert "--angles 0:180" in message
+        assert "angles='0:180'" in message
 
 
 def test_nxtomo_without_angles(tmp_path):
@@ -285,7 +285,7 @@ def test_mixed_folder_is_not_taken_for_one_scan(tmp_path):
     message = refusal(FormatError, tmp_path / "scan", angles="0:180")
     assert "12 x ct_*" in message
     assert "2 x flat_*" in message
-    assert "--data 'PATTERN*'" in message
+    assert "data= 'PATTERN*'" in message
 
 
 def test_frame_of_another_size(tmp_path):
@@ -315,8 +315,8 @@ def test_colour_images(tmp_path):
 
 def test_flats_that_are_not_there(tmp_path):
     path = write_tiffs(tmp_path / "views", DATA)
-    assert "--flats must be a TIFF file, a folder" in refusal(FormatError, path, angles="0:180", flats="open_*.tif")
-    assert "--image-key must be left out" in refusal(FormatError, path, angles="0:180", image_key="key")
+    assert "flats= must be a TIFF file, a folder" in refusal(FormatError, path, angles="0:180", flats="open_*.tif")
+    assert "image_key= must be left out" in refusal(FormatError, path, angles="0:180", image_key="key")
 
 
 def test_damaged_zarr(tmp_path):

@@ -95,7 +95,7 @@ def test_pixel_size_without_unit_is_not_guessed(tmp_path):
     scan = read(path)
     assert scan.geometry.pixel_size is None
     assert "1.3" in scan.notes[0]
-    assert "--pixel-size" in scan.notes[0]
+    assert "pixel_size=" in scan.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_radians_taken_for_degrees_are_refused(tmp_path, turn, declared):
     if declared:
         with h5py.File(path, "a") as file:
             file["exchange/theta"].attrs["units"] = declared
-    with pytest.raises(GeometryError, match=r"look like radians; pass --angle-unit rad"):
+    with pytest.raises(GeometryError, match=r"look like radians; pass angle_unit='rad'"):
         read(path)
 
 
@@ -391,7 +391,7 @@ def test_degrees_declared_as_radians_are_refused(tmp_path):
     path = write_exchange(tmp_path / "scan.h5", counts(60), np.arange(60) * 3.0)
     with h5py.File(path, "a") as file:
         file["exchange/theta"].attrs["units"] = "rad"
-    with pytest.raises(GeometryError, match=r"looks like degrees; pass --angle-unit deg"):
+    with pytest.raises(GeometryError, match=r"looks like degrees; pass angle_unit='deg'"):
         read(path)
 
 

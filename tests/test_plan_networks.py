@@ -91,5 +91,5 @@ def test_a_far_view_counts_around_every_tile() -> None:
 def test_a_network_of_three_dimensions_holds_many_slices_at_once() -> None:
     flat, deep = (planned(UNet(dimensions=n), 1000, 32.0, n_slices=16) for n in (2, 3))
     assert deep.peak > flat.peak + 8 * min(deep.tile + 128, 1000) ** 2 * UNet().bytes_per_pixel
-    with pytest.raises(ResourceError, match="or another --network"):
+    with pytest.raises(ResourceError, match="or another network="):
         planned(MSD(dimensions=3), 1000, 8.0, n_slices=16)

@@ -251,9 +251,9 @@ def test_scripts_are_silent_and_notebooks_see_bars(monkeypatch: pytest.MonkeyPat
     quietray.denoise(one.pop("projections"), **one, method="gaussian")
     told = capsys.readouterr()
     assert told.out == told.err == ""
-    assert type(watching()) is Watch
+    assert type(watching().other) is Watch
     mine = Watch()
-    assert watching(mine, True) is mine
+    assert watching(mine, True).other is mine
 
     class ZMQInteractiveShell:
         pass
@@ -271,13 +271,13 @@ def test_scripts_are_silent_and_notebooks_see_bars(monkeypatch: pytest.MonkeyPat
     shell.get_ipython = ZMQInteractiveShell  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", shell)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    assert isinstance(watching(), NotebookWatch)
-    assert type(watching(progress=False)) is Watch
+    assert isinstance(watching().other, NotebookWatch)
+    assert type(watching(progress=False).other) is Watch
     one = measured()
     quietray.denoise(one.pop("projections"), **one, method="gaussian")
     assert "denoising" in Handle.pages[-1]
     assert "100 %" in Handle.pages[-1]
-    assert "The rotation axis was taken" in Handle.pages[-1]
+    assert "give it with rotation_axis= if it is known" in Handle.pages[-1]
 
 
 def test_what_a_notebook_shows_is_escaped() -> None:

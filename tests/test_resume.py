@@ -438,7 +438,7 @@ def test_changed_settings_are_refused_by_name(tmp_path, scan):
     killed_run(scan, out)
     before = content(out)
     for name, change in CHANGES.items():
-        with pytest.raises(SettingsError, match=rf"got changes in {name};.*--overwrite"):
+        with pytest.raises(SettingsError, match=rf"got changes in {name};.*overwrite=True"):
             quietray.denoise(scan, out, dataclasses.replace(quick(), **change), resume=True)
     both = dataclasses.replace(quick(), seed=4, budget="5m")
     with pytest.raises(SettingsError, match="got changes in budget, seed;"):

@@ -262,7 +262,7 @@ def test_what_is_told_and_not_used_is_said(tmp_path):
     log = skyscan(tmp_path / "s", frames)
     said = " ".join(read(log).notes)
     assert "65535" in said
-    with pytest.raises(QuietrayError, match="pass --flats"):
+    with pytest.raises(QuietrayError, match="pass flats="):
         read(skyscan(tmp_path / "off", frames, **{"Flat Field Correction": "OFF"}))
     assert "Tilt = 1" in " ".join(read(phoenix(tmp_path / "p", frames, Tilt=1.0)).notes)
 

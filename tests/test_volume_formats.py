@@ -158,11 +158,11 @@ def test_nifti_as_nibabel_reads_it(tmp_path, volume):
 
 
 def test_other_formats_store_float32_only(tmp_path):
-    with pytest.raises(SettingsError, match="use --format tiff, bigtiff, mhd, nii"):
+    with pytest.raises(SettingsError, match="use format='tiff', bigtiff, mhd, nii"):
         open_volume_writer(tmp_path / "v.zarr", GRID, format="zarr", stored=Stored("uint16"))
-    with pytest.raises(SettingsError, match="--dtype must be float32 for --format h5"):
+    with pytest.raises(SettingsError, match="dtype= must be float32 for format='h5'"):
         quick(format="h5", dtype="uint8")
-    with pytest.raises(SettingsError, match="--window must be left out"):
+    with pytest.raises(SettingsError, match="window= must be left out"):
         quick(format="tiff", window=(0.0, 1.0))
     with pytest.raises(SettingsError, match="LOW below HIGH"):
         quick(format="tiff", dtype="uint8", window=(1.0, 0.0))

@@ -86,7 +86,7 @@ def test_flats_darks_and_angles_in_other_files(tmp_path, stacks):
     assert read(scan, angles=f"{tmp_path}/angles.h5:/run/theta").n_views == 20
     with h5py.File(tmp_path / "several.h5", "w") as file:
         file["one"], file["other"] = flats, flats
-    assert "pass --flats " in refusal(scan, angles="0:180", flats="several.h5")
+    assert "pass flats= " in refusal(scan, angles="0:180", flats="several.h5")
     assert "several.h5:/DATASET" in refusal(scan, angles="0:180", flats="several.h5")
 
 
@@ -126,13 +126,13 @@ def test_the_order_of_frames_is_kept_where_the_file_tells_it(tmp_path, stacks):
 def test_sinograms_are_read_with_the_flag_that_the_refusal_names(tmp_path, stacks):
     views, flats, darks = stacks
     path = exchange(tmp_path / "sino.h5", np.ascontiguousarray(views.transpose(1, 0, 2)), flats, darks)
-    assert "pass --order sinogram" in refusal(path)
-    assert "pass --order sinogram" in refusal(path, angles="0:180")  # by the size of the flats
+    assert "pass order='sinogram'" in refusal(path)
+    assert "pass order='sinogram'" in refusal(path, angles="0:180")  # by the size of the flats
     same(read(path, order="sinogram"), *stacks)
     one = tmp_path / "one.tif"
     tifffile.imwrite(one, views[:, 3], photometric="minisblack")
-    assert "pass --order sinogram" in refusal(one)
-    assert "pass --order sinogram" in refusal(one, angles="0:180")
+    assert "pass order='sinogram'" in refusal(one)
+    assert "pass order='sinogram'" in refusal(one, angles="0:180")
     same(read(one, angles="0:180", order="sinogram"), views[:, 3:4])
     assert "order must be view or sinogram" in refusal(path, order="rows")
 
@@ -155,7 +155,7 @@ def test_stacks_with_an_axis_of_length_one(tmp_path, stacks):
 
 def test_an_npy_file_is_a_scan_where_angles_are_given(tmp_path, stacks):
     np.save(tmp_path / "proj.npy", stacks[0])
-    assert "--angles 0:180" in refusal(tmp_path / "proj.npy")
+    assert "angles='0:180'" in refusal(tmp_path / "proj.npy")
     same(read(tmp_path / "proj.npy", angles="0:180", flats="20000"), stacks[0])
 
 
@@ -180,7 +180,7 @@ def test_files_that_are_missing_in_a_series(tmp_path, stacks):
     second = tiffs(tmp_path / "b", views, 2 * np.arange(20))  # every other number, on purpose
     np.testing.assert_allclose(np.rad2deg(read(second, angles="0:180").geometry.angles), DEGREES)
     half = np.sort(np.random.default_rng(0).permutation(20)[:12])
-    assert "pass a list of angles with --angles" in refusal(tiffs(tmp_path / "c", views[half], half), angles="0:180")
+    assert "pass a list of angles with angles=" in refusal(tiffs(tmp_path / "c", views[half], half), angles="0:180")
 
 
 def test_tiff_says_nothing_of_the_beam(tmp_path, stacks):
@@ -190,12 +190,12 @@ def test_tiff_says_nothing_of_the_beam(tmp_path, stacks):
     assert isinstance(scan.geometry, ParallelBeam)
     assert "taken as parallel" in scan.notes[0]
     assert "scan.xtekct" in scan.notes[0]
-    assert "--source-axis" in scan.notes[0]
+    assert "source_axis=" in scan.notes[0]
     cone = read(folder, angles="0:360", source_axis=70.0, source_detector=210.0, pixel_size=0.3)
     wanted = ConeBeam.circular(cone.geometry.angles, 6, 40, 70.0, 210.0, 0.3)
     np.testing.assert_allclose(cone.geometry.sources, wanted.sources)
     assert not cone.notes
-    assert "--source-detector" in refusal(folder, angles="0:360", source_axis=70.0)
+    assert "source_detector=" in refusal(folder, angles="0:360", source_axis=70.0)
 
 
 def test_virtual_datasets_are_found_where_hdf5_finds_them(tmp_path, stacks):
@@ -287,14 +287,14 @@ def test_coverage_is_what_was_turned_and_no_view_is_dropped(tmp_path, name):
 
 
 def test_angles_that_are_all_zero_are_missing_angles(tmp_path, stacks):
-    assert "pass --angles 0:180" in refusal(exchange(tmp_path / "a.h5", *stacks, theta=np.zeros(20)))
+    assert "pass angles='0:180'" in refusal(exchange(tmp_path / "a.h5", *stacks, theta=np.zeros(20)))
 
 
 LAYOUTS = {
-    "line integrals": (lambda lines: lines, "--line-integrals"),
-    "strong line integrals": (lambda lines: 3 * lines, "--line-integrals"),
-    "line integrals without air": (lambda lines: lines[:, :, 12:-12], "--line-integrals"),
-    "percent": (lambda lines: 100 * np.exp(-lines), "--flats"),
+    "line integrals": (lambda lines: lines, "Correction(line_integrals=True)"),
+    "strong line integrals": (lambda lines: 3 * lines, "Correction(line_integrals=True)"),
+    "line integrals without air": (lambda lines: lines[:, :, 12:-12], "Correction(line_integrals=True)"),
+    "percent": (lambda lines: 100 * np.exp(-lines), "flats="),
     "transmissions": (lambda lines: np.exp(-lines), None),
     "dark transmissions": (lambda lines: np.exp(-3 * lines), None),
 }
@@ -338,8 +338,8 @@ def test_numbers_alone_are_a_scan_where_they_are_described(tmp_path, stacks):
     for name, stack in (("views", views), ("flats", flats), ("darks", darks)):
         stack.astype(">u2").tofile(tmp_path / f"{name}.raw")
     path, sides = tmp_path / "views.raw", {"flats": "flats.raw", "darks": "darks.raw"}
-    assert "pass --raw TYPE:VIEWSxROWSxCOLS" in refusal(path, angles="0:180")
-    assert "pass --angles 0:180" in refusal(path, raw=">uint16:20x6x40")
+    assert "pass raw='TYPE:VIEWSxROWSxCOLS'" in refusal(path, angles="0:180")
+    assert "pass angles='0:180'" in refusal(path, raw=">uint16:20x6x40")
     scan = read(path, raw=">uint16:20x6x40", angles="0:180", **sides)
     same(scan, *stacks)
     np.testing.assert_array_equal(scan.projections[3:9:2, 1:4, 5], views[3:9:2, 1:4, 5])

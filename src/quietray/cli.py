@@ -29,6 +29,7 @@ from quietray.commands.flags import OutFlags, check_at_once
 from quietray.commands.runs import Denoise
 from quietray.commands.table import COMMAND_GROUPS, COMMANDS
 from quietray.errors import QuietrayError, SettingsError, nearest
+from quietray.wording import flags_spoken
 
 if TYPE_CHECKING:
     from quietray.telling import Teller
@@ -71,7 +72,7 @@ def _check_flags(arguments: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; docs/command-line.md says what it exits with."""
-    with waiting(), _stoppable():
+    with waiting(), _stoppable(), flags_spoken():
         try:
             _main(sys.argv[1:] if arguments is None else list(arguments))
         except BrokenPipeError:  # whoever reads has seen enough, as in `quietray denoise --help | head`

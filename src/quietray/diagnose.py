@@ -25,6 +25,7 @@ from quietray.detector.verdicts import Findings, Verdict, after_retrieval, judge
 from quietray.errors import NoiseError, SettingsError
 from quietray.scan import Scan
 from quietray.types import Frames
+from quietray.wording import told
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -80,11 +81,14 @@ class Diagnosis:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     detectors: Mapping[int, Diagnosis] = field(default_factory=dict, repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "warnings", tuple(map(told, self.warnings)))
+
     def __repr__(self) -> str:
-        told = [f"{one.method}: {one.answer}" for one in self.verdicts]
+        verdicts = [f"{one.method}: {one.answer}" for one in self.verdicts]
         warned = f"{len(self.warnings)}, in .warnings" if self.warnings else "none"
         head = f"Diagnosis: the noise, read from the {self.source}, is {self.label}"
-        return "\n  ".join([head, *told, f"recommended: {self.recommended}", f"warnings: {warned}"])
+        return "\n  ".join([head, *verdicts, f"recommended: {self.recommended}", f"warnings: {warned}"])
 
     def verdict(self, method: str) -> Verdict:
         """Return the verdict on one method."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from quietray.wording import told
+
 __all__ = [
     "FormatError",
     "GeometryError",
@@ -24,10 +26,16 @@ __all__ = [
 
 
 class QuietrayError(Exception):
-    """An error that the user can fix: the command line prints it without a traceback and exits with status 2."""
+    """An error that the user can fix: the command line prints it without a traceback and exits with status 2.
+
+    Its text names flags on the command line, and parameters in Python.
+    """
 
     facts: Mapping[str, Any] | None = None
     """Facts found before the error was raised, if they are useful."""
+
+    def __str__(self) -> str:
+        return told(super().__str__())
 
 
 class FormatError(QuietrayError):

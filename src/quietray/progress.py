@@ -16,6 +16,8 @@ from rich.text import Text
 
 from quietray.console import TerminalWatch
 from quietray.running.watch import Watch
+from quietray.types import Slice
+from quietray.wording import told
 
 __all__ = ["NotebookWatch", "watching"]
 
@@ -35,15 +37,34 @@ def watching(watch: Watch | None = None, progress: bool | None = None) -> Watch:
 
     Examples
     --------
-    >>> type(watching(progress=False)).__name__, type(watching(progress=True)).__name__
-    ('Watch', 'TerminalWatch')
+    >>> watching(TerminalWatch(Console())).note("give a longer --budget")
+    · give a longer budget=
     """
-    if watch is not None or progress is False:
-        return watch or Watch()
-    if _in_notebook():
-        return NotebookWatch()
-    console = Console(stderr=True)
-    return TerminalWatch(console) if progress or console.is_terminal else Watch()
+    if watch is None:
+        watch, console = Watch(), Console(stderr=True)
+        if progress is not False and _in_notebook():
+            watch = NotebookWatch()
+        elif progress or (progress is None and console.is_terminal):
+            watch = TerminalWatch(console)
+    return watch if isinstance(watch, _Worded) else _Worded(watch)
+
+
+class _Worded(Watch):
+    """Tells another one, in the words of Python where that is what the user speaks."""
+
+    def __init__(self, other: Watch) -> None:
+        self.other, self.previews = other, other.previews
+
+    @contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        with self.other.stage(name, total) as advance:
+            yield advance
+
+    def judged(self, look: tuple[Slice, Slice], step: int, n_steps: int | None, judgement: Any) -> None:
+        self.other.judged(look, step, n_steps, judgement)
+
+    def note(self, text: str) -> None:
+        self.other.note(told(text))
 
 
 def _in_notebook() -> bool:

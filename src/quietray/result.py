@@ -37,6 +37,7 @@ from quietray.running.settings import Settings
 from quietray.settings import from_dict, read_toml
 from quietray.shown import Look, Panels, facts_of, figure_of, look_of, page_of, text_of
 from quietray.training.loop import Fitted, Progress
+from quietray.wording import told
 
 __all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile"]
 
@@ -80,6 +81,10 @@ class Result:
     folder: Path | None = None
     trust: Any = None
     settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        for name in ("warnings", "notes"):
+            object.__setattr__(self, name, tuple(map(told, getattr(self, name))))
 
     def __repr__(self) -> str:
         return text_of(self._title, self._facts, self.warnings)

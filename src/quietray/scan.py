@@ -15,6 +15,7 @@ from quietray.errors import FormatError, GeometryError, SettingsError
 from quietray.geometry import Geometry, ParallelBeam, angles_told, beam_told, field_told
 from quietray.lazy import chosen_frames, interleaved
 from quietray.types import Frames
+from quietray.wording import told
 
 __all__ = ["Scan", "chosen_frames", "interleaved"]
 
@@ -91,6 +92,7 @@ class Scan:
     flats_taken: Int[np.ndarray, " flat"] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(map(told, self.notes)))
         shape = tuple(self.projections.shape)
         if len(shape) != 3:
             raise FormatError(f"projections must be a stack (view, row, col), got shape {shape}")

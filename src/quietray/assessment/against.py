@@ -35,8 +35,8 @@ _CHOSEN = (
 def both_images(result: Path, reference: Path) -> tuple[Path, Path] | None:
     """Return the images that two paths hold, such as ``series`` in the folder of a run; None if either has none.
 
-    TIFF files do not say what they hold; they are read as images if the other path holds images, and as a volume if it
-    holds a volume.
+    TIFF files do not say what they hold, and a volume can be either: they are read as images if the other path holds
+    images, and as a volume otherwise.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def both_images(result: Path, reference: Path) -> tuple[Path, Path] | None:
     """
     inner = [path / "series" if image_format(path / "series") else path for path in (result, reference)]
     kinds = [image_format(path) for path in inner]
-    if None in kinds or (kinds == ["tiff", "tiff"] and inner == [result, reference]):
+    if None in kinds or ({*kinds} <= {"tiff", "volume"} and inner == [result, reference]):
         return None
     return inner[0], inner[1]
 

@@ -87,8 +87,8 @@ def of_images(
 ) -> bool:
     """Return whether what a command was given is images, not a scan.
 
-    DICOM, PNG and NPY are, and a folder of pairs.  TIFF is where the method, or the model, is one for single images and
-    no angles are given.
+    DICOM, PNG and NPY are, a volume that says its unit, and a folder of pairs.  TIFF is where the method, or the model,
+    is one for single images and no angles are given.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def of_images(
         return True
     kind = image_format(path)
     if kind != "tiff":
-        return kind is not None
+        return kind is not None and not (kind == "npy" and angles is not None)  # which may be views
     from quietray.inference.denoiser import Denoiser
     from quietray.running.settings import METHODS
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from quietray.detector.noise.memory import Memory, Subsets, subsets_of
 from quietray.detector.noise.rings import EXPLAINED, Rings
+from quietray.wording import told
 
 __all__ = ["METHODS", "Findings", "Verdict", "after_retrieval", "judge"]
 
@@ -53,6 +54,10 @@ class Verdict:
     answer: Answer
     reason: str
     advice: str
+
+    def __post_init__(self) -> None:
+        for name in ("reason", "advice"):
+            object.__setattr__(self, name, told(getattr(self, name)))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData, judge_held_out
-from quietray.training.start import start_of
+from quietray.training.start import DEFAULT, start_of
 from quietray.types import Volume
 
 __all__ = ["TILE", "ImageDomain", "facts_of_images"]
@@ -50,6 +50,13 @@ TILE = 1024
 _AIR = -1000.0  # in HU
 _VARIANCE = 0.1  # relative error of the noise power measured on a single image: 9 % for a simulated CT
 _TUNED_ON = 2**18  # in pixels, of whole images
+_SLICES = (
+    "These are slices of a reconstructed volume. Their noise is correlated between neighbouring pixels and along "
+    "streaks, and there are no projections to separate it from the object: methods that need projections, such as "
+    "noise2inverse, cannot be used. Possible are recorrupted, which takes the measured correlation into account; the "
+    "filters; and noise2noise with a second reconstruction, such as of the other half of the views (--repeats). If you "
+    "still have the projections, denoise them instead: the result is better."
+)
 _DOMAINS = {
     "left-out parts": "held-out images, each judged by the measurements that it was not computed from",
     "Stein's estimate": "held-out images, by Stein's estimate with the measured auto-covariance of the noise",
@@ -106,8 +113,12 @@ class ImageDomain(Domain):
     @classmethod
     def denoise(cls, run: Run, scans: Sequence[ImageSeries]) -> Result:
         """Prepare, learn, apply."""
+        series = scans[0]
+        if series.modality == "CT" and series.step is not None and not series.projections and len(scans) == 1:
+            scans = [dataclasses.replace(series, notes=(_SLICES, *series.notes))]
         start = cls.prepare(run, scans)
-        run.watch.note(start.why)
+        for note in (*scans[0].notes, start.why):
+            run.watch.note(note)
         return start.apply(*start.learn())
 
     @property
@@ -244,7 +255,7 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     method: Any = settings.method
     require_same_size(stacks)
     _require_one_scene(stacks)
-    start = start_of(settings.start, method, settings.network)
+    start = None if settings.start == DEFAULT else start_of(settings.start, method, settings.network)
     model = None if start is None else start.model
     scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
     if method.needs_start and len(stacks) > 1:

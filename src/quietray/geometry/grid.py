@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-_MORE_THAN_A_TURN = 2.1 * math.pi
+_TURNS = 4 * math.pi  # two: no list of degrees worth the name covers less
 _NEAR, _WHOLE = 0.02, 0.01  # of 180 and 360, and of half a turn
 
 
@@ -134,7 +134,7 @@ def _no_radians(angles: Float[np.ndarray, " view"]) -> str:
     A scan of many turns is a whole number of half ones.
     """
     covered, swept = coverage(angles), float(np.ptp(angles))
-    if angles.size < 4 or swept < (_MORE_THAN_A_TURN if angles.size >= 8 else 4 * np.pi):
+    if angles.size < 4 or swept < _TURNS:
         return ""
     steps = np.abs(np.diff(angles))
     step = float(np.median(steps))

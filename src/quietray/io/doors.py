@@ -8,7 +8,6 @@ from pathlib import Path
 
 from quietray.errors import FormatError, require_path
 from quietray.io.damage import damage_told
-from quietray.io.images import image_format
 
 __all__ = ["readable", "unknown"]
 
@@ -44,6 +43,8 @@ def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
     kinds
         Names of the files that can be read.
     """
+    from quietray.io.images import image_format  # formats of images use volumes, which come through here
+
     images = image_format(path)
     if images is not None:
         if images == "npy":

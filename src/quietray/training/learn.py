@@ -248,7 +248,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         run.watch.note(
             f"Denoising is averaged over {chosen['symmetries']} symmetries of the square, which takes about "
             f"{chosen['symmetries'] * inference(pace):.0f} s beside the {recipe.training.steps} steps that were asked "
-            "for; --symmetries 1 leaves it out."
+            "for; symmetries = 1 in the settings leaves it out."
         )
     known = {
         "steps": fitted.history[-1].step,

@@ -35,7 +35,7 @@ def doubted_angles(scan: Scan) -> None:
     >>> doubted_angles(Scan(np.ones((9, 1, 8)), ParallelBeam(angles, 1, 8)))
     Traceback (most recent call last):
     quietray.errors.GeometryError: every view must have its angle, got 0 degrees for 5 of 9 views; the list seems not
-    to be whole: pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees
+    to be whole: pass angles='0:180' (or 0:360) for evenly spaced views, or a text file in degrees
     """
     if not isinstance(scan.geometry, ParallelBeam) or scan.n_views < 3:
         return

@@ -14,7 +14,7 @@ __all__ = ["image_format", "read_images"]
 
 
 def image_format(path: str | os.PathLike[str]) -> str | None:
-    """Return ``dicom``, ``png``, ``tiff``, ``npy`` or another registered name for images in a path, or None.
+    """Return ``dicom``, ``volume``, ``png``, ``tiff``, ``npy`` or another name for images in a path, or None.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def image_format(path: str | os.PathLike[str]) -> str | None:
 
 
 def read_images(path: str | os.PathLike[str]) -> ImageSeries:
-    """Read a series of images: DICOM, PNG, TIFF, NPY or another registered format.
+    """Read a series of images: DICOM, a volume that says its unit, PNG, TIFF, NPY or another registered format.
 
     Parameters
     ----------

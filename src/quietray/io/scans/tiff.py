@@ -82,7 +82,8 @@ def _angles(
     if not flag:
         raise GeometryError(
             f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; "
-            "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees"
+            "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees; of slices that were "
+            "reconstructed before, name a method for images, such as --method recorrupted or bilateral"
         )
     places, missing = places_in_series(numbers, n_views)
     n_whole = n_views + len(missing)

@@ -168,6 +168,8 @@ class TiffVolume(VolumeFormat):
         """Open the slices."""
         folders = series_folders(path)
         files = tiff_files(folders[0] if folders else path) if path.is_dir() else [path]
+        if len(files) == 1 and not folders:  # alone in a folder it may be a stack, too
+            path = files[0]
         stack: Frames = TiffFolder(files) if path.is_dir() else OnDisk(TiffPages, files[0])
         check_stack(stack, "a volume", str(path))
         if folders:

@@ -1,0 +1,70 @@
+"""What messages call a choice: a flag on the command line, a parameter in Python.
+
+Messages are written with flags; whoever shows one lets :func:`told` say it as the user would.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["PARAMETERS", "flags_spoken", "told"]
+
+# Flags that Python calls otherwise than by their own name with underscores.  {} stands for what is given.
+PARAMETERS = {
+    **{name: f"Correction({name}={{}})" for name in ("air", "rings", "own_flats", "zingers", "line_integrals")},
+    **{name: f"Phase({name}={{}})" for name in ("delta_beta", "alpha", "energy", "distance", "retrieval")},
+    **{name: f"Training({name}={{}})" for name in ("steps", "loss")},
+    **{name: f"Noise2Inverse({name}={{}})" for name in ("parts", "slices", "times")},
+    "algorithm": "reconstruction={}",
+    "from": "start={}",
+    "channels": "series={}",
+    "more": "data={}",
+}
+_SWITCHES = ("overwrite", "resume", "strict", "line_integrals", "noise_models", "ignore_scanner", "reblur")
+_WORDS = {"yes": "True", "no": "False"}
+_NAMES = (
+    "yes no none auto all view sinogram rad deg cpu zarr h5 tiff bigtiff mhd nii uint16 prior noise2inverse recorrupted"
+)
+_VALUE = "|".join((r"\d[\w:.x]*", "[A-Z][A-Za-z0-9:]+", *_NAMES.split()))
+_FLAG = re.compile(rf"(?<![\w-])--([a-z][a-z0-9-]*)(?: ({_VALUE})(?![\w-]))?")
+_flags_are_spoken = False
+
+
+@contextmanager
+def flags_spoken() -> Iterator[None]:
+    """Leave messages as they are written, as the command line shows them; in all threads of the process."""
+    global _flags_are_spoken
+    before, _flags_are_spoken = _flags_are_spoken, True
+    try:
+        yield
+    finally:
+        _flags_are_spoken = before
+
+
+def told(text: str) -> str:
+    """Return a message with parameters in place of flags; as it is while :func:`flags_spoken`.
+
+    Examples
+    --------
+    >>> told("give a longer --budget, another folder, or --overwrite; --half no if it is none")
+    'give a longer budget=, another folder, or overwrite=True; half=False if it is none'
+    >>> told("pass --angles 0:180, or --order sinogram; see --parts 2 and --rotate 90")
+    "pass angles='0:180', or order='sinogram'; see Noise2Inverse(parts=2) and rotate=90"
+    >>> with flags_spoken():
+    ...     told("give a longer --budget")
+    'give a longer --budget'
+    """
+    return text if _flags_are_spoken else _FLAG.sub(_parameter, text)
+
+
+def _parameter(found: re.Match[str]) -> str:
+    name, value = found[1].replace("-", "_"), found[2]
+    if value is None:
+        value = "True" if name in _SWITCHES else ""
+    elif value in _WORDS:
+        value = _WORDS[value]
+    elif not re.fullmatch(r"\d+(\.\d+)?", value):
+        value = repr(value)
+    return PARAMETERS.get(name, name + "={}").format(value)
