@@ -17,9 +17,11 @@ def main(seed: int = 0) -> float:
     flats, darks = np.asarray(simulated.flats[:]), np.asarray(simulated.darks[:])
     angles = np.rad2deg(simulated.geometry.angles)
 
-    scan = quietray.Scan.from_arrays(projections, angles, flats=flats, darks=darks)
     result = quietray.denoise(
-        scan,
+        projections,
+        angles,
+        flats=flats,
+        darks=darks,
         method="noise2inverse",
         training=quietray.Training(steps=20, precision="fp32"),  # or budget="10m"
         seed=seed,
@@ -28,7 +30,7 @@ def main(seed: int = 0) -> float:
     print(result)
     print(f"volume {result.volume.shape}, {result.metrics.scan.unit}")
 
-    before = quietray.evaluate(quietray.reconstruct(scan), simulated)
+    before = quietray.evaluate(quietray.reconstruct(simulated), simulated)
     after = quietray.evaluate(result, simulated)
     print(f"{before['psnr_db']:.1f} dB before, {after['psnr_db']:.1f} dB after")
     return after["psnr_db"] - before["psnr_db"]
