@@ -312,7 +312,7 @@ def test_slices_that_hold_nothing_or_nan_are_shown(result: Result) -> None:
 
 def test_plot_draws_before_after_and_the_difference(result: Result) -> None:
     axes = result.plot()
-    assert axes.shape == (3,)
+    assert len(axes) == 3
     before, after, taken = (axis.images[0] for axis in axes)
     np.testing.assert_array_equal(after.get_array(), result.volume[6])
     np.testing.assert_allclose(taken.get_array(), before.get_array() - after.get_array(), atol=1e-6)

@@ -1,14 +1,22 @@
 """The verdict: one sentence with one figure, which never says to use what a figure speaks against."""
 
 import itertools
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import quietray
+from quietray import Noise2Inverse
 from quietray.assessment.evidence import remedy, warnings_of
 from quietray.assessment.figures import gain_text
 from quietray.assessment.verdict import verdict_of, verdict_on_methods
+from quietray.cli import main
+from quietray.result import Result
+from quietray.settings import read_toml, write_toml
+from scans import disc_scan, quick
 
 
 def figures(gain: tuple[float | None, float | None, float | None] = (9.5, 9.0, 10.1), **changes: Any) -> dict[str, Any]:
@@ -131,3 +139,32 @@ def test_the_verdict_on_methods_names_one() -> None:
     assert verdict_on_methods({**record, "recommended": "fbp"}).kind == "Do not use it"
     unknown = [{"method": "tv", "psnr_db": None}, rows[1]]
     assert verdict_on_methods({**record, "methods": unknown}).kind == "Look at this first"
+
+
+def test_a_run_keeps_its_verdict_and_the_parts_that_it_used(tmp_path: Path) -> None:
+    settings = quick(method=Noise2Inverse(slices=3), rotation_axis=23.5)
+    assert settings.method.parts == 4
+    result = quietray.denoise(quietray.read(disc_scan(n_cols=48, n_views=24)), tmp_path / "out", settings)
+    stored = json.loads((tmp_path / "out/metrics.json").read_text())
+    expected = verdict_of(result.metrics, result.warnings)
+    assert stored["verdict"] == result.metrics["verdict"] == expected.record()
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.index(f"<b>{expected.kind}:</b>") < page.index('class="cards"')
+    assert stored["method"]["parts"] == 2, "24 views of 48 columns are too few for four subsets"
+    assert read_toml(tmp_path / "out/run.toml")["method"]["parts"] == 2
+    again = Result.load(tmp_path / "out", result.volume)
+    assert again.metrics["verdict"] == stored["verdict"]
+    del stored["verdict"]  # as a run made before there were verdicts
+    (tmp_path / "out/metrics.json").write_text(json.dumps(stored))
+    assert Result.load(tmp_path / "out", result.volume).metrics["verdict"] == expected.record()
+
+
+def test_the_terminal_begins_with_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.toml").write_text(write_toml(quick()))
+    main(["denoise", str(disc_scan()), "--out", str(tmp_path / "out"), "--config", str(tmp_path / "run.toml")])
+    told = " ".join(capsys.readouterr().err.split())
+    verdict = json.loads((tmp_path / "out/metrics.json").read_text())["verdict"]
+    sentence = f"{verdict['kind']}: {verdict['reason']}"
+    assert sentence in told
+    assert told.index(sentence) < told.index("estimated gain")
+    assert ("quietray reconstruct" in told.split("Result")[0]) == (verdict["kind"] == "Do not use it")

@@ -23,6 +23,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # must not wait for torch. Editors and type checkers read __init__.pyi; a test keeps both the same.
 _NAMES = {
     "quietray.assessment.against": ("evaluate_images", "evaluate_volumes"),
+    "quietray.batch": ("batch",),
     "quietray.detector.correction.calibration": ("Correction",),
     "quietray.detector.correction.phase": ("Phase",),
     "quietray.detector.response.decorrelate": ("decorrelate", "reblur"),

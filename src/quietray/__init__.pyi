@@ -1,6 +1,7 @@
 """The public names, explicit for editors and type checkers; __init__.py looks them up when they are first used."""
 
 from quietray.assessment.against import evaluate_images, evaluate_volumes
+from quietray.batch import batch
 from quietray.detector.correction.calibration import Correction
 from quietray.detector.correction.phase import Phase
 from quietray.detector.response.decorrelate import decorrelate, reblur
@@ -134,6 +135,7 @@ __all__ = [
     "acquire",
     "apply",
     "apply_images",
+    "batch",
     "compare",
     "decorrelate",
     "denoise",

@@ -18,7 +18,7 @@ __all__ = ["load_tensors", "replace_file", "save_tensors", "write_json"]
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file atomically: even after a power cut, it has either the old or the new content."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

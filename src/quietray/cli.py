@@ -17,19 +17,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
+from functools import reduce
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
 from quietray.clock import waiting, waiting_since
-from quietray.commands.files import Check, Demo, Evaluate, Info, Simulate
 from quietray.commands.flags import OutFlags, check_at_once
-from quietray.commands.images import Filter
-from quietray.commands.models import Models
-from quietray.commands.noise import Decorrelate, Diagnose
-from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
-from quietray.commands.watching import Watch
+from quietray.commands.runs import Denoise
+from quietray.commands.table import COMMAND_GROUPS, COMMANDS
 from quietray.errors import QuietrayError, SettingsError, nearest
 
 if TYPE_CHECKING:
@@ -47,24 +45,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_Command = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
-    | Annotated[Denoise, tyro.conf.subcommand("denoise")]
-    | Annotated[Watch, tyro.conf.subcommand("watch")]
-    | Annotated[Filter, tyro.conf.subcommand("filter")]
-    | Annotated[Decorrelate, tyro.conf.subcommand("decorrelate")]
-    | Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Apply, tyro.conf.subcommand("apply")]
-    | Annotated[Models, tyro.conf.subcommand("models")]
-    | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
-)
-_KINDS: dict[str, type] = {kind.__origin__.__name__.lower(): kind.__origin__ for kind in get_args(_Command)}
+_HELP = ("--help", "-h", "--help-all")
 
 
 def _check_flags(arguments: list[str]) -> None:
@@ -75,10 +56,10 @@ def _check_flags(arguments: list[str]) -> None:
     SettingsError
         A flag is unknown.
     """
-    kind = _KINDS.get(arguments[0]) if arguments else None
+    kind = COMMANDS.get(arguments[0]) if arguments else None
     if kind is None:
         return  # which is told better where commands are told apart
-    known = [f"--{entry.name.strip('_').replace('_', '-')}" for entry in dataclasses.fields(kind)] + ["--help"]
+    known = [f"--{entry.name.strip('_').replace('_', '-')}" for entry in dataclasses.fields(kind)]
     for argument in arguments[1:]:
         flag = argument.split("=")[0]
         if flag.startswith("--") and flag.replace("_", "-") not in known:
@@ -131,6 +112,9 @@ def _main(told: list[str]) -> None:
     if told[:1] == ["--version"]:
         print(f"quietray {version('quietray')}", flush=True)
         return
+    if not told or any(one in told for one in _HELP):
+        print(_help(told), flush=True)
+        sys.exit(0 if told else 2)
     run = _Run(told)
     try:
         run.run()
@@ -146,6 +130,33 @@ def _main(told: list[str]) -> None:
         raise
     except Exception as error:
         run.fault(error)
+
+
+def _help(told: list[str]) -> str:
+    from quietray.commands.manual import manual, overview
+
+    kind = COMMANDS.get(told[0]) if told else None
+    return overview(COMMAND_GROUPS) if kind is None else manual(told[0], kind, whole="--help-all" in told)
+
+
+def _parsed(told: list[str]) -> Any:
+    """Return the command; with --json a mistake is raised, so that it can be told as JSON.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be parsed.
+    """
+    words, quiet = io.StringIO(), "--json" in told
+    kinds: Any = reduce(or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()))
+    try:
+        with redirect_stderr(words) if quiet else nullcontext():
+            return tyro.cli(kinds, prog="quietray", args=told, config=(tyro.conf.OmitArgPrefixes,))
+    except SystemExit as left:
+        if quiet and left.code:
+            sentence = " ".join(re.sub("[\u2500-\u257f]", " ", words.getvalue()).split())
+            raise SettingsError(re.sub(r" *For full helptext,? (see|run) .*", "", sentence)) from None
+        raise
 
 
 class _Run:
@@ -176,7 +187,7 @@ class _Run:
     def run(self) -> None:
         """Run it, and print its figures where they are asked for."""
         _check_flags(self.told)
-        self.command = command = self._parsed()
+        self.command = command = _parsed(self.told)
         if command.log is not None:
             self.teller.note_down(f"quietray {version('quietray')}: {self._line(self.told)}")
         check_at_once(command)
@@ -192,23 +203,6 @@ class _Run:
             self.teller.insist(command.last_line(figures), markup=False)
         if command.json:
             self._print(figures)
-
-    def _parsed(self) -> Any:
-        words = io.StringIO()
-        try:
-            with redirect_stderr(words) if self.json else nullcontext():
-                return tyro.cli(
-                    _Command,
-                    prog="quietray",
-                    description="Remove the noise from X-ray radiographs and CT volumes, without any clean data.",
-                    args=self.told,
-                    config=(tyro.conf.OmitArgPrefixes,),
-                )
-        except SystemExit as left:
-            if self.json and left.code:
-                sentence = " ".join(re.sub("[\u2500-\u257f]", " ", words.getvalue()).split())
-                raise SettingsError(re.sub(r" *For full helptext,? (see|run) .*", "", sentence)) from None
-            raise
 
     def fail(self, code: int, kind: str, message: str, **more: Any) -> NoReturn:
         """Tell of an error, and exit."""

@@ -27,7 +27,7 @@ class QuietrayError(Exception):
     """An error that the user can fix: the command line prints it without a traceback and exits with status 2."""
 
     facts: Mapping[str, Any] | None = None
-    """What was found before it was raised, where that is of use."""
+    """Facts found before the error was raised, if they are useful."""
 
 
 class FormatError(QuietrayError):

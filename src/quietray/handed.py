@@ -1,4 +1,4 @@
-"""What a verb was handed: a scan, images, a path, or arrays, which become a scan."""
+"""Arguments of the verbs: a scan, images, a path, or arrays, which are converted to a scan."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ _OF_ARRAYS = ("angles", "flats", "darks", "degrees", "pixel_size", "geometry")
 
 
 def handed(data: Any, out: Any, settings: Any, given: Any) -> tuple[Scan | ImageSeries, str | Path | None, Any]:
-    """Return what a verb is to work on, where its output goes, and its settings.
+    """Return the data that a verb works on, the place of its output, and its settings.
 
     Parameters
     ----------
     data
-        A scan or images, as they are; the path of either, which is read; or projections ``(view, row, col)``, which
-        become a scan as :meth:`quietray.Scan.from_arrays` says.
+        A scan or images, unchanged; the path of either, which is read; or projections ``(view, row, col)``, which are
+        converted with :meth:`quietray.Scan.from_arrays`.
     out
-        The second thing that the verb was handed: a place, None, or the angles of projections.
+        Second argument of the verb: a place, None, or the angles of projections.
     settings
-        The third one: settings, None, or after angles a place.
+        Third argument: settings, None, or a place if the second argument holds angles.
     given
-        The verb's keywords; those that belong to arrays are taken out.
+        Keywords of the verb; those for arrays are removed.
 
     Raises
     ------
     SettingsError
-        What belongs to arrays is given for something else, or the angles are given twice.
+        Keywords for arrays are given with other data, or the angles are given twice.
     QuietrayError
-        What is given is no scan.
+        The data are not a scan.
 
     Examples
     --------

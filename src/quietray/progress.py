@@ -1,4 +1,4 @@
-"""Who is told of a run that is started from Python: a notebook, a terminal, or nobody."""
+"""Progress of runs started from Python: shown in a notebook, on a terminal, or not at all."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from quietray.running.watch import Watch
 __all__ = ["NotebookWatch", "watching"]
 
 _PAGE = '<pre style="white-space:pre-wrap;line-height:normal">{code}</pre>'
-_EVERY, _WIDTH = 0.25, 100  # seconds between two pictures; characters
+_EVERY, _WIDTH = 0.25, 100  # seconds between updates; width in characters
 
 
 def watching(watch: Watch | None = None, progress: bool | None = None) -> Watch:
-    """Return who is told how a run proceeds.
+    """Return the object that receives the progress of a run.
 
     Parameters
     ----------
     watch
-        Taken where it is given.
+        Used if it is given.
     progress
-        False tells nobody; None tells notebooks and terminals, True also files that a script writes to.
+        False shows nothing; None shows progress in notebooks and terminals; True also in files that a script writes to.
 
     Examples
     --------
@@ -47,18 +47,18 @@ def watching(watch: Watch | None = None, progress: bool | None = None) -> Watch:
 
 
 def _in_notebook() -> bool:
-    """Return whether the cells of a notebook are run; nothing is imported to find that out."""
+    """Return whether the code runs in a notebook; nothing is imported to find out."""
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return type(shell).__name__ not in ("NoneType", "TerminalInteractiveShell")
 
 
 class NotebookWatch(Watch):
-    """Shows bars and sentences below the cell, as rich draws them; it needs no widgets.
+    """Shows progress bars and messages below the cell, rendered by rich; needs no widgets.
 
     Parameters
     ----------
     show
-        Called with the HTML to show, and to replace what it showed before; None shows it below the cell.
+        Called with HTML that replaces the previous one; None displays it below the cell.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class NotebookWatch(Watch):
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Show a bar with the time left, which stays when the stage is done."""
+        """Show a bar with the remaining time, which stays when the stage is done."""
         task = self._bars.add_task(escape(name), total=total, text="", far="")
 
         def advance(done: int, text: str = "") -> None:
@@ -97,12 +97,12 @@ class NotebookWatch(Watch):
         self._draw(now=True)
 
     def note(self, text: str) -> None:
-        """Show a sentence."""
+        """Show a message."""
         self._said.append(f"· {text}\n", style="dim")
         self._draw(now=True)
 
     def _draw(self, now: bool = False) -> None:
-        """Show all anew, a few times in a second at most."""
+        """Redraw everything, at most a few times per second."""
         if not now and time.monotonic() - self._shown < _EVERY:
             return
         paper = Console(file=io.StringIO(), record=True, width=_WIDTH, force_terminal=True, force_jupyter=False)
@@ -113,7 +113,7 @@ class NotebookWatch(Watch):
 
 
 def _below_the_cell() -> Callable[[str], None]:
-    """Return what shows HTML in a place below the cell, and from then on in that place."""
+    """Return a function that displays HTML below the cell, always in the same place."""
     from IPython.display import HTML, display
 
     place: list[Any] = []

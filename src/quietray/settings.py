@@ -168,14 +168,14 @@ def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
 
 
 def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields of a dataclass as they were given in Python, each of which must be of its type.
+    """Return fields of a dataclass given in Python, after checking their types.
 
     A dictionary stands for a dataclass; objects that a registry knows are looked at by whoever takes them.
 
     Raises
     ------
     SettingsError
-        One is of another type.
+        A field has the wrong type.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where a command tells what it does: standard error, and a file beside it where one is asked for."""
+"""Output of messages: standard error, and optionally a log file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quietray.errors import ResourceError
 
 __all__ = ["Teller"]
 
-_WIDE = 160  # columns of a table in a log
+_WIDE = 160  # width of a table in a log
 
 
 class Teller(Console):
@@ -24,11 +24,11 @@ class Teller(Console):
     Parameters
     ----------
     log
-        A file that gets everything that is told, in plain text, with the time of each line; what is in it stays.
+        File to which all messages are appended, in plain text with the time of each line.
     quiet
-        Show errors and the last line only.
+        Whether to show only errors and the last line.
     verbose
-        Show what :meth:`detail` is told.
+        Whether to show what is passed to :meth:`detail`.
 
     Raises
     ------
@@ -54,29 +54,29 @@ class Teller(Console):
                 ) from error
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """Show it, and write it into the log."""
+        """Print to the console and to the log."""
         super().print(*objects, **how)
         if self._log is not None and not all(isinstance(one, Control) for one in objects):
             self._write(*objects, **how)
 
     def note_down(self, text: str) -> None:
-        """Write a line into the log only, as of progress where a bar shows it."""
+        """Write a line to the log only, for example progress that a bar shows on the console."""
         if self._log is not None:
             self._write(text, markup=False)
 
     def detail(self, text: str) -> None:
-        """Tell what only somebody who asks for it wants to know."""
+        """Show a detail, only in verbose mode."""
         if self.verbose:
             self.print(f"[dim]{escape(text)}[/]", highlight=False, soft_wrap=True)
 
     def insist(self, text: str, **how: Any) -> None:
-        """Tell it, quiet or not."""
+        """Show a message even in quiet mode."""
         quiet, self.quiet = self.quiet, False
         self.print(text, **{"highlight": False, "soft_wrap": True, **how})
         self.quiet = quiet
 
     def on_broken_pipe(self) -> None:
-        """Leave it to the caller."""
+        """Leave a broken pipe to the caller."""
         raise BrokenPipeError
 
     def _write(self, *objects: Any, **how: Any) -> None:
@@ -90,5 +90,5 @@ class Teller(Console):
             self._log.writelines(f"{now} {line.rstrip()}\n" for line in plain.file.getvalue().splitlines())
             self._log.flush()
         except OSError as error:
-            self._log = None  # or the sentence that tells it would fail as well
+            self._log = None  # otherwise, the error message would fail as well
             raise ResourceError(f"the log must be written, got: {error.strerror}; free its disk") from error

@@ -29,8 +29,9 @@ from quietray.errors import SettingsError
 from quietray.handed import handed
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser
-from quietray.io import ImagePairs, open_volume_writer, read_images, read_volume
+from quietray.io import ImagePairs, new_volume, read_images, read_volume
 from quietray.io.disk import disk_errors, remove
+from quietray.io.lock import alone
 from quietray.io.scans.instrument import instrument_of
 from quietray.preparation.prepare import chosen_rows, prepare
 from quietray.progress import watching
@@ -177,6 +178,7 @@ def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) 
         return kept_model(Path(folder), name, instrument_of(str(data.source))).name
 
 
+@alone
 def reconstruct(
     scan: Any,
     out: Any = None,
@@ -225,22 +227,14 @@ def reconstruct(
     prepared = prepare(_sound(scan, run), run)
     if place is None:
         return reconstruct_plainly(prepared, run, None)
-    unfinished = place.with_name(f".new-{place.name}")
-    with disk_errors(place):
-        remove(unfinished)  # a kill may have left it
     facts = {**reconstructed_by(prepared).record()["settings"], "source": scan.source}
-    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra=facts, stored=settings.stored)
-    try:
-        with writer:
-            reconstruct_plainly(prepared, run, writer)
-            writer.finish()
-        with disk_errors(place):
-            writer.rename(unfinished, place)
-    finally:
-        writer.discard()
+    how: dict[str, Any] = {"format": settings.format, "stored": settings.stored, "overwrite": overwrite}
+    with new_volume(place, prepared.grid, facts, **how) as writer:
+        reconstruct_plainly(prepared, run, writer)
     return place
 
 
+@alone
 def compare(
     scan: Any,
     out: Any = None,
@@ -311,6 +305,7 @@ def compare(
     return found
 
 
+@alone
 def train(
     data: Sequence[Scan] | Sequence[ImagePairs],
     out: str | Path,

@@ -251,7 +251,7 @@ def _correlation(residuals: Tensor, weight: Tensor) -> float:
 
 
 def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return warnings about a result, each with advice; the gravest first.
+    """Return warnings about a result, each with advice; the most serious first.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     change = (estimate.get("object") or metrics["volume"])["relative_change_of_mean"] or 0.0
     parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
     method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
-    taught = method.domain == "clean"  # by what has no such bias: grey values may change
+    taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
     found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
@@ -281,14 +281,14 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     if split and correlation > 0.1:
         found.append(
             f"The angular subsets are not independent (residual correlation {correlation:+.2f}): rings, a wrong "
-            "rotation axis or noisy flats are in all of them alike and stay in the result. Take more flats, or try "
+            "rotation axis or noisy flats are the same in all of them and stay in the result. Take more flats, or try "
             "--own-flats yes or --rings all."
         )
     if not split and abs(correlation) > NOT_WHITE:
         found.append(
-            f"What was taken away is not white (residuals of near pixels correlate by {correlation:+.2f}): the "
-            "point response was not undone completely, or the network has begun to fit the noise. See what "
-            "`quietray diagnose` says."
+            f"The removed noise is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
+            "point response was not deconvolved completely, or the network has begun to fit the noise. Run "
+            "`quietray diagnose`."
         )
     found += _of_halves(metrics.get("evidence") or {}, better)
     if abs(change) > 0.02 and not taught:
@@ -340,7 +340,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def remedy(metrics: Mapping[str, Any]) -> str:
-    """Return what makes a result better, as far as the command that made it can.
+    """Return advice for a better result that fits the command that was used.
 
     Examples
     --------

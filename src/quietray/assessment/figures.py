@@ -225,6 +225,7 @@ class ScanFacts(Record):
     rotation_axis: float | None
     unit: str
     voxel_size_mm: float | None
+    spacing_mm: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -239,6 +240,7 @@ class ImageFacts(Record):
     unit: str
     pixel_size_mm: float | None
     window: list[float] | None
+    spacing_mm: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -413,7 +415,7 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
 
 
 def psnr_text(told: Mapping[str, Any]) -> str:
-    """Return the estimated PSNR after denoising in words; at least how much, where the error is too small to tell.
+    """Return the estimated PSNR after denoising as text; a lower bound if the error is too small to be known.
 
     Parameters
     ----------
@@ -460,8 +462,8 @@ def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str
     many = "" if count is None else f" ({4 * count})"
     upwards = "up" if most is None else f"to {most:.1f}"
     return [
-        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: what was "
-        f"held out is too little to tell. It takes four times as many {units}{many} to halve it."
+        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: too "
+        f"little was held out. Four times as many {units}{many} would halve it."
     ]
 
 
@@ -469,7 +471,7 @@ def _gain(estimate: Mapping[str, Any]) -> str:
     gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
     if least is None:
         return "not known" if gain is None else f"{gain:+.1f} dB"
-    if gain is None and least < 0:  # which is no gain to speak of
+    if gain is None and least < 0:  # no gain worth mentioning
         return f"not known ({least:+.1f} dB or more)"
     if gain is not None and most is None:
         return f"{gain:+.1f} dB ({least:.1f} or more)"

@@ -36,8 +36,8 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(
             f"The noise of neighbouring pixels correlates by {noise['neighbour_correlation']:+.2f}, as it does in "
             f"every CT image: {method['name']} guesses the noise of a hidden pixel from its neighbours and keeps a "
-            "part of it, and its estimated error counts that part as signal. Use recorrupted or a filter, which know "
-            "of the correlation; better, a second measurement with --repeats, or denoise the projections."
+            "part of it, and its estimated error counts that part as signal. Use recorrupted or a filter, which take "
+            "the correlation into account; better, a second measurement with --repeats, or denoise the projections."
         )
     if shared and method["name"] == "noisier2noise":
         found.append(

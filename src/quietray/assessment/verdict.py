@@ -1,4 +1,4 @@
-"""One sentence on a result: use it, look at this first, or do not use it, with the figure that decides."""
+"""One sentence on a result: use it, look at this first, or do not use it, with the decisive figure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Verdict", "verdict_of", "verdict_on_methods"]
 
 Kind = Literal["Use it", "Look at this first", "Do not use it"]
 
-GAINED = 0.5  # dB: less is nothing gained
+GAINED = 0.5  # in dB: a smaller gain counts as none
 _MOVED = 0.1  # of the mean grey value
-_BLURRED = 0.5  # of what the best linear filter keeps
+_BLURRED = 0.5  # relative to the best linear filter
 _MINUS = "\u2212"
 
 
@@ -30,7 +30,7 @@ class Verdict:
     kind
         ``Use it``, ``Look at this first`` or ``Do not use it``.
     reason
-        The one reason that decides, with its figure; ends with a full stop.
+        The decisive reason, with its figure; ends with a full stop.
 
     Examples
     --------
@@ -45,23 +45,22 @@ class Verdict:
         return f"{self.kind}: {self.reason}"
 
     def record(self) -> dict[str, str]:
-        """Return it as it stands in ``metrics.json``."""
+        """Return the verdict as stored in ``metrics.json``."""
         return {"kind": self.kind, "reason": self.reason}
 
 
 def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = ()) -> Verdict:
     """Return the verdict on a run.
 
-    What speaks against a result decides before what speaks for it: a loss, nothing gained, grey values that moved, and
-    a heavy blur each mean not to use it.  After these comes the first warning, for warnings stand in the order of their
-    weight.
+    Reasons against a result come first: a loss, no gain, shifted grey values, or a strong blur each mean not to use it.
+    Otherwise, the first warning decides, as warnings are sorted by their importance.
 
     Parameters
     ----------
     metrics
-        The figures of the run, as in ``metrics.json``.
+        Figures of the run, as in ``metrics.json``.
     warnings
-        Sentences on what may be wrong with the result, the gravest first.
+        Warnings about the result, the most serious first.
 
     Examples
     --------
@@ -99,7 +98,7 @@ def verdict_on_methods(record: Mapping[str, Any]) -> Verdict:
     Parameters
     ----------
     record
-        As :meth:`quietray.assessment.comparison.Comparison.record` returns it.
+        Return value of :meth:`quietray.assessment.comparison.Comparison.record`.
 
     Examples
     --------
@@ -118,7 +117,7 @@ def verdict_on_methods(record: Mapping[str, Any]) -> Verdict:
         reason = f"no method is clearly better than the reconstruction without any filter{at}; keep that one."
         return Verdict("Do not use it", reason)
     if level is None:
-        reason = f"{chosen} did best, but its error is too small for the held-out views to tell it from none."
+        reason = f"{chosen} did best, but its error is too small to be distinguished from zero on held-out views."
         return Verdict("Look at this first", reason)
     more = "" if plain is None else f", {_plain(level - plain)} more than without any filter"
     return Verdict("Use it", f"{chosen}, with an estimated PSNR of {_plain(level)}{more}.")
@@ -127,7 +126,7 @@ def verdict_on_methods(record: Mapping[str, Any]) -> Verdict:
 def _refused(
     metrics: Mapping[str, Any], gain: float | None, least: float | None, most: float | None, inside: str
 ) -> str:
-    """Return why not to use a result, or an empty string."""
+    """Return why a result should not be used, or an empty string."""
     if gain is not None and gain < GAINED:
         kept = "keep the reconstruction as it was measured"
         if metrics.get("method", {}).get("domain") == "images":
@@ -136,7 +135,7 @@ def _refused(
         what = "denoising made it worse" if most is not None and most < 0 else "nothing was gained"
         return f"{what}, the estimated gain{inside} is {_db(gain)}{between}; {kept}."
     change = (metrics["estimate"].get("object") or metrics["volume"]).get("relative_change_of_mean") or 0.0
-    method = metrics.get("method", {})  # the mean of images may be near zero, and what is taught may move it
+    method = metrics.get("method", {})  # the mean of images may be near zero, and supervised training may shift it
     taught = method.get("domain") == "images" or METHODS.get(method.get("name", ""), Method).domain == "clean"
     if abs(change) > _MOVED and not taught:
         return f"denoising changed the mean grey value{inside} by {change:+.0%}."
@@ -159,9 +158,9 @@ def _gained(gain: float | None, least: float | None, most: float | None, inside:
 
 
 def _first_sentence(text: str) -> str:
-    """Return the first sentence of a warning, to stand after a colon."""
+    """Return the first sentence of a warning, to follow a colon."""
     first = re.split(r"(?<=\.) (?=[A-Z])", text, maxsplit=1)[0]
-    name = not first.split(" ", 1)[0][1:].islower()  # such as Noise2Inverse
+    name = not first.split(" ", 1)[0][1:].islower()  # names such as Noise2Inverse
     return first if name else first[:1].lower() + first[1:]
 
 

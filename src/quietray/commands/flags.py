@@ -232,8 +232,8 @@ class ScanFlags:
     data: Text = None
     """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
     flats: Text = None
-    """Open-beam frames: dataset path, another file such as flats.h5 or flats.h5:/dataset, TIFF file, folder or pattern;
-    or a number, the white level."""
+    """Open-beam frames: dataset path, file or folder. That is a path in the scan, another file such as flats.h5 or
+    flats.h5:/dataset, a TIFF file, folder or pattern; or a number, the white level."""
     darks: Text = None
     """Beam-off frames, in the same way."""
     angles: Text = None
@@ -281,10 +281,10 @@ class MethodFlags:
     """What a method is told; None means the value in --config, or the default in brackets."""
 
     method: Text = None
-    """auto; noise2inverse, or a filter (gaussian, median, bilateral, nlm, wavelet, tv), in the volume; noise2self,
-    noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2projection on few views;
-    noise2noise on repeated scans or frames; noise2clean with a clean volume; recorrupted, and pseudo-ct with a model to
-    start from, on images (default: auto)."""
+    """Name of the method (default: auto). In the volume: noise2inverse, or a filter (gaussian, median, bilateral, nlm,
+    wavelet, tv). On the radiographs, before they are reconstructed: noise2self, noise2void, noisier2noise or apbsn. On
+    few views: noise2projection. On repeated scans or frames: noise2noise. With a clean volume: noise2clean. On images:
+    recorrupted, and pseudo-ct with a model to start from."""
     network: Text = None
     """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
     whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None

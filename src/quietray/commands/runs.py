@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -29,7 +31,7 @@ from quietray.commands.images import (
     refuse_flags_of_scans,
     trained_on_images,
 )
-from quietray.errors import SettingsError
+from quietray.errors import ResourceError, SettingsError
 from quietray.running.places import named_after
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from quietray.result import Result
     from quietray.running.settings import Settings
 
-__all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
+__all__ = ["Apply", "Batch", "Compare", "Denoise", "Reconstruct", "Train"]
 
 _ENDINGS = {"zarr": ".zarr", "h5": ".h5", "bigtiff": ".tif", "mhd": ".mhd", "nii": ".nii"}  # tiff is a folder
 
@@ -116,7 +118,7 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
                 series=series,
                 watch=TerminalWatch(console, self.preview, self.place),
             )
-        told = _told(console, result, self.place, settings)
+        told = _told(console, result, self.scan, self.place, settings)
         if self.remember:
             from quietray.workflows import remember
 
@@ -132,6 +134,66 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
         if self.from_ is not None:
             return str(self.from_)
         return None if self.config else first_start(self.place, self.resume)
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """What a batch is made of."""
+
+    scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCANS")]
+    """The scans; those that are done already are left as they are."""
+
+
+@dataclass(frozen=True)
+class Batch(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags, _Scans):
+    """Denoise many scans, each into a folder of its own; a model is trained once, and applied where noise is alike."""
+
+    scan: tyro.conf.Suppress[Path] = Path()
+    out: File = None
+    """Folder of the batch: one for each scan, and index.html (default: batch)."""
+    each: Flag = False
+    """Train a model for every scan, in place of applying one that learned from noise that is alike."""
+
+    @property
+    def place(self) -> Path:
+        """Where to write."""
+        return self.out or Path("batch")
+
+    def check_place(self) -> None:
+        """Refuse nothing: a batch goes on where it stopped."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Denoise them all."""
+        if not self.scans:
+            raise SettingsError("SCANS must name one scan at least, got none")
+        from quietray.batch import batch, failures
+        from quietray.console import TerminalWatch
+
+        start = None if self.config else "default"
+        settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
+        with self.workers(console):
+            entries = batch(
+                self.scans,
+                self.place,
+                settings,
+                reuse=not self.each,
+                overwrite=self.overwrite,
+                open=self.opened,
+                watch=TerminalWatch(console),
+            )
+        console.print(f"report: {self.place / 'index.html'}", highlight=False, markup=False)
+        failed = failures(entries)
+        if failed:
+            told = "\n".join(failed)
+            raise ResourceError(
+                f"all scans must be denoised, got {len(failed)} of {len(entries)} that were not:\n{told}\n"
+                "mend them and give the same command again; what is done is kept"
+            )
+        return {"entries": [dataclasses.asdict(one) for one in entries], "out": str(self.place)}
+
+    def opened(self, path: Path) -> Any:
+        """Open a scan as the flags say."""
+        return dataclasses.replace(self, scan=path).read()
 
 
 @dataclass(frozen=True)
@@ -266,10 +328,10 @@ class Apply(FirstFlags, OutFlags, ClusterFlags, CleanFlags, RunFlags, ScanFlags,
                 overwrite=self.overwrite,
                 watch=TerminalWatch(console, folder=self.place),
             )
-        return _told(console, result, self.place, settings)
+        return _told(console, result, self.scan, self.place, settings)
 
 
-def _told(console: Console, result: Result, out: Path, settings: Settings) -> dict[str, Any]:
+def _told(console: Console, result: Result, scan: Path, out: Path, settings: Settings) -> dict[str, Any]:
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
@@ -280,6 +342,9 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
     estimate, training = result.metrics["estimate"], result.metrics["training"]
     told = headline(estimate)
     show_verdict(console, result.metrics["verdict"])
+    if result.metrics["verdict"]["kind"] == "Do not use it":
+        again = shlex.join(["quietray", "reconstruct", str(scan), "--out", str(out / "measured.zarr")])
+        console.print(f"the volume as it was measured: {again}", highlight=False, markup=False, soft_wrap=True)
     if "comparison" in result.metrics:
         show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(

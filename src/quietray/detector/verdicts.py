@@ -236,7 +236,7 @@ def _whitened(found: Findings) -> Verdict:
             f"Whitening raises the finest details {found.condition:.0f}-fold and the variance of readout noise "
             f"{found.white_gain:.0f}-fold; {seen}."
         )
-        return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they drown.")
+        return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they are too noisy.")
     if found.uneven:
         reason = f"The response differs over the detector, so that each tile got its own; {seen}."
         return Verdict(method, WARN, reason, "Look at the correlation map after whitening.")
@@ -246,7 +246,7 @@ def _whitened(found: Findings) -> Verdict:
 def _noise2inverse(found: Findings) -> Verdict:
     method = "noise2inverse"
     if found.memory is None:
-        reason = "Views are taken to be independent; the correlation of successive views could not be measured."
+        reason = "Views are assumed to be independent; the correlation of successive views could not be measured."
         return Verdict(method, WARN, reason, "Measure ten flats in a row, or leave air beside the object.")
     seen = "; ".join(
         f"{one.parts} subsets of the views correlate by {one.correlation:.3f} +- {one.error:.3f}"

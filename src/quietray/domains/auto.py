@@ -150,7 +150,7 @@ def _recommended(run: Run, scan: Scan) -> Decision:
         return taken(
             Noise2Self(),
             "Noise2Self was taken, which denoises radiographs of any beam: methods are compared, and the "
-            "noise of a volume is judged, for parallel beams only. Ask for another method by its name.",
+            "error of a volume is estimated, for parallel beams only. Ask for another method by its name.",
         )
     if not algorithm.linear:
         return taken(

@@ -68,6 +68,7 @@ def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
             rotation_axis=scan.geometry.axis,
             unit=prepared.grid.unit,
             voxel_size_mm=prepared.grid.voxel_size,
+            spacing_mm=prepared.grid.spacing,
         ),
         "method": method_facts(denoiser),
         "reconstruction": reconstructed_by(prepared),

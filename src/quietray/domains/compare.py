@@ -104,7 +104,7 @@ def measured(scan: Scan, run: Run) -> Run:
         known = calibrated(scan, run)
     found = run.diagnosis
     with run.watch.stage("measuring the noise"):
-        if found is None and run.settings.phase is not None:  # which spreads it: it is read from what was measured
+        if found is None and run.settings.phase is not None:  # which spreads noise
             found = diagnose(scan).after_retrieval()
         elif found is None:
             found = diagnose(known.scan, calibration=known.calibration)
@@ -239,7 +239,7 @@ def _ranked(
     why = (
         f"{best} has the smallest estimated error on {len(held.judge.held)} held-out views"
         + ("" if recommended == best else f"; {recommended} is simpler and not clearly behind")
-        + ("." if pick == best else f". {pick} is not clearly behind either and goes on learning: it was picked.")
+        + ("." if pick == best else f". {pick} is not clearly behind either and improves with training: it was picked.")
     )
     networks = [name for name in ran if ran[name].method.trained]
     if networks and best not in networks:

@@ -205,8 +205,6 @@ def _frames(scan: Scan, own_flats: bool | None) -> tuple[Parts, str, str]:
     if scan.darks is not None and scan.darks.shape[0] >= n:
         darks = dealt_means(scan.darks, n)
     flats = dealt_means(scan.flats, n) - darks
-    said = (
-        f"Each of the {n} frames has flats of its own, {n_flats // n} of {n_flats}, whose noise is learned away, too."
-    )
+    said = f"Each of the {n} frames has flats of its own, {n_flats // n} of {n_flats}, so their noise is removed, too."
     least = 1e-3 * flats.mean(axis=(1, 2), keepdims=True)
     return ((frames - darks) / np.maximum(flats, least))[:, None], "transmission", said

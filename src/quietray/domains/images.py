@@ -143,7 +143,7 @@ class ImageDomain(Domain):
         before = judge_held_out(self.split, dataclasses.replace(model, symmetries=1).evaluate, self.data, model.device)
         if before.error <= fitted.best.error:
             self.run.watch.note(
-                "Training on its own output made the model no better, so that its weights were left as they were."
+                "Training on its own output did not improve the model, so its original weights were kept."
             )
             denoiser.network.load_state_dict(model.network.state_dict())
         return denoiser, fitted
@@ -229,6 +229,7 @@ class ImageDomain(Domain):
                 unit=series.unit,
                 pixel_size_mm=series.pixel_size,
                 window=None if series.window is None else list(series.window),
+                spacing_mm=series.step,
             ),
             "noise": found,
             "method": method_facts(denoiser, "images", len(self.stacks)),
@@ -259,7 +260,7 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
 
 
 def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
-    """Raise if repeated measurements show different images, or are one measurement twice."""
+    """Raise if repeated measurements show different images, or the same measurement twice."""
     middle = stacks[0].n_images // 2
     for number, other in enumerate(stacks[1:], 1):
         require_alike(

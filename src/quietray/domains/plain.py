@@ -67,7 +67,7 @@ class InFile:
 
     @property
     def apart(self) -> bool:
-        """Whether slabs share no file."""
+        """Whether every slab has its own file."""
         return self.writer.apart
 
     def done(self, first: int, last: int) -> bool:

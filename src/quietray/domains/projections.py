@@ -119,9 +119,9 @@ class ProjectionDomain(Domain):
         split = split.on_sinograms(geometry.rows(1), known)
         data = TrainingSinograms.with_held_out(scale.apply(sinograms))
         said = (
-            "Views count by the variance of their noise, from the counts per quantum."
+            "Views are weighted by the inverse variance of their noise, from the counts per quantum."
             if variance is not None
-            else "The counts per quantum are not known: all views count alike, and their noise is taken for white."
+            else "The counts per quantum are not known: views have equal weight, and their noise is taken to be white."
         )
         run.watch.note(said)
         noise = judge_held_out(split, lambda x: x, data, torch.device("cpu")).noise

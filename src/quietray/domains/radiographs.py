@@ -139,7 +139,7 @@ class RadiographDomain(Domain):
             calibration = calibrate(clean, usable(finished_correction(settings.correction), clean)[0])
         except NoiseError as error:
             raise NoiseError(
-                f"the denoised radiographs must be such as can be measured, got: {error.args[0].split(';')[0]}: "
+                f"the denoised radiographs must be physically possible, got: {error.args[0].split(';')[0]}: "
                 "the network has learned too little from this scan; give a longer --budget, or use noise2inverse"
             ) from None
         after = dataclasses.replace(
@@ -231,7 +231,7 @@ def _against_correlation(prepared: Prepared, run: Run, split: Split) -> tuple[Po
     if wider is not None:
         said = (
             f"The radiographs were not whitened: {verdict.reason} Instead, the {2 * reach + 1} x {2 * reach + 1} "
-            "pixels around each target were hidden, which share its noise."
+            "pixels around each target, whose noise is correlated with it, were hidden."
         )
         return None, wider, said
     return None, split, f"The radiographs were not whitened, and should not be: {verdict.reason} {verdict.advice}"

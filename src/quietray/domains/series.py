@@ -176,7 +176,7 @@ class SeriesDomain(VolumeDomain):
     ) -> Result:
         """Reconstruct every step or channel, train one network on all of them, denoise all."""
         if run.settings.trust:
-            run.watch.note("No map of the error was made: there is none for series.")
+            run.watch.note("No uncertainty map was made: there is none for series.")
         start = cls.prepare(run, scans, cls.bound(run, scans))
         run.watch.note(start.note)
         return start.apply(*start.learn())

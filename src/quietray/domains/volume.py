@@ -293,7 +293,7 @@ class VolumeDomain(Domain):
         shown = offset * (self.scale.high - self.scale.low) + (1 - gain) * self.scale.low
         return dataclasses.replace(plain, tone=(gain, offset)), (
             *said,
-            "The grey values of the network were brought to the mean of the measurement, as the held-out rows tell it: "
+            "The grey values of the network were corrected to the mean of the measurement, from the held-out rows: "
             f"times {gain:.4f}, plus {shown:.3g} {self.prepared.grid.unit}.",
         )
 
@@ -376,7 +376,7 @@ def _first(found: Sequence[tuple[Denoiser, Fitted]]) -> tuple[tuple[Denoiser, Fi
         behind = [f"{name} {one[1].best.error / smallest - 1:+.0%}" for name, one in zip(names[1:], rest, strict=True)]
     else:
         behind = names[1:]
-    return first, f"On what was held out of all, {names[0]} did better than {', '.join(behind)}, and was taken."
+    return first, f"On data held out from all, {names[0]} did better than {', '.join(behind)}, and was taken."
 
 
 def _require_same(scans: Sequence[Scan]) -> None:

@@ -47,11 +47,13 @@ class VolumeGrid:
         Height of the centre of the grid above the plane of the source, in voxels; only used for cone beams.
     spacing
         Distance between slices in mm, for pixels that are not square; None for cubic voxels.
+    values
+        Unit of the values; None for attenuation, in 1/mm or 1/pixel.
 
     Examples
     --------
-    >>> VolumeGrid((2, 64, 64)).n_pixels
-    4096
+    >>> VolumeGrid((2, 64, 64)).n_pixels, VolumeGrid((2, 64, 64)).unit
+    (4096, '1/pixel')
     """
 
     shape: tuple[int, int, int]
@@ -59,6 +61,7 @@ class VolumeGrid:
     voxel_size: float | None = None
     z: float = 0.0
     spacing: float | None = None
+    values: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -71,8 +74,8 @@ class VolumeGrid:
 
     @property
     def unit(self) -> str:
-        """Unit of the attenuation on this grid."""
-        return "1/mm" if self.voxel_size else "1/pixel"
+        """Unit of the values on this grid."""
+        return self.values or ("1/mm" if self.voxel_size else "1/pixel")
 
     @property
     def steps(self) -> tuple[float, float, float] | None:
@@ -130,19 +133,20 @@ def _no_radians(angles: Float[np.ndarray, " view"]) -> str:
 
     A scan of many turns is a whole number of half ones.
     """
-    covered, tidy = coverage(angles), np.abs(np.round(angles * 100) - angles * 100).max() < 1e-6
-    if angles.size < 4 or covered < _MORE_THAN_A_TURN:
+    covered, swept = coverage(angles), float(np.ptp(angles))
+    if angles.size < 4 or swept < (_MORE_THAN_A_TURN if angles.size >= 8 else 4 * np.pi):
         return ""
     steps = np.abs(np.diff(angles))
-    if np.median(steps) > 2 * np.pi:
-        return f"which would be {np.median(steps) / (2 * np.pi):.0f} turns from view to view: they are degrees"
-    if angles.size < 8 and not tidy:
-        return ""
-    halves = np.array([covered, np.ptp(angles)]) / np.pi
+    step = float(np.median(steps))
+    if step > 2 * np.pi:
+        return f"which would be {step / (2 * np.pi):.0f} turns from view to view: they are degrees"
+    tidy = np.abs(np.round(angles * 100) - angles * 100).max() < 1e-6
+    even = np.allclose(steps, step, rtol=0, atol=1e-6 * swept) and step > np.pi / 3  # as golden angles are
+    apart = np.abs(np.array([[covered], [swept]]) / [180.0, 360.0, 200.0, 400.0] - 1).min(axis=0)
+    halves = np.array([covered, swept]) / np.pi
     whole_turns = np.abs(halves - np.round(halves)).min() < _WHOLE
-    unit = "gon" if min(abs(covered / 200 - 1), abs(covered / 400 - 1)) < _NEAR else "degrees"
-    near = np.abs(covered / np.array([180.0, 360.0, 200.0, 400.0]) - 1).min() < _NEAR
-    return f"which are {unit}" if tidy or (near and not whole_turns) else ""
+    near = apart.min() < 1e-6 or (apart.min() < _NEAR and not even and not whole_turns)
+    return f"which are {'gon' if apart.argmin() > 1 and near else 'degrees'}" if tidy or near else ""
 
 
 def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotation_axis: float | None) -> None:

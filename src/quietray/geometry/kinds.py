@@ -47,13 +47,13 @@ def field_told(geometry: Geometry) -> str:
     """
     full = coverage(geometry.angles) > 1.94 * np.pi
     if geometry.half and not full:
-        return "half, as was said, but the views make no full turn: give --angles 0:360, or --half no"
+        return "half, as stated, but the views make no full turn: give --angles 0:360, or --half no"
     if geometry.rotation_axis is None and not (isinstance(geometry, ParallelBeam) and geometry.half is None):
-        return "half, as was said" if geometry.half else "full, as was said" if geometry.half is False else "full"
+        return "half, as stated" if geometry.half else "full, as stated" if geometry.half is False else "full"
     if geometry.rotation_axis is None:
         return "full, or half if the axis is near an edge" if full else "full"
     beam = geometry.settled()
-    why = "as was said" if geometry.half is not None else "a full turn around an axis near an edge"
+    why = "as stated" if geometry.half is not None else "a full turn around an axis near an edge"
     return f"half, slices of {beam.across} x {beam.across} ({why})" if beam.half else "full"
 
 

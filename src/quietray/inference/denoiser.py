@@ -296,6 +296,7 @@ class Denoiser:
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json`` into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MODEL).unlink(missing_ok=True)  # a kill must not leave it beside the weights of another model
         save_tensors(folder / _WEIGHTS, self.network.state_dict(), {})
         write_json(
             folder / _MODEL,
@@ -358,7 +359,7 @@ class Denoiser:
 
 @dataclass(frozen=True)
 class _Told:
-    """What a model folder tells beside its weights, each of its type."""
+    """Content of a model folder besides its weights, with types."""
 
     scale: Scale
     symmetries: Literal[1, 2, 4, 8]
@@ -379,8 +380,8 @@ _TOLD = tuple(entry.name for entry in dataclasses.fields(_Told))
 
 
 def _built(architecture: Architecture | Filter, split: Split, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Return the network with its weights; sizes are compared before any memory is taken for it."""
-    with suppress(NotImplementedError), torch.device("meta"):  # which networks of others may not know
+    """Return the network with its weights; sizes are compared before memory is allocated."""
+    with suppress(NotImplementedError), torch.device("meta"):  # other packages' networks may not support this
         for name, one in architecture.build(split.n_slices, split.n_outputs).state_dict().items():
             if name in tensors and tensors[name].shape != one.shape:
                 raise ValueError(f"{name} must have the shape {tuple(one.shape)}, got {tuple(tensors[name].shape)}")

@@ -1,8 +1,8 @@
-"""One guard around every read: what a library says of bytes that it cannot make sense of is an error in the file.
+"""A guard around all reads, which reports errors of libraries on damaged bytes as errors in the file.
 
-Libraries raise many kinds of errors for one damaged byte, some of them long after a file was opened.  The guard tells
-them from faults of our own by where they were raised: what comes from outside of this package is about the file; what
-our own lines raise is so only where values cause it, such as a number that is out of range.
+Libraries raise many types of exceptions for a damaged byte, some of them long after the file was opened.  The guard
+separates them from bugs of this package by where they were raised: exceptions from other packages concern the file;
+those from this package only if they are caused by values, such as a number that is out of range.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ __all__ = ["damage_told", "is_of_file"]
 
 _OURS = str(Path(__file__).resolve().parent.parent)
 _OF_VALUES = (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, MemoryError, struct.error, zlib.error)
-_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # which only writing meets
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only when writing
 _CHECKERS = ("jaxtyping", "beartype")  # of arguments, in tests
-_LONGEST = 300  # characters of a reason
+_LONGEST = 300  # longest reason, in characters
 
 
 @contextmanager
 def damage_told(place: object) -> Iterator[None]:
-    """Turn what reading damaged bytes raises into a FormatError.
+    """Convert exceptions caused by damaged bytes to a FormatError.
 
     Parameters
     ----------
     place
-        What is read, for the message: a path, with a dataset in it such as ``scan.h5:/exchange/data``.
+        What is read, for the message: a path, or a dataset in a file, such as ``scan.h5:/exchange/data``.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def damage_told(place: object) -> Iterator[None]:
 
 
 def is_of_file(error: Exception) -> bool:
-    """Return whether an error that was raised while something was read is one of the file, not one of this package.
+    """Return whether an exception raised while reading concerns the file, and not this package.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def _raised_by_us(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error as one line."""
+    """Return an exception as one line."""
     said = " ".join(str(error).split())
     if isinstance(error, MemoryError):
         return f"a size that no memory holds ({said})" if said else "a size that no memory holds"

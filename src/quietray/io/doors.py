@@ -15,7 +15,7 @@ __all__ = ["readable", "unknown"]
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Open what a path holds: it must be there, not empty, the user's to read, and whole.
+    """Open a path: it must exist, be readable and complete, and not be empty.
 
     Raises
     ------

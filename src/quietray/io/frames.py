@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from quietray.io.damage import damage_told
 from quietray.types import Frames
 
 __all__ = ["LazyFrames", "OnDisk", "Rearranged", "check_stack", "runs"]
+
+_MOST_FRAMES, _LARGEST_FRAME = 10**7, 2**32  # beyond any detector: a damaged header claims more
 
 
 class OnDisk:
@@ -248,6 +251,11 @@ def check_stack(frames: Frames, what: str, place: str) -> None:
         )
     if min(shape) < 1:
         raise FormatError(f"{what} must hold frames, got shape {shape} in {place}; the scan seems never to have run")
+    if math.prod(shape[:-2]) > _MOST_FRAMES or math.prod(shape[-2:]) > _LARGEST_FRAME:
+        raise FormatError(
+            f"{what} must be at most {_MOST_FRAMES} frames of {_LARGEST_FRAME} pixels, got shape {shape} in {place}; "
+            "its header may be damaged: copy it again from where it was measured"
+        )
 
 
 def runs(index: Int[np.ndarray, " frame"]) -> Iterator[slice]:

@@ -84,8 +84,8 @@ def _open_file(path: Path) -> h5py.File:
             advice = "it is truncated: copy it again from where it was measured"
         elif "already open for" in reason or "consistency flags" in reason:
             advice = (
-                "another program is writing it, or died while it did: wait until it has ended, or clear the mark that "
-                f"it left with: h5clear -s {path}"
+                "another program is writing it, or was killed while writing: wait until it has ended, or clear its "
+                f"mark with: h5clear -s {path}"
             )
         elif "lock" in reason:
             advice = "another program is writing it: wait, or set HDF5_USE_FILE_LOCKING=FALSE"

@@ -10,5 +10,5 @@ __all__ = ["mapped"]
 
 
 def mapped(path: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Map an array that lies in one piece in a file, from a byte on; at module level, so that other processes can."""
+    """Map a contiguous array in a file, from a byte offset; at module level, so that other processes can."""
     return np.memmap(path, np.dtype(dtype), "r", offset, shape)

@@ -77,7 +77,7 @@ def require_alike(one: Slice, other: Slice, what: str, help_: str) -> bool:
     Raises
     ------
     NoiseError
-        They show different scenes, or are one measurement twice.
+        They show different scenes, or are the same measurement twice.
     """
     if np.array_equal(one, other):
         raise NoiseError(f"{what} must be measured anew, got the same numbers twice; {help_}")

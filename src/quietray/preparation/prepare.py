@@ -49,10 +49,10 @@ __all__ = [
 ]
 
 _WITHOUT_CUFINUFFT = (
-    "Slices were reconstructed on the processors: cuFINUFFT is not installed; pip install 'quietray[cuda]' brings it."
+    "Slices were reconstructed on the CPU: cuFINUFFT is not installed; for the GPU, run pip install 'quietray[cuda]'."
 )
 _MIXED = (
-    "This run was begun by a version that projected back by areas: in the slabs that it left edges are a little softer "
+    "This run was started by a version with another backprojection (by areas): in its slabs, edges are slightly softer "
     "than in the others; start anew with --overwrite if that matters."
 )
 _CHOOSING = 8  # rows for choosing the number of iterations
@@ -180,24 +180,24 @@ def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:
     """Return the column of the axis of a diverging beam if it was not given, and a note on how it was found."""
     found = find_diverging_axis(scan, calibration)
     if found is not None:
-        return found, f"The rotation axis is at column {found:.2f}, where rays meet those of the other side."
+        return found, f"The rotation axis is at column {found:.2f}, found from opposite rays."
     middle = scan.geometry.axis
     return middle, (
-        f"The rotation axis was taken at the detector's middle ({middle:g}): rays do not tell it clearly, or there is "
-        "no full turn; give it with --rotation-axis if it is known."
+        f"The rotation axis was taken at the detector's middle ({middle:g}): opposite rays do not determine it, "
+        "or there is no full turn; give it with --rotation-axis if it is known."
     )
 
 
 def _half_told(before: Geometry, beam: Geometry) -> tuple[str, ...]:
     """Return a note on half acquisition: that the scan is one, or that it only looks like one."""
     if beam.half:
-        why = "as was said" if before.half else "a full turn around an axis near an edge"
+        why = "as stated" if before.half else "a full turn around an axis near an edge"
         return (
-            f"Half acquisition ({why}): opposite views are put together, so that slices are {beam.across} voxels wide "
-            f"instead of {beam.n_cols}; --half no if it is none.",
+            f"Half acquisition ({why}): opposite views are stitched, so slices are {beam.across} voxels wide instead "
+            f"of {beam.n_cols}; use --half no if it is not one.",
         )
     if before.half is False and beam.off_centre:
-        return ("The axis is near an edge, but this is no half acquisition, as was said.",)
+        return ("The axis is near an edge, but the scan was stated not to be a half acquisition.",)
     return ()
 
 
@@ -205,7 +205,7 @@ def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, .
     """Return how a scan can be corrected, with notes; rings can only be recognised if the object rotates."""
     if not isinstance(scan.geometry, ConeBeam) or scan.geometry.turning or correction.rings != "auto":
         return correction, ()
-    said = "Rings were not looked for: the views come from fixed directions, where the object stands still, too."
+    said = "Rings were not searched for: in views from fixed directions, they cannot be told from the object."
     return replace(correction, rings="none"), (said,)
 
 
@@ -302,7 +302,7 @@ def with_choices(prepared: Prepared, run: Run, what: str = "measured") -> Prepar
 
     found = run.output.decide(f"reconstruction-{what}", choose)
     said = f"{called(type(algorithm))}, {left} {found[left]:.4g}"
-    note = f"The {what} views are reconstructed by {said}: that told one view in eight best."
+    note = f"The {what} views are reconstructed by {said}, which predicted held-out views best."
     run.watch.note(note)
     settled: Any = algorithm
     return replace(prepared, algorithm=replace(settled, **found), notes=(*prepared.notes, note))

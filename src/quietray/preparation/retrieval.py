@@ -87,7 +87,9 @@ def retrieved(scan: Scan, known: Calibration, run: Run) -> tuple[Scan, Calibrati
         f"{found['zingers']} zingers were replaced before."
     )
     if len(band) < scan.n_rows:
-        note += f" Only rows {band.start} to {band.stop - 1} were: those asked for, and as far as the filter reaches."
+        note += (
+            f" Only rows {band.start} to {band.stop - 1} were: those requested, and those within reach of the filter."
+        )
     after = replace(settings.correction, zingers=0.0, bad_pixels=False, air="none", floor=_FLOOR)
     plain = replace(
         known,
@@ -111,8 +113,8 @@ def _require_whole(run: Run) -> None:
     method = run.settings.method
     if method.domain in ("radiographs", "projections"):
         raise SettingsError(
-            "the method must not take each pixel's noise for its own where the phase is retrieved, which spreads it "
-            f"over pixels, got {called(type(method))}; use noise2inverse or a filter, or denoise the radiographs "
+            "the method must not need independent noise in every pixel when the phase is retrieved, which spreads "
+            f"it over pixels, got {called(type(method))}; use noise2inverse or a filter, or denoise the radiographs "
             "without --delta-beta and then reconstruct OUT/radiographs.h5 with it"
         )
 

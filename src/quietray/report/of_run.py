@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from quietray.metrics.image import psnr
 from quietray.pictures import stated_window
 from quietray.report.data import Cut, Histogram, ReportData
 from quietray.report.methods import methods_text, references_of
-from quietray.report.words import duration, label, number, size, value
+from quietray.report.words import MINUS, label, value
 from quietray.result import Result
 from quietray.running.planes import Stack
 from quietray.running.provenance import provenance
@@ -24,8 +23,6 @@ from quietray.scan import Scan
 __all__ = ["report_of"]
 
 _FEWEST_VIEWS = 0.3  # in a half, per detector column
-_GREY_VALUES = ("rmse", "rmse_noisy", "data_range", "mean", "mean_noisy", "sd", "sd_median")
-_SHARES = ("relative_change_of_mean", "share_of_field_of_view", "rings_share")
 _AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
 
 
@@ -60,7 +57,11 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         }
         for progress in result.history
     )
-    shown = {name: part for name, part in metrics.items() if name not in ("versions", "training", "evidence")}
+    shown = {
+        name: part
+        for name, part in metrics.items()
+        if name not in ("versions", "training", "evidence", "seconds", "verdict")
+    }
     shown["training"] = {
         name: value for name, value in metrics["training"].items() if name not in ("history", "offset_of_judgements")
     }
@@ -83,7 +84,7 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         ),
         histogram=Histogram(gathered.edges, gathered.counts_before, gathered.counts_after),
         history=history,
-        metrics=_with_units(shown, metrics),
+        metrics=shown,
         headline=_headline(metrics),
         warnings=result.warnings,
         notes=result.notes,
@@ -104,32 +105,6 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         verdict=metrics.get("verdict"),
         steps={f"{series['of']} {step}": pair for step, pair in gathered.steps.items()} if series else {},
     )
-
-
-def _with_units(shown: Mapping[str, Any], metrics: Any) -> dict[str, Any]:
-    """Return the figures in words where their names do not say what they are of: grey values, shares, memory."""
-    unit = metrics["scan"]["unit"]
-    of_projections = "volume" not in (where := metrics["estimate"]["data_range_is"]) and "images" not in where
-
-    def told(name: str, item: Any, section: str) -> Any:
-        if isinstance(item, Mapping):
-            return {key: told(key, one, section) for key, one in item.items()}
-        if isinstance(item, bool) or not isinstance(item, (int, float)):
-            return f"{item[0]} to {item[1]}" if name == "rows" and isinstance(item, list) else item
-        if section == "memory" and name != "slabs":
-            return size(item)
-        if name in _GREY_VALUES and section in ("estimate", "volume", "trust", "noise"):
-            return number(item) if of_projections and section == "estimate" else f"{number(item)} {unit}"
-        if name in _SHARES or section == "correction":
-            return f"{number(100 * item, 3)} %"
-        if name in ("columns", "rows") and section == "scan":
-            return f"{number(item)} px"
-        if name == "rotation_axis":
-            return f"column {item:.2f}"
-        return duration(item) if name == "seconds_per_step" else item
-
-    found = {name: told(name, item, name) for name, item in shown.items() if name != "verdict"}
-    return found | ({"comparison": shown["comparison"]} if "comparison" in shown else {})
 
 
 def _labels(middle: str, stack: Stack | None) -> tuple[str, ...]:
@@ -174,15 +149,21 @@ def _decibel(mse: float, data_range: float) -> float | None:
 
 def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
     estimate = metrics["estimate"]
-    told, changed = headline(estimate), estimate.get("object") or metrics["volume"]
-
-    def text(value: float | None, form: str) -> str:
-        return "not known" if value is None else form.format(value)
-
+    told, inside = headline(estimate), estimate.get("object")
+    change = (inside or metrics["volume"])["relative_change_of_mean"]
+    where, gains = "", [("Estimated PSNR gain", gain_text(told))]
+    if inside:
+        where = " inside the object"
+        share = f"{100 * inside['share_of_field_of_view']:.0f} %"
+        over = {name: item for name, item in estimate.items() if name != "object"}
+        gains = [
+            (f"Estimated PSNR gain{where}, {share} of the field of view", gain_text(told)),
+            ("Estimated PSNR gain over all of that", gain_text(over)),
+        ]
     return (
-        ("Estimated PSNR gain", gain_text(estimate)),
-        ("Estimated PSNR", psnr_text(told)),
-        ("Change of the mean", text(changed["relative_change_of_mean"], "{:+.2%}")),
+        *((name, text.replace("-", MINUS)) for name, text in gains),
+        (f"Estimated PSNR{where}", psnr_text(told).replace("-", MINUS)),
+        (f"Change of the mean{where}", "not known" if change is None else f"{100 * change:+.2f} %".replace("-", MINUS)),
         _making(metrics),
     )
 

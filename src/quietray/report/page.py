@@ -32,7 +32,7 @@ from quietray.report.evidence import resolution_and_noise
 from quietray.report.plots import histogram_figure, profile_figure, ranking_figure, training_figure
 from quietray.report.reel import Film, film_of, fitting
 from quietray.report.trust import trust_picture
-from quietray.report.words import interval, length, number, sections
+from quietray.report.words import interval, length, number, sections, with_units
 from quietray.running.planes import spread
 
 __all__ = ["write_report"]
@@ -141,6 +141,7 @@ def _render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    numbers = {key: item for key, item in data.metrics.items() if key != "comparison"}
     template = templates.get_template("report.html.j2")
     shown: dict[str, Any] = {
         "data": data,
@@ -162,11 +163,13 @@ def _render(data: ReportData) -> str:
         "histogram": Markup(histogram_figure(data.histogram, data.unit, window, element) if data.histogram else ""),
         "training": Markup(training_figure(data.history)),
         "estimated": any(record.get("psnr") is not None for record in data.history),
-        "metrics": sections({key: item for key, item in data.metrics.items() if key != "comparison"}, "Run"),
+        "metrics": sections(with_units(numbers, data.unit), "Run"),
         "provenance": sections(data.provenance, "This run"),
         "steps": _steps(data, window),
         "films": {},
     }
+    if not data.stacks and all(cut.stack is None for cut in data.cuts):
+        return template.render(shown)
     room = min(_SLIDES, LARGEST - len(template.render(shown)))
     return template.render({**shown, "films": _films(data, window, board_pictures, room)})
 
@@ -297,7 +300,8 @@ def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.partial")  # a kill leaves it, the next report takes its place
     try:
         try:
-            with open(fresh, "wb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(fresh, flags, 0o666), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

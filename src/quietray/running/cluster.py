@@ -7,6 +7,7 @@ import importlib
 import os
 import queue
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -205,13 +206,17 @@ class _Round:
                     f"part {number} must be done after {self.patience.tries} tries, got none on any worker; look at "
                     f"what the workers say, {_GO_ON}"
                 )
-            future = self.cluster.client.submit(
-                _perform, self.name, self.items[number],
-                key=f"{self.name}-{number}-{self.tried[number]}", pure=False,
-                workers=able if self.failed else None, allow_other_workers=bool(self.failed),
-            )  # fmt: skip
-            self.flying[future] = number, time.monotonic()
-            future.add_done_callback(self.arrived.put)
+            self._submit(number, able if self.failed else None)
+
+    def _submit(self, number: int, workers: list[str] | None, payload: bytes | None = None) -> None:
+        """Hand out an item, to some workers if they are there, with what does it if they lack it."""
+        future = self.cluster.client.submit(
+            _perform, self.name, self.items[number], payload,
+            key=f"{self.name}-{number}-{self.tried[number]}{'-equipped' if payload else ''}", pure=False,
+            workers=workers, allow_other_workers=workers is not None,
+        )  # fmt: skip
+        self.flying[future] = number, time.monotonic()
+        future.add_done_callback(self.arrived.put)
 
     def _slots(self) -> dict[str, int]:
         """Return how many items each worker does at the same time."""
@@ -278,10 +283,8 @@ class _Round:
             return
         finally:
             future.release()
-        if outcome.unequipped:
-            self.tried[number] -= 1
-            self.left.appendleft(number)
-            self._equip(outcome.worker)
+        if outcome.unequipped:  # if every task brought it along, the scheduler would hold it many times
+            self._submit(number, [outcome.worker], self.payload)
             return
         if outcome.error is None:
             self.slowest = max(self.slowest, time.monotonic() - since)
@@ -292,12 +295,6 @@ class _Round:
         self.failed[outcome.worker] = f"{outcome.error} (on {outcome.host})"
         self._say(f"a worker on {outcome.host} failed, others go on: {outcome.error}")
         self.left.appendleft(number)
-
-    def _equip(self, worker: str) -> None:
-        """Send a worker what does the items; tasks that brought it along would all go where it is already."""
-        told = self.cluster.client.run(_equip, self.name, self.payload, workers=[worker], on_error="return").get(worker)
-        if isinstance(told, Exception) and not isinstance(told, OSError):  # which is one that is gone
-            raise told
 
     def _look(self) -> None:
         """Restart workers whose items are late; Dask gives them to others."""
@@ -323,39 +320,41 @@ class _Round:
 
 
 _LATEST: dict[str, Callable[[Any], Any]] = {}
+_LOCK = threading.Lock()
 
 
-def _perform(name: str, item: Any) -> _Outcome:
+def _perform(name: str, item: Any, payload: bytes | None) -> _Outcome:
     """Do an item, on a worker."""
     from distributed import get_worker
 
     here = get_worker().address, socket.gethostname()
-    work = _LATEST.get(name)
-    if work is None:
+    if payload is None and name not in _LATEST:
         return _Outcome(*here, unequipped=True)
     try:
-        return _Outcome(*here, value=work(item))
+        return _Outcome(*here, value=_equipped(name, payload)(item))
     except (QuietrayError, OSError, MemoryError) as error:
         return _Outcome(*here, error=_told(error))
 
 
-def _equip(name: str, payload: bytes) -> None:
-    """Keep what does the items, on a worker: one copy for a process, which keeps what it has prepared."""
+def _equipped(name: str, payload: bytes | None) -> Callable[[Any], Any]:
+    """Return what does the items: one copy for a process, which keeps what it has prepared."""
     import cloudpickle
 
-    if name in _LATEST:
-        return
-    for other in list(_LATEST)[1:]:  # two runs may take turns on a cluster
-        del _LATEST[other]
-    try:
-        _LATEST[name] = cloudpickle.loads(payload)
-    except RuntimeError as error:
-        if "CUDA" not in str(error):
-            raise
-        raise ResourceError(
-            f"workers must have a GPU where the process that begins the run has one, got: {error}; give --device cpu, "
-            "or workers with GPUs"
-        ) from None
+    with _LOCK:
+        if name not in _LATEST:
+            assert payload is not None
+            for other in list(_LATEST)[:-1]:  # two runs may take turns on a cluster
+                del _LATEST[other]
+            try:
+                _LATEST[name] = cloudpickle.loads(payload)
+            except RuntimeError as error:
+                if "CUDA" not in str(error):
+                    raise
+                raise ResourceError(
+                    f"workers must have a GPU where the process that begins the run has one, got: {error}; give "
+                    "--device cpu, or workers with GPUs"
+                ) from None
+        return _LATEST[name]
 
 
 def _told(error: Exception) -> Exception:

@@ -17,7 +17,7 @@ from quietray.types import Volume
 __all__ = ["Planes", "Stack", "spread"]
 
 _ROOM = 2_200_000  # pixels of all planes together: what a report has room for
-_EDGE = 220  # px, about, of a plane
+_WANTED = 12  # planes along z, half of that along the other axes
 _MOST = 64  # planes in one direction
 
 _Planes = Float[np.ndarray, "_ _ _"]
@@ -75,7 +75,7 @@ class Planes:
     --------
     >>> planes = Planes((2048, 2048, 2048))
     >>> planes.factor, [len(places) for places in planes.places.values()]
-    (9, [21, 10, 10])
+    (7, [12, 6, 6])
     """
 
     shape: tuple[int, int, int]
@@ -89,8 +89,11 @@ class Planes:
 
     @property
     def factor(self) -> int:
-        """Edge of the block of voxels that one pixel is the mean of."""
-        return max(1, round(max(self.shape) / _EDGE))
+        """Edge of the block of voxels that one pixel is the mean of, so that a dozen slices have room."""
+        n_z, n_y, n_x = self.shape
+        along_z = 2 * min(n_z, _WANTED) * n_y * n_x  # which has half of the room, and the others a quarter each
+        across = 4 * max(min(n_y, _WANTED // 2) * n_z * n_x, min(n_x, _WANTED // 2) * n_z * n_y)
+        return max(1, math.ceil(math.sqrt(max(along_z, across) / _ROOM)))
 
     @cached_property
     def places(self) -> dict[str, tuple[int, ...]]:

@@ -70,5 +70,5 @@ def checksum(path: Path) -> dict[str, Any]:
         while left > 0 and (block := file.read(min(left, 2**22))):
             summed.update(block)
             left -= len(block)
-    name = "sha256" if size <= _WHOLE else f"sha256_of_the_first_{_BEGINNING}_of_them"
+    name = "sha256" if size <= _WHOLE else f"sha256_of_the_first_{_BEGINNING // 2**20}_MiB"
     return {"size_bytes": size, name: summed.hexdigest()}

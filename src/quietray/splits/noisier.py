@@ -98,12 +98,12 @@ class Noisier2Noise(Split):
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Images are seen one at a time."""
+        """One: images are processed one at a time."""
         return 1
 
     def variance(self, image: Tensor) -> Tensor:

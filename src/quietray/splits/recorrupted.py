@@ -89,12 +89,12 @@ class Recorrupted(Split):
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Images are seen one at a time."""
+        """One: images are processed one at a time."""
         return 1
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:

@@ -49,7 +49,7 @@ class ImageNoise:
     found
         Measured noise; None if it could not be measured.
     span
-        Factor between the network's scale and the images: what is 1 for the network, in the unit of the images.
+        Size of one unit of the network's scale, in the unit of the images.
     """
 
     measurements: int

@@ -111,12 +111,12 @@ class APBSN(Split):
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Radiographs are seen one at a time."""
+        """One: radiographs are processed one at a time."""
         return 1
 
     def reserved(self, shape: tuple[int, int]) -> tuple[Slice, int]:

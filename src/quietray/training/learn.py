@@ -128,7 +128,7 @@ class Recipe:
         if found["error"] >= found["noise"]:
             why = f"since {found['from']} made this scan worse"
         elif found.get("steps", 0) > self.most:
-            why = f"for with time for about {found['steps']:.0f} steps they end as good as {found['from']} or better"
+            why = f"since there is time for about {found['steps']:.0f} steps, after which they are as good or better"
         else:
             return known, found["from"]
         return dataclasses.replace(self, start=None).begin(split, data, run, steps)[0], f"{RANDOM}, {why}"
@@ -387,7 +387,7 @@ def _look(network: nn.Module, split: Split, scale: Scale, data: TrainingData) ->
 
 
 def _how_far(step: int, n_steps: int | None, latest: Progress | None) -> str:
-    """Return the step, and the loss and the estimated gain of the latest judgement."""
+    """Return the step, and the loss and estimated gain of the latest validation."""
     told = [f"step {step}" + (f" of {n_steps}" if n_steps else "")]
     if latest is not None and latest.step > 0:
         told.append(f"loss {latest.loss:.3g}")

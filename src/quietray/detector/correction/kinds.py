@@ -25,7 +25,7 @@ def unwritten(seen: Glance) -> dict[str, Bool[np.ndarray, " frame"]]:
     reasons["have rows of one value only (written in part, or saturated)"] = torn
     again = seen.repeated() & ~empty & ~torn
     if again.mean() <= _AGAIN and np.issubdtype(seen.samples.dtype, np.integer):
-        reasons["are the frame before once more"] = again
+        reasons["are identical to the frame before"] = again
     return reasons
 
 

@@ -66,7 +66,7 @@ def judge_light(
                 "than the rest; name columns beside the object with --air (such as --air 0:20), by which the views are "
                 "made equal, or leave these views out"
             )
-        reasons["have other light than the rest"] = odd
+        reasons["have another exposure than the rest"] = odd
     _compared_with_sides(views, sides, dark, written & ~without, settings, reasons)
 
 

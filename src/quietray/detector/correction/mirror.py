@@ -58,14 +58,14 @@ def _mirror(ahead: Sinograms, mirrored: Sinograms, blur: float, least: float) ->
 
 
 def mirrored_alike(ahead: Sinograms, mirrored: Sinograms, least: float = 0.1) -> float:
-    """Return how views correlate with the mirror images of others, about the one axis that suits all pairs best.
+    """Return the correlation of views with the mirror images of others, about the best common axis.
 
     Parameters
     ----------
     ahead, mirrored
-        Slopes along the columns, without a mean; of each pair the one view, and the other one mirrored.
+        Slopes along the columns with zero mean: one view of each pair, and the other one mirrored.
     least
-        Share of the columns that must overlap.
+        Fraction of the columns that must overlap.
 
     Examples
     --------

@@ -22,7 +22,7 @@ from quietray.types import Frame, Radiographs, Sinograms
 
 __all__ = ["RINGS_SHARE", "Prediction", "correct_dealt", "corrected_dealt", "fewest_flats", "predict", "with_own_flats"]
 
-RINGS_SHARE = 0.1  # rings' share of the noise in a slice; separate flats helped from 0.12 to 0.26, docs/flats.md
+RINGS_SHARE = 0.1  # rings' fraction of the noise in a slice; separate flats helped from 0.12 to 0.26, docs/flats.md
 _IN_VIEW = 0.76  # factor relative to equal weight of all columns, over the field of view; +- 0.04 for 80 to 384 columns
 _LEAST = 0.01  # smallest value relative to the flat of all, before the logarithm
 _QUANTA = 20.0  # least number of quanta in a pixel of a subset's mean flat, for the mean of its logarithm

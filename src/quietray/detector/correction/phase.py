@@ -115,7 +115,7 @@ def alpha_of(phase: Phase, scan: Scan) -> tuple[float, str]:
     wavelength = _KEV_MM / known["energy"]
     told.append(f"pixels of {pixel:g} mm{'' if larger == 1 else f' at the object, magnified {larger:.3g} times'}")
     if (2 * pixel) ** 2 < wavelength * distance:
-        told.append("so far away that details of two pixels are beyond the near field, for which the filter is")
+        told.append("so far away that details of two pixels are beyond the near field, for which the filter is valid")
     return wavelength * distance * phase.delta_beta / (4 * math.pi * pixel**2), ", ".join(told)
 
 

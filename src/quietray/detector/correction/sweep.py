@@ -1,4 +1,4 @@
-"""Does the object turn as far as the angles say?  Views half a turn apart mirror each other, whatever is claimed."""
+"""Check of the angular range: views half a turn apart must mirror each other if the angles are right."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from quietray.scan import Scan
 
 __all__ = ["doubted_sweep"]
 
-_FEWEST = 24  # views
-_BASES = 6  # views whose partners are looked for
-_NEAR = np.radians(2.0)  # that the last view may be short of a partner
-_BLURS = (2.0, 6.0)  # columns
-_SURE = (0.5, 0.12)  # share of what differs as claimed, and correlation more than that: then it turned otherwise
-_NOISY = (0.4, 8.0)  # the same where noise is all that differs: share of the correlation, and times that of chance
-# By what claimed angles are to be multiplied, and what then went wrong.
+_FEWEST = 24  # number of views
+_BASES = 6  # number of views whose partners are examined
+_NEAR = np.radians(2.0)  # fraction of a step by which the last view may miss its partner
+_BLURS = (2.0, 6.0)  # number of columns
+_SURE = (0.5, 0.12)  # difference relative to the stated angles, and least correlation, for another angular range
+_NOISY = (0.4, 8.0)  # the same if only noise differs: fraction of the correlation, and factor over chance
+# Factors for the stated angles, and the mistake that each corrects.
 _OTHERWISE = {2.0: "twice as far", 0.5: "half as far", 0.9: "nine tenths as far, as of angles in gon"}
 
 
 def doubted_sweep(scan: Scan, settings: Correction) -> None:
-    """Raise where opposite views contradict the angles, and mirror each other if the object turned otherwise.
+    """Raise if opposite views contradict the angles and mirror each other for another angular range.
 
-    Who states the order of the axes is believed, and so is what cannot be told: an object that looks alike from all
-    sides, too few views, or a wrong direction, which only mirrors the volume.
+    There is no error if the user has stated the order of the axes, nor if the angles cannot be checked: for an object
+    that looks the same from all sides, too few views, or a wrong direction (which only mirrors the volume).
 
     Parameters
     ----------
     scan
-        Of a parallel beam, else nothing is looked at.
+        Scan; only parallel beams are checked.
     settings
-        How it is to be corrected.
+        Settings of the correction.
 
     Raises
     ------
     GeometryError
-        The object turned twice as far as was said, half as far, or through gon that were taken for degrees.
+        The object turned twice as far as stated, half as far, or the angles are in gon instead of degrees.
     """
     beam = scan.geometry
     if (
@@ -68,7 +68,7 @@ def doubted_sweep(scan: Scan, settings: Correction) -> None:
         chance = np.sqrt(3 * blur / (slopes.shape[0] * slopes.shape[2]))
         for times in alike:
             sure = _better(alike[times], alike[1.0], chance / np.sqrt(len(pairs[times])))
-            # an object may look alike from four sides: is the last view the first one again, as after whole turns?
+            # the object may have fourfold symmetry: does the last view repeat the first, as after whole turns?
             sure &= times != 2.0 or _better(_same(slopes), alike[1.0], chance)
             sure &= times != 0.5 or beam.turns != 2 or _better(alike[times], _same(slopes), chance)
             if sure:
@@ -85,7 +85,7 @@ def _contradicted(beam: ParallelBeam, times: float, found: float, claimed: float
 
 
 def _pairs(angles: Float[np.ndarray, " view"], apart: float) -> np.ndarray:
-    """Return views ``(pair, 2)`` that are so far apart, evenly spread; the last view may be a little short of that."""
+    """Return pairs of views ``(pair, 2)`` this far apart, evenly spaced; the last view may fall slightly short."""
     step = float(np.median(np.diff(angles)))
     exact = np.flatnonzero(angles + apart <= angles[-1] + 1.05 * step)
     first = exact if len(exact) >= _BASES else np.flatnonzero(angles + apart <= angles[-1] + max(1.05 * step, _NEAR))
@@ -95,18 +95,18 @@ def _pairs(angles: Float[np.ndarray, " view"], apart: float) -> np.ndarray:
 
 
 def _alike(slopes: Float[np.ndarray, "row view col"], pairs: np.ndarray, place: dict[int, int]) -> float:
-    """Return how views correlate with the mirror images of others, about one axis."""
+    """Return the correlation of views with the mirror images of others, about one axis."""
     ahead, behind = (slopes[:, [place[int(number)] for number in side]] for side in pairs.T)
     return mirrored_alike(ahead, -behind[:, :, ::-1])
 
 
 def _same(slopes: Float[np.ndarray, "row view col"]) -> float:
-    """Return how the last view correlates with the first one as it is, wherever the object has drifted."""
+    """Return the correlation of the last view with the first, allowing for a drift of the object."""
     return mirrored_alike(slopes[:, :1], slopes[:, -1:])
 
 
 def _better(found: float, claimed: float, chance: float) -> bool:
-    """Return whether views are so much more alike than as claimed that neither motion nor noise has done it."""
+    """Return whether views agree so much better than for the stated angles that motion and noise are excluded."""
     more = found - claimed
     clear = 1 - found < _SURE[0] * (1 - claimed) and more > _SURE[1]
     return bool(clear or (claimed < _NOISY[0] * found and more > _NOISY[1] * chance))

@@ -108,7 +108,7 @@ def decorrelate(
     assert projections is not None
     note = (
         f"The noise was whitened: its variance grows {response.variance_gain:.2f}-fold (that of white readout noise "
-        f"{response.white_gain:.2f}-fold), the finest details were raised {response.condition:.1f}-fold."
+        f"{response.white_gain:.2f}-fold), the finest details were amplified {response.condition:.1f}-fold."
     )
     return dataclasses.replace(
         scan,

@@ -214,7 +214,7 @@ class RawScan:
         beam, more = self._tall_pixels(beam, flags)
         sides = {what: self._side(what, flags) for what in ("flats", "darks")}
         levels = tuple(
-            f"The {what} are one level for all pixels, {frames:g}, as was said."
+            f"The {what} are one level for all pixels, {frames:g}, as stated."
             for what, frames in (("flats", self.flats), ("darks", self.darks))
             if isinstance(frames, float)
         )

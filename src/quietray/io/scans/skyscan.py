@@ -41,8 +41,8 @@ class SkyScan(ScanReader):
         notes = [*said, *more, *unused(ini, "Reconstruction", {"Postalignment": 0.0})]
         if white and not flags.flats:
             notes.append(
-                f"The log says that radiographs are corrected, not what white is: the full scale, {white:g}, was "
-                "taken, which air beside the object mends; else pass --flats LEVEL."
+                f"The log says that radiographs are corrected, but not the white level: the full scale, {white:g}, was "
+                "taken. Air beside the object corrects a wrong level; otherwise pass --flats LEVEL."
             )
         return scan_of_scanner(
             frames,

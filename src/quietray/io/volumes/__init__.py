@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
-from quietray.io.volumes.doors import open_volume_writer, read_volume, require_stored, volume_format
+from quietray.io.volumes.doors import new_volume, open_volume_writer, read_volume, require_stored, volume_format
 from quietray.io.volumes.stored import Stored
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 
@@ -24,6 +24,7 @@ __all__ = [
     "VolumeWriter",
     "hdf5",
     "metaimage",
+    "new_volume",
     "nifti",
     "open_volume_writer",
     "read_volume",

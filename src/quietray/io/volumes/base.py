@@ -35,7 +35,7 @@ class StoredVolume:
     facts
         Other information stored with it.
     coarser
-        Levels of a pyramid, the finest first, for viewers; none where the file has no pyramid.
+        Levels of a pyramid for viewers, the finest first; empty if there is no pyramid.
 
     Examples
     --------
@@ -66,6 +66,21 @@ class StoredVolume:
         """Type of a voxel."""
         return self.frames.dtype
 
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all voxels take."""
+        return self.size * self.dtype.itemsize
+
     def __len__(self) -> int:
         return len(self.frames)
 
@@ -77,7 +92,7 @@ class StoredVolume:
 
 
 def told_of_file(told: Any) -> tuple[dict[str, Any], str | None, float | None]:
-    """Return facts that stand in a file with their unit and voxel size, each only where it is what it must be.
+    """Return the facts in a file, with unit and voxel size; values of the wrong type are left out.
 
     Examples
     --------

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quietray.errors import SettingsError
+from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
+from quietray.io.disk import disk_errors, remove
 from quietray.io.doors import readable, unknown
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
 from quietray.io.volumes.stored import Stored
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 
-__all__ = ["open_volume_writer", "read_volume", "require_stored", "volume_format"]
+__all__ = ["new_volume", "open_volume_writer", "read_volume", "require_stored", "volume_format"]
 
 
 def open_volume_writer(
@@ -72,6 +74,68 @@ def open_volume_writer(
     writer = VolumeFormat.registry[format].writer
     more = {"stored": stored} if stored.whole else {}  # writers of other packages need not know this argument
     return writer(Path(path), grid, resume=resume, extra=dict(extra or {}), series=series, **more)
+
+
+@contextmanager
+def new_volume(
+    place: Path,
+    grid: VolumeGrid,
+    facts: Mapping[str, Any],
+    *,
+    format: str | None = None,
+    series: SeriesAxis | None = None,
+    stored: Stored = Stored(),
+    overwrite: bool = False,
+) -> Iterator[VolumeWriter]:
+    """Open a writer of a volume that appears under its name when all of it is written, and not at all otherwise.
+
+    Parameters
+    ----------
+    place
+        Its name; None for `format` takes the format that its ending asks for.
+    grid, facts, format, series, stored
+        As for :func:`open_volume_writer`.
+    overwrite
+        Replace a volume of that name, when the new one is complete.
+
+    Raises
+    ------
+    ResourceError
+        There is something of that name, or the disk is full.
+    SettingsError
+        No format has that ending, or it stores float32 only.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> place = Path(tempfile.mkdtemp()) / "volume.tif"
+    >>> with new_volume(place, VolumeGrid((2, 4, 4), values="HU"), {}) as writer:
+    ...     writer.write(0, np.ones((2, 4, 4), np.float32))
+    >>> read_volume(place).unit
+    'HU'
+    """
+    kind = format or volume_format(place)
+    if kind is None:
+        endings = [ending for one in VolumeFormat.registry.values() for ending in one.endings if ending]
+        raise SettingsError(
+            f"the name of a volume must end in {', '.join(endings)}, or in nothing for a folder of TIFF slices, got "
+            f"{place}; give another ending"
+        )
+    if place.exists() and not overwrite:
+        raise ResourceError(f"the volume {place} must not exist yet; give another name, or replace it with --overwrite")
+    unfinished = place.with_name(f".new-{place.name}")
+    with disk_errors(place):
+        remove(unfinished)  # a kill may have left it
+    writer = open_volume_writer(unfinished, grid, format=kind, extra=facts, series=series, stored=stored)
+    try:
+        with writer:
+            yield writer
+            writer.finish()
+        with disk_errors(place):
+            writer.rename(unfinished, place)
+    finally:
+        writer.discard()
 
 
 def require_stored(format: str, stored: Stored) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from quietray.errors import FormatError
 from quietray.io.disk import generator_name, remove, sync_path
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.mapped import mapped
@@ -61,7 +62,7 @@ class MetaImageWriter(OneFileWriter):
     def _unfinish(self) -> None:
         if self._finished:
             self.close()
-            header = read_header(self.path)
+            header = _own_header(self.path)
             _replace(self._header(header.dtype), header.text())
             os.replace(header.data, self.partial)
 
@@ -74,7 +75,7 @@ class MetaImageWriter(OneFileWriter):
     @classmethod
     def rename(cls, path: Path, new: Path) -> None:
         """Rename numbers and header."""
-        header = read_header(path)
+        header = _own_header(path)
         os.replace(header.data, new.with_suffix(".raw"))
         _replace(new, dataclasses.replace(header, data=new.with_suffix(".raw")).text())
         path.unlink()
@@ -86,6 +87,17 @@ class MetaImageWriter(OneFileWriter):
     def _tidy(self) -> None:
         for one in self.partial.parent.glob(f"{self.partial.name}.*.header"):
             remove(one)
+
+
+def _own_header(path: Path) -> Header:
+    """Return the header of a volume of a run, whose numbers are moved with it: they must lie beside it."""
+    header = read_header(path)
+    if header.data != path.with_suffix(".raw") or header.data.is_symlink():
+        raise FormatError(
+            f"{path} must tell of {path.with_suffix('.raw').name} beside it, got {header.data}; start anew in another "
+            "folder"
+        )
+    return header
 
 
 def _replace(path: Path, text: str) -> None:

@@ -69,8 +69,8 @@ class OneFileWriter(VolumeWriter):
         assert self._descriptor is not None
         if block.dtype != self._kind.newbyteorder("<"):
             raise FormatError(
-                f"{self.place} must be float32 for a slab to be written again, got {self._kind}, turned over the range "
-                "of the whole volume; remove it and start anew"
+                f"{self.place} must be float32 for a slab to be written again, got {self._kind}, converted over the "
+                "range of the whole volume; remove it and start anew"
             )
         write_at(self._descriptor, block, self._offset + block.dtype.itemsize * self.grid.n_pixels * z0)
         os.fsync(self._descriptor)

@@ -187,7 +187,7 @@ def _offset(path: Path) -> int:
 
 
 def _shape_told(told: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the shape that a file tells of a series; none where it tells none that can be."""
+    """Return the shape of a series stated in a file; empty if it is missing or impossible."""
     shape = told.get("volume_shape")
     can_be = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
     return tuple(shape) if shape is not None and can_be else ()

@@ -83,7 +83,7 @@ class VolumeWriter(ABC):
     integers: ClassVar[bool] = False
     """Whether voxels can be stored as integers."""
     apart: ClassVar[bool] = False
-    """Whether slabs share no file, so that several machines can write them at the same time."""
+    """Whether every slab has its own file, so that several machines can write at the same time."""
     share_of_size: ClassVar[float] = 1.0
     """Fraction of the volume's size that must be free on the disk at the start."""
     _handles: ClassVar[tuple[str, ...]] = ()

@@ -196,7 +196,7 @@ class ZarrVolume(VolumeFormat):
         return is_zarr(path)
 
     def read(self, path: Path) -> StoredVolume:
-        """Open the array of full resolution, and the levels beside it."""
+        """Open the array of full resolution and the other levels."""
         container = open_zarr(path)
         *spacing, size = _ome_steps(container) or (None,)
         found = volume_in(container, _first_level(container), size)
@@ -215,7 +215,7 @@ def _first_level(container: Container) -> str | None:
 
 
 def _coarser(container: Container, n_axes: int) -> tuple[LazyFrames, ...]:
-    """Return the coarser levels of an OME-Zarr image, as far as they are there."""
+    """Return the coarser levels of an OME-Zarr image that exist."""
     levels = (_multiscale(container) or {}).get("datasets")
     levels = levels[1:] if isinstance(levels, list) else []
     names = [str(level.get("path", "")) if isinstance(level, Mapping) else "" for level in levels]
@@ -232,13 +232,13 @@ def _multiscale(container: Container) -> Mapping[str, Any] | None:
 
 
 def _first_of(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return the first table of a list of tables; an empty one where there is no such list."""
+    """Return the first table of a list of tables; an empty table if there is no such list."""
     found = told.get(name)
     return found[0] if isinstance(found, list) and found and isinstance(found[0], Mapping) else {}
 
 
 def _ome_steps(container: Container) -> tuple[float, float] | None:
-    """Return the distance of slices and the edge of a voxel in mm, as OME-NGFF metadata state for square voxels."""
+    """Return slice distance and voxel edge in mm, from OME-NGFF metadata with square voxels."""
     multiscale = _multiscale(container) or {}
     per_mm = {"millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6, "meter": 1e3}
     told = multiscale.get("axes")
