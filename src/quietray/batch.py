@@ -1,4 +1,4 @@
-"""Many scans in one go: a folder for each, a model that is trained once, one page, and failures told at the end."""
+"""Denoising of many scans: one folder each, a model that is trained once, an overview page, failures at the end."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from quietray.workflows import apply, denoise
 __all__ = ["Entry", "batch"]
 
 _LIST, _PAGE = "batch.json", "index.html"
-_ROWS = 16  # in the middle, that tell whether the noise is alike
+_ROWS = 16  # rows in the middle, for comparing the noise
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of a scan.
+    """Result of one scan of a batch.
 
     Parameters
     ----------
     name
-        Of its folder in that of the batch.
+        Name of its folder within that of the batch.
     scan
-        Its path.
+        Path of the scan.
     error
-        Why there is no result; empty where there is one.
+        Why there is no result; empty if there is one.
     model
-        Scan whose model was applied; empty where one was trained for this scan.
+        Scan whose model was applied; empty if a model was trained for this scan.
     gain, warnings
-        What the report tells.
+        As in the report.
     seconds
-        That it took.
+        Run time in seconds.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Entry:
 
     @property
     def verdict(self) -> str:
-        """``denoised``, ``look at it`` where there are warnings, or ``failed``."""
+        """``denoised``, ``look at it`` if there are warnings, or ``failed``."""
         return "failed" if self.error else "look at it" if self.warnings else "denoised"
 
 
@@ -77,33 +77,33 @@ def batch(
     open: Callable[[Path], Scan] = read,
     watch: Watch | None = None,
 ) -> tuple[Entry, ...]:
-    """Denoise many scans, each into a folder of its own; what is done already is not done again.
+    """Denoise many scans, each into its own folder; scans that are already done are skipped.
 
-    The first scan is denoised alone.  A model that it trained is applied to the scans whose measured noise is alike
+    The first scan is denoised alone.  Its model is applied to scans with similar measured noise
     (:func:`quietray.running.models.distance` below 1); the others train their own.  On a cluster (see
     :func:`quietray.on_cluster`) the slabs of the first scan are shared, and then each worker takes whole scans.
 
     Parameters
     ----------
     scans
-        Paths.
+        Paths of the scans.
     out
-        Folder: one for each scan in it, ``batch.json``, and ``index.html`` with a row and a link for each.
+        Output folder, with a folder for each scan, ``batch.json``, and ``index.html`` with a row and a link for each.
     settings
-        Of every run.
+        Settings of all runs.
     reuse
         Whether models are applied to other scans.
     overwrite
-        Do everything anew.
+        Whether to repeat finished scans.
     open
         Opens a scan.
     watch
-        Told how it proceeds.
+        Receives the progress.
 
     Returns
     -------
     tuple
-        An :class:`Entry` for each scan, in their order; those that failed say why.
+        An :class:`Entry` for each scan, in order; those that failed give the reason.
 
     Raises
     ------
@@ -158,7 +158,7 @@ class _Kept:
 
     @property
     def names(self) -> dict[str, Path]:
-        """A name for each scan, with a number where two have one."""
+        """A name for each scan, with a number if several have the same."""
         found: dict[str, Path] = {}
         for scan in self.scans:
             numbered = (scan.stem if not number else f"{scan.stem}-{number + 1}" for number in range(len(self.scans)))
@@ -166,7 +166,7 @@ class _Kept:
         return found
 
     def done(self) -> dict[str, Entry]:
-        """Return what is finished of these very scans."""
+        """Return the finished entries of these scans."""
         try:
             told = json.loads((self.out / _LIST).read_text())["entries"]
             entries = [Entry(**{**one, "warnings": tuple(one["warnings"])}) for one in told]
@@ -196,7 +196,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Job:
-    """How a scan is denoised."""
+    """How to denoise a scan."""
 
     settings: Settings
     open: Callable[[Path], Scan]
@@ -206,17 +206,17 @@ class _Job:
     resume: bool = True
 
     def beside(self, memory: int) -> _Job:
-        """Return the job for a process that may use so many bytes, whose unfinished runs are begun anew."""
+        """Return the job for a process with this much memory in bytes, which restarts unfinished runs."""
         settings = dataclasses.replace(self.settings, max_memory=self.settings.max_memory or f"{memory // 2**20}M")
         return dataclasses.replace(self, settings=settings, resume=False)
 
     def models(self, found: Mapping[str, Entry]) -> list[str]:
-        """Return the scans of which there is a trained model."""
+        """Return the scans for which there is a trained model."""
         own = [one.name for one in found.values() if not one.error and not one.model]
         return [name for name in own if Denoiser.load(self.out / name / "model").trained]
 
     def one(self, name: str, path: Path, found: Mapping[str, Entry], watch: Watch) -> Entry:
-        """Denoise a scan; an error that the user can mend becomes an entry."""
+        """Denoise a scan; an error that the user can fix becomes an entry."""
         since, folder = time.monotonic(), self.out / name
         entry = Entry(name, str(path.absolute()))
         try:
@@ -241,7 +241,7 @@ class _Job:
         )
 
     def _nearest(self, scan: Scan, found: Mapping[str, Entry], watch: Watch) -> str | None:
-        """Return the scan whose model learned from noise that is alike, measured on rows in the middle."""
+        """Return the scan whose model was trained on similar noise, measured on rows in the middle."""
         best: tuple[float, str] | None = None
         for name in self.models(found):
             denoiser = Denoiser.load(self.out / name / "model")
@@ -253,7 +253,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Remote:
-    """Denoises a scan on a worker, which says nothing meanwhile."""
+    """Denoises a scan on a worker, without reporting progress."""
 
     job: _Job
     found: Mapping[str, Entry]
@@ -263,7 +263,7 @@ class _Remote:
 
 
 def _facts(scan: Scan, settings: Settings, denoiser: Denoiser) -> Mapping[str, Any]:
-    """Measure the noise of a scan as that of the one that a model learned from was measured."""
+    """Measure the noise of a scan in the same way as for the scan that a model was trained on."""
     rows = chosen_rows(settings.rows, scan.n_rows)
     first = rows.start + max(0, len(rows) - _ROWS) // 2
     some = dataclasses.replace(
@@ -275,7 +275,7 @@ def _facts(scan: Scan, settings: Settings, denoiser: Denoiser) -> Mapping[str, A
 
 
 def failures(entries: Iterable[Entry]) -> list[str]:
-    """Return what is to be said of the scans that failed.
+    """Return a message about the scans that failed.
 
     Examples
     --------

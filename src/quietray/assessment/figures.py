@@ -448,8 +448,8 @@ def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str
     Examples
     --------
     >>> wide = {"psnr_gain_db": 2.0, "psnr_gain_db_at_least": 0.5, "psnr_gain_db_at_most": 4.0}
-    >>> too_wide(wide, "detector rows", 12)[0][-59:]
-    'It takes four times as many detector rows (48) to halve it.'
+    >>> too_wide(wide, "detector rows", 12)[0][-53:]
+    'Four times as many detector rows (48) would halve it.'
     >>> too_wide({**wide, "psnr_gain_db_at_most": 2.4}, "detector rows", 12)
     []
     """

@@ -67,7 +67,7 @@ def denoise_scans(run: Run, scans: Sequence[Scan]) -> Result:
     if run.settings.clean and method.domain != "clean":
         raise SettingsError(f"a clean volume must go with noise2clean, got {called(type(method))}; leave --clean out")
     if run.settings.trust and not (domain.maps_errors and method.trained):
-        run.watch.note(f"No map of the error was made: {called(type(method))} has none.")
+        run.watch.note(f"No uncertainty map was made: {called(type(method))} has none.")
     return domain.denoise(run, scans)
 
 

@@ -1,7 +1,8 @@
-"""One run to a folder: a lock that tells who holds it and dies with that process.
+"""One run per folder: a lock that identifies its owner and ends with that process.
 
-The kernel holds the lock (``flock``, which Linux carries over NFS, too), so nothing is left to clear away after a kill,
-and no clock is asked.  What stands in the file only tells who it is; where a file system knows no locks, that decides.
+The lock is held by the kernel (``flock``, which on Linux also works over NFS), so there is nothing to clean up after a
+kill, and no clock is involved.  The content of the file only identifies the owner, and is decisive only on file systems
+without locks.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
 class Lock:
-    """A folder, or a file that is being written, held by this process until :meth:`release` or its end.
+    """A folder, or a file that is being written, locked by this process until :meth:`release` or its end.
 
     Parameters
     ----------
     place
-        The file of the lock, which is made and removed again.
+        Lock file, which is created and removed again.
     what
-        What it stands for, in messages.
+        Description of what is locked, for messages.
 
     Raises
     ------
     ResourceError
         Another run holds it.
     OSError
-        The disk does not allow it.
+        The disk does not permit it.
 
     Examples
     --------
@@ -64,7 +65,7 @@ class Lock:
         os.pwrite(self._descriptor, content, 0)
 
     def release(self) -> None:
-        """Let go; in a process that was forked, only of what it has inherited."""
+        """Release the lock; in a forked process, only the inherited handle."""
         if self._descriptor is None:
             return
         if os.getpid() == self._owner:
@@ -79,7 +80,7 @@ class Lock:
 
 
 def _taken(place: Path, what: Path) -> int | None:
-    """Return the open file of the lock, held; None where its last owner removed it meanwhile."""
+    """Return the open and locked file; None if its last owner has just removed it."""
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         try:
@@ -88,7 +89,7 @@ def _taken(place: Path, what: Path) -> int | None:
             owner = _owner_in(descriptor)
             if error.errno in _HELD:
                 raise _in_use(what, place, owner, "wait until it has ended, or give another name") from None
-            if _lives(owner):  # the file system knows no locks
+            if _lives(owner):  # the file system has no locks
                 advice = f"wait until it has ended, or remove {place} where it is known to be dead"
                 raise _in_use(what, place, owner, advice) from None
         there, mine = place.stat(), os.fstat(descriptor)
@@ -121,7 +122,7 @@ def _owner_in(descriptor: int) -> dict[str, Any]:
 
 
 def _lives(owner: dict[str, Any]) -> bool:
-    """Return whether an owner may be alive: one of another machine may, one of this machine is looked for."""
+    """Return whether an owner may be alive: always assumed for other machines, checked on this one."""
     if not owner:
         return False
     if owner.get("host") != socket.gethostname():
@@ -131,14 +132,14 @@ def _lives(owner: dict[str, Any]) -> bool:
 
 
 def _boot() -> str | None:
-    """Return what tells one start of this machine from the next, where it tells."""
+    """Return an identifier of the present boot of this machine, if available."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return None
 
 
 def _began(pid: int) -> str | None:
-    """Return when a process began, which tells it from a later one of its number; None where there is none."""
+    """Return the start time of a process, to tell it from later ones with the same number; None if there is none."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     with suppress(OSError):
@@ -148,9 +149,9 @@ def _began(pid: int) -> str | None:
 
 
 def alone(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
-    """Let a function hold its argument `out`, a new file or folder, from before there is anything: by a lock beside it.
+    """Let a function lock its argument `out`, a new file or folder, with a lock file beside it.
 
-    Where no lock can be made the function goes on, and tells itself that it cannot write there.
+    If no lock can be created, the function continues, and itself reports that it cannot write there.
 
     Examples
     --------

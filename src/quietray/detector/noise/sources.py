@@ -76,7 +76,7 @@ def find_sources(scan: Scan, calibration: Calibration, static: Frames | None = N
     >>> from quietray.detector.correction.correct import calibrate
     >>> from quietray.geometry import ParallelBeam
     >>> rng = np.random.default_rng(0)
-    >>> scan = Scan(rng.poisson(90, (9, 8, 30)), ParallelBeam(np.arange(9.0), 8, 30), rng.poisson(90, (6, 8, 30)))
+    >>> scan = Scan(rng.poisson(90, (9, 8, 30)), ParallelBeam(np.linspace(0, 3, 9), 8, 30), rng.poisson(90, (6, 8, 30)))
     >>> [source.name for source in find_sources(scan, calibrate(scan))]
     ['flats']
     """

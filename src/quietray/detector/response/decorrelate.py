@@ -81,7 +81,7 @@ def decorrelate(
     --------
     >>> from quietray.geometry import ParallelBeam
     >>> rng = np.random.default_rng(0)
-    >>> beam = ParallelBeam(np.arange(9.0), 8, 30)
+    >>> beam = ParallelBeam(np.linspace(0, 3, 9), 8, 30)
     >>> scan = Scan(rng.poisson(90, (9, 8, 30)), beam, rng.poisson(90, (6, 8, 30)))
     >>> white = decorrelate(scan, PointResponse(np.full((1, 3), [0.1, 0.8, 0.1])))
     >>> white.projections[0:2].shape, white.provenance["point_response"]["kernel"]
