@@ -12,7 +12,7 @@ import quietray
 
 def main(seed: int = 0) -> float:
     """Return by how many decibels the volume came nearer to the truth, which a simulated scan knows."""
-    simulated = quietray.FoamScan(views=120, rows=8, cols=48, photons=200, spheres=20, largest=0.3, seed=1).acquire()
+    simulated = quietray.FoamScan(views=120, rows=8, cols=48, photons=200.0, spheres=20, largest=0.3, seed=1).acquire()
     projections = np.asarray(simulated.projections[:])
     flats, darks = np.asarray(simulated.flats[:]), np.asarray(simulated.darks[:])
     angles = np.rad2deg(simulated.geometry.angles)
