@@ -8,10 +8,19 @@ __all__ = ["api_page"]
 
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Verbs": ("denoise", "compare", "train", "apply", "reconstruct", "evaluate", "diagnose", "decorrelate", "reblur"),
-    "Reading and writing": ("read", "read_images", "read_pairs", "read_volume", "write_scan", "describe"),
+    "Reading and writing": (
+        "read",
+        "read_images",
+        "read_pairs",
+        "read_volume",
+        "write_scan",
+        "describe",
+        "open_volume_writer",
+        "volume_format",
+    ),
     "What was measured": ("Scan", "ImageSeries", "ImagePairs", "ParallelBeam", "FanBeam", "ConeBeam", "VolumeGrid"),
-    "What comes back": ("Result", "Diagnosis", "Denoiser"),
-    "Settings": ("Settings", "Training", "Correction", "Phase"),
+    "What comes back": ("Result", "StoredVolume", "Diagnosis", "Denoiser"),
+    "Settings": ("Settings", "Training", "Correction", "Phase", "Watch", "on_cluster"),
     "Methods": (
         "Auto",
         "Noise2Inverse",

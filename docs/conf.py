@@ -97,6 +97,13 @@ def _linked(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[
     lines[:] = [_DOI.sub(r"`doi:\1 <https://doi.org/\1>`__", line) for line in lines]
 
 
+def _readable(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> Any:
+    """Make Python of a signature whose defaults are made anew, so that it is laid out."""
+    return signature and signature.replace("<factory>", "...").replace("~typing.", ""), returns
+
+
 def _inline_math(writer: Any, node: nodes.math) -> None:
     writer.body.append(tex2mathml(node.astext()))
     raise nodes.SkipNode
@@ -112,3 +119,4 @@ def setup(app: Any) -> None:
     app.add_html_math_renderer("mathml", (_inline_math, None), (_display_math, None))
     app.connect("source-read", _within_the_site)
     app.connect("autodoc-process-docstring", _linked)
+    app.connect("autodoc-process-signature", _readable)

@@ -10,7 +10,7 @@ import quietray
 
 def main() -> list[str]:
     """Return the methods, best first."""
-    scan = quietray.FoamScan(views=96, rows=8, cols=40, photons=200, spheres=20, largest=0.3, seed=1).acquire()
+    scan = quietray.FoamScan(views=96, rows=8, cols=40, photons=200.0, spheres=20, largest=0.3, seed=1).acquire()
     with tempfile.TemporaryDirectory() as folder:
         found = quietray.compare(
             scan,

@@ -11,7 +11,7 @@ import quietray
 
 def main(seed: int = 0) -> float:
     """Return by how many decibels the second scan, which was never trained on, came nearer to the truth."""
-    foam = {"views": 120, "rows": 8, "cols": 48, "photons": 200, "spheres": 20, "largest": 0.3}
+    foam = {"views": 120, "rows": 8, "cols": 48, "photons": 200.0, "spheres": 20, "largest": 0.3}
     trained_on, other = (quietray.FoamScan(**foam, seed=seed).acquire() for seed in (1, 2))
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model"

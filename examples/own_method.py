@@ -28,7 +28,7 @@ class MirroredPairs(quietray.Noise2Inverse):
 
 def main() -> quietray.Result:
     """Run it by its name."""
-    scan = quietray.FoamScan(views=120, rows=8, cols=48, photons=200, spheres=20, largest=0.3, seed=1).acquire()
+    scan = quietray.FoamScan(views=120, rows=8, cols=48, photons=200.0, spheres=20, largest=0.3, seed=1).acquire()
     result = quietray.denoise(
         scan,
         method="mirroredpairs",  # or MirroredPairs(share=0.3)

@@ -12,7 +12,7 @@ def main(seed: int = 0) -> float:
     """Return by how many decibels the volume is nearer to the truth than the mean of both scans."""
     foam = quietray.Foam.packed(20, 0.35, np.random.default_rng(1), largest=0.3)
     beam = quietray.ParallelBeam(np.linspace(0, np.pi, 120, endpoint=False), 8, 48, rotation_axis=23.5)
-    first, second = (quietray.acquire(foam, beam, photons=200, seed=chance) for chance in (1, 2))  # one object
+    first, second = (quietray.acquire(foam, beam, photons=200.0, seed=chance) for chance in (1, 2))  # one object
 
     result = quietray.denoise(
         first,

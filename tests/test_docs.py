@@ -1,13 +1,16 @@
 """The pages say what the program does: its flags, messages, public names; and the check of the site finds faults."""
 
 import ast
+import functools
 import importlib.util
 import pkgutil
 import re
 import shlex
 import sys
 from dataclasses import fields, is_dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 
 import pytest
@@ -32,6 +35,7 @@ def module(name: str) -> ModuleType:
     return found
 
 
+@functools.cache
 def flags() -> dict[str, set[str]]:
     """Return the flags of each command, from the dataclasses that they are made of."""
     found = {}
@@ -115,6 +119,26 @@ def test_every_method_has_its_drawing_and_its_section() -> None:
     page = (ROOT / "docs" / "guide" / "methods.md").read_text().lower().replace("-", "")
     for method in SPLITS:
         assert re.search(rf"^## .*{method.replace('-', '')}", page, re.M), method
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(int(self.path.strip("/")))
+        self.send_header("Location", "/404")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(("status", "fine"), [(200, True), (302, True), (403, True), (404, False), (410, False)])
+def test_an_address_is_known_or_not_and_redirections_are_not_followed(status: int, fine: bool) -> None:
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        fault = module("check_site")._fault(f"http://127.0.0.1:{server.server_port}/{status}")
+    assert (fault is None) == fine
 
 
 PAGE = '<html><body><h1 id="top">Site</h1>{}</body></html>'

@@ -31,7 +31,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quietray, "denoise", functools.partial(quietray.denoise, **told))
 
 
-def test_from_arrays_to_an_array_in_five_lines(quickly: None) -> None:
+def test_from_arrays_to_an_array_in_five_lines(quickly: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where clean.tif is written
     code = blocks("README.md")[0]
     assert len([line for line in code.splitlines() if line]) <= 5
     scan = quietray.read(disc_scan())
@@ -46,6 +47,7 @@ def test_from_arrays_to_an_array_in_five_lines(quickly: None) -> None:
     assert given["volume"].shape == (12, 24, 24)
     assert np.isfinite(given["volume"]).all()
     assert given["result"].metrics.scan.unit == "1/pixel"
+    assert (tmp_path / "clean.tif").stat().st_size > 12 * 24 * 24
     page = (ROOT / "README.md").read_text()
     assert page.index("![") < page.index("```python") < page.index("\n## ")
 
