@@ -34,14 +34,15 @@ from qtpy.QtWidgets import (
 )
 
 from quietray import QuietrayError
+from quietray.napari.from_layers import FromLayers
 from quietray.napari.layers import Layer, limits, picture, volume_layer
 from quietray.napari.run import Done, Job, Preview, Progress, Told, WindowWatch, methods
 
 __all__ = ["DenoiseWidget"]
 
 _NONE_OPEN = (
-    "a scan must be open, got none; drop its file into the viewer and choose quietray to read it, or take "
-    "File > Open Sample > quietray"
+    "a scan must be open, got none; drop its file into the viewer and choose quietray to read it, take "
+    "File > Open Sample > quietray, or make one under 'A scan from layers'"
 )
 
 
@@ -96,8 +97,11 @@ class DenoiseWidget(QWidget):
             field.setAccessibleName(label or tip)
             form.addRow(label, field)
         self.model.text.textChanged.connect(self._enable)
+        self.from_layers = FromLayers(self.viewer)
+        self.from_layers.made.connect(self._take)
         self.setLayout(QVBoxLayout())
         self.layout().addLayout(form)
+        self.layout().addWidget(self.from_layers)
 
     def _tell(self) -> None:
         """Make the buttons, and what shows how a run goes."""
@@ -176,6 +180,7 @@ class DenoiseWidget(QWidget):
 
     def _find_scans(self, event: Any = None) -> None:
         """Offer the scans that are open; the newest, unless another was chosen."""
+        self.from_layers.offer()
         chosen = self.scan.currentData()
         known = [self.scan.itemData(number) for number in range(self.scan.count())]
         found = [layer for layer in self.viewer.layers if isinstance(layer, Image) and "scan" in layer.metadata]
@@ -187,12 +192,17 @@ class DenoiseWidget(QWidget):
         if wanted in found:
             self.scan.setCurrentIndex(found.index(wanted))
 
+    def _take(self, layer: Any) -> None:
+        """Choose a layer that has been made a scan."""
+        self._find_scans()
+        self.scan.setCurrentIndex(self.scan.findText(layer.name))
+
     def _enable(self, *_: Any) -> None:
         """Allow what makes sense now."""
         busy = self.worker is not None
         self.start_button.setEnabled(not busy)
         self.stop_button.setEnabled(busy)
-        for field in (self.scan, self.rows, self.device, self.model, self.folder):
+        for field in (self.scan, self.from_layers, self.rows, self.device, self.model, self.folder):
             field.setEnabled(not busy)
         for field in (self.method, self.budget, self.resume):
             field.setEnabled(not busy and self._model is None)

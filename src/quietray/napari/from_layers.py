@@ -1,0 +1,113 @@
+"""A scan from layers that another reader opened: projections, flats, darks, and the angles in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGroupBox, QLineEdit, QPushButton, QVBoxLayout, QWidget
+
+from quietray import GeometryError, QuietrayError, Scan
+from quietray.napari.files import voxel
+
+__all__ = ["FromLayers"]
+
+_NONE = "none"
+
+
+class FromLayers(QGroupBox):
+    """Fields for a scan in a parallel beam; what they make is kept with the layer of the projections.
+
+    Parameters
+    ----------
+    viewer
+        Whose layers are offered.
+    """
+
+    made = Signal(object)
+    """The layer of the projections, which has a scan now."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__("A scan from layers")
+        self.viewer = viewer
+        self.projections, self.flats, self.darks = QComboBox(), QComboBox(), QComboBox()
+        self.angles, self.button = QLineEdit("0:180"), QPushButton("Take them as a scan")
+        form, self.fields = QFormLayout(), QWidget()
+        for label, field, tip in (
+            ("Projections", self.projections, "Axes: view, row, column"),
+            ("Flats", self.flats, "Open-beam frames; none, where the projections are divided by them already"),
+            ("Darks", self.darks, "Beam-off frames"),
+            ("Angles", self.angles, "start:stop in degrees, evenly spaced, the stop left out"),
+        ):
+            field.setToolTip(tip)
+            field.setAccessibleName(label)
+            form.addRow(label, field)
+        form.addRow(self.button)
+        self.fields.setLayout(form)
+        self.setLayout(QVBoxLayout())
+        self.layout().addWidget(self.fields)
+        self.setCheckable(True)
+        self.toggled.connect(self.fields.setVisible)
+        self.setChecked(False)
+        self.button.clicked.connect(lambda: self.take())
+
+    def offer(self) -> None:
+        """Offer the layers that are open."""
+        stacks = [one for one in self.viewer.layers if isinstance(one, Image) and not (one.rgb or one.multiscale)]
+        for field, found in (
+            (self.projections, [one for one in stacks if one.ndim == 3]),
+            (self.flats, [None, *stacks]),
+            (self.darks, [None, *stacks]),
+        ):
+            chosen = field.currentData()
+            field.clear()
+            for layer in found:
+                field.addItem(_NONE if layer is None else layer.name, layer)
+            if chosen in found:
+                field.setCurrentIndex(found.index(chosen))
+
+    def take(self) -> None:
+        """Make the scan, and say so; what the user can mend is told."""
+        try:
+            layer = self.projections.currentData()
+            if layer is None:
+                raise GeometryError("projections must be a layer (view, row, col), got none; open one")
+            layer.metadata["scan"] = self._scan(layer)
+        except QuietrayError as error:
+            show_error(str(error))
+            return
+        self.made.emit(layer)
+
+    def _scan(self, layer: Any) -> Scan:
+        flats, darks = self.flats.currentData(), self.darks.currentData()
+        return Scan.from_arrays(
+            layer.data,
+            evenly(self.angles.text(), int(layer.data.shape[0])),
+            pixel_size=voxel({"scale": layer.scale[[1, 1, 2]], "units": layer.units[1:]})[0],
+            flats=None if flats is None else flats.data,
+            darks=None if darks is None else darks.data,
+        )
+
+
+def evenly(text: str, n_views: int) -> np.ndarray:
+    """Return evenly spaced angles in degrees from ``start:stop``, the stop left out.
+
+    Raises
+    ------
+    GeometryError
+        The text says no angles.
+
+    Examples
+    --------
+    >>> evenly("0:180", 4).tolist()
+    [0.0, 45.0, 90.0, 135.0]
+    """
+    try:
+        start, stop = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise GeometryError(f"angles must be start:stop in degrees, such as 0:180, got '{text}'") from None
+    return np.linspace(start, stop, n_views, endpoint=False)
