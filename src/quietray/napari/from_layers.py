@@ -67,8 +67,8 @@ class FromLayers(QGroupBox):
             field.clear()
             for layer in found:
                 field.addItem(_NONE if layer is None else layer.name, layer)
-            if chosen in found:
-                field.setCurrentIndex(found.index(chosen))
+            newest = len(found) - 1 if field is self.projections else 0
+            field.setCurrentIndex(found.index(chosen) if chosen in found else newest)
 
     def take(self) -> None:
         """Make the scan, and say so; what the user can mend is told."""

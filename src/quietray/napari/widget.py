@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
 import tempfile
 import textwrap
@@ -70,8 +71,9 @@ class DenoiseWidget(QWidget):
         self._find_scans()
         self._line = _Line()
         self._line.told.connect(self._hear)
+        self._line.offered.connect(self._offer)
         self.destroyed.connect(self._stop.set)
-        create_worker(methods, _connect={"returned": self._offer})
+        threading.Thread(target=self._line.offer, daemon=True).start()
 
     def _ask(self) -> None:
         """Make the fields."""
@@ -306,6 +308,12 @@ class _Line(QObject):
     """Carries what a run tells from its thread to that of the window."""
 
     told = Signal(object)
+    offered = Signal(object)
+
+    def offer(self) -> None:
+        """Say which methods there are; finding out imports for seconds, in which the viewer may have been closed."""
+        with contextlib.suppress(RuntimeError):
+            self.offered.emit(methods())
 
 
 class _Folder(QWidget):
