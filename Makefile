@@ -9,11 +9,13 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu test-experiments test-all lint bench clean
+.PHONY: help demo test test-gpu test-experiments test-all lint bench docs package clean
 
 BIN := .venv/bin
 USER_STAMP := .venv/.installed
 DEV_STAMP := .venv/.installed-dev
+DOCS_STAMP := .venv/.installed-docs
+SITE := docs/_build
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 # One thread per worker: two workers that each take every core are slower than one.
 PYTEST := QUIETRAY_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) NUMBA_NUM_THREADS=$(THREADS) $(BIN)/pytest -n $(WORKERS)
@@ -30,6 +32,8 @@ help:
 	@echo "make test-experiments  papers repeated at small scale, up to an hour"
 	@echo "make lint      style, types, layers"
 	@echo "make bench     the benchmarks"
+	@echo "make docs      the documentation site, in $(SITE)/html/index.html"
+	@echo "make package   sdist and wheel in dist/, checked, and the wheel used from another folder"
 	@echo "make clean     remove caches and the demo's output; keep .venv"
 
 demo: $(USER_STAMP)
@@ -64,8 +68,21 @@ bench: $(DEV_STAMP)
 	  echo "$$file"; $(BIN)/python "$$file"; \
 	done
 
+# Warnings are errors; notebooks are run, links followed (those to other sites where there is a network).
+docs: $(DOCS_STAMP)
+	@QUIETRAY_THREADS=$(THREADS) OMP_NUM_THREADS=$(THREADS) NUMBA_NUM_THREADS=$(THREADS) \
+	  $(BIN)/sphinx-build -q -W --keep-going -b html -d $(SITE)/doctrees docs $(SITE)/html
+	@$(BIN)/python docs/check_site.py $(SITE)/html
+
+# What would be published: nothing is uploaded.
+package: $(DEV_STAMP)
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist .
+	@$(BIN)/twine check --strict dist/*
+	@$(PYTEST) -n 0 -m slow tests/test_package.py
+
 clean:
-	rm -rf out/demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf out/demo build dist docs/_build docs/reference/api docs/reference/api.rst .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -86,4 +103,9 @@ $(USER_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing quietray and its test tools into .venv (some minutes the first time)"
 	@$(PIP) -e '.[$(EXTRAS)]' | $(BRIEF)
+	@touch $(USER_STAMP) $@
+
+$(DOCS_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing quietray and what its site is built with into .venv (some minutes the first time)"
+	@$(PIP) -e '.[docs]' | $(BRIEF)
 	@touch $(USER_STAMP) $@

@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,18 +15,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import tyro
 
 import quietray
 from quietray import FBP, Correction, Noise2Inverse, ParallelProjector, Scintillator, Settings, cli
 from quietray.cli import main
+from quietray.commands.files import Simulate
+from quietray.commands.flags import NAMES
+from quietray.commands.manual import options_of
+from quietray.commands.runs import Reconstruct
+from quietray.commands.table import COMMANDS
+from quietray.io import VolumeFormat
+from quietray.method import METHODS
+from quietray.networks import Architecture
 from quietray.settings import called, from_dict, read_toml, write_toml
 from quietray.simulate.foam_scan import FoamScan
 from scans import content, disc_scan, foam_scan, quick
 
-COMMANDS = [
-    *("demo", "info", "diagnose", "denoise", "filter", "compare", "train", "apply"),
-    *("decorrelate", "reconstruct", "evaluate", "simulate"),
-]
+PLACED = ("scan", "model", "images", "result", "reference", "folder", "action", "name", "shell")  # without a flag
 
 
 @pytest.fixture(autouse=True)
@@ -49,34 +56,73 @@ def run(capsys):
     return command
 
 
-def help_of(capsys, *command):
+def lines_of(capsys, *words):
     with pytest.raises(SystemExit) as left:
-        main([*command, "--help"])
+        main([*words])
     said = capsys.readouterr()
     assert left.value.code == 0
     assert said.err == ""
-    return " ".join(said.out.replace("│", " ").split())
+    return said.out.splitlines()
 
 
-def test_help_names_every_command(capsys):
-    text = help_of(capsys)
+def help_of(capsys, *command):
+    return " ".join(" ".join(lines_of(capsys, *command, "--help-all")).split())
+
+
+def test_help_names_every_command_on_one_page(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = lines_of(capsys, "--help")
+    assert len(lines) <= 40
     for name in COMMANDS:
-        assert re.search(rf"• {name} +\w", text)
+        assert any(re.match(rf"  {name} +\w", line) for line in lines)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_explains_every_option_and_shows_its_default(capsys, monkeypatch, name):
+def test_help_is_a_page_with_two_examples_that_work(capsys, monkeypatch, name):
+    """The examples are parsed as they are printed."""
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = lines_of(capsys, name, "--help")
+    assert len(lines) <= 40
+    examples = [line.strip() for line in lines[lines.index("examples") + 1 :] if line.startswith("  ")]
+    assert len(examples) == 2
+    for example in examples:
+        words = shlex.split(example.removeprefix('eval "$(').removesuffix(')"').split(" | ")[0])
+        assert words[:2] == ["quietray", name]
+        assert isinstance(cli._parsed(words[1:]), COMMANDS[name])
+    assert all(len(line) <= 80 for line in lines if line.strip() not in examples)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_whole_help_explains_every_option_and_shows_its_default(capsys, monkeypatch, name):
     monkeypatch.setenv("COLUMNS", "200")
-    text = help_of(capsys, name)
-    command = getattr(cli, name.capitalize())
-    for field in dataclasses.fields(command):
-        option = f"--{field.name.replace('_', '-')}"
-        if option in text and field.default not in (None, dataclasses.MISSING, ()):
-            place = text.index(f" {option} ")
+    text = help_of(capsys, name).split("[OPTIONS]")[1]
+    for field in dataclasses.fields(COMMANDS[name]):
+        if field.name in PLACED:
+            continue
+        _, _, told = text.partition(f" --{field.name.strip('_').replace('_', '-')} ")
+        assert told, field.name
+        if field.default not in (None, False, dataclasses.MISSING, ()):
             default = field.default if isinstance(field.default, tuple) else (field.default,)
-            assert f"(default: {' '.join(map(str, default))})" in text[place : place + 300], option
-    assert "(default: None)" not in text
-    assert " None" not in text.replace("{None,", "")
+            assert f"(default: {' '.join(map(str, default))})" in told[:300], field.name
+        assert (field.default is dataclasses.MISSING) == ("(required)" in told.split(" --")[0])
+    assert " None" not in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_tells_the_flags_that_are_parsed(name):
+    """As tyro has them, which knows nothing of the help's own way of reading the dataclasses."""
+    with pytest.warns(DeprecationWarning, match="get_parser"):
+        parser = tyro.extras.get_parser(COMMANDS[name], config=(tyro.conf.OmitArgPrefixes,))
+    actions = [action for action in parser._actions if action.dest != "help"]
+    parsed = {action.option_strings[0] for action in actions if action.option_strings}
+    told = options_of(COMMANDS[name])
+    assert {option.flag for option in told if option.flag} == parsed
+    assert sum(not option.flag for option in told) == sum(not action.option_strings for action in actions)
+    for action in actions:
+        option = next(one for one in told if one.flag in (action.option_strings or [""]))
+        if option.flag:
+            assert (action.nargs == 0) == (option.metavar == "")
+            assert not action.choices or set(action.choices) - {"None"} == set(option.choices)
 
 
 def test_defaults_in_the_help_are_the_settings_own(capsys, monkeypatch):
@@ -96,7 +142,6 @@ def test_defaults_in_the_help_are_the_settings_own(capsys, monkeypatch):
         "filter": settings.reconstruction.filter,
         "rings": settings.correction.rings,
         "zingers": f"{settings.correction.zingers:g}",
-        "out": "out",
     }
     assert {name: told[name].split(",")[0] for name in expected} == {name: str(expected[name]) for name in expected}
     assert told["air"] == settings.correction.air
@@ -105,8 +150,8 @@ def test_defaults_in_the_help_are_the_settings_own(capsys, monkeypatch):
 
 def test_simulate_has_every_setting_of_its_scan_and_detector():
     own = {field.name: field.default for field in dataclasses.fields(FoamScan)}
-    flags = {field.name: field.default for field in dataclasses.fields(cli.Simulate)}
-    assert set(flags) - set(own) == {"out", "overwrite", "json"}
+    flags = {field.name: field.default for field in dataclasses.fields(Simulate)}
+    assert set(flags) - set(own) == {"out", "overwrite", "json", "log", "quiet", "verbose"}
     assert {name: flags[name] for name in own} == own
     detector = {field.name for field in dataclasses.fields(Scintillator)} - {"dark"}
     assert detector <= set(own)
@@ -189,10 +234,24 @@ def test_editors_see_the_names_that_there_are():
         (("denoise", "scan.h5", "--max_memry=1G"), "(did you mean '--max-memory'?); see quietray denoise --help"),
         (("denoise", "--from-scratch", "scan.h5"), "--from-scratch must be a flag of quietray denoise"),
         (("denoize", "scan.h5"), "denoize"),
+        (("denoise", "scan.h5", "--method", "noise2invers"), "(did you mean 'noise2inverse'?)"),
+        (("denoise", "scan.h5", "--network", "unett"), "--network must be one of unet, lehtinen"),
+        (("denoise", "scan.h5", "--format", "zip"), "--format must be one of zarr, h5"),
+        (("denoise", "scan.h5", "--rows", "few"), "--rows must be like 55:128"),
+        (("reconstruct", "scan.h5", "--region", "1:2"), "--region must be like 100:300,150:400"),
+        (("denoise", "scan.h5"), "output: scan-denoised error:"),
+        (("denoise", "scan.h5", "--out", "old"), "got run.toml; give another folder, go on with --resume, or replace"),
+        (("apply", "old", "scan.h5"), "old must hold a model.json written by quietray"),
+        (("train", "scan.h5", "--out", "old"), "the model folder old must be empty"),
+        (("compare", "scan.h5", "--out", "old"), "the output folder old must be empty"),
+        (("reconstruct", "scan.h5", "--out", "old"), "the volume old must not exist yet"),
+        (("denoise", "scan.h5", "--log", "no/where"), "the log no/where must be a file that can be written"),
     ],
 )
 def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path, words, said):
     (tmp_path / "scan.h5").write_text("words")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/run.toml").touch()
     code = "import sys\nfrom quietray.cli import main\ntry:\n    main(sys.argv[1:])\nfinally:\n    "
     code += "print([name for name in ('torch', 'scipy', 'numba', 'matplotlib', 'astra') if name in sys.modules])"
     done = subprocess.run(
@@ -201,6 +260,15 @@ def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path, words, sa
     assert done.returncode == 2, done.stderr
     assert said in " ".join(done.stderr.split())
     assert done.stdout == "[]\n"
+
+
+def test_names_that_are_known_without_their_modules_are_all_that_there_are():
+    for name, registry in (("method", METHODS), ("network", Architecture.registry), ("format", VolumeFormat.registry)):
+        assert sorted(NAMES[name]) == sorted({*registry, *(["auto"] if name == "method" else [])})
+    kinds = {name: kind.endings[0] for name, kind in VolumeFormat.registry.items()}
+    for name, ending in kinds.items():
+        place = Reconstruct(Path("data/scan.h5"), format=name).place
+        assert place == Path(f"scan-reconstructed{ending}")
 
 
 def _elsewhere():
@@ -353,7 +421,7 @@ def test_demo(tmp_path, run, monkeypatch):
     """The demo's own story on a smaller scan."""
 
     small = {"views": 96, "rows": 8, "cols": 32, "spheres": 12, "largest": 0.25, "flats": 30, "darks": 5}
-    monkeypatch.setattr("quietray.commands.files.Simulate", functools.partial(cli.Simulate, **small))
+    monkeypatch.setattr("quietray.commands.files.Simulate", functools.partial(Simulate, **small))
     figures = run("demo", "--out", tmp_path / "demo", "--budget", "1s")
     compared = figures["comparison"]
     gain = compared["after (quietray)"]["psnr_db"] - compared["before (FBP)"]["psnr_db"]

@@ -44,7 +44,7 @@ def comparison(size: int = 40, recommended: str = "tv", left_out: str = "the noi
             (-1e-5 if name == "noise2inverse 2-D" else 0.9 * error, 1.1 * error),
             (error - 0.0007, error),
             75.0,
-            (clean + rng.normal(0, error**0.5, clean.shape)).astype(np.float32)[None],
+            (clean + rng.normal(0, error**0.5, (3, *clean.shape))).astype(np.float32),
         )
         for name, error in ERRORS.items()
     )
@@ -134,6 +134,12 @@ def test_a_run_shows_the_same_table_without_pictures(tmp_path: Path, page: Page)
         return [word for tag, word in shown.words if tag in ("td", "th")][: 6 * (1 + len(ERRORS))]
 
     assert cells(run) == cells(page)
+    data = ReportData("tooth.h5", "1/mm", 0.01, metrics={"comparison": record, "estimate": {"psnr_db": 51.4}})
+    beside = Page(write_report(tmp_path / "beside.html", data))
+    assert "PSNR to the best" in beside.text
+    assert "\u22121.76 dB" in beside.text, "the difference that the record has"
+    for standing in comparison().standings:
+        assert f" {psnr(standing.error, 1.0):.2f} dB" not in beside.text, "one PSNR is told of one result"
     assert not run.all("img")
     assert "denoising report" in run.text
     assert "Comparison" not in run.text, "not a second time among the numbers"
@@ -163,7 +169,7 @@ def test_errors_that_are_not_known_are_not_drawn(tmp_path: Path) -> None:
 
 def test_nothing_in_a_comparison_is_markup(tmp_path: Path) -> None:
     page = Page(write_comparison(tmp_path / "r.html", comparison(left_out=HOSTILE), scan(HOSTILE.replace("/", "")), ""))
-    assert len(page.all("script")) == 1
+    assert [tag.get("type") for tag in page.all("script")] == ["application/json", None]
     assert f": {HOSTILE}" in [word for _, word in page.words]
 
 
@@ -200,21 +206,50 @@ def opened(chromium: str, tmp_path: Path) -> Iterator[Any]:
 
 
 def test_a_click_enlarges_all_pictures_at_one_place(opened: Any) -> None:
-    style = "node => [getComputedStyle(node).transform, getComputedStyle(node).transformOrigin]"
-    frames, images = opened.locator(".frame"), opened.locator(".frame img")
+    frames, layers = opened.locator(".frame"), opened.locator(".frame .layer")
     frames.nth(2).scroll_into_view_if_needed()
     box = frames.nth(2).bounding_box()
     frames.nth(2).click(position={"x": 0.25 * box["width"], "y": 0.5 * box["height"]})
-    for number in range(images.count()):
-        transform, origin = images.nth(number).evaluate(style)
-        x, y = (float(length.removesuffix("px")) for length in origin.split())
-        assert transform == "matrix(4, 0, 0, 4, 0, 0)"
-        assert x == pytest.approx(0.25 * box["width"], abs=1)
-        assert y == pytest.approx(0.5 * box["height"], abs=1)
-    frames.nth(0).click()
-    assert images.nth(2).evaluate(style)[0] == "matrix(1, 0, 0, 1, 0, 0)"
-    opened.locator(".gallery input").fill("8")
-    assert images.nth(0).evaluate(style)[0] == "matrix(8, 0, 0, 8, 0, 0)"
+    transforms = layers.evaluate_all("nodes => nodes.map(node => getComputedStyle(node).transform)")
+    matrices = np.array([[float(one) for one in found[7:-1].split(",")] for found in transforms])
+    assert len(matrices) == len(ERRORS)
+    assert np.ptp(matrices, axis=0).max() < 0.1, "of a pixel"
+    scale, _, _, _, right, down = matrices[0]
+    assert scale == 4
+    assert (0.25 * box["width"] - right) / scale == pytest.approx(0.25 * box["width"], abs=1), "the place stays there"
+    assert (0.5 * box["height"] - down) / scale == pytest.approx(0.5 * box["height"], abs=1)
+    opened.keyboard.press("0")
+    assert layers.nth(2).evaluate("node => getComputedStyle(node).transform") == "none"
+    opened.locator(".gallery").get_by_role("button", name="Zoom in").click()
+    assert "1.5" in opened.locator(".gallery .zoom output").text_content()
+
+
+SHADES = """nodes => nodes.map(node => {
+  const canvas = node.querySelector("canvas");
+  if (!node.classList.contains("painted")) return null;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const grey = data.filter((_, at) => at % 4 === 0);
+  return grey.reduce((sum, one) => sum + one, 0) / grey.length;
+})"""
+
+
+def test_all_methods_show_the_same_slice_in_the_same_greys(opened: Any) -> None:
+    gallery, layers = opened.locator(".gallery"), opened.locator(".frame .layer")
+    told = gallery.locator(".slides output")
+    assert told.text_content() == "slice 2 of 3"
+    gallery.locator(".slides input").focus()
+    opened.keyboard.press("ArrowRight")
+    assert told.text_content() == "slice 3 of 3"
+    opened.wait_for_timeout(200)
+    assert None not in layers.evaluate_all(SHADES)
+    before = layers.evaluate_all(SHADES)
+    gallery.locator("[data-level]").fill("700")
+    opened.wait_for_timeout(200)
+    assert all(now < then for now, then in zip(layers.evaluate_all(SHADES), before, strict=True))
+    gallery.get_by_role("radio", name="What each took away").click()
+    opened.wait_for_timeout(200)
+    shades = layers.evaluate_all(SHADES)
+    assert all(shade == pytest.approx(127.5, abs=8) for shade in shades[:-1]), "noise alone, around none"
 
 
 def test_the_page_of_a_comparison_fits_and_can_be_read(opened: Any) -> None:

@@ -112,7 +112,7 @@ def test_noise2self_on_three_pairs(tmp_path: Path) -> None:
 def test_auto_denoises_the_radiographs_of_a_diverging_beam() -> None:
     result = quietray.denoise(quietray.read(foam("fan")), None, quick(3, method=Auto(), rotation_axis=None))
     assert result.metrics["method"]["name"] == "noise2self"
-    assert any("whatever the beam" in note for note in result.notes)
+    assert any("radiographs of any beam" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("beam", ["fan", "cone"])
@@ -142,7 +142,7 @@ def test_the_axis_of_a_fan_is_found_over_a_full_turn() -> None:
     unknown = dataclasses.replace(fan, geometry=dataclasses.replace(fan.geometry, rotation_axis=None))
     known = prepare_module.calibrated(unknown, Run.in_memory(Settings()))
     assert known.scan.geometry.axis == pytest.approx(fan.geometry.axis, abs=0.3)
-    assert "where rays meet those of the other side" in known.notes[-1]
+    assert "found from opposite rays" in known.notes[-1]
     short = prepare_module.calibrated(unknown[: fan.n_views * 2 // 3], Run.in_memory(Settings()))
     assert "taken at the detector's middle" in short.notes[-1]
     assert "give it with --rotation-axis" in short.notes[-1]

@@ -157,7 +157,7 @@ def test_uneven_views_count_for_what_they_stand_for() -> None:
 @pytest.mark.parametrize(
     ("beam", "words"),
     [
-        (scanner(16, 30, 170.0), "full turn, or half a turn and the angle of the fan"),
+        (scanner(16, 30, 170.0), "full turn, or half a turn plus the fan angle"),
         (scanner(16, 30).tilted(roll=0.1), "tilted by 5.7 degrees; use sirt"),
         (from_sources(scanner(16, 30).sources * np.linspace(1, 1.1, 30)[:, None]), "off its circle"),
         (from_sources(scanner(16, 30).sources + np.array([0, 0, 5.0])), "off its circle"),

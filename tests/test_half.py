@@ -167,7 +167,7 @@ def test_a_half_acquisition_is_found_and_said():
 def test_what_is_said_overrules_what_looks_like_one():
     none = prepared_of(scan_of(beam_of(10.3, half=False)))
     assert none.grid.shape[-1] == N_COLS
-    assert any("no half acquisition, as was said" in note for note in none.notes)
+    assert any("stated not to be a half acquisition" in note for note in none.notes)
     one = prepared_of(scan_of(beam_of(21.0, half=True), radius=20.0))
     assert one.scan.geometry.half
     assert not prepared_of(scan_of(beam_of(21.0), radius=20.0)).scan.geometry.half
@@ -198,7 +198,7 @@ def test_others_say_full_whatever_the_scan(tmp_path):
 def test_the_command_takes_a_word_for_it(tmp_path, capsys):
     path = quietray.write_scan(tmp_path / "scan.h5", scan_of(beam_of(10.3, n_views=60)))
     main(["info", str(path), "--half", "yes"])
-    assert "half, as was said" in " ".join(capsys.readouterr().err.split())
+    assert "half, as stated" in " ".join(capsys.readouterr().err.split())
     for word, width in (("no", N_COLS), ("auto", 74)):
         out = tmp_path / f"{word}.h5"
         main(["reconstruct", str(path), "--half", word, "--rotation-axis", "10.3", "--format", "h5", "--out", str(out)])

@@ -1,6 +1,7 @@
 """What the house keeps to: short signatures, nobody who asks which method it is, one loop over slabs, short help."""
 
 import ast
+import functools
 import inspect
 import os
 import pydoc
@@ -16,6 +17,26 @@ import quietray
 
 SOURCE = Path(quietray.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
+PAGES = sorted(
+    page
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/*.md", "docs/guide/*.md", "benchmarks/*.md")
+    for page in SOURCE.parent.parent.glob(name)
+)
+# Phrases that had to be read twice; CONTRIBUTING.md lists the words to use instead.
+UNCLEAR = (
+    r"hangs? on the",
+    r"as everywhere\b",
+    r"must meet\b",
+    r"has no say",
+    r"knows? nothing of",
+    r"is said of it",
+    r"for want of",
+    r"of one's own",
+    r"noise that neighbours share",
+    r"a disk that says no",
+    r"learns? (nothing )?by heart",
+    r"what is what",
+)
 METHODS = r"method|split|Split|Noise2|Filter\b|Auto\b|Recorrupted|PseudoCT|APBSN"
 
 
@@ -84,3 +105,27 @@ def test_threads_that_wait_sleep_unless_the_user_says_otherwise(stated: str | No
     code = "import os, sys, quietray; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
     told = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == found
+
+
+@functools.cache
+def prose(path: Path) -> str:
+    """Return the text of a module or page without line breaks, and of a page without its tables."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    return re.sub(r'\s*"\s*\n\s*f?"|\s+(#:? )?', " ", text)
+
+
+@pytest.mark.parametrize("phrase", UNCLEAR)
+def test_no_unclear_phrases(phrase: str) -> None:
+    found = [str(path) for path in (*MODULES, *PAGES) if re.search(phrase, prose(path), re.IGNORECASE)]
+    assert not found, f"{phrase} in {found}: see the style list in CONTRIBUTING.md"
+
+
+def test_unclear_phrases_are_found_across_lines(tmp_path: Path) -> None:
+    """A phrase is found across a line break of a docstring, a comment or a message."""
+    broken = ('"""How the noise hangs\n    on the signal."""', "# hangs\n    # on the", '"it hangs "\n    f"on the"')
+    for number, text in enumerate(broken):
+        module = tmp_path / f"module{number}.py"
+        module.write_text(text)
+        assert re.search(UNCLEAR[0], prose(module)), text

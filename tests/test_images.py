@@ -265,7 +265,7 @@ def test_methods_that_cannot_be_are_refused(method: Any, n: int, said: str) -> N
 
 
 def test_recorrupted_needs_noise_that_can_be_read() -> None:
-    with pytest.raises(NoiseError, match="read from calm parts"):
+    with pytest.raises(NoiseError, match="measured in uniform regions"):
         image_split(Recorrupted(), 1, None, Scale(0.0, 1.0))
     with pytest.raises(SettingsError, match="recorrupted must be given images"):
         quietray.denoise(quietray.read(disc_scan()), None, Settings(method=Recorrupted()))

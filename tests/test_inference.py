@@ -28,6 +28,7 @@ from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
 from quietray.running.ledger import Ledger, SlabRecord
 from quietray.running.plan import Plan, available_memory, plan_run
+from quietray.running.planes import Planes
 from quietray.scan import Scan
 from quietray.simulate.acquire import acquire
 from quietray.simulate.phantom import Foam
@@ -395,7 +396,8 @@ def record(first: int = 2, n: int = 4, middle: int = 3) -> tuple[SlabRecord, np.
     before, after = (rng.normal(0.5, 0.4, (n, 6, 8)).astype(np.float32) for _ in range(2))
     weight = field_of_view(6, 8, 3.0, (0.0, 0.0))
     edges = np.linspace(0, 1, 11)
-    return SlabRecord.of(first, middle, before, after, weight, edges, RowCounts(1, 2, 3, 400)), before, after
+    planes = Planes((10, 6, 8), middle - 5)
+    return SlabRecord.of(first, planes, before, after, weight, edges, RowCounts(1, 2, 3, 400)), before, after
 
 
 def test_a_record_measures_its_slab() -> None:

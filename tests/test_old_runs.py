@@ -228,7 +228,7 @@ def test_an_unfinished_run_goes_on(tmp_path: Path, name: str) -> None:
     result = quietray.denoise(scan(), out, settings, resume=True, watch=heard)
     assert _kept(out, places) == before
     had_slabs = any(path.name.startswith("slab-") for path in (DATA / name / ".work").iterdir())
-    assert any("projected back by areas" in note for note in heard.notes) == had_slabs
+    assert any("another backprojection (by areas)" in note for note in heard.notes) == had_slabs
     assert [stage for stage, done in heard.done if stage in stages and done] == []
     assert result.metrics["memory"]["slabs"] == 3, "the plan was kept"
     check(result.volume, EXPECTED[name], TRAINED if name == "half-trained" else APPLIED)

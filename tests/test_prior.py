@@ -171,7 +171,7 @@ def test_by_default_the_prior_is_for_few_steps(start, steps, words, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("begun", "start"), [("random weights, for with time", "scratch"), ("the shipped prior", "prior")]
+    ("begun", "start"), [("random weights, since there is time", "scratch"), ("the shipped prior", "prior")]
 )
 def test_settings_to_run_again_say_what_the_time_decided(begun, start) -> None:
     """On another machine there would be time for another number of steps; further networks of a run begin alike."""

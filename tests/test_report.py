@@ -18,7 +18,9 @@ from PIL import Image
 from quietray.errors import GeometryError, ResourceError
 from quietray.pictures import Window, detailed_region, grey, grey_window, shrink
 from quietray.report import Cut, Histogram, ReportData, write_report
-from quietray.report.page import BUDGET
+from quietray.report.page import LARGEST
+from quietray.report.reel import film_of, fitting
+from quietray.running.planes import Planes, Stack
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7 * 7 }}"
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -139,7 +141,7 @@ def test_everything_given_is_shown(rng: np.random.Generator, written: Callable[[
     for expected in (
         "tooth.h5", "+12.3 dB", "Estimated PSNR gain", "1 warning", "The noise is correlated.", "Rings stay.",
         "voxel 10 µm", "27.41 dB", "27.2 to 27.6 dB", "not known", 'name = "noise2inverse"', "coronal, y = 48",
-        "1.2 mm by 960 µm", "attenuation (1/mm)", "best 28 dB", "x (mm)", "Provenance",
+        "1.2 mm by 960 µm", "attenuation (1/mm)", "best: step 80", "x (mm)", "Provenance",
     ):  # fmt: skip
         assert expected in page.text, expected
     assert "No warnings" not in page.text
@@ -200,7 +202,7 @@ def test_an_empty_report_says_what_it_does_not_know(written: Callable[[ReportDat
 def test_training_without_estimates_is_not_called_evidence(written: Callable[[ReportData], Page]) -> None:
     page = written(bare(history=({"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "psnr": None})))
     assert "No estimate on held-out rows" in page.text
-    assert "PSNR (dB)" not in page.text
+    assert "PSNR" not in page.text
 
 
 def test_every_string_is_escaped(rng: np.random.Generator, written: Callable[[ReportData], Page]) -> None:
@@ -329,9 +331,66 @@ def test_averaging_leaves_out_what_is_missing() -> None:
 
 
 def test_the_file_stays_small(rng: np.random.Generator, tmp_path: Path) -> None:
-    image = rng.uniform(0, 1, (1280, 1280)).astype(np.float32)  # noise that no PNG can shrink
-    path = write_report(tmp_path / "r.html", bare(cuts=tuple(Cut(f"cut {n}", image, image) for n in range(3))))
-    assert BUDGET / 4 < path.stat().st_size < 8_000_000
+    """Whatever there is to see of it; noise is what no PNG can shrink."""
+    image = rng.uniform(0, 1, (1280, 1280)).astype(np.float32)
+    planes = rng.uniform(0, 1, (40, 200, 200)).astype(np.float32)
+    stack, labels = Stack(tuple(range(40)), planes, planes, 6), tuple(map(str, range(40)))
+    data = bare(
+        cuts=tuple(Cut(f"cut {n}", image, image, stack=stack, labels=labels) for n in range(3)),
+        trust=image,
+        metrics={"trust": {"sd_median": 0.1}},
+        steps={f"step {n}": (planes[n], planes[n]) for n in range(12)},
+    )
+    path = write_report(tmp_path / "r.html", data)
+    assert LARGEST / 2 < path.stat().st_size < 5_000_000
+    page = Page(path)
+    counts = [int(found) for found in re.findall(r"To go through: (\d+) slices", page.text)]
+    assert len(counts) == 3
+    assert min(counts) >= 2
+    assert "one pixel the mean of 6 \u00d7 6" in page.text
+
+
+def test_what_does_not_fit_is_left_out_evenly(rng: np.random.Generator) -> None:
+    images = rng.uniform(0, 1, (9, 50, 50)).astype(np.float32)
+    film = film_of([str(n) for n in range(9)], {"before": images}, Window(0.0, 1.0), 1)
+    (some,) = fitting([film], film.weight // 2)
+    assert some.weight <= film.weight // 2
+    assert "4" in some.places
+    assert fitting([film], 10) == ()
+    shade = grey(images[4], film.range)
+    with Image.open(io.BytesIO(base64.b64decode(film.pictures["before"][4].split(",")[1]))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), shade)
+
+
+@pytest.mark.parametrize(
+    ("kind", "style"), [("Use it", "use"), ("Do not use it", "refuse"), ("Look at this first", "look")]
+)
+def test_the_verdict_is_what_is_read_first(kind: str, style: str, written: Callable[[ReportData], Page]) -> None:
+    data = bare(verdict={"kind": kind, "reason": "the gain is +9 dB."}, headline=(("Gain", "9 dB"),), warnings=("w",))
+    page = written(data)
+    text = page.text.split("voxel size not known")[1].strip()
+    assert text.startswith(f"{kind}: the gain is +9 dB.")
+    assert f'class="verdict {style}"' in page.source
+
+
+def test_steps_stand_side_by_side(rng: np.random.Generator, written: Callable[[ReportData], Page]) -> None:
+    pairs = {f"step {n}": tuple(rng.uniform(0, 1, (2, 12, 10)).astype(np.float32)) for n in (0, 3)}
+    page = written(bare(steps=pairs, window=(0.0, 1.0)))
+    for name, (before, after) in pairs.items():
+        for side, image in (("before", before), ("after", after)):
+            expected = grey(image, Window(0.0, 1.0))
+            np.testing.assert_array_equal(page.picture(f"{name}, {side} denoising"), expected)
+
+
+def test_what_a_paper_needs_is_in_the_page(written: Callable[[ReportData], Page]) -> None:
+    page = written(bare(methods_text="375 views were <corrected>.", references=("A & B (2020), doi:10.1/2",)))
+    assert "For a methods section 375 views were <corrected>. A & B (2020), doi:10.1/2" in page.text
+
+
+def test_planes_of_a_large_volume_are_few_and_small() -> None:
+    planes = Planes((2048, 2048, 2048))
+    assert sum(map(len, planes.places.values())) < 100
+    assert 2048 / planes.factor < 300
 
 
 def test_the_profile_is_the_middle_row_of_the_first_cut(written: Callable[[ReportData], Page]) -> None:
@@ -354,7 +413,7 @@ def test_numbers_are_plain_words(written: Callable[[ReportData], Page]) -> None:
     }  # fmt: skip
     text = written(bare(metrics=metrics)).text
     for expected in (
-        "Peak memory 3 GiB", "Fit 11 min 12 s", "Number of views 375", "Gain 1.234e\u22125", "Masked yes",
+        "Peak memory 3.22 GB", "Fit 11 min 12 s", "Number of views 375", "Gain 1.234e\u22125", "Masked yes",
         "Loss not known", "Ranking TV: PSNR 24.01 dB", "50 values from 0 to 49", "Er: yet 1.5 px",
     ):  # fmt: skip
         assert expected in text, expected
@@ -459,6 +518,176 @@ def black_and_white() -> ReportData:
     return bare(cuts=(Cut("axial", np.ones_like(after), after), Cut("coronal", after, after)))
 
 
+def staircase(count: int = 5, size: int = 40) -> ReportData:
+    """Return a report of slices each of its own grey: before is 0.1 more than after, which is a tenth of the place."""
+    after = np.repeat(np.arange(count, dtype=np.float32) / 10, size * size).reshape(count, size, size)
+    after[:, 0, 0], after[:, 0, 1] = 0, 1  # the same window in all
+    stack = Stack(tuple(range(0, 10 * count, 10)), after + np.float32(0.1), after)
+    labels = tuple(f"z = {place}" for place in stack.places)
+    middle = count // 2
+    return bare(
+        cuts=(Cut("axial", stack.before[middle], after[middle], stack=stack, labels=labels),), window=(0.0, 1.0)
+    )
+
+
+def painted(page: Any, name: str = "after") -> float:
+    """Return the grey value in the middle of what is painted, from 0 to 1."""
+    page.wait_for_timeout(150)
+    return float(page.evaluate(
+        """name => {
+          const layer = document.querySelector(`[data-picture="${name}"]`);
+          const canvas = layer.querySelector("canvas");
+          if (!layer.classList.contains("painted")) return -1;
+          return canvas.getContext("2d").getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[0] / 255;
+        }""", name))  # fmt: skip
+
+
+def test_the_slices_can_be_gone_through(opened: Callable[..., Any]) -> None:
+    page = opened(staircase())
+    slider, told = page.locator(".slides input"), page.locator(".slides output")
+    assert (told.text_content(), painted(page)) == ("z = 20", -1), "the middle one is in the page as it is"
+    slider.focus()
+    for key, place, value in (("ArrowRight", 30, 0.3), ("End", 40, 0.4), ("Home", 0, 0.0), ("ArrowRight", 10, 0.1)):
+        page.keyboard.press(key)
+        assert told.text_content() == f"z = {place}"
+        assert painted(page) == pytest.approx(value, abs=0.01)
+        assert painted(page, "before") == pytest.approx(value + 0.1, abs=0.01)
+    assert slider.get_attribute("aria-valuetext") == "z = 10, 2 of 5"
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+    assert told.text_content() == "z = 40"
+    page.locator(".well").focus()
+    page.keyboard.press("PageUp")
+    assert told.text_content() == "z = 30"
+
+
+def test_window_and_level_change_the_greys(opened: Callable[..., Any]) -> None:
+    page = opened(staircase())
+    level, width, told = page.locator("[data-level]"), page.locator("[data-width]"), page.locator(".range")
+    assert told.text_content() == "0.00 to 1.00 1/mm"
+    width.fill("250")  # of a span of 2, which is twice the window
+    assert told.text_content() == "0.250 to 0.750 1/mm"
+    assert painted(page) == pytest.approx(0, abs=0.01)
+    level.fill("350")  # the value 0.2, as that of the slice
+    assert painted(page) == pytest.approx(0.5, abs=0.02)
+    assert painted(page, "before") == pytest.approx(0.7, abs=0.02)
+    level.focus()
+    page.keyboard.press("ArrowLeft")
+    assert painted(page) > 0.5
+    assert "1/mm" in level.get_attribute("aria-valuetext")
+    page.locator("[data-reset]").click()
+    assert (told.text_content(), painted(page)) == ("0.00 to 1.00 1/mm", -1)
+
+
+def test_before_after_and_difference_are_of_one_place(opened: Callable[..., Any]) -> None:
+    page = opened(staircase())
+    page.get_by_role("radio", name="Before").click()
+    assert clip(page) == "inset(0px 0% 0px 0px)"
+    assert not page.locator(".wipe").is_visible()
+    page.keyboard.press("ArrowRight")
+    assert clip(page) == "inset(0px 100% 0px 0px)"
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_role("radio", name="Difference").get_attribute("aria-checked") == "true"
+    assert painted(page) == pytest.approx(0.6, abs=0.02), "0.1 of a window of 1, above the grey of none"
+    assert page.locator(".range").text_content() == "±0.50 1/mm"
+    assert page.locator(".after .tag").text_content() == "before \u2212 after"
+    page.locator(".slides input").fill("0")
+    assert painted(page) == pytest.approx(0.6, abs=0.02), "at any slice"
+    page.get_by_role("radio", name="Wipe").click()
+    assert page.locator(".wipe").is_visible()
+
+
+TRANSFORM = "getComputedStyle(document.querySelector('.layer')).transform"
+
+
+def matrix(page: Any) -> list[float]:
+    found = page.evaluate(TRANSFORM)
+    return [1, 0, 0, 1, 0, 0] if found == "none" else [float(x) for x in found[7:-1].split(",")]
+
+
+def test_pictures_zoom_and_pan_alike(opened: Callable[..., Any]) -> None:
+    page = opened(staircase())
+    page.locator(".stage").scroll_into_view_if_needed()
+    page.get_by_role("button", name="Zoom in").click()
+    box = page.locator(".stage").bounding_box()
+    scale, *_, right, down = matrix(page)
+    assert scale == pytest.approx(1.5)
+    assert right == pytest.approx(-0.25 * box["width"], rel=0.01), "around the middle"
+    transforms = page.evaluate("[...document.querySelectorAll('.layer')].map(x => getComputedStyle(x).transform)")
+    assert len(set(transforms)) == 1
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.35 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.up()
+    assert matrix(page)[4] == pytest.approx(right + 0.1 * box["width"], rel=0.02), "the picture follows the pointer"
+    assert page.locator(".wipe input").input_value() == "50"
+    page.keyboard.press("ArrowDown")
+    assert matrix(page)[5] < down
+    page.keyboard.press("0")
+    assert page.evaluate(TRANSFORM) == "none"
+    page.keyboard.press("+")
+    page.keyboard.press("-")
+    assert matrix(page)[0] == pytest.approx(1)
+    page.get_by_role("button", name="Zoom in").click()
+    page.get_by_role("button", name="Fit").click()
+    assert page.locator(".zoom output").text_content() == "1\u00d7"
+
+
+def test_the_wheel_zooms_at_the_pointer_once_a_picture_is_chosen(opened: Callable[..., Any]) -> None:
+    page = opened(staircase())
+    page.locator(".stage").scroll_into_view_if_needed()
+    box = page.locator(".stage").bounding_box()
+    x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"]
+    page.mouse.move(x, y)
+    page.mouse.wheel(0, -100)
+    assert page.evaluate(TRANSFORM) == "none", "else nobody could scroll past a picture"
+    page.locator(".stage").scroll_into_view_if_needed()
+    box = page.locator(".stage").bounding_box()
+    x, y = box["x"] + 0.3 * box["width"], box["y"] + 0.4 * box["height"]
+    page.mouse.click(x, y)
+    for _ in range(3):
+        page.mouse.wheel(0, -100)
+        page.wait_for_timeout(60)
+    scale, *_, right, down = matrix(page)
+    assert scale > 2
+    assert (0.3 * box["width"] - right) / scale == pytest.approx(0.3 * box["width"], abs=2), "the place stays there"
+    assert (0.4 * box["height"] - down) / scale == pytest.approx(0.4 * box["height"], abs=2)
+
+
+def test_every_control_has_a_name(opened: Callable[..., Any], rng: np.random.Generator) -> None:
+    data = staircase()
+    page = opened(dataclasses.replace(full(rng), cuts=(*data.cuts, *full(rng).cuts)))
+    nameless = page.evaluate(
+        """[...document.querySelectorAll("button, input, [tabindex], summary")].filter(node =>
+          !(node.getAttribute("aria-label") || node.getAttribute("aria-labelledby") || node.textContent.trim()))
+          .map(node => node.outerHTML)"""
+    )
+    assert nameless == []
+    assert page.evaluate("[...document.querySelectorAll('input')].every(node => node.getAttribute('aria-label'))")
+
+
+def test_a_phone_shows_all_of_the_page(opened: Callable[..., Any]) -> None:
+    page = opened(staircase(), has_touch=True)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for what in (".tools button:visible", ".tools input:visible", ".slides input"):
+        for number in range(page.locator(what).count()):
+            box = page.locator(what).nth(number).bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 360
+    page.locator(".tools button").first.tap()
+
+
+def test_print_and_no_scripts_show_the_middle_slice(opened: Callable[..., Any]) -> None:
+    page = opened(staircase())
+    page.locator(".slides input").fill("0")
+    assert painted(page) == pytest.approx(0, abs=0.01)
+    page.emulate_media(media="print")
+    assert page.locator(".layer .picture").first.is_visible()
+    assert not page.locator(".layer canvas").first.is_visible()
+    assert not page.locator(".tools").is_visible()
+
+
 def shade(page: Any, x: float, y: float = 0.3) -> float:
     """Return the grey value in the page at a place of the first image."""
     with Image.open(io.BytesIO(page.locator(".stage").first.screenshot())) as image:
@@ -471,7 +700,7 @@ def clip(page: Any) -> str:
 
 def test_the_slider_wipes_between_the_images(opened: Callable[..., Any]) -> None:
     page = opened(black_and_white())
-    slider = page.locator("input[type=range]").first
+    slider = page.locator(".wipe input").first
     assert shade(page, 0.25) > 200 > 100 > shade(page, 0.75)
     slider.fill("0")
     assert clip(page) == "inset(0px 100% 0px 0px)"
@@ -485,7 +714,7 @@ def test_the_slider_wipes_between_the_images(opened: Callable[..., Any]) -> None
 
 def test_the_slider_obeys_keys_and_mouse(opened: Callable[..., Any]) -> None:
     page = opened(black_and_white())
-    slider = page.locator("input[type=range]").first
+    slider = page.locator(".wipe input").first
     slider.focus()
     page.keyboard.press("ArrowLeft")
     at = float(slider.input_value())

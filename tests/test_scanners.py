@@ -224,7 +224,7 @@ def test_an_axis_that_no_file_tells_is_found_where_rays_meet(tmp_path, aside):
     scan = read(skyscan(tmp_path, frames))
     found = prepare(scan, Run.in_memory(quick(rotation_axis=None), Watch()))
     assert found.scan.geometry.axis == pytest.approx(axis, abs=0.15)
-    assert any("where rays meet those of the other side" in note for note in found.notes)
+    assert any("found from opposite rays" in note for note in found.notes)
     short = prepare(read(tmp_path, angles="0:230"), Run.in_memory(quick(rotation_axis=None), Watch()))
     assert short.scan.geometry.axis == pytest.approx((N - 1) / 2)
     assert any("taken at the detector's middle" in note for note in short.notes)

@@ -95,7 +95,7 @@ def test_a_white_level_stands_for_flats(tmp_path, stacks):
     scan = read(folder, angles="0:180", flats="60000", darks="100")
     assert np.asarray(scan.flats[:]).tolist() == np.full((1, 6, 40), 60000.0).tolist()
     assert np.asarray(scan.darks[0]).max() == 100
-    assert "The flats are one level for all pixels, 60000, as was said." in scan.notes
+    assert "The flats are one level for all pixels, 60000, as stated." in scan.notes
 
 
 def test_levels_and_angles_that_tomoscan_writes(tmp_path, stacks):

@@ -1,4 +1,4 @@
-"""quietray removes the noise from X-ray radiographs and CT volumes without any clean data.
+"""quietray removes noise from X-ray and neutron radiographs and CT volumes, without any clean data.
 
 >>> import quietray
 >>> scan = quietray.read("scan.h5")  # doctest: +SKIP
@@ -13,16 +13,17 @@ import sys
 from types import ModuleType
 from typing import Any
 
-# Threads that wait for work must sleep: those that spin take the processors from other programs, and wait for them.
-# OpenMP asks for this when torch is loaded; what the user says stays.
+# Waiting threads must sleep: spinning threads take CPUs from other programs, and in turn wait for them.
+# OpenMP reads this when torch is loaded; a value set by the user is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Maps of a network are tens of megabytes each: the system hands them out sooner in large pages.
+# Feature maps of a network are tens of megabytes each; large pages make their allocation faster.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-# The public names by the modules that they live in.  They are looked up when they are first used: `quietray --help`
-# must not wait for torch.  What editors and type checkers read is __init__.pyi; a test keeps the two alike.
+# Public names by module. They are imported on first use, because `quietray --help`
+# must not wait for torch. Editors and type checkers read __init__.pyi; a test keeps both the same.
 _NAMES = {
     "quietray.assessment.against": ("evaluate_images", "evaluate_volumes"),
+    "quietray.batch": ("batch",),
     "quietray.detector.correction.calibration": ("Correction",),
     "quietray.detector.correction.phase": ("Phase",),
     "quietray.detector.response.decorrelate": ("decorrelate", "reblur"),
@@ -67,6 +68,7 @@ _NAMES = {
     "quietray.operators.beams": ("projector",),
     "quietray.reconstruct": ("CGLS", "FBP", "FDK", "SIRT", "TV"),
     "quietray.result": ("Result",),
+    "quietray.running.cluster": ("on_cluster",),
     "quietray.running.describe": ("describe",),
     "quietray.running.settings": ("Auto", "Training"),
     "quietray.running.watch": ("Watch",),
@@ -108,7 +110,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps the functions that are called like the module that they come from, such as ``quietray.reconstruct``."""
+    """Keeps functions that have the name of their module accessible, such as ``quietray.reconstruct``."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):  # as the import of a submodule does

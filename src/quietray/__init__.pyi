@@ -1,6 +1,7 @@
 """The public names, explicit for editors and type checkers; __init__.py looks them up when they are first used."""
 
 from quietray.assessment.against import evaluate_images, evaluate_volumes
+from quietray.batch import batch
 from quietray.detector.correction.calibration import Correction
 from quietray.detector.correction.phase import Phase
 from quietray.detector.response.decorrelate import decorrelate, reblur
@@ -45,6 +46,7 @@ from quietray.operators.astra import ParallelProjector
 from quietray.operators.beams import projector
 from quietray.reconstruct import CGLS, FBP, FDK, SIRT, TV
 from quietray.result import Result
+from quietray.running.cluster import on_cluster
 from quietray.running.describe import describe
 from quietray.running.settings import Auto, Training
 from quietray.running.watch import Watch
@@ -133,6 +135,7 @@ __all__ = [
     "acquire",
     "apply",
     "apply_images",
+    "batch",
     "compare",
     "decorrelate",
     "denoise",
@@ -143,6 +146,7 @@ __all__ = [
     "evaluate",
     "evaluate_images",
     "evaluate_volumes",
+    "on_cluster",
     "open_volume_writer",
     "projector",
     "read",

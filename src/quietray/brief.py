@@ -1,4 +1,4 @@
-"""What an object is, in a few words: no array, no network and no long list is ever printed."""
+"""Short representations of objects, which never print arrays, networks or long lists."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 __all__ = ["brief", "changes"]
 
-_LINE = 110  # characters; what is longer gets a line for each of its fields
-_VALUE, _ENTRIES = 80, 6  # characters of a value, and entries of a list, that are printed
+_LINE = 110  # in characters; longer representations get a line for each field
+_VALUE, _ENTRIES = 80, 6  # largest number of characters of a value, and of entries of a list
 
 
 def brief(record: Any) -> str:
-    """Return a dataclass in one line, or in a line for each field: arrays by their shapes, what is long by its kind.
+    """Return a dataclass in one line, or with a line for each field: arrays as shapes, long values as types.
 
-    It is meant as a ``__repr__``.
+    To be used as a ``__repr__``.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def brief(record: Any) -> str:
 
 
 def changes(settings: Any) -> str:
-    """Return settings with those alone that are not as by default; Python makes the same of it, unless a list is long.
+    """Return the settings that differ from their defaults, as Python code unless a list is long.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def changes(settings: Any) -> str:
 
 
 def _told(value: Any) -> str:
-    """Return a value in at most so many characters."""
+    """Return a value as text of limited length."""
     if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
         shape = tuple(value.shape)
         return f"<{value.dtype} {shape}>" if shape else _cut(str(value))
@@ -79,7 +79,7 @@ def _told(value: Any) -> str:
         return _within(text, value, bool(told) or not value)
     if isinstance(value, (bool, int)) or value is None:
         return repr(value)
-    text = "" if type(value).__module__.startswith("torch") else repr(value)  # a network takes a page
+    text = "" if type(value).__module__.startswith("torch") else repr(value)  # the text of a network fills a page
     return text if 0 < len(text) <= _VALUE and "\n" not in text else f"<{type(value).__name__}>"
 
 

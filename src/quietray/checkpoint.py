@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors and JSON, never pickle; written whole or not at all."""
+"""Weights on disk as safetensors and JSON, never pickle; written atomically."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["load_tensors", "replace_file", "save_tensors", "write_json"]
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is seen either as it was or as it will be, also after a power cut."""
+    """Write a file atomically: even after a power cut, it has either the old or the new content."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
+    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
@@ -31,7 +31,7 @@ def write_json(path: Path, facts: Mapping[str, Any]) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors, and facts that JSON can hold, into one safetensors file, atomically."""
+    """Write tensors, and facts that can be stored as JSON, to one safetensors file, atomically."""
     from safetensors.torch import save
 
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

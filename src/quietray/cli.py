@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import math
 import os
+import re
 import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from functools import reduce
+from importlib.metadata import version
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import tyro
 
-from quietray.clock import waiting
-from quietray.commands.files import Check, Demo, Evaluate, Info, Simulate
-from quietray.commands.flags import check_at_once
-from quietray.commands.images import Filter
-from quietray.commands.models import Models
-from quietray.commands.noise import Decorrelate, Diagnose
-from quietray.commands.runs import Apply, Compare, Denoise, Reconstruct, Train
+from quietray.clock import waiting, waiting_since
+from quietray.commands.flags import OutFlags, check_at_once
+from quietray.commands.runs import Denoise
+from quietray.commands.table import COMMAND_GROUPS, COMMANDS
 from quietray.errors import QuietrayError, SettingsError, nearest
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from quietray.telling import Teller
 
 __all__ = ["main"]
 
@@ -42,23 +45,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_Command = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Check, tyro.conf.subcommand("check")]
-    | Annotated[Diagnose, tyro.conf.subcommand("diagnose")]
-    | Annotated[Denoise, tyro.conf.subcommand("denoise")]
-    | Annotated[Filter, tyro.conf.subcommand("filter")]
-    | Annotated[Decorrelate, tyro.conf.subcommand("decorrelate")]
-    | Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Apply, tyro.conf.subcommand("apply")]
-    | Annotated[Models, tyro.conf.subcommand("models")]
-    | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Simulate, tyro.conf.subcommand("simulate")]
-)
-_KINDS: dict[str, type] = {kind.__origin__.__name__.lower(): kind.__origin__ for kind in get_args(_Command)}
+_HELP = ("--help", "-h", "--help-all")
 
 
 def _check_flags(arguments: list[str]) -> None:
@@ -69,10 +56,10 @@ def _check_flags(arguments: list[str]) -> None:
     SettingsError
         A flag is unknown.
     """
-    kind = _KINDS.get(arguments[0]) if arguments else None
+    kind = COMMANDS.get(arguments[0]) if arguments else None
     if kind is None:
         return  # which is told better where commands are told apart
-    known = [f"--{entry.name.strip('_').replace('_', '-')}" for entry in dataclasses.fields(kind)] + ["--help"]
+    known = [f"--{entry.name.strip('_').replace('_', '-')}" for entry in dataclasses.fields(kind)]
     for argument in arguments[1:]:
         flag = argument.split("=")[0]
         if flag.startswith("--") and flag.replace("_", "-") not in known:
@@ -82,78 +69,185 @@ def _check_flags(arguments: list[str]) -> None:
             )
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exits with 0, 2 (something that the user can mend) or 1 (our fault)."""
+    """Run the command line; docs/command-line.md says what it exits with."""
     with waiting(), _stoppable():
-        _main(arguments)
+        try:
+            _main(sys.argv[1:] if arguments is None else list(arguments))
+        except BrokenPipeError:  # whoever reads has seen enough, as in `quietray denoise --help | head`
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere, stream.fileno())  # so that Python closes it without a word
+            sys.exit(128 + signal.SIGPIPE)
 
 
-class _TerminatedError(BaseException):
-    """The system asked the process to end."""
+class _AskedError(BaseException):
+    """The system asked the process to end, by the signal of this number."""
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """End like a keyboard's interrupt when the system asks for it, as a scheduler does before it kills."""
+    """End like a keyboard's interrupt when a scheduler asks for it before it kills, or when the terminal is closed."""
 
-    def stop(*_: object) -> None:
-        raise _TerminatedError
+    def stop(number: int, _: object) -> None:
+        raise _AskedError(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {
+        one: signal.signal(one, stop)
+        for one in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(one) != signal.SIG_IGN  # as nohup wants it
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
-def _main(arguments: list[str] | None) -> None:
+def _main(told: list[str]) -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports the precision that we chose
-    command = None
+    if told[:1] == ["--version"]:
+        print(f"quietray {version('quietray')}", flush=True)
+        return
+    if not told or any(one in told for one in _HELP):
+        print(_help(told), flush=True)
+        sys.exit(0 if told else 2)
+    run = _Run(told)
     try:
-        _check_flags(sys.argv[1:] if arguments is None else arguments)
-        command = tyro.cli(
-            _Command,
-            prog="quietray",
-            description="Remove the noise from X-ray radiographs and CT volumes, without any clean data.",
-            args=arguments,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-        check_at_once(command)
-        figures = command.run(_console())
+        run.run()
     except QuietrayError as error:
-        from rich.markup import escape
-
-        _console().print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        run.fail(2, type(error).__name__, str(error), facts=error.facts)
     except MemoryError:
-        _console().print(
-            "[red]error:[/red] the machine ran out of memory; give a smaller --max-memory", highlight=False
-        )
-        sys.exit(2)
-    except (KeyboardInterrupt, _TerminatedError) as stop:
-        told = sys.argv[1:] if arguments is None else arguments
-        again = shlex.join(["quietray", *told, *([] if "--resume" in told else ["--resume"])])
-        kept = f"; what was learned and written is kept, go on with:\n{again}" if isinstance(command, Denoise) else ""
-        _console().print(f"stopped{kept}", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else 143)
-    except BrokenPipeError:  # such as of `quietray denoise --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that Python closes it without a word
-        sys.exit(141)
-    except Exception:
-        traceback.print_exc()
-        _console().print("[red]this is a fault of quietray, not yours:[/red] please report it with the lines above")
-        sys.exit(1)
-    if getattr(command, "json", False):
-        print(json.dumps(_finite(figures), indent=2, default=str, allow_nan=False))
+        run.fail(2, "MemoryError", "the machine ran out of memory; give a smaller --max-memory")
+    except KeyboardInterrupt:
+        run.stopped(signal.SIGINT)
+    except _AskedError as asked:
+        run.stopped(signal.Signals(asked.args[0]))
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        run.fault(error)
+
+
+def _help(told: list[str]) -> str:
+    from quietray.commands.manual import manual, overview
+
+    kind = COMMANDS.get(told[0]) if told else None
+    return overview(COMMAND_GROUPS) if kind is None else manual(told[0], kind, whole="--help-all" in told)
+
+
+def _parsed(told: list[str]) -> Any:
+    """Return the command; with --json a mistake is raised, so that it can be told as JSON.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be parsed.
+    """
+    words, quiet = io.StringIO(), "--json" in told
+    kinds: Any = reduce(or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()))
+    try:
+        with redirect_stderr(words) if quiet else nullcontext():
+            return tyro.cli(kinds, prog="quietray", args=told, config=(tyro.conf.OmitArgPrefixes,))
+    except SystemExit as left:
+        if quiet and left.code:
+            sentence = " ".join(re.sub("[\u2500-\u257f]", " ", words.getvalue()).split())
+            raise SettingsError(re.sub(r" *For full helptext,? (see|run) .*", "", sentence)) from None
+        raise
+
+
+class _Run:
+    """A command that runs, and how it ends.
+
+    Parameters
+    ----------
+    told
+        The arguments of the command line.
+    """
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+        self.json = "--json" in told
+        self.command: Any = None
+        self._teller: Teller | None = None
+
+    @property
+    def teller(self) -> Teller:
+        """Where to tell what happens; rich is imported when there is something to tell."""
+        if self._teller is None:
+            from quietray.telling import Teller
+
+            given = self.command
+            self._teller = Teller() if given is None else Teller(given.log, quiet=given.quiet, verbose=given.verbose)
+        return self._teller
+
+    def run(self) -> None:
+        """Run it, and print its figures where they are asked for."""
+        _check_flags(self.told)
+        self.command = command = _parsed(self.told)
+        if command.log is not None:
+            self.teller.note_down(f"quietray {version('quietray')}: {self._line(self.told)}")
+        check_at_once(command)
+        if isinstance(command, OutFlags) and command.out is None:
+            self.teller.print(f"output: {command.place}", highlight=False, markup=False, soft_wrap=True)
+        figures = command.run(self.teller)
+        if self.teller.verbose:
+            from quietray.running.facts import peak_memory
+
+            spent = time.monotonic() - waiting_since()
+            self.teller.detail(f"{self.told[0]} took {spent:.1f} s and at most {peak_memory() / 2**30:.2f} GiB")
+        if command.quiet:
+            self.teller.insist(command.last_line(figures), markup=False)
+        if command.json:
+            self._print(figures)
+
+    def fail(self, code: int, kind: str, message: str, **more: Any) -> NoReturn:
+        """Tell of an error, and exit."""
+        self._say(f"[red]error:[/red] {_escaped(message)}")
+        self._leave(code, kind, message, **more)
+
+    def stopped(self, by: signal.Signals) -> NoReturn:
+        """Tell how to go on, and exit with the code that a shell gives a program that this signal ended."""
+        again = None
+        if isinstance(self.command, Denoise):
+            again = self._line([*self.told, *([] if "--resume" in self.told else ["--resume"])])
+        kept = f"; what was learned and written is kept, go on with:\n{_escaped(again)}" if again else ""
+        self._say(f"stopped{kept}")
+        self._leave(128 + by, "Stopped", f"stopped by {by.name}", resume=again)
+
+    def fault(self, error: Exception) -> NoReturn:
+        """Tell of a fault of ours with its traceback, and exit."""
+        self._say(_escaped(traceback.format_exc()))
+        self._say("[red]this is a fault of quietray, not yours:[/red] please report it with the lines above")
+        self._leave(1, type(error).__name__, str(error))
+
+    def _say(self, text: str) -> None:
+        try:
+            self.teller.insist(text)
+        except QuietrayError as error:  # of the log, which may be what failed
+            self.command = None
+            self._teller = None
+            self.teller.insist(f"[red]error:[/red] {_escaped(str(error))}")
+
+    def _leave(self, code: int, kind: str, message: str, **more: Any) -> NoReturn:
+        if self.json:
+            self._print({"error": {"kind": kind, "message": message, "exit_code": code, **more}})
+        sys.exit(code)
+
+    def _line(self, words: list[str]) -> str:
+        return shlex.join(["quietray", *words])
+
+    def _print(self, document: Any) -> None:
+        print(json.dumps(_finite(document), indent=2, default=str, allow_nan=False), flush=True)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Since when the user waits: a budget is for everything from then on, not for training alone."""
+"""Start of the waiting time: a budget covers everything from then on, and not only the training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SINCE: ContextVar[float | None] = ContextVar("since", default=None)
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Count whatever is begun inside from now on; a command enters this first, before it imports anything heavy."""
+    """Count the time from now on for everything that starts inside; commands enter this before heavy imports."""
     token = _SINCE.set(time.monotonic())
     try:
         yield
@@ -23,7 +23,7 @@ def waiting() -> Iterator[None]:
 
 
 def waiting_since() -> float:
-    """Return the time, on the monotonic clock, when the user began to wait: now, if nobody said so.
+    """Return the start of the waiting time on the monotonic clock; now, if none was set.
 
     Examples
     --------

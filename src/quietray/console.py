@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -25,11 +28,15 @@ from rich.table import Table
 from quietray.detector.findings import amplification, shared_noise
 from quietray.detector.noise.correlation import Correlation
 from quietray.diagnose import Diagnosis
+from quietray.running.facts import peak_memory
+from quietray.running.plan import resident_memory
 from quietray.running.watch import Watch
+from quietray.telling import Teller
 
-__all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues"]
+__all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues", "show_verdict"]
 
 _EVERY = 30.0  # seconds, a line where there is no terminal
+_LINES = 200  # as many are kept for `quietray watch`
 
 
 class TerminalWatch(Watch):
@@ -38,20 +45,48 @@ class TerminalWatch(Watch):
     Parameters
     ----------
     console
-        Where to.  Where that is no terminal but a file, a line is written every half minute in place of a bar.
+        Where to.  Where that is no terminal but a file, a line is written every half minute in place of a bar; so it is
+        in the log of a :class:`~quietray.telling.Teller`.
     previews
         Whether a preview is wanted at every judgement.
+    folder
+        The output folder; while a run works in it, how far it is is kept there for `quietray watch`.
     """
 
-    def __init__(self, console: Console, previews: bool = False) -> None:
+    def __init__(self, console: Console, previews: bool = False, folder: Path | None = None) -> None:
         self.console, self.previews = console, previews
+        self._kept = _Kept(folder)
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
         """Show a bar with the time left; a line when the stage is done."""
+        begun = said = time.monotonic()
+        count, latest = 0, ""
+        self._kept.stage(name)
+        with self._bar(name, total) as move:
+
+            def advance(done: int, text: str = "") -> None:
+                nonlocal said, count, latest
+                move(done, text)
+                count, latest, now = count + done, text or latest, time.monotonic()
+                spent, share = now - begun, count / total if total else None
+                left = spent * (1 - share) / share if share else None
+                self._kept.moved(spent, share, left, latest)
+                if now - said >= _EVERY:
+                    said = now
+                    far = "" if share is None else f"{share:.0%}"
+                    far += "" if left is None else f", about {left:.0f} s left"
+                    self._line(", ".join(part for part in (f"{name} for {spent:.0f} s", far, latest) if part))
+
+            yield advance
+        spent = time.monotonic() - begun
+        self._line(", ".join(part for part in (f"{name} took {spent:.1f} s", latest, self._memory()) if part))
+
+    @contextmanager
+    def _bar(self, name: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+        """Show a bar on a terminal."""
         if not self.console.is_terminal:
-            with self._lines(name, total) as advance:
-                yield advance
+            yield lambda done, text: None
             return
         columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description:<14}")]
         if total is not None:
@@ -63,39 +98,83 @@ class TerminalWatch(Watch):
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task(name, total=total, text="")
 
-            def advance(done: int, text: str = "") -> None:
+            def move(done: int, text: str) -> None:
                 progress.update(task, advance=done)
                 if text:
                     progress.update(task, text=text)
 
-            yield advance
+            yield move
             if total is not None:
                 progress.update(task, completed=total)
 
-    @contextmanager
-    def _lines(self, name: str, total: int | None) -> Iterator[Callable[..., None]]:
-        """Write how far a stage is, every half minute and at its end."""
-        begun = said = time.monotonic()
-        count, latest = 0, ""
-
-        def advance(done: int, text: str = "") -> None:
-            nonlocal said, count, latest
-            count, latest, now = count + done, text or latest, time.monotonic()
-            if now - said < _EVERY:
-                return
-            said, spent = now, now - begun
-            far = f"{count / total:.0%}, about {spent * (total - count) / count:.0f} s left" if total and count else ""
-            self._line(", ".join(part for part in (f"{name} for {spent:.0f} s", far, latest) if part))
-
-        yield advance
-        self._line(", ".join(part for part in (f"{name} took {time.monotonic() - begun:.1f} s", latest) if part))
+    def _memory(self) -> str:
+        """Return what the process needs, where that is asked for."""
+        if not (isinstance(self.console, Teller) and self.console.verbose):
+            return ""
+        return f"memory {resident_memory() / 2**30:.2f} GiB, at most {peak_memory() / 2**30:.2f} GiB so far"
 
     def _line(self, text: str) -> None:
-        self.console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", highlight=False, soft_wrap=True)
+        """Write a line where no bar shows the same: off a terminal, and into the log."""
+        self._kept.told(text)
+        teller = self.console if isinstance(self.console, Teller) else None
+        if not self.console.is_terminal:
+            self.console.print(f"{time.strftime('%H:%M:%S')} {escape(text)}", highlight=False, soft_wrap=True)
+        elif teller is not None and teller.verbose:
+            teller.detail(text)
+        elif teller is not None:
+            teller.note_down(text)
 
     def note(self, text: str) -> None:
         """Show a sentence."""
+        self._kept.told(text)
         self.console.print(f"[dim]·[/dim] {escape(text)}", highlight=False)
+
+
+def show_verdict(console: Console, verdict: Mapping[str, str]) -> None:
+    """Show the one sentence on a result; `verdict` is that of its figures."""
+    colour = {"Use it": "green", "Do not use it": "red"}.get(verdict["kind"], "yellow")
+    console.print(f"[bold {colour}]{escape(verdict['kind'])}:[/] {escape(verdict['reason'])}", highlight=False)
+
+
+class _Kept:
+    """How far a run is, in ``OUT/.work/progress.json`` while there is such a folder; gone when the run is done.
+
+    Parameters
+    ----------
+    folder
+        ``OUT``; None keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._work = None if folder is None else folder / ".work"
+        self._lines: list[str] = []
+        self._now: dict[str, Any] = {}
+        self._written = 0.0
+
+    def stage(self, name: str) -> None:
+        """Begin a stage."""
+        self._now = {"stage": name}
+        self._write()
+
+    def moved(self, seconds: float, share: float | None, left: float | None, text: str) -> None:
+        """Go on with it, a share of it done."""
+        self._now |= {"seconds": seconds, "share": share, "seconds_left": left, "text": text}
+        if time.monotonic() - self._written >= 1:
+            self._write()
+
+    def told(self, line: str) -> None:
+        """Keep a line, of which there are many in a long run, among the latest."""
+        self._lines = [*self._lines[-_LINES:], f"{time.strftime('%H:%M:%S')} {line}"]
+        self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        if self._work is not None and self._work.is_dir():
+            record = {"time": time.time(), "pid": os.getpid(), **self._now, "lines": self._lines}
+            partial = self._work / ".progress.partial"
+            with suppress(OSError):  # a full disk stops the run where it matters
+                partial.write_text(json.dumps(record))
+                partial.replace(self._work / "progress.json")
 
 
 def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
@@ -122,19 +201,21 @@ def show_tissues(console: Console, tissues: Sequence[Mapping[str, Any]], how: st
     console.print(f"[dim]{escape(found + how)}[/dim]", highlight=False)
 
 
-def show_comparison(console: Console, record: Mapping[str, Any]) -> None:
-    """Show the methods of a comparison, best first; `record` is that of a comparison."""
+def show_comparison(console: Console, record: Mapping[str, Any], relative: bool = False) -> None:
+    """Show the methods of a comparison, best first; with `relative` only against the best, as beside other figures."""
     from quietray.report.comparison import board_of  # brings matplotlib along, which no other table needs
 
-    board = board_of(record)
+    board = board_of(record, relative=relative)
     table = Table(title="Methods, best first", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for heading in ("method", "PSNR", "interval", "", "time", "setting"):
-        table.add_column(heading, justify="right" if heading in ("PSNR", "time") else "left", overflow="fold")
+    psnr = ("PSNR to the best",) if relative else ("PSNR", "interval")
+    for heading in ("method", *psnr, "", "time", "setting"):
+        table.add_column(heading, justify="right" if heading in (psnr[0], "time") else "left", overflow="fold")
     for row in board.rows:
         marks = ", ".join(row.marks)
         told = f"[bold green]{marks}[/]" if marks else row.behind
         style = "dim" if row.behind == "clearly behind" else ""
-        table.add_row(escape(row.method), row.psnr, row.interval, told, row.seconds, escape(row.setting), style=style)
+        figures = (row.psnr,) if relative else (row.psnr, row.interval)
+        table.add_row(escape(row.method), *figures, told, row.seconds, escape(row.setting), style=style)
     console.print(table)
     console.print(escape(board.why), highlight=False)
     console.print(f"[dim]{escape(board.of)}[/dim]", highlight=False)

@@ -1,4 +1,4 @@
-"""What the noise of a scan is, and which methods it allows."""
+"""Diagnosis of the noise of a scan, and of the methods that it permits."""
 
 from __future__ import annotations
 
@@ -31,37 +31,35 @@ __all__ = ["Diagnosis", "diagnose"]
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What the noise of a scan is, and which methods it allows.
+    """The noise of a scan, and the methods that it permits.
 
     Parameters
     ----------
     label
-        ``"white"``, ``"correlated"``, and what else there is: ``"white, row noise"``.
+        ``"white"`` or ``"correlated"``, with additions such as ``"white, row noise"``.
     source, source_why
-        Where the noise was read, in words.
+        Description of where the noise was measured, and why there.
     figures
-        All numbers, by name; JSON.
+        All numbers by name, ready for JSON.
     verdicts
         One per method.
     recommended
-        The method to use.
+        The recommended method.
     warnings
-        Sentences for the user.
+        Warnings for the user.
     response
-        Point response; None where it could not be estimated.
+        Point response; None if it could not be estimated.
     transfer
-        Gain and read noise; None where there is no light in the frames.
+        Gain and read noise; None if the frames contain no light.
     before, after
-        Correlation of the noise as measured and whitened; `after` is None where nothing was whitened.
+        Noise correlation as measured and after whitening; `after` is None if nothing was whitened.
     detectors
-        The diagnosis of each detector by its number, where several took the scan: `verdicts` then are the least
-        favourable of theirs, the response holds those of all, and the rest is that of the detector with the strongest
-        correlation.
+        Diagnosis of each detector by number, if there are several.  `verdicts` are then the least favourable of theirs,
+        the response contains those of all, and the rest is that of the detector with the strongest correlation.
     arrays
-        Pictures and curves by name: ``map_``, ``lags_``, ``errors_``, ``spectrum_`` (2-D, zero frequency in the
-        middle) and ``radial_`` (frequency, power) of ``before`` (the source), ``check`` (the frames that were whitened
-        to check the response, as measured) and ``after`` (the same, whitened); ``kernel``, ``kernel_errors``,
-        ``transfer_curve``, ``good``.
+        Images and curves by name: ``map_``, ``lags_``, ``errors_``, ``spectrum_`` (2-D, zero frequency in the centre)
+        and ``radial_`` (frequency, power) of ``before`` (the source), ``check`` (the frames for checking the response,
+        as measured) and ``after`` (the same, whitened); ``kernel``, ``kernel_errors``, ``transfer_curve``, ``good``.
 
     Examples
     --------
@@ -93,7 +91,7 @@ class Diagnosis:
         return next(verdict for verdict in self.verdicts if verdict.method == method)
 
     def after_retrieval(self) -> Diagnosis:
-        """Return what holds where the phase is retrieved after the noise was measured."""
+        """Return the diagnosis for the case that the phase is retrieved after the noise was measured."""
         verdicts = after_retrieval(self.verdicts)
         return dataclasses.replace(
             self,
@@ -103,7 +101,7 @@ class Diagnosis:
         )
 
     def record(self) -> dict[str, Any]:
-        """Return everything but the pictures, for JSON."""
+        """Return everything except the pictures, ready for JSON."""
         return {
             "noise": self.label,
             "source": self.source,
@@ -124,30 +122,30 @@ def diagnose(
     method: Literal["differences", "mean"] = "differences",
     counts_per_photon: float | None = None,
 ) -> Diagnosis:
-    """Measure the noise of a scan and judge which self-supervised methods it allows.
+    """Measure the noise of a scan, and decide which self-supervised methods it permits.
 
     Parameters
     ----------
     scan
-        As measured, not whitened.
+        The measured scan, not whitened.
     static
-        ``(frame, row, col)`` repeated frames of one static scene, if there are any; may be lazy.  Those of each
-        detector by its number, where several took the scan.  Frames of several exposures, five or more of each, are
-        told apart by their brightness: the gain then is the slope over all of them.
+        Repeated frames ``(frame, row, col)`` of one static scene, if available; may be lazy.  For several detectors,
+        the frames by detector number.  Frames of several exposures, five or more of each, are separated by brightness;
+        the gain is then the slope over all of them.
     calibration
-        Of the scan, when it is known already.
+        Calibration of the scan, if already known.
     method
         Estimator of the correlation.
     counts_per_photon
-        Counts that one photon gives on average, if known: the excess factor then is, too.
+        Mean counts per photon, if known; this also gives the excess factor.
 
     Raises
     ------
     SettingsError
-        The static frames do not say of which detector they are, or of one that there is not; or the counts per photon
-        are not positive.
+        The static frames have no detector number or that of an unknown detector, or the counts per photon are not
+        positive.
     NoiseError
-        There is nowhere to read the noise from, or the frames are saturated, constant or hold NaN.
+        There are no data to measure the noise from, or the frames are saturated, constant or contain NaN.
 
     Examples
     --------
@@ -191,7 +189,7 @@ def _diagnosed(
     counts_per_photon: float | None,
     n_views: int,
 ) -> Diagnosis:
-    """Diagnose a scan of one detector; `n_views` counts those of all detectors."""
+    """Diagnose a scan of one detector; `n_views` is the number of views of all detectors."""
     sources = find_sources(scan, known, static)
     if not sources:
         raise NoiseError(
@@ -245,7 +243,7 @@ def _diagnosed(
 
 
 def _together(found: Mapping[int, Diagnosis]) -> Diagnosis:
-    """Return the diagnosis of a scan of several detectors."""
+    """Return the diagnosis of a scan with several detectors."""
     worst = max(found, key=lambda number: abs(found[number].before.summed))
     responses = {number: one.response for number, one in found.items() if one.response is not None}
     order = ("not valid", "valid with a warning", "valid")
@@ -268,7 +266,7 @@ def _together(found: Mapping[int, Diagnosis]) -> Diagnosis:
 
 
 def _measured(source: NoiseSource, method: Literal["differences", "mean"]) -> tuple[StaticFrames, Correlation] | None:
-    """Return what a further source says, or None where it says nothing."""
+    """Return the result from a further source, or None if it gives none."""
     try:
         surveyed = survey_frames(source)
     except NoiseError:
@@ -277,7 +275,7 @@ def _measured(source: NoiseSource, method: Literal["differences", "mean"]) -> tu
 
 
 def _darks(scan: Scan, known: Calibration) -> tuple[StaticFrames, Correlation] | None:
-    """Return the darks as a noise source; None where there are too few or they do not vary."""
+    """Return the darks as a noise source; None if there are too few or they do not vary."""
     if scan.darks is None or scan.darks.shape[0] < 3:
         return None
     return _measured(NoiseSource("darks", scan.darks, None, ~known.bad, levelled=False), "differences")
@@ -289,7 +287,7 @@ def _label(found: Findings) -> str:
 
 
 def _recommended(verdicts: tuple[Verdict, ...]) -> str:
-    """Return the first valid method in the order of what they usually reach, else the first one with a warning."""
+    """Return the first valid method, in the order of usual quality, else the first one with a warning."""
     order = ("noise2noise", "noise2inverse", "noise2self", "noise2self after decorrelation")
     by_name = {verdict.method: verdict.answer for verdict in verdicts}
     for answer in ("valid", "valid with a warning"):

@@ -1,12 +1,13 @@
-"""The error tree.  Every message says what must be, what was given, and what to do."""
+"""Exceptions.  Every message says what is required, what was given, and what to do."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 __all__ = [
     "FormatError",
@@ -23,19 +24,22 @@ __all__ = [
 
 
 class QuietrayError(Exception):
-    """An error that the user can mend: the command line prints it without a traceback and exits with 2."""
+    """An error that the user can fix: the command line prints it without a traceback and exits with status 2."""
+
+    facts: Mapping[str, Any] | None = None
+    """Facts found before the error was raised, if they are useful."""
 
 
 class FormatError(QuietrayError):
-    """A file is missing, damaged, or not laid out as one of the readers expects."""
+    """A file is missing, damaged, or not in the layout that a reader expects."""
 
 
 class GeometryError(QuietrayError):
-    """Angles, shapes or regions disagree with each other or with the detector."""
+    """Angles, shapes or regions do not match each other or the detector."""
 
 
 class NoiseError(QuietrayError):
-    """The counts do not allow what was asked: saturated flats, NaN, a response that cannot be inverted."""
+    """The counts do not permit the operation: saturated flats, NaN, a response that cannot be inverted."""
 
 
 class SettingsError(QuietrayError):
@@ -43,7 +47,7 @@ class SettingsError(QuietrayError):
 
 
 class ResourceError(QuietrayError):
-    """Memory, disk or the output folder does not allow the run."""
+    """Memory, disk or the output folder does not permit the run."""
 
 
 class MissingExtra(QuietrayError):
@@ -63,7 +67,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def require_path(what: str, path: Path) -> None:
-    """Raise :class:`FormatError` where there is nothing at `path`, with the nearest name that there is.
+    """Raise :class:`FormatError` if nothing exists at `path`, with the nearest existing name.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def require_path(what: str, path: Path) -> None:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import `module` or raise :class:`MissingExtra` naming the pip extra that brings it.
+    """Import `module`, or raise :class:`MissingExtra` with the name of the pip extra that installs it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How far a result is from a reference, whatever either is."""
+"""Comparison of a result of any kind with a reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quietray.scan import Scan
 
 __all__ = ["evaluate"]
 
-_RADIUS = 0.97  # of a volume, whose corners no view sees
+_RADIUS = 0.97  # for volumes, whose corners no view sees
 
 
 def evaluate(
@@ -30,34 +30,35 @@ def evaluate(
     window: tuple[float, float] | None = None,
     data_range: float | None = None,
 ) -> dict[str, Any]:
-    """Compare a volume, or images, with a reference: PSNR, SSIM, RMSE, bias; bias by tissue where both are in HU.
+    """Compare a volume or images with a reference: PSNR, SSIM, RMSE, bias; bias by tissue if both are in HU.
 
     Parameters
     ----------
     result
-        A :class:`quietray.Result`, an array ``(z, y, x)``, lazy or not, an :class:`quietray.ImageSeries`, or the path
+        A :class:`quietray.Result`, an array ``(z, y, x)`` (may be lazy), an :class:`quietray.ImageSeries`, or the path
         of a volume or of images.
     reference
-        The same, or a simulated scan that holds the truth; one image serves all.
+        Any of these, or a simulated scan with ground truth; a single image is used for all.
     against
-        In a simulated scan, ``clean-fbp`` is the reconstruction (Ram-Lak, known axis) of its noise-free projections,
+        For a simulated scan: ``clean-fbp`` is the reconstruction (Ram-Lak, known axis) of its noise-free projections,
         ``phantom`` the phantom on the voxel grid.
     rows
-        Slices of the reference that the result holds, ``start:stop``; a result knows its own.
+        Slices of the reference that the result covers, ``start:stop``; not needed for a :class:`quietray.Result`.
     step
-        Step or channel to compare, where the result is a series, or both are.
+        Step or channel to compare, if the result is a series, or both are.
     radius
-        Only what is within this share of the slice's half-width counts; 2 is all.  None is 0.97 of volumes, and of
-        images all that was measured.
+        Only pixels within this fraction of the half-width of a slice are compared; 2 for all.  None is 0.97 for
+        volumes; for images, all measured pixels.
     window
-        Lowest and highest value that count, in the unit of the data: both sides are clipped, the range is its own.
+        Lowest and highest value in the unit of the data: both sides are clipped to them, and the range for PSNR is
+        their difference.
     data_range
-        Of PSNR and SSIM; None is the window's, else that of the reference.
+        Range for PSNR and SSIM; None for that of the window, else that of the reference.
 
     Returns
     -------
     dict
-        The figures, and in words what they were computed from; JSON.
+        The figures, and descriptions of how they were computed, ready for JSON.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def evaluate(
 
 
 def _plain(given: Any) -> Any:
-    """Return images, a volume with its unit, a scan or a path for whatever is given."""
+    """Return images, a volume with its unit, a scan or a path for any kind of input."""
     if isinstance(given, str):
         return Path(given)
     if isinstance(given, Result):
@@ -104,7 +105,7 @@ def _plain(given: Any) -> Any:
 
 
 def _images(one: Any, other: Any) -> tuple[Path | ImageSeries, Path | ImageSeries] | None:
-    """Return both as images, if they are such; an array beside images is one."""
+    """Return both as images if they are; an array next to images counts as images."""
     if isinstance(one, Path) and isinstance(other, Path):
         return both_images(one, other)
     if not any(isinstance(each, ImageSeries) for each in (one, other)):
@@ -123,6 +124,6 @@ def _as_images(given: Any) -> Path | ImageSeries:
 
 
 def _rows_of(result: Result, reference: Any) -> str | None:
-    """Return the rows that a run was for, unless the reference holds only as many."""
+    """Return the rows of a run, unless the reference only covers these."""
     shape = getattr(_plain(reference), "shape", None)
     return result.settings.rows if shape is None or shape[-3] != result.volume.shape[-3] else None

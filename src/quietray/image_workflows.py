@@ -1,4 +1,4 @@
-"""The verbs of images under their old names: :mod:`quietray.workflows` takes scans and images alike."""
+"""Workflows for images under their old names; :mod:`quietray.workflows` handles both scans and images."""
 
 from quietray.workflows import apply as apply_images
 from quietray.workflows import denoise as denoise_images

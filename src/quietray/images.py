@@ -1,4 +1,4 @@
-"""Series of images, of any kind: what was read, and where it came from, so that it can be written back alike."""
+"""Image series of any kind, with their origin, so that they can be written back in the same format."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ __all__ = ["ImageSeries", "Origin", "require_alike"]
 
 @runtime_checkable
 class Origin(Protocol):
-    """The files of a series: images are written back as they were read."""
+    """The files of a series, which can write images back in the same format."""
 
     @property
     def format(self) -> str:
         """Name of the format."""
 
     def write(self, folder: Path, images: Volume, made_by: str) -> None:
-        """Write `images` into an empty folder, in files of the same names and kind; `made_by` says what made them."""
+        """Write `images` to an empty folder, with the same file names and format; `made_by` names the program."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSeries:
-    """Images of one kind and size: reconstructed CT slices, radiographs, or any pictures; not a tomographic scan.
+    """Images of one kind and size: reconstructed CT slices, radiographs, or other images; not a tomographic scan.
 
     Parameters
     ----------
     images
-        ``(image, row, col)`` float32, in `unit`; CT slices in the order of their positions.
+        Images ``(image, row, col)`` float32, in `unit`; CT slices sorted by position.
     origin
-        Its files.
+        Files of the series.
     source
-        Where it was read.
+        Path from which they were read.
     unit
-        ``HU``, or ``raw`` where the values have no unit of their own.
+        ``HU``, or ``raw`` if the values have no unit.
     modality
-        ``CT``, ``CR``, ``DX`` and so on as in DICOM; ``image`` where the file does not say.
+        ``CT``, ``CR``, ``DX`` and so on as in DICOM; ``image`` if not in the file.
     spacing
-        Edge of a pixel in mm, along rows and along columns; None where the file does not say.
+        Edge of a pixel in mm, along rows and along columns; None if not in the file.
     step
-        Distance of one image from the next in mm, where the images are slices of one volume.
+        Distance between images in mm, if they are slices of one volume.
     window
-        Grey values to show black and white; None leaves the choice to the report.
+        Grey values displayed as black and white; None to let the report choose.
     padding
-        ``(image, row, col)``, where nothing was measured; None if everywhere something was.
+        Mask ``(image, row, col)`` of pixels that were not measured; None if there are none.
     projections
-        What the headers of projection data (DICOM-CT-PD) say; else empty.
+        Header data of projections (DICOM-CT-PD); else empty.
     provenance
-        What the report and the figures tell about the input.
+        Information on the input for the report and the figures.
     notes
-        Sentences for the user.
+        Notes for the user.
 
     Raises
     ------
     GeometryError
-        There is no pixel, or the padding has another shape.
+        There are no pixels, or the padding has another shape.
 
     Examples
     --------
@@ -97,26 +97,26 @@ class ImageSeries:
 
     @property
     def n_images(self) -> int:
-        """Images."""
+        """Number of images."""
         return int(self.images.shape[0])
 
     @property
     def pixel_size(self) -> float | None:
-        """Edge of a square pixel in mm; None where it is not known or not square."""
+        """Edge of a square pixel in mm; None if unknown or not square."""
         if self.spacing is None or abs(self.spacing[0] - self.spacing[1]) > 1e-3 * self.spacing[0]:
             return None
         return self.spacing[0]
 
     @property
     def weight(self) -> Slice:
-        """``(y, x)``: 1 where every image has measured something, else 0; 1 everywhere if there is no such pixel."""
+        """Weight ``(y, x)``: 1 for pixels measured in every image, else 0; 1 everywhere if there are no such pixels."""
         if self.padding is None:
             return np.ones(self.images.shape[1:], np.float32)
         inside = np.asarray(~self.padding.any(axis=0))
         return np.asarray(inside if inside.any() else np.ones(inside.shape), np.float32)
 
     def describe(self) -> dict[str, Any]:
-        """Return what is in the series, as text by name."""
+        """Return the content of the series, as text by name."""
         n, height, width = self.images.shape
         low, high = float(self.images.min()), float(self.images.max())
         pixel = "not known" if self.spacing is None else f"{self.spacing[0]:g} x {self.spacing[1]:g} mm"

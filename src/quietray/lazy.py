@@ -1,4 +1,4 @@
-"""Stacks of frames made of others, still on disk: some of them, or those of several detectors in turn."""
+"""Lazy stacks of frames made from other stacks: a selection of frames, or frames of several detectors in turn."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["banded_frames", "chosen_frames", "interleaved", "mended_frames"]
 
 
 def interleaved(parts: Mapping[int, Frames], numbers: Int[np.ndarray, " frame"]) -> Frames:
-    """Return frames of several detectors as one stack, still on disk: what `Scan.by_detector` took apart.
+    """Return frames of several detectors as one lazy stack, which reverses `Scan.by_detector`.
 
     Parameters
     ----------
     parts
         Frames ``(frame, row, col)`` of each detector, in order.
     numbers
-        ``(frame,)`` which detector each frame of the stack is of.
+        Detector of each frame of the stack, ``(frame,)``.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def interleaved(parts: Mapping[int, Frames], numbers: Int[np.ndarray, " frame"])
 
 
 def chosen_frames(frames: Frames, chosen: Int[np.ndarray, " frame"]) -> Frames:
-    """Return some of the frames of a stack, still on disk.
+    """Return some of the frames of a stack, without reading them.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def chosen_frames(frames: Frames, chosen: Int[np.ndarray, " frame"]) -> Frames:
 
 @dataclass(frozen=True, eq=False)
 class _Chosen:
-    """Some of the frames of a stack, still on disk."""
+    """A selection of the frames of a stack, read on demand."""
 
     frames: Frames
     chosen: Int[np.ndarray, " frame"]
@@ -88,7 +88,7 @@ class _Interleaved:
         out = np.empty(0, self.dtype)
         for number, frames in self.parts.items():
             mine = self.numbers[chosen] == number
-            rank = np.cumsum(self.numbers == number) - 1  # frames of the same detector before each
+            rank = np.cumsum(self.numbers == number) - 1  # number of earlier frames of the same detector
             block = _picked(frames, rank[chosen[mine]], rest)
             out = out if out.ndim > 1 else np.empty((len(chosen), *block.shape[1:]), self.dtype)
             out[mine] = block
@@ -96,7 +96,7 @@ class _Interleaved:
 
 
 def _picked(frames: Frames, index: Int[np.ndarray, " frame"], rest: list[Any]) -> Any:
-    """Read some frames, with one slice where they are evenly spread."""
+    """Read some frames, with a single slice if they are evenly spaced."""
     step = int(index[1] - index[0]) if len(index) > 1 else 1
     if len(index) == 0:
         return frames[(slice(0, 0), *rest)]
@@ -110,16 +110,16 @@ def _picked(frames: Frames, index: Int[np.ndarray, " frame"], rest: list[Any]) -
 def mended_frames(
     frames: Frames, masked: Bool[np.ndarray, "row col"] | None = None, kind: np.dtype[Any] | None = None
 ) -> Frames:
-    """Return frames, still on disk, with 0 in masked pixels and the bits of every number read as another type.
+    """Return frames, still on disk, with 0 in masked pixels and their bits reinterpreted as another type.
 
     Parameters
     ----------
     frames
-        ``(frame, row, col)``.
+        Frames ``(frame, row, col)``.
     masked
-        ``(row, col)`` pixels that hold no counts.
+        Mask ``(row, col)`` of pixels that hold no counts.
     kind
-        Type of as many bits that the numbers are of.
+        The type, of the same size in bits.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def mended_frames(
 
 @dataclass(frozen=True, eq=False)
 class _Mended:
-    """Frames whose masked pixels hold 0 and whose numbers are of another type."""
+    """Frames with masked pixels set to 0 and numbers reinterpreted as another type."""
 
     frames: Frames
     masked: Bool[np.ndarray, "row col"] | None
@@ -157,7 +157,7 @@ class _Mended:
 
 
 def banded_frames(band: Frames, first: int, n_rows: int, beyond: float) -> Frames:
-    """Return frames of `n_rows` rows of which only a band is there, from row `first` on; `beyond` is elsewhere.
+    """Return frames of `n_rows` rows of which only a band from row `first` is known; the rest is `beyond`.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def banded_frames(band: Frames, first: int, n_rows: int, beyond: float) -> Frame
 
 @dataclass(frozen=True, eq=False)
 class _Banded:
-    """Frames that are known in a band of rows only."""
+    """Frames that are only known in a band of rows."""
 
     band: Frames
     first: int

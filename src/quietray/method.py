@@ -1,10 +1,10 @@
-"""What a run may be told to do: a split that trains a network, a filter that is tuned, or to decide by itself."""
+"""What a run can be told to do: train a network with a split, tune a filter, or decide automatically."""
 
 from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from quietray.errors import SettingsError
 from quietray.registry import Registered, Registry
@@ -15,30 +15,30 @@ METHODS: Registry[Method] = Registry("method", "quietray.splits", "quietray.filt
 
 
 class Method(Registered, ABC):
-    """A method, which declares what the rest of the program needs to ask of it.
+    """Base class of methods, which declares what the rest of the program needs to know about one.
 
-    Nothing else asks which method it is.  A subclass is a frozen dataclass: the object is its settings.
+    No other code depends on the type of a method.  Subclasses are frozen dataclasses: an object is a set of settings.
     """
 
     registry = METHODS
 
     domain: ClassVar[str] = "volume"
-    """Where it works: ``volume``, ``radiographs``, ``projections``, ``clean``, ``images``, or ``auto``."""
+    """Domain in which it works: ``volume``, ``radiographs``, ``projections``, ``clean``, ``images``, or ``auto``."""
 
     trained: ClassVar[bool] = True
-    """Whether a network learns; what has nothing to learn is tuned."""
+    """Whether a network is trained; otherwise, a filter is tuned."""
 
     of_images: ClassVar[bool] = False
-    """Whether it can work on images of which there is one measurement only."""
+    """Whether it works on images that were measured only once."""
 
     decides: ClassVar[bool] = False
-    """Whether it only decides upon another method."""
+    """Whether it only chooses another method."""
 
     sees_series: ClassVar[bool] = False
-    """Whether it has ``times`` and ``channels`` of a series."""
+    """Whether it has the settings ``times`` and ``channels`` of a series."""
 
     needs_start: ClassVar[bool] = False
-    """Whether a trained network must be there to start from."""
+    """Whether it must start from a trained network."""
 
     prior: ClassVar[str | None] = None
     """Name of the shipped prior that its network may start from."""
@@ -46,17 +46,22 @@ class Method(Registered, ABC):
     takes_repeats: ClassVar[bool] = False
     """Whether it needs several measurements of one object."""
 
+    def as_served(self, bound: Any) -> Method:
+        """Return the method with what was settled when it was bound to a scan, to be run again like that."""
+        return self
+
 
 @dataclass(frozen=True)
 class Auto(Method):
-    """Let the scan decide: the diagnosis rules methods out, a comparison on a part of the rows picks one of the rest.
+    """Choose automatically: the diagnosis excludes methods, and a comparison on some of the rows picks one of the rest.
 
     Parameters
     ----------
     share
-        Part of the budget that the comparison may take.
+        Fraction of the budget for the comparison.
     rows
-        Detector rows to compare on, at most; where the budget does not allow eight, the diagnosis alone decides.
+        Largest number of detector rows to compare on; if the budget allows fewer than eight, only the diagnosis is
+        used.
     """
 
     domain: ClassVar[str] = "auto"

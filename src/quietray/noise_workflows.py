@@ -1,4 +1,4 @@
-"""The story of the noise: a scan in; what its noise is out, as figures and a picture, or the scan whitened."""
+"""Noise workflows: from a scan to a diagnosis of its noise with figures and a picture, or to a whitened scan."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ def diagnosed(
     Parameters
     ----------
     scan
-        As measured.
+        The measured scan.
     static
         Repeated frames of one static scene.
     out
         Folder for figures and picture.
     counts_per_photon
-        Counts that one photon gives on average, where that is known.
+        Mean counts per photon, if known.
     retrieval
-        Whether the phase will be retrieved before anything is denoised.
+        Whether the phase will be retrieved before denoising.
 
     Raises
     ------
     QuietrayError
-        There is no noise to read, or a file cannot be read or written.
+        The noise cannot be measured, or a file cannot be read or written.
     """
     frames = None if static is None else static_frames(static)
     found = diagnose(sound(scan, turning=False), frames, counts_per_photon=counts_per_photon)
@@ -69,32 +69,32 @@ def write_white(
     overwrite: bool = False,
     told: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Write a whitened scan, or with `back` a whitened scan at the detector's own resolution again.
+    """Write a whitened scan; with `back`, write a whitened scan at the original resolution of the detector.
 
     Parameters
     ----------
     scan
-        As measured; or whitened, to go back.
+        The measured scan, or with `back` a whitened one.
     static
-        Repeated frames to estimate the point response from.
+        Repeated frames from which the point response is estimated.
     out
-        The new scan.
+        File name of the new scan.
     back
-        Blur instead.
+        Whether to convolve with the point response again.
     overwrite
-        Replace a file of that name.
+        Whether to replace an existing file.
     told
-        Told, before anything is written, what whitening does to the noise, and whether it is good enough.
+        Called before anything is written, with the effect of whitening on the noise, and whether it is sufficient.
 
     Returns
     -------
     dict
-        The response and a sentence; JSON.
+        The response and a sentence, ready for JSON.
 
     Raises
     ------
     NoiseError
-        The response cannot be inverted, or the scan to go back from was never whitened.
+        The response cannot be inverted, or with `back` the scan was never whitened.
     """
     if back:
         write_scan(out, reblur(scan), overwrite=overwrite)

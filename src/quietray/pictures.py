@@ -1,4 +1,4 @@
-"""From attenuation to 8-bit pictures: one grey window, averaged pixels, the region worth a closer look."""
+"""From attenuation to 8-bit images: grey window, binning, and the region to show enlarged."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ __all__ = [
     "stated_window",
 ]
 
-LONGEST = 1280  # px; a larger image is averaged
-_SOFT_TISSUE = (-160.0, 240.0)  # HU: level 40, width 400
-INSET = 220  # px; longest edge of the region shown enlarged
+LONGEST = 1280  # in pixels; larger images are binned
+_SOFT_TISSUE = (-160.0, 240.0)  # in HU: level 40, width 400
+INSET = 220  # in pixels; longest edge of the enlarged region
 
 
 @dataclass(frozen=True)
 class Window:
-    """The values shown black and white."""
+    """The values displayed as black and white."""
 
     low: float | int
     high: float | int
@@ -70,7 +70,7 @@ def grey_window(images: Sequence[Float[np.ndarray, "_ _"]]) -> Window:
     if not values.size:
         return Window(0.0, 1.0)
     low, high = (float(value) for value in np.percentile(values, (0.5, 99.5)))
-    # The images are float32: a spread below their resolution is no spread.
+    # The images are float32: a spread below their resolution does not count.
     if high - low <= 1e-6 * max(abs(low), abs(high)):
         margin = abs(low) / 2 or 0.5
     else:
@@ -79,7 +79,7 @@ def grey_window(images: Sequence[Float[np.ndarray, "_ _"]]) -> Window:
 
 
 def stated_window(window: tuple[float, float] | None, unit: str) -> tuple[float, float] | None:
-    """Return the grey values to show: those that a file states, else those of soft tissue in HU; None where none are.
+    """Return the window stated in a file, else that of soft tissue for HU; None if there is neither.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def stated_window(window: tuple[float, float] | None, unit: str) -> tuple[float,
 
 
 def grey(image: Slice, window: Window) -> UInt8[np.ndarray, "y x"]:
-    """Return the 8-bit picture of `image`: 0 at the window's low end, 255 at its high end; NaN is 0.
+    """Return `image` with 8 bits: 0 at the low end of the window, 255 at the high end; NaN becomes 0.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def grey(image: Slice, window: Window) -> UInt8[np.ndarray, "y x"]:
 
 
 def shrink(image: Slice, factor: int) -> Float[np.ndarray, "block_y block_x"]:
-    """Return the mean of each `factor` x `factor` block; blocks at the far edges may be smaller, NaN is left out.
+    """Return the mean of each `factor` x `factor` block, ignoring NaN; blocks at the far edges may be smaller.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def shrink(image: Slice, factor: int) -> Float[np.ndarray, "block_y block_x"]:
 
 
 def data_uri(picture: UInt8[np.ndarray, "y x"]) -> str:
-    """Return `picture` as a PNG inside a URI.
+    """Return `picture` as a PNG in a data URI.
 
     Examples
     --------
@@ -140,13 +140,13 @@ def png(picture: UInt8[np.ndarray, "y x"]) -> bytes:
     >>> png(np.zeros((1, 1), np.uint8))[1:4]
     b'PNG'
     """
-    # Said aloud, because the encoder's own guess at the room it needs is too small for the smallest pictures.
+    # The size is given because the encoder's own estimate is too small for tiny images.
     room = 2 * picture.size + 8 * len(picture) + 4096
     return bytes(imagecodecs.png_encode(np.ascontiguousarray(picture), level=9, out=room))
 
 
 def outline_uri(mask: Bool[np.ndarray, "_ _"]) -> str:
-    """Return the outline of a mask as a PNG inside a URI, transparent elsewhere.
+    """Return the outline of a mask as a PNG in a data URI, transparent elsewhere.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def outline_uri(mask: Bool[np.ndarray, "_ _"]) -> str:
 def detailed_region(image: Slice, window: Window) -> Region:
     """Return the region with the most edges inside the window, about a fifth of the image wide.
 
-    Edges are gradients of the lightly smoothed image, so that what is left of the noise counts little.
+    Edges are gradients of the slightly smoothed image, to reduce the influence of the remaining noise.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def detailed_region(image: Slice, window: Window) -> Region:
     rows, cols = image.shape
     side = min(INSET, max(24, math.ceil(max(rows, cols) / 5)))
     height, width = min(side, rows), min(side, cols)
-    # The thinner an image, the shorter its region: what is thin needs to be enlarged more.
+    # The thinner an image, the shorter the region, because thin images must be enlarged more.
     height, width = min(height, max(16, 48 * width)), min(width, max(16, 48 * height))
     calm = np.clip(np.nan_to_num(image.astype(np.float64), nan=window.low), window.low, window.high)
     calm = ndimage.gaussian_filter(calm, 1.0)
@@ -186,7 +186,7 @@ def detailed_region(image: Slice, window: Window) -> Region:
 
 
 def round_length(longest: float | int) -> float:
-    """Return the largest of 1, 2, 5, 10, 20, ... that is no longer than `longest`: the length of a scale bar.
+    """Return the largest of 1, 2, 5, 10, 20, ... that is not longer than `longest`: the length of a scale bar.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""What can be had by its name: methods, networks, filters, algorithms, readers, writers.
+"""Look-up by name of methods, networks, filters, algorithms, readers and writers.
 
-A class registers itself when it is defined: it derives from a base that has a :class:`Registry`.  Packages of other
-people name theirs as Python entry points, which are imported when a name is first looked for; a name in a file never
+A class registers itself when it is defined, if it derives from a base that has a :class:`Registry`.  Other packages
+declare their classes as Python entry points, which are imported when a name is first looked up.  A name in a file never
 imports anything.
 """
 
@@ -21,7 +21,7 @@ T = TypeVar("T", covariant=True)
 
 
 def called(kind: type) -> str:
-    """Return the name of a class in files and on the command line: its own ``called``, or its name in lower case.
+    """Return the name of a class in files and on the command line: its ``called``, or its name in lower case.
 
     Examples
     --------
@@ -32,14 +32,14 @@ def called(kind: type) -> str:
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes by their names, in the order in which they were defined.
+    """Classes by name, in the order in which they were defined.
 
     Parameters
     ----------
     what
-        What one of them is, for messages.
+        What a member is, for messages.
     groups
-        Entry points through which other packages name theirs.
+        Groups of entry points through which other packages add theirs.
 
     Examples
     --------
@@ -59,13 +59,13 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         self._kinds: dict[str, type[T]] = {}
 
     def add(self, kind: type[Any]) -> None:
-        """Register a class under its name, unless another has it; one that is defined anew takes its own place."""
+        """Register a class under its name, unless another class has it; a redefined class replaces the old one."""
         known = self._kinds.get(called(kind))
         if known is None or (known.__module__, known.__qualname__) == (kind.__module__, kind.__qualname__):
             self._kinds[called(kind)] = kind
 
     def require(self, found: Any, base: type[Any]) -> None:
-        """Raise unless an object is of this kind and would be found again by the name of its class.
+        """Raise unless an object is of this kind, and the name of its class leads back to this class.
 
         Raises
         ------
@@ -87,12 +87,12 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             )
 
     def made(self, value: Any) -> Any:
-        """Return an object as it is; for a name, one of that class, as it is by default.
+        """Return an object unchanged; for a name, an instance of that class with default settings.
 
         Raises
         ------
         SettingsError
-            There is no such name, or the class needs settings.
+            The name is unknown, or the class has required settings.
         """
         if not isinstance(value, str):
             return value
@@ -106,7 +106,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             ) from None
 
     def under(self, base: type[Any]) -> Mapping[str, Any]:
-        """Return those that derive from one base, as they are at any time.
+        """Return the live view of all members that derive from one base.
 
         Examples
         --------
@@ -131,7 +131,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return found
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return what has this name, or `default`."""
+        """Return the class of this name, or `default`."""
         return self[name] if name in self else default
 
     def __contains__(self, name: object) -> bool:
@@ -145,17 +145,17 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return sum(1 for _ in self)
 
     def _load(self) -> None:
-        """Import what other packages offer, once; one that cannot be imported is told of and left out."""
+        """Import entry points of other packages, once; those that fail are reported and left out."""
         while self._groups:
             for entry in entry_points(group=self._groups.pop()):
                 try:
                     entry.load()
-                except Exception as error:  # whatever a stranger's module raises
+                except Exception as error:  # modules of other packages can raise anything
                     warnings.warn(f"the {self.what} {entry.name} of {entry.value} was left out: {error}", stacklevel=2)
 
 
 class _Under(Mapping[str, Any]):
-    """The part of a registry that derives from one base."""
+    """The members of a registry that derive from one base."""
 
     def __init__(self, whole: Registry[Any], base: type[Any]) -> None:
         self._whole, self._base = whole, base
@@ -179,7 +179,7 @@ class _Under(Mapping[str, Any]):
 
 
 class Registered:
-    """A base whose concrete subclasses can be had by their names, through its :attr:`registry`."""
+    """A base class whose concrete subclasses can be found by name in its :attr:`registry`."""
 
     registry: ClassVar[Registry[Any]]
 
@@ -190,5 +190,5 @@ class Registered:
 
 
 def _hidden(kind: type) -> bool:
-    """Return whether a class is only a base of others."""
+    """Return whether a class only serves as a base of others."""
     return inspect.isabstract(kind) or kind.__name__.startswith("_")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import math
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,18 +22,22 @@ from quietray.assessment.figures import (
     gain_text,
     metrics_of,
 )
+from quietray.assessment.verdict import verdict_of
 from quietray.brief import brief
 from quietray.detector.correction.correct import RowCounts
-from quietray.errors import FormatError, QuietrayError
+from quietray.errors import FormatError, QuietrayError, SettingsError
+from quietray.geometry import VolumeGrid
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser, Scale
-from quietray.io import VolumeFormat, read_volume
+from quietray.io import SeriesAxis, Stored, VolumeFormat, new_volume, read_volume
 from quietray.metrics.image import psnr
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Stack
 from quietray.running.settings import Settings
 from quietray.settings import from_dict, read_toml
-from quietray.shown import Look, facts_of, figure_of, look_of, page_of, text_of
+from quietray.shown import Look, Panels, facts_of, figure_of, look_of, page_of, text_of
 from quietray.training.loop import Fitted, Progress
+from quietray.types import Slice
 
 __all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile"]
 
@@ -87,45 +92,123 @@ class Result:
             look = f"The volume cannot be read: {error}"
         return page_of(self._title, self._facts, self.warnings, look)
 
-    def plot(self, z: int | None = None, *, step: int | None = None, before: Any = None) -> np.ndarray:
+    def plot(
+        self,
+        z: int | None = None,
+        y: int | None = None,
+        x: int | None = None,
+        *,
+        step: int | None = None,
+        before: Any = None,
+    ) -> Panels:
         """Draw a slice before, after, and what was taken away, with matplotlib.
 
         Parameters
         ----------
-        z
-            Slice, or image, counted from 0; None for the middle one.  Only that one is read.
+        z, y, x
+            Where the slice lies, one of them, counted from 0; of images, which one.  The middle one across z where
+            none is given.  No other is read.
         step
             Step or channel, of a series; None for the middle one.
         before
             The noisy volume, laid out like the denoised one, such as :func:`quietray.reconstruct` returns it, or the
-            noisy images.  Needed for all slices but the middle one, which is all that a run keeps; without it the
+            noisy images.  Needed for all slices but the middle ones, which are all that a run keeps; without it the
             denoised slice stands alone.
 
         Returns
         -------
-        ndarray
-            The axes ``(3,)``: before, after, difference.  The first two have one grey window.
+        Panels
+            The axes: before, after, difference.  The first two have one grey window.
 
         Raises
         ------
         GeometryError
             There is no such slice, or `before` has another shape.
         SettingsError
-            A step is asked for where there is no series.
+            A step is asked for where there is no series, or two places are given.
         FormatError
             The volume cannot be read.
 
         Examples
         --------
         >>> before, after, difference = result.plot(z=12, before=noisy)  # doctest: +SKIP
+        >>> result.plot(x=40).figure.savefig("slice.png")  # doctest: +SKIP
         """
+        places = [(name, at) for name, at in (("z", z), ("y", y), ("x", x)) if at is not None]
+        if len(places) > 1:
+            raise SettingsError(f"one of z, y and x must be given, got {len(places)}; plot one slice after the other")
         noisy = before.images if isinstance(before, ImageSeries) else before
         title = f"{self._title}, estimated gain {self._facts['estimated gain']}"
-        return figure_of(self._look(z, step, noisy), title)
+        return figure_of(self._look(places[0] if places else ("z", None), step, noisy), title)
 
-    def _look(self, z: int | None = None, step: int | None = None, before: Any = None) -> Look:
-        kept = None if self.gathered is None else self.gathered.cuts.get("axial")
-        return look_of(self.volume, self.metrics, kept, z, step, before)
+    def save(
+        self,
+        path: str | Path,
+        *,
+        dtype: Literal["float32", "uint16", "uint8"] = "float32",
+        window: tuple[float, float] | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the volume, or the images as a stack, with its unit and the size of its voxels.
+
+        Parameters
+        ----------
+        path
+            Its ending says the format: ``.zarr``, ``.h5``, ``.tif`` (one file), ``.mhd``, ``.nii``, or one that another
+            package brings; a name without an ending is a folder of TIFF slices.
+        dtype
+            Whole numbers stand for values over a window, which the file tells; ``.zarr`` and ``.h5`` have none.
+        window
+            Least and largest value of whole numbers, in the volume's unit; None is its range.
+        overwrite
+            Replace a volume of that name.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        SettingsError
+            No format has that ending, or the format has no whole numbers.
+        ResourceError
+            There is something of that name, or the disk is full.
+
+        Examples
+        --------
+        >>> result.save("clean.tif", dtype="uint16", window=(0.0, 0.8))  # doctest: +SKIP
+        """
+        place, scan = Path(path), self.metrics["scan"]
+        *_, n_z, n_y, n_x = shape = tuple(int(size) for size in self.volume.shape)
+        size = scan.get("pixel_size_mm") or scan.get("voxel_size_mm")
+        grid = VolumeGrid((n_z, n_y, n_x), voxel_size=size, spacing=scan.get("spacing_mm"), values=scan["unit"])
+        series = None
+        if len(shape) == 4:
+            series = SeriesAxis("c" if (self.metrics.get("series") or {}).get("of") == "channel" else "t", shape[0])
+        facts = {"source": scan["source"], "method": self.metrics["method"]["name"]}
+        with new_volume(place, grid, facts, series=series, stored=Stored(dtype, window), overwrite=overwrite) as writer:
+            for number in range(math.prod(shape[:-2])):
+                entry, z = divmod(number, n_z)
+                one = self.volume[z] if series is None else self.volume[entry, z]
+                writer.write(number, np.asarray(one, np.float32)[None])
+        return place
+
+    @property
+    def unit(self) -> str:
+        """Unit of the volume's values."""
+        return str(self.metrics["scan"]["unit"])
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Distances between voxels along each axis, napari's ``scale``: in mm, or in voxels where that is not known."""
+        scan, n_axes = self.metrics["scan"], len(self.volume.shape)
+        size = float(scan.get("pixel_size_mm") or scan.get("voxel_size_mm") or 1.0)
+        return (*[1.0] * (n_axes - 3), float(scan.get("spacing_mm") or size), size, size)
+
+    def _look(self, at: tuple[str, int | None] = ("z", None), step: int | None = None, before: Any = None) -> Look:
+        cuts = {} if self.gathered is None else self.gathered.cuts
+        return look_of(self.volume, self.metrics, cuts, at, step, before)
 
     @property
     def gain(self) -> str:
@@ -156,6 +239,8 @@ class Result:
             warnings, notes = tuple(metrics.pop("warnings")), tuple(metrics.pop("notes"))
             history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
             figures = metrics_of(metrics)
+            if figures.verdict is None:  # of a run made before there were verdicts
+                figures = replace(figures, verdict=verdict_of(figures, warnings).record())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(
                 f"{folder / 'metrics.json'} must be the figures of a finished run, got: {error}; "
@@ -189,6 +274,10 @@ class Gathered:
         Voxels of the object, and the sums of the noisy and of the denoised ones; None where it is not told from air.
     object
         ``(y, x)`` where it is in the middle slice.
+    stacks
+        Further planes by the names of the cuts; empty where an older version began the run.
+    steps
+        The middle slice of some steps or channels of a series, noisy and denoised, averaged where it is wide.
     """
 
     cuts: dict[str, tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]]
@@ -199,6 +288,8 @@ class Gathered:
     changed: RowCounts
     inside: Float[np.ndarray, 3] | None = None
     object: Bool[np.ndarray, "y x"] | None = None
+    stacks: dict[str, Stack] = field(default_factory=dict)
+    steps: dict[int, tuple[Slice, Slice]] = field(default_factory=dict)
 
     __repr__ = brief
 
@@ -211,6 +302,10 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
         before, after = zip(*pieces, strict=True)
         cuts[name] = (np.concatenate(before), np.concatenate(after))
     inside = [record.inside for record in records if record.inside is not None]
+    planes, stacks = records[0].planes, {}
+    if planes is not None and all(record.planes == planes for record in records):
+        kept = [[(one.first, getattr(one, f"kept_{when}")) for one in records] for when in ("before", "after")]
+        stacks = planes.stacks(*kept)
     # a slab and its halo are corrected together, so that rows in a halo count twice; shares stay right
     return Gathered(
         cuts,
@@ -221,6 +316,7 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
         sum((record.changed for record in records), start=RowCounts()),
         np.sum(inside, axis=0) if len(inside) == len(records) else None,
         next((record.object for record in records if record.object is not None), None),
+        stacks,
     )
 
 

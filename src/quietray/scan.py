@@ -1,4 +1,4 @@
-"""One measurement: radiographs, flats, darks, geometry and where it all came from.  Arrays may be lazy."""
+"""A measurement: radiographs, flats, darks, geometry and provenance.  Arrays may be lazy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quietray.types import Frames
 
 __all__ = ["Scan", "chosen_frames", "interleaved"]
 
-# What goes without saying of a scan.
+# Not shown in descriptions.
 _UNSAID = {
     "field of view": "full",
     "detectors": "one",
@@ -41,26 +41,26 @@ class Scan:
     geometry
         Beam with one angle per view.
     flats, darks
-        Open-beam and beam-off frames ``(frame, row, col)`` in counts.  A scan without darks has a dark level of zero.
-        None for `flats` means that the projections already are transmissions.
+        Open-beam and beam-off frames ``(frame, row, col)`` in counts.  Without darks, the dark level is zero.  Without
+        flats, the projections must be transmissions.
     exposure
-        Seconds per view, when known.
+        Exposure time per view in seconds, if known.
     source
         The file or folder that was read.
     provenance
-        Facts worth keeping with a result: format, dataset paths, sample name.
+        Facts to store with a result: format, dataset paths, sample name.
     notes
-        Sentences that the user should see, such as a repeated last view that was dropped.
+        Notes for the user, for example about a repeated last view that was dropped.
     truth, clean
-        The true volume ``(z, y, x)`` and the noise-free line integrals ``(view, row, col)``, in simulated scans only.
+        The true volume ``(z, y, x)`` and the noise-free line integrals ``(view, row, col)``; only for simulated scans.
     detectors
-        ``(view,)`` number of the detector that took each view, where several did (two or three source-detector pairs):
-        each then has flats, darks, bad pixels and a point response of its own.  None for a single detector.
+        Number of the detector that took each view, ``(view,)``, if there were several (two or three source-detector
+        pairs).  Each detector then has its own flats, darks, bad pixels and point response.  None for a single
+        detector.
     flat_detectors, dark_detectors
-        ``(frame,)`` the same for flats and darks; None where they belong to all detectors.
+        The same for flats and darks, ``(frame,)``; None if they belong to all detectors.
     taken, flats_taken
-        ``(view,)`` and ``(flat,)`` when views and flats were taken, as numbers that count all frames; None where the
-        file does not tell.
+        Acquisition times of views, ``(view,)``, and of flats, ``(flat,)``, in numbers of frames; None if unknown.
 
     Examples
     --------
@@ -136,39 +136,39 @@ class Scan:
         rotation_axis: float | None = None,
         geometry: Geometry | None = None,
     ) -> Scan:
-        """Return a scan of arrays, which may be lazy: NumPy, memory maps, h5py, Zarr, Dask.  None is loaded whole.
+        """Return a scan from arrays, which may be lazy (NumPy, memory maps, h5py, Zarr, Dask); none is loaded whole.
 
-        What :func:`quietray.read` finds in a file is given here; everything is checked first.  What else is known, such
-        as the exposure, ``dataclasses.replace`` adds.
+        This takes what :func:`quietray.read` finds in a file, and checks it.  Other properties, such as the exposure,
+        can be added with ``dataclasses.replace``.
 
         Parameters
         ----------
         projections
-            ``(view, row, col)`` in counts; ``(view, col)`` is one row.
+            Radiographs ``(view, row, col)`` in counts; ``(view, col)`` for a single row.
         angles
-            ``(view,)`` in degrees, of a parallel beam.
+            Angles of a parallel beam in degrees, ``(view,)``.
         flats, darks
-            Open-beam and beam-off frames ``(frame, row, col)`` in counts, or one frame ``(row, col)``; without the
-            rows where the projections have none.  Without flats the projections are taken for transmissions.
+            Open-beam and beam-off frames ``(frame, row, col)`` in counts, or one frame ``(row, col)``; for projections
+            without rows, likewise without rows.  Without flats, the projections must be transmissions.
         degrees
-            False for angles in radians.
+            Whether `angles` are in degrees; False for radians.
         pixel_size
             Edge of a pixel in mm, at the object.
         rotation_axis
-            Column that the rotation axis projects to; found when not given.
+            Column that the rotation axis projects to; measured if not given.
         geometry
-            Any beam, in place of `angles`, `pixel_size` and `rotation_axis`.
+            Any beam, instead of `angles`, `pixel_size` and `rotation_axis`.
 
         Raises
         ------
         FormatError
-            An array is not laid out as said above.
+            An array does not have the layout described above.
         GeometryError
-            The angles, or the geometry, are not those of the projections.
+            The angles or the geometry do not match the projections.
         NoiseError
-            What is in memory holds NaN or infinity.
+            An array in memory contains NaN or infinity.
         SettingsError
-            A geometry is given together with what it holds.
+            A geometry is given together with parameters that it contains.
 
         Examples
         --------
@@ -217,7 +217,7 @@ class Scan:
         return "\n  ".join([f"Scan of {views}{origin}", *told])
 
     def describe(self) -> dict[str, str]:
-        """Return what is in the scan as text by name; nothing but geometry and shapes is looked at."""
+        """Return the content of the scan as text by name, from geometry and shapes only."""
         geometry = self.geometry
         axis = "to be found" if geometry.rotation_axis is None else f"column {geometry.rotation_axis:.2f}"
 
@@ -259,7 +259,7 @@ class Scan:
         )
 
     def by_detector(self) -> dict[int, Scan]:
-        """Return what each detector measured as a scan of its own, by number; a scan without numbers is detector 0."""
+        """Return the data of each detector as a separate scan, by number; without numbers, all belong to detector 0."""
         if self.detectors is None:
             return {0: self}
         return {number: self._of(self.detectors, number) for number in np.unique(self.detectors).tolist()}
@@ -319,7 +319,7 @@ class Scan:
             ) from error
 
     def with_axis(self, rotation_axis: float) -> Scan:
-        """Return the same scan with its rotation axis at column `rotation_axis`."""
+        """Return the same scan with the rotation axis at column `rotation_axis`."""
         return dataclasses.replace(self, geometry=self.geometry.with_axis(rotation_axis))
 
     def with_note(self, note: str) -> Scan:
@@ -338,7 +338,7 @@ def _pixel_told(geometry: Geometry) -> str:
 def _check_numbers(
     what: str, frames: Frames | None, numbers: Int[np.ndarray, " frame"], views: Int[np.ndarray, " view"] | None
 ) -> None:
-    """Raise unless every frame has the number of a detector, and every detector of the views has frames."""
+    """Raise unless every frame has a detector number, and every detector of the views has frames."""
     count = 0 if frames is None else int(frames.shape[0])
     if numbers.shape != (count,) or numbers.min(initial=0) < 0:
         raise FormatError(
@@ -356,7 +356,7 @@ def _check_numbers(
 
 
 def _checked(views: np.ndarray, n_views: int) -> Int[np.ndarray, " view"]:
-    """Return the numbers of chosen views."""
+    """Return the numbers of the chosen views."""
     chosen = np.flatnonzero(views) if views.dtype == bool and views.shape == (n_views,) else views
     if (
         chosen.ndim != 1

@@ -1,13 +1,14 @@
-"""Settings are frozen dataclasses; this module turns them to TOML and back, strictly.
+"""Settings are frozen dataclasses; this module converts them to TOML and back, strictly.
 
-An unknown key is an error that names the nearest known one: a setting that is silently ignored costs somebody a night.
-A value of another type is an error too, never converted; only a whole number may stand for a float, a text for a path.
+An unknown key is an error that names the nearest known one, because a setting that is silently ignored can cost a night
+of computing.  A value of another type is also an error and never converted, except that an integer may stand for a
+float and a text for a path.
 
-A field that may be one of several dataclasses is a table whose ``name`` says which (a class's ``called``, or its name
-in lower case); the name alone, as a text, means that class as it is by default.
+A field that may hold one of several dataclasses is a table whose ``name`` selects the class (its ``called``, or its
+name in lower case).  The name alone, as a text, selects the class with its defaults.
 
-TOML has no null. A field that is None by default is left out of the file when it is None; any other field that may be
-None is written, and read, as the text ``"none"``. Such a field can therefore not hold that text itself.
+TOML has no null.  A field whose default is None is left out of the file if it is None; any other field that may be None
+is written and read as the text ``"none"``.  Such a field cannot hold that text itself.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import dataclasses
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -25,7 +27,7 @@ import tomli_w
 from quietray.errors import FormatError, SettingsError, nearest
 from quietray.registry import Registered, called
 
-__all__ = ["called", "from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "write_toml"]
+__all__ = ["called", "from_dict", "parse_bytes", "parse_seconds", "read_toml", "to_dict", "typed", "write_toml"]
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _NONE = "none"
 
-# What a value must be, and an example of it, in the words of TOML.
+# Allowed types of a value, with an example in TOML syntax.
 _SCALARS: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true"),
     int: ("a whole number", "3"),
@@ -45,7 +47,7 @@ _SCALARS: dict[Any, tuple[str, str]] = {
 
 
 def parse_seconds(text: str) -> float:
-    """Return the seconds in ``90s``, ``10m``, ``1.5h``, ``2d`` or plain ``90``; upper case means the same.
+    """Return the seconds in ``90s``, ``10m``, ``1.5h``, ``2d`` or plain ``90``; case is ignored.
 
     Raises
     ------
@@ -91,12 +93,12 @@ def parse_bytes(text: str) -> int:
 def to_dict(settings: Any) -> dict[str, Any]:
     """Return `settings` as plain nested dictionaries, ready for TOML or JSON.
 
-    None is left out where it is the default, and is the text ``"none"`` elsewhere.
+    None is left out if it is the default, and written as the text ``"none"`` otherwise.
 
     Raises
     ------
     SettingsError
-        A field that may be None holds the text ``"none"``, which would come back as None.
+        A field that may be None holds the text ``"none"``, which would be read back as None.
 
     Examples
     --------
@@ -136,7 +138,7 @@ def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     Raises
     ------
     SettingsError
-        A key is unknown (the nearest known one is named) or missing, or a value has the wrong type.
+        A key is unknown (the message gives the nearest known one) or missing, or a value has the wrong type.
 
     Examples
     --------
@@ -165,6 +167,35 @@ def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     )
 
 
+def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields of a dataclass given in Python, after checking their types.
+
+    A dictionary stands for a dataclass; objects that a registry knows are looked at by whoever takes them.
+
+    Raises
+    ------
+    SettingsError
+        A field has the wrong type.
+
+    Examples
+    --------
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Run:
+    ...     seed: int = 0
+    >>> typed(Run, {"seed": "three"})
+    Traceback (most recent call last):
+    quietray.errors.SettingsError: 'seed' must be a whole number, got 'three'; write for example 3
+    """
+    hints, out = get_type_hints(kind), {}
+    for name, value in given.items():
+        parts = [part for part in get_args(hints[name]) or (hints[name],) if isinstance(part, type)]
+        registered = any(issubclass(part, Registered) for part in parts)
+        if not registered and not any(dataclasses.is_dataclass(part) and isinstance(value, part) for part in parts):
+            value = _value(value, hints[name], name)
+        out[name] = value
+    return out
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file into nested dictionaries.
 
@@ -180,7 +211,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise FormatError(f"the settings file must exist, got {path}; check the path") from None
     except OSError as error:
         raise FormatError(f"the settings must be a file that can be read, got {error}; check the path") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested beyond reason
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
         raise FormatError(f"{path} must be TOML, got: {error}; mend the file or name another") from None
 
 
@@ -191,7 +222,7 @@ def write_toml(settings: Any) -> str:
 
 def _entries(settings: Any) -> list[dataclasses.Field[Any]]:
     if not dataclasses.is_dataclass(settings):
-        return []  # somebody's own class without settings: its name says it all
+        return []  # a user-defined class without settings is represented by its name
     return [entry for entry in dataclasses.fields(settings) if entry.init]
 
 
@@ -206,13 +237,13 @@ def _plain(value: Any) -> Any:
 
 
 def _usual(entry: dataclasses.Field[Any]) -> type | None:
-    """Return the class of a field's default, where it has one."""
+    """Return the class of a field's default, if it has one."""
     made = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else entry.default
     return None if made is dataclasses.MISSING else type(made)
 
 
 def _tables(hint: Any) -> dict[str, type]:
-    """Return what a table may be, by its name in files: the dataclasses of a union, or what a registry holds."""
+    """Return the classes a table may represent, by name: the dataclasses of a union, or members of a registry."""
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     for part in parts:
         if isinstance(part, type) and issubclass(part, Registered) and "registry" in part.__dict__:
@@ -221,10 +252,12 @@ def _tables(hint: Any) -> dict[str, type]:
 
 
 def _value(value: Any, hint: Any, place: str, usual: type | None = None) -> Any:
-    """Return `value` as the type `hint`, which it must already be in all but the spelling of TOML.
+    """Return `value` as the type `hint`; only differences due to TOML syntax are converted.
 
-    A table that does not say which of several dataclasses it is means the usual one.
+    A table without a name represents the default class.
     """
+    if getattr(value, "shape", None) == ():  # a number of NumPy's
+        value = value.item()
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
         return from_dict(hint, value, place)
     origin, parts = get_origin(hint), get_args(hint)
@@ -268,7 +301,7 @@ def _one_of(value: Any, hint: Any, place: str, usual: type | None) -> Any:
 
 
 def _named(value: Any, tables: dict[str, type], place: str, usual: type | None) -> Any:
-    """Return the dataclass that a table's ``name``, or a text, names."""
+    """Return the dataclass selected by a table's ``name``, or by a text."""
     table = {"name": value} if isinstance(value, str) else value
     if not isinstance(table, dict):
         raise SettingsError(f"'{place}' must be a table or a name, got {value!r}; write for example {place} = 'name'")
@@ -288,7 +321,7 @@ def _refused(value: Any, hint: Any, place: str) -> SettingsError:
 
 
 def _expected(hint: Any) -> tuple[str, str]:
-    """Return what a value of type `hint` must be and how to write it, in the words of TOML."""
+    """Return a description of the values of type `hint`, and how to write them in TOML."""
     origin, parts = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint):
         return "a table", "{name = value}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import operator
 import textwrap
@@ -9,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.pictures import Window, data_uri, detailed_region, grey, grey_window, shrink, stated_window
 from quietray.types import Slice
 
-__all__ = ["Look", "facts_of", "figure_of", "look_of", "page_of", "text_of"]
+__all__ = ["Look", "Panels", "facts_of", "figure_of", "look_of", "page_of", "text_of"]
 
 _LONGEST = 512  # px of a picture in a notebook; a larger slice is averaged, and a part of it shown as it is
 _SEEN = 320  # px that a smaller picture is enlarged to
+_CUTS = {"z": ("axial", ("y", "x")), "y": ("coronal", ("z", "x")), "x": ("sagittal", ("z", "y"))}
 _WARNINGS, _WORDS = 4, 110  # that are printed, and characters of each
 
 
@@ -54,11 +56,36 @@ class Look:
     lacking: str = ""
 
 
+class Panels(NamedTuple):
+    """The axes of a figure of a slice, which a notebook shows once, whether or not they end its cell."""
+
+    before: Any
+    after: Any
+    difference: Any
+
+    @property
+    def figure(self) -> Any:
+        """The figure, such as to save it: ``panels.figure.savefig("slice.png")``."""
+        return self.after.figure
+
+    def __repr__(self) -> str:
+        return f"Panels({', '.join(axis.get_title() for axis in self if axis.get_title())})"
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture, and close the figure, which the notebook would else show once more."""
+        import matplotlib.pyplot as plt
+
+        picture = io.BytesIO()
+        self.figure.savefig(picture, format="png")
+        plt.close(self.figure)
+        return picture.getvalue()
+
+
 def look_of(
     volume: Any,
     metrics: Mapping[str, Any],
-    kept: tuple[Slice, Slice] | None,
-    z: int | None = None,
+    cuts: Mapping[str, tuple[Slice, Slice]],
+    at: tuple[str, int | None] = ("z", None),
     step: int | None = None,
     before: Any = None,
 ) -> Look:
@@ -70,10 +97,12 @@ def look_of(
         ``(z, y, x)``, ``(step, z, y, x)`` or ``(image, row, col)``; lazy or not.
     metrics
         The figures of the run.
-    kept
-        The middle slice, noisy and denoised, where the run kept it.
-    z, step
-        Slice or image, and step or channel of a series; the middle ones where None.  Negative ones count from the end.
+    cuts
+        The middle slices, noisy and denoised, that the run kept.
+    at
+        Across which axis, and where; the middle where None.  Negative places count from the end.
+    step
+        Step or channel of a series; the middle one where None.
     before
         What to compare with, laid out like the volume.
 
@@ -90,14 +119,16 @@ def look_of(
         raise SettingsError(f"step must be left out for what is not a series, got {step}")
     if before is not None and tuple(before.shape) != shape:
         raise GeometryError(f"before must be of the result's shape {shape}, got {tuple(before.shape)}")
-    kind = "image" if images else "z"
-    number, middle = _index(kind, z, shape[-3]), shape[-3] // 2
-    key: tuple[int, ...] = (number,)
-    place = f"image {number} of {shape[0]}" if images else f"z = {number} of {shape[-3]}"
+    axis = "zyx".index(at[0])
+    names = ("image", "row", "column") if images else ("z", "y", "x")
+    kept, size = cuts.get(_CUTS[at[0]][0]), shape[axis - 3]
+    number, middle = _index(names[axis], at[1], size), size // 2
+    key: tuple[Any, ...] = (*[slice(None)] * axis, number)
+    place = f"{names[axis]} {number} of {size}" if images else f"{names[axis]} = {number} of {size}"
     if series:
         of = (metrics.get("series") or {}).get("of", "step")
         entry = _index(of, step, shape[0])
-        key, place = (entry, number), f"{place}, {of} {entry}"
+        key, place = (entry, *key), f"{place}, {of} {entry}"
         middle = middle if entry == shape[0] // 2 else -1
     noisy, clean, lacking = None, None, ""
     if kept is not None and number == middle:
@@ -115,7 +146,8 @@ def look_of(
     unit, stated = metrics["scan"]["unit"], metrics["scan"].get("window")
     chosen = stated_window(None if stated is None else tuple(stated), unit)
     window = grey_window([clean]) if chosen is None else Window(*chosen)
-    return Look(clean, noisy, place, window, unit, ("row", "column") if images else ("y", "x"), lacking)
+    first, second = (name for name in names if name != names[axis])
+    return Look(clean, noisy, place, window, unit, (first, second), lacking)
 
 
 def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path | None) -> dict[str, str]:
@@ -129,7 +161,9 @@ def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path |
     edge = f", {'pixels' if images else 'voxels'} of {size:g} mm" if size else ""
     known = [headline(estimate)[name] for name in ("psnr_noisy_db", "psnr_db")]
     levels = "" if None in known else f"; PSNR from {known[0]:.1f} to {known[1]:.1f} dB"
-    facts = {
+    verdict = metrics.get("verdict")
+    facts = {"verdict": f"{verdict['kind']}: {verdict['reason']}"} if verdict else {}
+    facts |= {
         "images" if images else "volume": f"{_by(volume.shape)} ({', '.join(axes)}), {scan['unit']}{edge}",
         "estimated gain": gain_text(estimate) + levels,
         "method": _made_by(method, training),
@@ -183,8 +217,8 @@ def page_of(title: str, facts: Mapping[str, str], warnings: Sequence[str], look:
     return f'<div style="max-width:70em"><p>{"<br>".join(lines)}</p>{shown}{told}</div>'
 
 
-def figure_of(look: Look, title: str) -> np.ndarray:
-    """Draw a slice before, after, and what was taken away; return the three axes ``(3,)``.
+def figure_of(look: Look, title: str) -> Panels:
+    """Draw a slice before, after, and what was taken away; return the three axes.
 
     What is not at hand is said in its place.
     """
@@ -216,7 +250,7 @@ def figure_of(look: Look, title: str) -> np.ndarray:
     first = axes[0 if look.before is not None else 1]
     first.tick_params(labelleft=True)
     first.set_ylabel(f"{look.axes[0]} (pixel)")
-    return np.asarray(axes)
+    return Panels(*axes)
 
 
 def _index(what: str, asked: int | None, size: int) -> int:

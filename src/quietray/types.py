@@ -1,8 +1,8 @@
-"""The axis vocabulary, as array types that are checked in the test suite.
+"""Array types with named axes, which are checked in the test suite.
 
-Radiographs are ``(view, row, col)``, sinograms ``(row, view, col)``, volumes ``(z, y, x)``.  Samples, the food of every
-split, are ``(part, slice, y, x)``: *parts* are statistically independent measurements of one object, *slices* are
-neighbours given to the network together.
+Radiographs are ``(view, row, col)``, sinograms ``(row, view, col)``, volumes ``(z, y, x)``.  Training samples are
+``(part, slice, y, x)``: *parts* are statistically independent measurements of one object, *slices* are neighbours that
+the network sees together.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Frames(Protocol):
-    """A stack of frames, ``(frame, row, col)``, that may live on disk: numpy, HDF5, Zarr or a lazy view of one."""
+    """A stack of frames ``(frame, row, col)``, possibly on disk: numpy, HDF5, Zarr or a lazy view of one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_frames, n_rows, n_cols)``."""
+        """Shape ``(n_frames, n_rows, n_cols)``."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one pixel."""
+        """Type of a pixel."""
 
     def __getitem__(self, key: Any) -> Any:
-        """Read ``[frames, rows]`` or ``[frames, rows, cols]``; only what is asked for is read."""
+        """Read ``[frames, rows]`` or ``[frames, rows, cols]``; only what is requested is read."""
 
 
 def __getattr__(name: str) -> Any:
-    """Return a type of tensors; torch takes seconds to import, and reading a scan needs none."""
+    """Return a type of tensors; importing torch takes seconds, and reading a scan does not need it."""
     if name not in _TENSORS:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from torch import Tensor

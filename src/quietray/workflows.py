@@ -6,7 +6,6 @@ Every verb takes scans and images alike, and settings as an object, as keywords,
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from quietray.assessment.comparison import Comparison
+from quietray.assessment.verdict import verdict_of, verdict_on_methods
 from quietray.checkpoint import replace_file, write_json
 from quietray.clock import waiting_since
 from quietray.detector.correction.claims import sound
@@ -25,21 +25,25 @@ from quietray.domains.image_methods import NOISE
 from quietray.domains.image_models import ImageModel, ModelOnImages, train_on_images
 from quietray.domains.models import apply_model, train_model
 from quietray.domains.plain import reconstruct_plainly
-from quietray.errors import ResourceError, SettingsError
+from quietray.errors import SettingsError
+from quietray.handed import handed
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser
-from quietray.io import ImagePairs, open_volume_writer, read_images, read_volume
+from quietray.io import ImagePairs, new_volume, read_images, read_volume
 from quietray.io.disk import disk_errors, remove
+from quietray.io.lock import alone
 from quietray.io.scans.instrument import instrument_of
 from quietray.preparation.prepare import chosen_rows, prepare
+from quietray.progress import watching
 from quietray.report import Previewed, report_of, write_comparison, write_report
 from quietray.result import Result
 from quietray.running.facts import versions
 from quietray.running.identity import identity_of
 from quietray.running.models import remember as kept_model
 from quietray.running.output import Output, noted_start
+from quietray.running.places import require_free, require_new
 from quietray.running.run import Run
-from quietray.running.settings import Auto, Changes, Settings, changed
+from quietray.running.settings import Auto, Given, Settings, changed
 from quietray.running.watch import Watch
 from quietray.scan import Scan
 from quietray.settings import parse_seconds, write_toml
@@ -55,14 +59,13 @@ __all__ = [
     "first_start",
     "reconstruct",
     "remember",
-    "require_free",
     "train",
 ]
 
 
 def denoise(
-    data: Scan | ImageSeries,
-    out: str | Path | None = None,
+    data: Any,
+    out: Any = None,
     settings: Settings | None = None,
     *,
     resume: bool = False,
@@ -70,16 +73,17 @@ def denoise(
     repeats: Sequence[Any] = (),
     series: Sequence[Scan] = (),
     watch: Watch | None = None,
-    **changes: Unpack[Changes],
+    **changes: Unpack[Given],
 ) -> Result:
     """Denoise a scan, or a series of images, without clean data.
 
     Parameters
     ----------
     data
-        From :func:`quietray.read`, :meth:`quietray.Scan.from_arrays` or :func:`quietray.read_images`.
+        A scan, images, or the path of either; or projections ``(view, row, col)``, with ``angles=``, ``flats=``,
+        ``darks=`` and more as :meth:`quietray.Scan.from_arrays` takes them.
     out
-        Output folder; None keeps the result in memory.
+        Output folder; None keeps the result in memory.  After projections, their angles.
     settings
         Of the whole run; the defaults where None.
     resume, overwrite
@@ -89,7 +93,7 @@ def denoise(
     series
         Further steps in time, or with ``Noise2Inverse(channels=...)`` further channels.
     watch
-        Told how the run proceeds.
+        Told how the run proceeds; notebooks and terminals are by themselves, unless ``progress=False``.
     **changes
         Settings by name, such as ``method="noise2self"`` or ``budget="10m"``; see :class:`quietray.Settings`.
 
@@ -107,9 +111,11 @@ def denoise(
     Examples
     --------
     >>> import quietray
-    >>> result = quietray.denoise(quietray.read("scan.h5"), "out/scan", budget="10m")  # doctest: +SKIP
+    >>> result = quietray.denoise("scan.h5", "out/scan", budget="10m")  # doctest: +SKIP
+    >>> result = quietray.denoise(projections, angles, flats=flats, budget="10m")  # doctest: +SKIP
     """
-    started, watch = waiting_since(), watch or Watch()
+    started, watch = waiting_since(), watching(watch, changes.pop("progress", None))
+    data, out, settings = handed(data, out, settings, changes)
     if settings is None and "start" not in changes:
         changes["start"] = first_start(out, resume)
     settings, identity = changed(settings, changes), identity_of(data, repeats, series)
@@ -172,23 +178,24 @@ def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) 
         return kept_model(Path(folder), name, instrument_of(str(data.source))).name
 
 
+@alone
 def reconstruct(
-    scan: Scan,
-    out: str | Path | None = None,
+    scan: Any,
+    out: Any = None,
     settings: Settings | None = None,
     *,
     overwrite: bool = False,
     watch: Watch | None = None,
-    **changes: Unpack[Changes],
+    **changes: Unpack[Given],
 ) -> Any:
     """Reconstruct a scan as it is, slab by slab.
 
     Parameters
     ----------
     scan
-        From :func:`quietray.read` or :meth:`quietray.Scan.from_arrays`.
+        As for :func:`denoise`: a scan, its path, or projections.
     out
-        The volume: a file or a folder, after ``settings.format``; None returns an array.
+        The volume: a file or a folder, after ``settings.format``; None returns an array.  After projections, angles.
     settings
         ``correction``, ``reconstruction``, ``rows``, ``region``, ``rotation_axis`` and ``max_memory`` are used.  What
         the algorithm leaves to be chosen, its iterations or its weight, is chosen on held-out views.
@@ -209,37 +216,33 @@ def reconstruct(
     QuietrayError
         The scan, the settings, the memory or the disk do not allow it.
     """
-    settings = changed(settings, changes)
-    run, place = Run.in_memory(settings, watch), None if out is None else Path(out)
-    if place is not None and place.exists() and not overwrite:
-        raise ResourceError(f"the volume {place} must not exist yet; give another name, or replace it with --overwrite")
+    watch = watching(watch, changes.pop("progress", None))
+    scan, out, settings = handed(scan, out, settings, changes)
+    if not isinstance(scan, Scan):
+        raise SettingsError("what is reconstructed must be a scan, got images; nothing is left to reconstruct")
+    run, place = Run.in_memory(changed(settings, changes), watch), None if out is None else Path(out)
+    settings = run.settings
+    if place is not None:
+        require_new("volume", place, overwrite)
     prepared = prepare(_sound(scan, run), run)
     if place is None:
         return reconstruct_plainly(prepared, run, None)
-    unfinished = place.with_name(f".new-{place.name}")
-    with disk_errors(place):
-        remove(unfinished)  # a kill may have left it
     facts = {**reconstructed_by(prepared).record()["settings"], "source": scan.source}
-    writer = open_volume_writer(unfinished, prepared.grid, format=settings.format, extra=facts, stored=settings.stored)
-    try:
-        with writer:
-            reconstruct_plainly(prepared, run, writer)
-            writer.finish()
-        with disk_errors(place):
-            writer.rename(unfinished, place)
-    finally:
-        writer.discard()
+    how: dict[str, Any] = {"format": settings.format, "stored": settings.stored, "overwrite": overwrite}
+    with new_volume(place, prepared.grid, facts, **how) as writer:
+        reconstruct_plainly(prepared, run, writer)
     return place
 
 
+@alone
 def compare(
-    scan: Scan,
-    out: str | Path,
+    scan: Any,
+    out: Any = None,
     settings: Settings | None = None,
     *,
     overwrite: bool = False,
     watch: Watch | None = None,
-    **changes: Unpack[Changes],
+    **changes: Unpack[Given],
 ) -> Comparison:
     """Run every method that the noise allows, and every filter, and rank them without ground truth.
 
@@ -248,9 +251,10 @@ def compare(
     Parameters
     ----------
     scan
-        From :func:`quietray.read` or :meth:`quietray.Scan.from_arrays`.
+        As for :func:`denoise`: a scan, its path, or projections.
     out
-        Output folder: ``metrics.json``, ``report.html``, and ``run.toml`` for the method that did best.
+        Output folder: ``metrics.json``, ``report.html``, and ``run.toml`` for the method that did best; None writes
+        nothing.  After projections, their angles.
     settings
         ``rows`` are compared, or as many around the middle as :class:`Auto` says; ``budget`` is for everything.
     overwrite
@@ -272,8 +276,13 @@ def compare(
     """
     if settings is None and "start" not in changes:
         changes["start"] = DEFAULT
-    settings, out, started = changed(settings, changes), Path(out), waiting_since()
-    require_free(out, "output", overwrite)
+    started, watch = waiting_since(), watching(watch, changes.pop("progress", None))
+    scan, out, settings = handed(scan, out, settings, changes)
+    if not isinstance(scan, Scan):
+        raise SettingsError("methods must be compared on a scan, got images; name one: denoise(images, method=...)")
+    settings = changed(settings, changes)
+    if out is not None:
+        require_free(Path(out), "output", overwrite)
     run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
     scan, seconds = _sound(scan, run), parse_seconds(settings.budget)
     if settings.rows is not None:
@@ -283,14 +292,20 @@ def compare(
         rows = min(scan.n_rows, max(FEWEST_ROWS, affordable_rows(scan, most, seconds)))
         run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows takes others.")
     found, _ = compared(scan, run, rows, run.left)
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "metrics.json", {"comparison": found.record(), "versions": versions()})
-        replace_file(out / "run.toml", write_toml(found.picked).encode())
-        write_comparison(out / "report.html", found, scan, write_toml(found.picked))
+    if out is None:
+        return found
+    folder = Path(out)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        record = found.record()
+        verdict = verdict_on_methods(record).record()
+        write_json(folder / "metrics.json", {"verdict": verdict, "comparison": record, "versions": versions()})
+        replace_file(folder / "run.toml", write_toml(found.picked).encode())
+        write_comparison(folder / "report.html", found, scan, write_toml(found.picked))
     return found
 
 
+@alone
 def train(
     data: Sequence[Scan] | Sequence[ImagePairs],
     out: str | Path,
@@ -298,7 +313,7 @@ def train(
     *,
     overwrite: bool = False,
     watch: Watch | None = None,
-    **changes: Unpack[Changes],
+    **changes: Unpack[Given],
 ) -> Denoiser:
     """Train one model on several scans, or on the images of several subjects.
 
@@ -328,6 +343,7 @@ def train(
     QuietrayError
         The data or the settings do not allow it.
     """
+    watch = watching(watch, changes.pop("progress", None))
     settings, out, started = changed(settings, changes), Path(out), waiting_since()
     require_free(out, "model", overwrite)
     run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
@@ -350,14 +366,14 @@ def train(
 
 def apply(
     model: str | Path,
-    data: Scan | ImageSeries,
-    out: str | Path | None = None,
+    data: Any,
+    out: Any = None,
     settings: Settings | None = None,
     *,
     strict: bool = False,
     overwrite: bool = False,
     watch: Watch | None = None,
-    **changes: Unpack[Changes],
+    **changes: Unpack[Given],
 ) -> Result:
     """Denoise a scan or images with a trained model, after measuring whether they are such as the model knows.
 
@@ -368,9 +384,9 @@ def apply(
     model
         Folder of the model.
     data
-        From :func:`quietray.read`, :meth:`quietray.Scan.from_arrays` or :func:`quietray.read_images`.
+        As for :func:`denoise`: a scan, images, the path of either, or projections.
     out
-        Output folder; None keeps the result in memory.
+        Output folder; None keeps the result in memory.  After projections, their angles.
     settings
         Of the run; its method and network are the model's.
     strict
@@ -393,9 +409,11 @@ def apply(
         The model, the data or the disk do not allow it.
     """
     denoiser, started = Denoiser.load(Path(model)), waiting_since()
+    watch = watching(watch, changes.pop("progress", None))
+    data, out, settings = handed(data, out, settings, changes)
     settings = dataclasses.replace(changed(settings, changes), method=denoiser.split, start=str(model))
     with Output(out, settings, identity_of(data), settings.format, overwrite=overwrite) as output:
-        run = Run(settings, output, watch or Watch(), started=started)
+        run = Run(settings, output, watch, started=started)
         denoiser = denoiser.to(run.device)
         if isinstance(data, ImageSeries):
             fitted = Fitted(
@@ -406,23 +424,6 @@ def apply(
             scan: Scan = _sound(data, run)
             result, data = apply_model(denoiser, scan, run, strict), scan
         return _kept(result, data, run, started)
-
-
-def require_free(out: Path, what: str, overwrite: bool) -> None:
-    """Raise unless a folder can be written and nothing would be written over.
-
-    Raises
-    ------
-    ResourceError
-        It cannot, or there is something in the folder.
-    """
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ResourceError(f"the {what} folder {out} must be a folder that can be written, got {there}; give another")
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise ResourceError(
-            f"the {what} folder {out} must be empty; give another folder, or replace it with --overwrite"
-        )
 
 
 def _sound(data: Any, run: Run, *, turning: bool = True) -> Any:
@@ -448,7 +449,8 @@ def _finished(run: Run, data: Scan | ImageSeries) -> Result:
 
 def _kept(result: Result, data: Scan | ImageSeries, run: Run, started: float) -> Result:
     """Write model, report, figures and settings, if there is a folder; return the result with its time."""
-    metrics = dataclasses.replace(result.metrics, seconds=time.monotonic() - started)
+    verdict = verdict_of(result.metrics, result.warnings).record()
+    metrics = dataclasses.replace(result.metrics, seconds=time.monotonic() - started, verdict=verdict)
     result, output = dataclasses.replace(result, metrics=metrics), run.output
     if output.folder is None:
         return result

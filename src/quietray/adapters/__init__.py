@@ -1,6 +1,6 @@
-"""Scans from other programs and volumes for them: tomopy and algotom (arrays), CIL; httomo is in a module of its own.
+"""Conversion of scans from other programs and of volumes for them: tomopy and algotom (arrays), CIL, httomo.
 
-Nothing of theirs is imported before it is needed, and nothing of quietray imports this.
+Other programs are only imported when they are needed, and no other module of quietray imports this package.
 """
 
 from __future__ import annotations

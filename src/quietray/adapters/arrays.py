@@ -1,4 +1,4 @@
-"""Scans as tomopy and algotom have them: arrays, angles in radians."""
+"""Scans from tomopy and algotom: arrays, with angles in radians."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ def from_tomopy(
     rotation_axis: float | None = None,
     pixel_size: float | None = None,
 ) -> quietray.Scan:
-    """Return a scan from the arrays of tomopy or algotom.
+    """Return a scan from arrays in the layout of tomopy or algotom.
 
     Parameters
     ----------
     projections
-        ``(view, row, col)``, or with ``order="sinogram"`` ``(row, view, col)``: counts with `flats`, transmissions
-        without, line integrals with `log`.
+        Array ``(view, row, col)``, or with ``order="sinogram"`` ``(row, view, col)``: counts with `flats`,
+        transmissions without, line integrals with `log`.
     theta
-        ``(view,)`` in radians.
+        Angles in radians, ``(view,)``.
     flats, darks
-        ``(frame, row, col)`` in counts.
+        Frames ``(frame, row, col)`` in counts.
     order
         Which axis comes first: ``projection`` or ``sinogram``.
     log
-        Whether the logarithm was taken already, as ``tomopy.minus_log`` does; all of it is then copied in memory.
+        Whether the logarithm has already been taken, as by ``tomopy.minus_log``; the array is then copied in memory.
     rotation_axis
-        Column, 0 the middle of the first pixel, as in algotom; None finds it.  What tomopy calls ``center`` is counted
-        so by some of its functions, and from the edge of the first pixel by others: then it is half a pixel more.
+        Column of the axis, with 0 at the centre of the first pixel, as in algotom; None to find it.  Some functions of
+        tomopy count ``center`` in the same way, others from the edge of the first pixel, which gives half a pixel more.
     pixel_size
-        In mm.
+        Pixel size in mm.
 
     Returns
     -------
     Scan
-        For :func:`quietray.denoise`, whose ``result.volume`` is ``(z, y, x)``.
+        Scan for :func:`quietray.denoise`, whose ``result.volume`` is ``(z, y, x)``.
 
     Raises
     ------
     QuietrayError
-        The arrays do not belong together, or are not what they are said to be.
+        The arrays do not match, or do not contain what is stated.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def from_tomopy(
 
 
 def transmissions(integrals: Any) -> np.ndarray:
-    """Return the transmissions that line integrals stand for.
+    """Return the transmissions that correspond to line integrals.
 
     Examples
     --------
@@ -101,12 +101,12 @@ def transmissions(integrals: Any) -> np.ndarray:
 
 
 def require_transmissions(views: Any) -> None:
-    """Raise where what is taken for transmissions looks like line integrals: much of a view at zero or below.
+    """Raise if supposed transmissions look like line integrals, with much of a view at zero or below.
 
     Raises
     ------
     FormatError
-        It does.
+        They do.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Scans from the Core Imaging Library (CIL), and volumes for it.
 
-CIL turns the beam around the object by minus the angle, counts rows of the panel from its ``origin``, and slices and
-rows of a volume upwards; quietray turns it by the angle and counts downwards.
+In CIL, the beam rotates about the object by minus the angle, rows of the panel count from its ``origin``, and slices
+and rows of a volume count upwards.  In quietray, the beam rotates by the angle, and all of these count downwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from quietray.adapters.arrays import require_transmissions, transmissions
 __all__ = ["from_cil", "to_cil"]
 
 _MM = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "nm": 1e-6, "cm": 10.0, "m": 1e3}
-_STRAIGHT = 1e-6  # of a unit vector, that a direction may be off
+_STRAIGHT = 1e-6  # tolerance of a direction, relative to a unit vector
 _AXES = ("angle", "vertical", "horizontal")
 
 
@@ -27,22 +27,23 @@ def from_cil(data: Any, flats: Any = None, darks: Any = None, *, log: bool = Fal
     Parameters
     ----------
     data
-        Parallel or cone beam, 2D or 3D, one channel, axes in any order: counts with `flats`, transmissions without,
-        line integrals with `log`.
+        Parallel or cone beam, 2D or 3D, a single channel, axes in any order: counts with `flats`, transmissions
+        without, line integrals with `log`.
     flats, darks
-        ``(frame, vertical, horizontal)`` or one frame, in counts, laid out like the data; AcquisitionData or arrays.
+        ``(frame, vertical, horizontal)`` or one frame, in counts, with the layout of the data; AcquisitionData or
+        arrays.
     log
-        Whether the logarithm was taken already, as ``TransmissionAbsorptionConverter`` does.
+        Whether the logarithm has already been taken, as by ``TransmissionAbsorptionConverter``.
 
     Returns
     -------
     Scan
-        In mm where the geometry says its unit of length, else in pixels.
+        Scan in mm if the geometry states its unit of length, else in pixels.
 
     Raises
     ------
     QuietrayError
-        The geometry cannot be told, or the data are not what they are said to be.
+        The geometry is not supported, or the data do not contain what is stated.
 
     Examples
     --------
@@ -66,26 +67,26 @@ def from_cil(data: Any, flats: Any = None, darks: Any = None, *, log: bool = Fal
 
 
 def to_cil(volume: Any, data: Any) -> Any:
-    """Return CIL's ``ImageData`` of a volume, where CIL's own reconstruction of the data would lie.
+    """Return CIL's ``ImageData`` of a volume, at the position of CIL's own reconstruction of the data.
 
     Parameters
     ----------
     volume
-        ``(z, y, x)``: ``result.volume``, or what :func:`quietray.reconstruct` returns.
+        Volume ``(z, y, x)``: ``result.volume``, or the return value of :func:`quietray.reconstruct`.
     data
-        The ``AcquisitionData`` that the scan was made from.
+        The ``AcquisitionData`` from which the scan was made.
 
     Returns
     -------
     ImageData
-        Attenuation in 1 over the geometry's unit of length.
+        Attenuation in 1 over the unit of length of the geometry.
 
     Raises
     ------
     MissingExtra
         CIL is not installed.
     GeometryError
-        The volume is not the whole one of these data.
+        The volume is not that of the whole data.
     """
     try:
         from cil.framework import ImageData
@@ -107,7 +108,7 @@ def to_cil(volume: Any, data: Any) -> Any:
 
 
 def _laid_out(data: Any, geometry: Any) -> np.ndarray:
-    """Return the data as ``(view, row, col)``, the first row the highest."""
+    """Return the data as ``(view, row, col)``, with the highest row first."""
     labels = [str(getattr(label, "value", label)) for label in geometry.dimension_labels]
     array = np.asarray(data.as_array())
     unknown = [label for label in labels if label not in _AXES]
@@ -122,7 +123,7 @@ def _laid_out(data: Any, geometry: Any) -> np.ndarray:
 
 
 def _panel(frames: Any, geometry: Any) -> np.ndarray:
-    """Return frames of the panel as ``(frame, row, col)``, the first row the highest."""
+    """Return frames of the panel as ``(frame, row, col)``, with the highest row first."""
     array = np.asarray(frames.as_array() if hasattr(frames, "as_array") else frames)
     n_cols, n_rows = (int(size) for size in geometry.config.panel.num_pixels)
     if array.size % (n_rows * n_cols) or array.shape[-1] != n_cols:
@@ -134,14 +135,14 @@ def _panel(frames: Any, geometry: Any) -> np.ndarray:
 
 
 def _downwards(frames: np.ndarray, geometry: Any) -> np.ndarray:
-    """Return frames whose rows go down the panel and whose columns go along its x direction."""
+    """Return frames whose rows point down the panel and whose columns point along its x direction."""
     origin = geometry.config.panel.origin
     rows, cols = (slice(None, None, -1 if word in origin else 1) for word in ("bottom", "right"))
     return frames[:, rows, cols]
 
 
 def _beam(geometry: Any) -> Any:
-    """Return the beam, in the frame in which CIL reconstructs: the axis along z, the rays along y at angle zero."""
+    """Return the beam in CIL's frame of reference: the axis along z, the rays along y at angle zero."""
     kind = str(geometry.geom_type).rpartition(".")[2].lower()
     if kind not in ("parallel", "cone"):
         raise quietray.GeometryError(f"the geometry must be a parallel or a cone beam, got {kind}; convert it in CIL")
@@ -187,20 +188,20 @@ def _beam(geometry: Any) -> Any:
 
 
 def _in_space(vector: Any) -> np.ndarray:
-    """Return a vector of a plane or of space as one of space, ``(x, y, z)``."""
+    """Return a vector in two or three dimensions as ``(x, y, z)``."""
     found = np.asarray(vector, np.float64).ravel()
     return np.append(found, 0.0) if len(found) == 2 else found
 
 
 def _turned_about_z(vector: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Return a vector turned about the z axis by each angle."""
+    """Return a vector rotated about the z axis by each angle."""
     cos, sin = np.cos(angles), np.sin(angles)
     x, y, z = vector
     return np.stack([cos * x - sin * y, sin * x + cos * y, np.full(len(angles), z)], axis=1)
 
 
 def _require_straight(u: np.ndarray, v: np.ndarray, ray: np.ndarray) -> None:
-    """Raise unless a parallel beam meets its panel at a right angle, and the panel's columns are along the axis."""
+    """Raise unless a parallel beam is at a right angle to its panel, with columns along the axis."""
     off = max(abs(float(u[2])), abs(float(v[0])), abs(float(v[1])), abs(float(ray @ u)), abs(float(ray[2])))
     if off > _STRAIGHT or v[2] < 0:
         raise quietray.GeometryError(

@@ -1,7 +1,7 @@
-"""A method for pipelines of httomo: in go projections, out comes a denoised volume.
+"""A method for httomo pipelines: takes projections, returns a denoised volume.
 
-httomo asks its package ``httomo-backends`` what a method is like.  That has to be told of this one once:
-``python -m quietray.adapters.httomo`` writes it there, and the template of a pipeline beside it.
+httomo reads the properties of a method from its package ``httomo-backends``, where this method must be registered once:
+``python -m quietray.adapters.httomo`` writes its record there, and a template of a pipeline.
 """
 
 from __future__ import annotations
@@ -55,37 +55,37 @@ def denoise(
     model: str | None = None,
     **settings: Any,
 ) -> np.ndarray:
-    """Denoise and reconstruct what a pipeline holds.
+    """Denoise and reconstruct the data of a pipeline.
 
     Parameters
     ----------
     data
-        ``(view, row, col)`` counts, straight from the loader; transmissions with `normalised`.  To train it must hold
-        all rows; a model can be applied to some of them at a time.
+        ``(view, row, col)`` counts directly from the loader; transmissions with `normalised`.  Training needs all rows;
+        a model can be applied to some of them at a time.
     angles_radians
-        ``(view,)``
+        Angles in radians, ``(view,)``.
     flats, darks
-        ``(frame, row, col)`` of all rows; with `normalised` they are not used.
+        Frames ``(frame, row, col)`` of all rows; not used with `normalised`.
     center
-        Column of the rotation axis, as httomo finds it; None finds it here.
+        Column of the rotation axis as found by httomo; None to find it here.
     normalised
-        Whether flats and darks were applied already.
+        Whether flats and darks have already been applied.
     budget
-        Time for all of it.
+        Time for the whole method.
     model
-        Folder of a trained model; it is applied, and nothing is learned.
+        Folder of a trained model, which is applied without training.
     **settings
-        Others by name, such as ``method``, ``device``, ``start``; see :class:`quietray.Settings`.
+        Other settings by name, such as ``method``, ``device``, ``start``; see :class:`quietray.Settings`.
 
     Returns
     -------
     ndarray
-        Attenuation ``(y, row, x)`` per pixel, as httomo lays volumes out.
+        Attenuation ``(y, row, x)`` in 1/pixel, in httomo's layout of volumes.
 
     Raises
     ------
     QuietrayError
-        The data are not what they are said to be, or not all rows are there.
+        The data do not contain what is stated, or rows are missing.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def denoise(
 
 
 def output_dims(non_slice_dims_shape: tuple[int, int], **parameters: Any) -> tuple[int, int]:
-    """Return the size of a slice, given views and columns; httomo asks for it.
+    """Return the size of a slice from the numbers of views and columns; called by httomo.
 
     Examples
     --------
@@ -131,19 +131,19 @@ def output_dims(non_slice_dims_shape: tuple[int, int], **parameters: Any) -> tup
 
 
 def register(root: Path | None = None) -> list[Path]:
-    """Tell httomo of the method: write its record and its template, and return the files.
+    """Register the method with httomo: write its record and its template, and return the files.
 
     Parameters
     ----------
     root
-        Folder of the package ``httomo_backends``; None finds the one that is installed.
+        Folder of the package ``httomo_backends``; None for the installed one.
 
     Raises
     ------
     MissingExtra
-        It is not installed.
+        The package is not installed.
     ResourceError
-        It cannot be written to.
+        The package cannot be written to.
     """
     if root is None:
         try:
@@ -175,7 +175,7 @@ def _scan(data: Any, angles: Any, center: float | None, **frames: Any) -> quietr
 
 
 def _require_counts(data: Any, flats: Any, n_views: int) -> None:
-    """Raise unless the data are counts and the flats theirs."""
+    """Raise unless the data are counts with matching flats."""
     if flats.shape[0] == n_views:
         raise quietray.FormatError(
             f"flats must be there for counts, got as many as views, {n_views}, which is how httomo hands over none; "

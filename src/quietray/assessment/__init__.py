@@ -1,1 +1,1 @@
-"""How far a result can be trusted: evidence, halves, uncertainty, references."""
+"""Assessment of results: evidence, halves of the data, uncertainty, and references."""

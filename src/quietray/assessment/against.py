@@ -1,4 +1,4 @@
-"""Volumes and images against a reference: how far apart, with range, window and mask stated beside every figure."""
+"""Comparison of volumes and images with a reference, with range, window and mask stated for every figure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from quietray.types import Volume
 
 __all__ = ["both_images", "evaluate_images", "evaluate_volumes", "figures_of"]
 
-_SMOOTHING, _EROSION = 5, 2  # pixels; how tissues are chosen
+_SMOOTHING, _EROSION = 5, 2  # in pixels; for choosing tissues
 _CLIPPED = "values outside it are clipped, for all these figures"
 _CHOSEN = (
     f"where the median of {_SMOOTHING} x {_SMOOTHING} pixels of the reference lies in the band in most of the pixels "
@@ -33,9 +33,10 @@ _CHOSEN = (
 
 
 def both_images(result: Path, reference: Path) -> tuple[Path, Path] | None:
-    """Return where the images of two paths lie, such as ``series`` in the folder of a run; None if either has none.
+    """Return the images that two paths hold, such as ``series`` in the folder of a run; None if either has none.
 
-    TIFF says nothing of what it holds: it is taken for images beside images, and for a volume beside a volume.
+    TIFF files do not say what they hold; they are read as images if the other path holds images, and as a volume if it
+    holds a volume.
 
     Examples
     --------
@@ -62,16 +63,16 @@ def evaluate_images(
     Parameters
     ----------
     result, reference
-        Series of images, or where they lie; a reference of one image serves all.
+        Series of images, or their paths; a reference with a single image is used for all.
     window, data_range
-        As in :func:`figures_of`.
+        See :func:`figures_of`.
     radius
-        Only pixels within this share of the half-width count; None are all that both measured.
+        Only pixels within this fraction of the half-width are compared; None compares all that both have measured.
 
     Returns
     -------
     dict
-        The figures, and in words what they were computed from; JSON.
+        The figures, and descriptions of how they were computed, ready for JSON.
 
     Raises
     ------
@@ -113,25 +114,25 @@ def evaluate_volumes(
     Parameters
     ----------
     result
-        Volume ``(z, y, x)``, or a series of them: where it lies, or an array, which may be lazy.
+        Volume ``(z, y, x)``, or a series of them: a path or an array, which may be lazy.
     reference
-        The same, or a simulated scan.
+        A volume as above, or a simulated scan.
     against
-        In a simulated scan, ``clean-fbp`` is the reconstruction (Ram-Lak, known axis) of its noise-free projections,
+        For a simulated scan: ``clean-fbp`` is the reconstruction (Ram-Lak, known axis) of its noise-free projections,
         ``phantom`` the phantom on the voxel grid.
     rows
-        Slices of the reference that the result holds.
+        Slices of the reference that the result covers.
     radius
-        Only voxels within this share of the half-width count.
+        Only voxels within this fraction of the half-width are compared.
     window, data_range
-        As in :func:`figures_of`.
+        See :func:`figures_of`.
     step
-        Step or channel to compare, where the result is a series, or both are.
+        Step or channel to compare, if the result is a series, or both are.
 
     Returns
     -------
     dict
-        The figures, and in words what they were computed from; JSON.
+        The figures, and descriptions of how they were computed, ready for JSON.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def evaluate_volumes(
 
 def figures_of(
     images: Volume,
-    reference: Float[np.ndarray, "_ _ _"],  # its shape is checked by compare, in words
+    reference: Float[np.ndarray, "_ _ _"],  # the shape is checked by compare, with a clearer message
     units: tuple[str, str],
     mask: Bool[np.ndarray, "_ _"],
     mask_name: str,
@@ -161,27 +162,28 @@ def figures_of(
     window: tuple[float, float] | None = None,
     data_range: float | None = None,
 ) -> dict[str, Any]:
-    """Return PSNR, SSIM, RMSE and bias with what they were computed from; where both are HU, the bias of each tissue.
+    """Return PSNR, SSIM, RMSE and bias, with their definitions; if both are in HU, also the bias of each tissue.
 
     Parameters
     ----------
     images, reference
-        ``(image, y, x)``.
+        Images ``(image, y, x)``.
     units
-        Of the images, and of the reference.
+        Units of the images and of the reference.
     mask
-        Pixels of every image that count.
+        Pixels of every image to compare.
     mask_name
-        The mask in words.
+        Description of the mask.
     window
-        Lowest and highest value that count: both are clipped to them, and the range is their distance.
+        Lowest and highest value: both images are clipped to them, and the range is their difference.
     data_range
-        Range of PSNR and SSIM; by default the window's, else that of the reference within the mask.
+        Range for PSNR and SSIM; by default that of the window, else that of the reference within the mask.
 
     Returns
     -------
     dict
-        JSON; ``tissues`` are :class:`quietray.metrics.tissue.TissueBias` of the values before they were clipped.
+        The figures, ready for JSON; ``tissues`` are :class:`quietray.metrics.tissue.TissueBias` of the values before
+        clipping.
 
     Raises
     ------
@@ -204,7 +206,7 @@ def figures_of(
             raise SettingsError(f"the window must be a lower and a higher value, got {low:g} {high:g}")
         one, other = np.clip(images, low, high), np.clip(reference, low, high)
         span, said = (high - low, "the window's") if span is None else (span, said)
-    if span is None and mask.shape == other.shape[1:] and mask.any():  # else compare says what is wrong
+    if span is None and mask.shape == other.shape[1:] and mask.any():  # otherwise, compare reports what is wrong
         inside = other[:, mask]
         span, said = float(inside.max() - inside.min()), "max - min of the reference within the mask"
     found = asdict(compare(one, other, data_range=span, mask=mask, mask_name=mask_name))
@@ -223,7 +225,7 @@ def _check_positive(name: str, number: float | None) -> None:
 
 
 def _measured(images: ImageSeries, truth: ImageSeries, radius: float | None) -> tuple[np.ndarray, str]:
-    """Return the pixels that count, in every image alike, and what they are."""
+    """Return the pixels to compare in every image, and a description."""
     _check_positive("radius", radius)
     measured = np.asarray((images.weight > 0) & (truth.weight > 0))
     padded = images.padding is not None or truth.padding is not None
@@ -235,7 +237,7 @@ def _measured(images: ImageSeries, truth: ImageSeries, radius: float | None) -> 
 
 
 def _volume(found: Any) -> StoredVolume:
-    """Return a volume that is given by its path or as an array; an array says no unit."""
+    """Return a volume given as a path or an array; an array has no unit."""
     if isinstance(found, StoredVolume):
         return found
     if isinstance(found, (str, Path)):
@@ -254,7 +256,7 @@ def _kind(found: Any) -> str:
 
 
 def _of_series(volume: StoredVolume, step: int | None) -> Volume:
-    """Return a volume of three dimensions: itself, or a step or channel of a series."""
+    """Return a three-dimensional volume: the volume itself, or a step or channel of a series."""
     if len(volume.shape) == 3:
         return np.asarray(volume, dtype=np.float32)
     last = volume.shape[0] - 1
@@ -267,10 +269,10 @@ def _of_series(volume: StoredVolume, step: int | None) -> Volume:
 
 
 def _reference(found: Any, against: str, rows: str | None, step: int | None) -> tuple[str, Volume, str | None]:
-    """Return what the reference is, in words, its slices, and their unit."""
+    """Return a description of the reference, its slices, and their unit."""
     scan = found if isinstance(found, Scan) else None
     if isinstance(found, (str, Path)):
-        with suppress(FormatError, GeometryError):  # no scan: a volume has no angles
+        with suppress(FormatError, GeometryError):  # not a scan: a volume has no angles
             scan = read(found)
     if scan is None:
         stored = _volume(found)

@@ -1,4 +1,4 @@
-"""How methods did against each other, and what follows from it."""
+"""Results of a comparison of methods, and the recommendation that follows."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from quietray.types import Slice, Volume
 
 __all__ = ["Comparison", "Standing"]
 
-_TOLD = 12  # methods that are printed
+_TOLD = 12  # number of methods that are printed
 
 
 @dataclass(frozen=True, eq=False)
 class Standing:
-    """How one method did.
+    """Result of one method.
 
     Parameters
     ----------
     name
-        Of the method.
+        Name of the method.
     settings
-        That it was run with; filters as tuned.
+        Settings of the run, including tuned filters.
     error, interval
-        Estimated mean squared error of the volume against what noise-free views would give, and its 90 % interval.
+        Estimated mean squared error with respect to the reconstruction of noise-free views, and its 90 % confidence
+        interval.
     behind
-        90 % interval of how much larger the error is than the winner's.
+        90 % confidence interval of the difference to the winner's error.
     seconds
-        What it took.
+        Run time in seconds.
     volume
-        ``(z, y, x)`` of the rows that were compared on, made without the held-out views.
+        Volume ``(z, y, x)`` of the compared rows, made without the held-out views.
     """
 
     name: str
@@ -63,27 +64,28 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Methods in the order of their estimated error.
+    """Methods sorted by their estimated error.
 
     Parameters
     ----------
     standings
         Best first.
     left_out
-        Method and why it was not run.
+        Names of methods that were not run, and why.
     recommended
         Name of the simplest method whose error is not clearly larger than the winner's.
     data_range
-        That PSNR is given for: the 0.5 to 99.5 percentile of the winner's volume, or of the line integrals.
+        Range for PSNR: from the 0.5 to the 99.5 percentile of the winner's volume, or of the line integrals.
     domain
-        What the judgement is about, in words.
+        Description of what the error refers to.
     picked
-        Settings to go on with: the winner's, or those of a network that is not clearly behind, for it learns on.
+        Settings to continue with: the winner's, or those of a network that is not clearly behind, as it improves with
+        training.
     why
-        A sentence.
+        A sentence with the reason.
     inside
-        ``(y, x)`` where the object is in any of the rows, which is what was judged; None where there is no air around
-        it, or where projections were judged.
+        Mask ``(y, x)`` of the object in any of the rows, where errors were estimated; None if there is no air around
+        it, or if errors refer to projections.
     """
 
     standings: tuple[Standing, ...]
@@ -105,11 +107,11 @@ class Comparison:
         return "\n  ".join([head, *lines])
 
     def to_learn(self) -> tuple[Settings, Settings | None]:
-        """Return settings to go on with when there is more time; a network's come with those of the best filter.
+        """Return settings to continue with if there is more time; for a network, with those of the best filter.
 
-        A comparison gives networks seconds, so that one that is behind is not ruled out: it is trained on, and the
-        filter takes its place if that is still ahead then.  That can be judged in the volume only; a network of
-        radiographs that is clearly behind a filter is not trained.
+        A comparison trains networks for seconds only, so a network that is behind may still win: its training
+        continues, and the filter replaces it if it is still ahead then.  This can only be decided in the volume domain;
+        a network for radiographs that is clearly behind a filter is dropped.
         """
         networks = [standing for standing in self.standings if standing.learned]
         filters = [standing for standing in self.standings if not standing.learned]
@@ -122,7 +124,7 @@ class Comparison:
         return known[0], known[1] if in_volume else None
 
     def record(self) -> dict[str, Any]:
-        """Return the figures, for JSON."""
+        """Return the figures, ready for JSON."""
 
         def decibel(error: float) -> float | None:
             return psnr(error, self.data_range) if 0 < error < np.inf else None

@@ -1,4 +1,4 @@
-"""What the held-out rows say about a result, and what the user should be warned of."""
+"""Estimated quality of a result from held-out rows, and warnings for the user."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ from quietray.training.batches import TrainingVolume
 from quietray.training.loop import TrainingData, judge_held_out
 from quietray.training.state import NOT_WHITE
 
-__all__ = ["Evidence", "warnings_of"]
+__all__ = ["Evidence", "few_steps", "remedy", "warnings_of"]
 
 _FEW_STEPS = 200
-_NAMES = {"noise2inverse": "Noise2Inverse"}  # as their papers spell them
-_PIXELS = 2**21  # to judge the finished denoiser by
+_NAMES = {"noise2inverse": "Noise2Inverse"}  # spelled as in the papers
+_PIXELS = 2**21  # data for the validation of the finished denoiser
 _FEW_SLICES = 8
-_HALF = 0.8  # of the views that an object of so many columns needs
-_LEFT = 0.05  # of the noise, at least, where streaks are taken from it
-_STUDENT = 1.7  # standard errors of a 90 % interval, about
-_COARSER = 1.25  # resolution after denoising over that before, to be warned of
+_HALF = 0.8  # fraction of the views that an object of this many columns needs
+_LEFT = 0.05  # least remaining fraction of the noise when streaks are subtracted
+_STUDENT = 1.7  # approximate number of standard errors in a 90 % interval
+_COARSER = 1.25  # ratio of the resolution after and before denoising that causes a warning
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the held-out rows say, in attenuation.
+    """Estimates from the held-out rows, in attenuation.
 
     Parameters
     ----------
     error, noise
-        Estimated mean squared error of the result, and of the reconstruction without denoising.
+        Estimated mean squared error of the result, and of the reconstruction before denoising.
     interval
-        90 % interval of `error`, from blocks of pixels.
+        90 % confidence interval of `error`, from blocks of pixels.
     correlation
-        Of the residuals of two parts, or with one part of neighbouring pixels' residuals; 0 when the noise is
-        independent, as the method needs.
+        Correlation between the residuals of two parts, or for a single part, of neighbouring pixels; 0 if the noise is
+        independent, as the method requires.
     offset
-        Chance that the judgements during training had in common, for they saw fewer pixels; to be taken from them.
+        Statistical error common to all validations during the training, which used fewer pixels; to be subtracted from
+        them.
     inside
-        The same of the object alone; None where there is no air around it.
+        The same estimates inside the object; None if there is no air around it.
     mask
-        Tells where the object is.
+        Mask of the object.
     ratio
-        90 % interval of `error` over `noise`, better known than either; None takes the noise for known.
+        90 % confidence interval of the ratio of `error` and `noise`, which is known more precisely than either; None if
+        the noise is taken to be known exactly.
     """
 
     error: float
@@ -69,14 +71,15 @@ class Evidence:
 
     @classmethod
     def measure(cls, denoiser: Denoiser, data: TrainingVolume, air: float | None = None) -> Evidence:
-        """Judge a denoiser on the held-out rows of scaled data, with all that it does at inference.
+        """Estimate the error of a denoiser, exactly as used at inference, on the held-out rows of scaled data.
 
         Parameters
         ----------
         denoiser, data
-            What is judged, and by what.
+            The denoiser, and the data for validation.
         air
-            Grey value of air, in the unit of the result; None where there is none, and the object cannot be told.
+            Grey value of air, in the unit of the result; None if there is no air, so that the object cannot be
+            separated.
         """
         judged, device = cls.judged(denoiser, data), denoiser.device
         (seen, shown), total, weights = data.judged, 0.0, 0.0
@@ -87,12 +90,12 @@ class Evidence:
             weights += pixels
         found = replace(judged, correlation=total / max(weights, 1e-12))
         span = (denoiser.scale.high - denoiser.scale.low) ** 2
-        # what subsets differ by beyond noise was taken for noise
+        # differences of subsets beyond noise had been counted as noise
         found = found.raised(streaks(data.parts, data.weight) * span if denoiser.split.streaky else 0.0)
         return found if air is None else found._with_object(denoiser, data, air)
 
     def _with_object(self, denoiser: Denoiser, data: TrainingVolume, air: float) -> Evidence:
-        """Return what whole held-out slices say of the object, beside what was said of the field of view."""
+        """Return the estimates for whole held-out slices, inside the object as well as in the field of view."""
         _, shown = data.judged
         slices = list(data.held_out_slices(_PIXELS))
         clean = np.stack(
@@ -118,14 +121,14 @@ class Evidence:
         return replace(self, inside=inside, mask=mask)
 
     def raised(self, missed: float, unsure: float = 0.0) -> Evidence:
-        """Return the same with `missed` added to every error and taken from the noise, which it was counted as.
+        """Return the same with `missed` added to every error and subtracted from the noise, where it had been counted.
 
         Parameters
         ----------
         missed
             Squared error.
         unsure
-            Share of the noise by which the ends of intervals are moved out.
+            Fraction of the noise by which intervals are widened at both ends.
 
         Examples
         --------
@@ -152,7 +155,7 @@ class Evidence:
 
     @classmethod
     def judged(cls, denoiser: Denoiser, data: TrainingData) -> Evidence:
-        """Judge a denoiser on held-out samples, by its method alone."""
+        """Estimate the error of a denoiser on held-out samples, with its method alone."""
         few, many = (
             judge_held_out(denoiser.split, denoiser.evaluate, data, denoiser.device, pixels)
             for pixels in (2**17, _PIXELS)
@@ -162,7 +165,7 @@ class Evidence:
         return replace(_evidence(many, denoiser, scatter), offset=offset)
 
     def shared(self, share: float) -> Evidence:
-        """Return what a result has of which only a share was denoised: the rest has the error that it had.
+        """Return the evidence for a result of which only a fraction was denoised; the rest keeps its error.
 
         Examples
         --------
@@ -178,15 +181,15 @@ class Evidence:
 
     @property
     def gain(self) -> float:
-        """Estimated gain in PSNR, in dB; NaN where the error is too small to be told from none."""
+        """Estimated gain in PSNR in dB; NaN if the error cannot be distinguished from zero."""
         return psnr(self.error, 1.0) - psnr(self.noise, 1.0)
 
     @property
     def gain_interval(self) -> tuple[float, float]:
-        """90 % interval of the gain, in dB; infinite above where the error may be none at all.
+        """90 % confidence interval of the gain in dB; the upper end is infinite if the error may be zero.
 
-        An error below zero is impossible, so an estimate that comes out there is off by at least as much: its size then
-        bounds the error from above.
+        A true error cannot be negative.  A negative estimate is therefore wrong by at least its size, which then serves
+        as an upper bound of the error.
         """
         low, high = self.ratio or (end / self.noise if self.noise > 0 else math.nan for end in self.interval)
         high = max(high, -low)
@@ -198,7 +201,7 @@ class Evidence:
 
 
 def _evidence(judged: Judgement, denoiser: Denoiser, scatter: float) -> Evidence:
-    """Return a judgement in the unit of the result; `scatter` is the standard error of ``error / noise`` by slices."""
+    """Return an estimate in the result's unit; `scatter` is the standard error of ``error / noise`` over slices."""
     span = (denoiser.scale.high - denoiser.scale.low) ** 2
     low, high = judged.interval(scatter * judged.noise)
     return Evidence(
@@ -207,10 +210,10 @@ def _evidence(judged: Judgement, denoiser: Denoiser, scatter: float) -> Evidence
 
 
 def _scatter(denoiser: Denoiser, data: TrainingVolume, mask: ObjectMask | None = None) -> float:
-    """Return the standard error that so few held-out slices have, of the error over the noise, because slices differ.
+    """Return the standard error of the ratio of error and noise due to the small number of held-out slices.
 
-    Slices that were trained on are judged for it: their errors look smaller than they are, but differ as much.  0 where
-    many slices are held out, which tell it themselves, or a part of every slice.
+    It is measured on training slices: their errors are underestimated, but vary as much.  It is 0 if many slices, which
+    show the variation themselves, or a part of every slice are held out.
     """
     held, others = data.held_out_rows, data.training_rows
     if data.held_out_band is not None or data.reserved is not None or len(held) >= _FEW_SLICES or len(others) < 3:
@@ -235,11 +238,11 @@ def _scatter(denoiser: Denoiser, data: TrainingVolume, mask: ObjectMask | None =
 
 
 def _correlation(residuals: Tensor, weight: Tensor) -> float:
-    """Return the correlation of the parts' residuals, of pixels or of blocks of 4 x 4, whichever is further from 0.
+    """Return the correlation of residuals between parts, of pixels or of 4 x 4 blocks, whichever is larger.
 
-    Streaks of few views are coarser than the noise of single pixels, which would hide them.
+    Streaks from few views are coarser than the noise of single pixels, which would hide them.
     """
-    if residuals.shape[1] == 1:  # also of pixels that were not held out: single ones have no neighbours
+    if residuals.shape[1] == 1:  # also of pixels that were not held out, as single pixels have no neighbours
         return neighbour_correlation(residuals, torch.ones_like(weight[:, 0]))
     weight = weight.amax(dim=1, keepdim=True)
     coarse = functional.avg_pool2d(residuals, 4), (functional.avg_pool2d(weight, 4) == 1).to(weight)
@@ -248,68 +251,57 @@ def _correlation(residuals: Tensor, weight: Tensor) -> float:
 
 
 def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what may be wrong with a result, each with what to do.
+    """Return warnings about a result, each with advice; the most serious first.
 
     Parameters
     ----------
     metrics
-        The figures of the run, as in ``metrics.json``.
+        Figures of the run, as in ``metrics.json``.
     """
     estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
     told, correlation = headline(estimate), estimate["residual_correlation"]
     gain, floored = told["psnr_gain_db_at_least"], metrics["correction"]["floored"]
     change = (estimate.get("object") or metrics["volume"])["relative_change_of_mean"] or 0.0
-    steps, parts = metrics["training"]["steps"], metrics["method"]["parts"]
-    found, name = [], metrics["method"]["name"]
-    method = METHODS.get(name, Method)
+    parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
+    method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
+    taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
+    found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
             f"{_NAMES.get(name, name)} was run on a reconstruction that is not linear, where the noise of an angular "
             "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
             "were the object. Denoise the radiographs (noise2self) or use noise2projection instead."
         )
-    history = metrics["training"].get("history", ())
-    known = any(entry["step"] == 0 for entry in history)  # it was good before the first step
-    if metrics["method"]["parameters"] and 0 < steps < _FEW_STEPS and not known:
-        found.append(
-            f"The network was trained for only {steps} steps, too few to learn more than a blur; "
-            "give a longer --budget."
-        )
-    if scan["covered_degrees"] < 170:
-        found.append(
-            f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "
-            "missing directions are not in the data, and denoising does not bring them back."
-        )
     if gain is None or gain < 0.5:
         found.append(
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
-            "noise. Look at the pictures before using the result."
-        )
-    else:
-        found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
-    taught = method.domain == "clean"  # by what has no such bias: grey values may change
-    if abs(change) > 0.02 and not taught:
-        found.append(
-            f"Denoising changed the mean attenuation by {change:+.1%}: the network has not learned the grey values "
-            "well. Give a longer --budget before measuring anything."
-        )
-    split = metrics["method"]["domain"] == "volume"
-    if not split and abs(correlation) > NOT_WHITE:
-        found.append(
-            f"What was taken away is not white (residuals of near pixels correlate by {correlation:+.2f}): the "
-            "point response was not undone completely, or the network has begun to fit the noise. See what "
-            "`quietray diagnose` says."
-        )
-    if told["psnr_gain_db"] is None and gain is not None:
-        found.append(
-            f"The error is too small for the held-out rows to tell it from none: the gain is at least {gain:.0f} dB, "
-            "how much more is not known."
+            "noise. Look at the pictures before using the result; `quietray reconstruct` gives the volume without "
+            "denoising."
         )
     if split and correlation > 0.1:
         found.append(
             f"The angular subsets are not independent (residual correlation {correlation:+.2f}): rings, a wrong "
-            "rotation axis or noisy flats are in all of them alike and stay in the result. Take more flats, or try "
+            "rotation axis or noisy flats are the same in all of them and stay in the result. Take more flats, or try "
             "--own-flats yes or --rings all."
+        )
+    if not split and abs(correlation) > NOT_WHITE:
+        found.append(
+            f"The removed noise is not white (residuals of neighbouring pixels correlate by {correlation:+.2f}): the "
+            "point response was not deconvolved completely, or the network has begun to fit the noise. Run "
+            "`quietray diagnose`."
+        )
+    found += _of_halves(metrics.get("evidence") or {}, better)
+    if abs(change) > 0.02 and not taught:
+        learned = (
+            "the network has not learned the grey values well" if metrics["method"]["parameters"] else "it is biased"
+        )
+        found.append(
+            f"Denoising changed the mean attenuation by {change:+.1%}: {learned}. {better} before measuring anything."
+        )
+    if few_steps(metrics):
+        found.append(
+            f"The network was trained for only {metrics['training']['steps']} steps, too few to learn more than a "
+            f"blur; {better[0].lower()}{better[1:]}."
         )
     if split and correlation < -0.05:
         found.append(
@@ -318,6 +310,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "streaks of its own, and fine detail may be smoothed; "
             + ("use fewer parts (--parts 2), or more views." if parts > 2 else "measure more views.")
         )
+    if gain is not None and gain >= 0.5:
+        found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
     if split and parts > 1 and "columns" in scan:
         width = 0.97 * scan["columns"] * math.sqrt((estimate.get("object") or {}).get("share_of_field_of_view", 1.0))
         if scan["views"] * 180 / max(180.0, scan["covered_degrees"]) / 2 < _HALF * width:
@@ -326,6 +320,11 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
                 "the odd views differ by streaks, which are taken for noise. The estimated gain is too high, in "
                 "simulations by up to 1.9 dB inside the object, and by more in the air around it."
             )
+    if scan["covered_degrees"] < 170:
+        found.append(
+            f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "
+            "missing directions are not in the data, and denoising does not bring them back."
+        )
     if floored > 1e-3:
         found.append(
             f"{floored:.2%} of the samples had fewer counts than one quantum or the dark's noise and were raised to "
@@ -337,26 +336,53 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"The logarithm of so few counts overestimates the line integrals by {bias['mean']:.3g} on average "
             f"({share:.1%}), at worst {bias['worst']:.3g}; no self-supervised method removes this bias."
         )
-    return (*found, *_of_halves(metrics.get("evidence") or {}, bool(metrics["method"]["parameters"])))
+    return tuple(found)
 
 
-def _of_halves(evidence: Mapping[str, Any], trained: bool) -> list[str]:
-    """Return what the resolution, and the means of regions, warn of."""
+def remedy(metrics: Mapping[str, Any]) -> str:
+    """Return advice for a better result that fits the command that was used.
+
+    Examples
+    --------
+    >>> remedy({"method": {"parameters": 1000}, "training": {"steps": 0}})
+    'Train on scans like this one, or go on from the model with --from'
+    """
+    if not metrics["method"]["parameters"]:
+        return "Take a weaker filter"
+    if metrics["training"]["steps"]:
+        return "Give a longer --budget"
+    return "Train on scans like this one, or go on from the model with --from"
+
+
+def few_steps(metrics: Mapping[str, Any]) -> bool:
+    """Return whether a network with random initial weights was trained for too few steps.
+
+    Examples
+    --------
+    >>> few_steps({"method": {"parameters": 1000}, "training": {"steps": 20}})
+    True
+    """
+    history = metrics["training"].get("history", ())
+    known = any(entry["step"] == 0 for entry in history)  # it was already good before the first step
+    return bool(metrics["method"]["parameters"] and 0 < metrics["training"]["steps"] < _FEW_STEPS and not known)
+
+
+def _of_halves(evidence: Mapping[str, Any], better: str) -> list[str]:
+    """Return warnings that follow from the resolution and from the means of regions."""
     found = []
-    longer = "Give a longer --budget" if trained else "Take a weaker filter"
     for region in moved(evidence.get("regions") or []):
         before, after, error = (region[name] for name in ("before", "after", "error"))
         found.append(
             f"Denoising moved the mean of the {region['region']} region from {before:.4g} to {after:.4g}, which is "
             f"{abs(after - before) / max(error, 1e-12):.0f} standard errors: attenuation measured there is off by "
-            f"that. {longer}, or measure in the volume before denoising."
+            f"that. {better}, or measure in the volume before denoising."
         )
     sharpness = evidence.get("sharpness")
     if sharpness and blurred(sharpness):
         found.append(
             f"Of details of {sharpness['from_px']:.1f} to {sharpness['to_px']:.1f} pixels, which the data show, "
             f"denoising half of the data keeps {sharpness['kept']:.0%} (standard error {sharpness['kept_error']:.0%}); "
-            f"the best linear filter would keep {sharpness['linear_filter']:.0%}: the result is blurred. {longer}."
+            f"the best linear filter would keep {sharpness['linear_filter']:.0%}: the result is blurred. {better}."
         )
     resolution = evidence.get("resolution") or {}
     before, after = (resolution.get(f"{when}_half_bit_px") for when in ("before", "after"))
@@ -364,6 +390,6 @@ def _of_halves(evidence: Mapping[str, Any], trained: bool) -> list[str]:
         agreed = "nothing" if after is None else f"details down to {after:.1f} pixels"
         found.append(
             f"Denoised one by one, two halves of the data agree on {agreed}; as measured they agreed on details down "
-            f"to {before:.1f} pixels: detail was lost. {longer}."
+            f"to {before:.1f} pixels: detail was lost. {better}."
         )
     return found

@@ -1,4 +1,4 @@
-"""The figures of a run: frozen records, built once, whose names are the keys of ``metrics.json``."""
+"""The figures of a run: immutable records, whose names are the keys of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ __all__ = [
     "gain_text",
     "headline",
     "metrics_of",
+    "psnr_text",
     "too_wide",
 ]
 
 
 class Record(dict[str, Any]):
-    """Figures by name, which do not change: read as attributes, or as a dictionary, which JSON knows.
+    """Immutable figures by name, which can be read as attributes or as a dictionary ready for JSON.
 
-    A subclass is a frozen dataclass.  What is optional and None is not in the dictionary.
+    Subclasses are frozen dataclasses.  Optional fields that are None are left out of the dictionary.
 
     Examples
     --------
@@ -71,12 +72,12 @@ class Record(dict[str, Any]):
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Any:
-        """Return the record in a mapping such as ``metrics.json``; what it does not know is left out.
+        """Return the record from a mapping such as ``metrics.json``; unknown entries are ignored.
 
         Raises
         ------
         KeyError
-            A figure that must be there is missing.
+            A required figure is missing.
         """
         hints = _hints(cls)
         values: dict[str, Any] = {}
@@ -93,18 +94,18 @@ _OPTIONAL = {"optional": True}
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ObjectEstimate(Record):
-    """How good a result is inside the object, without the air around it; None where the data do not tell.
+    """Quality of a result inside the object, without the surrounding air; None for what is unknown.
 
     Parameters
     ----------
     psnr_noisy_db, psnr_db, psnr_gain_db, psnr_gain_db_at_least, psnr_gain_db_at_most, rmse_noisy, rmse
-        As in :class:`Estimate`.
+        See :class:`Estimate`.
     share_of_field_of_view
-        That the object has.
+        Fraction of the field of view covered by the object.
     mean_noisy, mean, relative_change_of_mean
-        As in :class:`Change`.
+        See :class:`Change`.
     found
-        How the object was told from the air, in words.
+        Description of how the object was separated from the air.
     """
 
     psnr_noisy_db: float | None
@@ -123,24 +124,24 @@ class ObjectEstimate(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate(Record):
-    """How good a result is, told without ground truth; None where the data do not tell.
+    """Quality of a result, estimated without ground truth; None for what is unknown.
 
     Parameters
     ----------
     psnr_noisy_db, psnr_db, psnr_gain_db
         PSNR before and after, and its gain.
     psnr_gain_db_at_least, psnr_gain_db_at_most, interval
-        Ends of the interval of the gain, and what interval it is.
+        Confidence interval of the gain, and a description of it.
     rmse_noisy, rmse
         Root of the mean squared error before and after, in the unit of the data.
     data_range, data_range_is
-        That PSNR is given for, and what it is.
+        Range for PSNR, and its definition.
     domain
-        What was judged, and by what.
+        Description of what the error refers to, and of how it was estimated.
     residual_correlation
-        Of the residuals that should be independent.
+        Correlation of residuals that should be independent.
     object
-        The same inside the object, which is what is told first; left out where there is no air around it.
+        The same inside the object, which is reported first; left out if there is no air around it.
     """
 
     psnr_noisy_db: float | None
@@ -160,7 +161,7 @@ class Estimate(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Change(Record):
-    """Means inside the field of view, before and after."""
+    """Mean values inside the field of view, before and after."""
 
     mean_noisy: float
     mean: float
@@ -169,7 +170,7 @@ class Change(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Corrected(Record):
-    """Shares of the samples that correcting replaced or raised to a floor."""
+    """Fractions of the samples that the correction replaced or raised to the floor."""
 
     zingers: float
     bad: float
@@ -178,20 +179,20 @@ class Corrected(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trained(Record):
-    """How the network was trained; a filter has no history.
+    """How the network was trained; filters have no history.
 
     Parameters
     ----------
     steps, best_step
-        Taken, and that of the weights that were kept.
+        Number of steps, and step of the weights that were kept.
     seconds, seconds_per_step
-        That it took.
+        Training time, and time per step.
     stopped
-        Why it ended.
+        Why the training ended.
     history
-        Every judgement, each a mapping.
+        All validations, each as a mapping.
     offset_of_judgements
-        Squared error that they have in common by chance.
+        Squared error due to chance that all validations have in common.
     """
 
     steps: int
@@ -205,7 +206,7 @@ class Trained(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogBias(Record):
-    """By how much the logarithm of few counts overestimates line integrals, and their mean."""
+    """Bias of the line integrals due to the logarithm of few counts, and their mean."""
 
     worst: float
     mean: float
@@ -214,7 +215,7 @@ class LogBias(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScanFacts(Record):
-    """The scan."""
+    """Properties of the scan."""
 
     source: str
     views: int
@@ -224,11 +225,12 @@ class ScanFacts(Record):
     rotation_axis: float | None
     unit: str
     voxel_size_mm: float | None
+    spacing_mm: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageFacts(Record):
-    """A series of images that nothing is reconstructed from."""
+    """Properties of a series of images that are not reconstructed."""
 
     source: str
     modality: str | None
@@ -238,11 +240,12 @@ class ImageFacts(Record):
     unit: str
     pixel_size_mm: float | None
     window: list[float] | None
+    spacing_mm: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoiseFacts(Record):
-    """The noise of images."""
+    """Properties of the noise of images."""
 
     sd: float
     neighbour_correlation: float
@@ -252,22 +255,22 @@ class NoiseFacts(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MethodFacts(Record):
-    """What was done.
+    """The method that was used.
 
     Parameters
     ----------
     name, settings
-        Of the method, or of the filter.
+        Name and settings of the method or filter.
     domain
         ``volume``, ``radiographs`` or ``images``.
     slices, parts
-        Of a sample.
+        Numbers of slices and of parts in a sample.
     network, parameters
-        Its name, and how many weights it has.
+        Name of the network, and number of its weights.
     symmetries, arithmetic, device
-        Averaged over at inference, its precision, and where.
+        Number of symmetries for test-time augmentation, precision, and device.
     measurements
-        Of the same images.
+        Number of measurements of the same images.
     """
 
     name: str
@@ -285,7 +288,7 @@ class MethodFacts(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reconstructed(Record):
-    """What reconstructed: whether it is linear, and its settings with its name."""
+    """The reconstruction algorithm: whether it is linear, its name and its settings."""
 
     linear: bool
     settings: Mapping[str, Any]
@@ -293,7 +296,7 @@ class Reconstructed(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Memory(Record):
-    """Bytes: allowed, planned and taken."""
+    """Memory in bytes: limit, plan and actual use."""
 
     limit: int
     planned_peak: int | None
@@ -308,23 +311,25 @@ class Metrics(Record):
     Parameters
     ----------
     estimate, volume, correction, training, scan, method, memory
-        See the classes.
+        See the respective classes.
     versions
-        Of everything that the result depends on.
+        Versions of everything that affects the result.
     reconstruction
-        What reconstructed, where something did.
+        The reconstruction algorithm, if there was one.
     evidence
-        What two halves of the data that share no noise agree on.
+        Agreement of two halves of the data with independent noise.
     trust
-        Of the map of the error.
+        Figures of the uncertainty map.
     series
-        Of every step or channel.
+        Figures of every step or channel.
     comparison
-        Of the methods, where they were compared.
+        Figures of the compared methods, if they were compared.
     flats
-        Whether the angular subsets had flats of their own, and what was predicted of shared ones.
+        Whether angular subsets had separate flats, and the predicted effect of shared ones.
     seconds
-        That the run took.
+        Run time in seconds.
+    verdict
+        Whether to use the result (``kind``), and the one ``reason``; see :mod:`quietray.assessment.verdict`.
     """
 
     estimate: Estimate
@@ -342,30 +347,31 @@ class Metrics(Record):
     comparison: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     flats: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     seconds: float | None = field(default=None, metadata=_OPTIONAL)
+    verdict: Mapping[str, str] | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScanMetrics(Metrics):
-    """Figures of a run on a scan; `log_bias` is None where none can be told."""
+    """Figures of a run on a scan; `log_bias` is None if unknown."""
 
     log_bias: LogBias | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageMetrics(Metrics):
-    """Figures of a run on images: also of their `noise`, and of how many a `guard` left as they were."""
+    """Figures of a run on images, including their `noise`, and how many images the `guard` left unchanged."""
 
     noise: NoiseFacts | None = None
     guard: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
 
 
 def metrics_of(found: Mapping[str, Any]) -> Metrics:
-    """Return the figures in a mapping such as ``metrics.json``, of a scan or of images.
+    """Return the figures from a mapping such as ``metrics.json``, of a scan or of images.
 
     Raises
     ------
     KeyError
-        One is missing.
+        A figure is missing.
     """
     kind: type[Metrics] = ImageMetrics if found["method"]["domain"] == "images" else ScanMetrics
     metrics: Metrics = kind.of(found)
@@ -373,24 +379,24 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
 
 
 def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the figures to speak of: those inside the object, or of the field of view where there is no air.
+    """Return the figures to report: those inside the object, or in the field of view if there is no air.
 
     Parameters
     ----------
     estimate
-        The table ``estimate`` of the figures.
+        Table ``estimate`` of the figures.
     """
     found: Mapping[str, Any] = estimate.get("object") or estimate
     return found
 
 
 def gain_text(estimate: Mapping[str, Any]) -> str:
-    """Return the estimated gain in words: with its interval, or at least how much; inside the object, if that is told.
+    """Return the estimated gain as text, with its interval or lower bound; inside the object, if known.
 
     Parameters
     ----------
     estimate
-        The table ``estimate`` of the figures.
+        Table ``estimate`` of the figures.
 
     Examples
     --------
@@ -408,23 +414,42 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
     return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over all of that"
 
 
-def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str]:
-    """Return a warning if the interval of a gain is wider than the gain, with what would halve it.
+def psnr_text(told: Mapping[str, Any]) -> str:
+    """Return the estimated PSNR after denoising as text; a lower bound if the error is too small to be known.
 
     Parameters
     ----------
     told
         From :func:`headline`.
+
+    Examples
+    --------
+    >>> psnr_text({"psnr_noisy_db": 21.5, "psnr_db": None, "psnr_gain_db_at_least": 13.4})
+    'at least 34.9 dB'
+    """
+    if told["psnr_db"] is not None:
+        return f"{told['psnr_db']:.1f} dB"
+    noisy, least = told["psnr_noisy_db"], told["psnr_gain_db_at_least"]
+    return "not known" if noisy is None or least is None or least < 0 else f"at least {noisy + least:.1f} dB"
+
+
+def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str]:
+    """Return a warning if the interval of a gain is wider than the gain, and what would halve it.
+
+    Parameters
+    ----------
+    told
+        Figures from :func:`headline`.
     units
-        What the interval comes from more or less of.
+        What the width of the interval depends on.
     count
-        How many there were; None where that is not known.
+        Their number; None if unknown.
 
     Examples
     --------
     >>> wide = {"psnr_gain_db": 2.0, "psnr_gain_db_at_least": 0.5, "psnr_gain_db_at_most": 4.0}
-    >>> too_wide(wide, "detector rows", 12)[0][-59:]
-    'It takes four times as many detector rows (48) to halve it.'
+    >>> too_wide(wide, "detector rows", 12)[0][-53:]
+    'Four times as many detector rows (48) would halve it.'
     >>> too_wide({**wide, "psnr_gain_db_at_most": 2.4}, "detector rows", 12)
     []
     """
@@ -437,8 +462,8 @@ def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str
     many = "" if count is None else f" ({4 * count})"
     upwards = "up" if most is None else f"to {most:.1f}"
     return [
-        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: what was "
-        f"held out is too little to tell. It takes four times as many {units}{many} to halve it."
+        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: too "
+        f"little was held out. Four times as many {units}{many} would halve it."
     ]
 
 
@@ -446,6 +471,10 @@ def _gain(estimate: Mapping[str, Any]) -> str:
     gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
     if least is None:
         return "not known" if gain is None else f"{gain:+.1f} dB"
+    if gain is None and least < 0:  # no gain worth mentioning
+        return f"not known ({least:+.1f} dB or more)"
+    if gain is not None and most is None:
+        return f"{gain:+.1f} dB ({least:.1f} or more)"
     if gain is None or most is None:
         return f"at least {least:+.1f} dB"
     return f"{gain:+.1f} dB ({least:.1f} to {most:.1f})"
@@ -471,7 +500,7 @@ def _plain(value: Any) -> Any:
 
 
 def _read(value: Any, hint: Any) -> Any:
-    """Return a value of a file, as a record where its hint says so."""
+    """Return a value from a file, as a record if its type hint says so."""
     kinds = [one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, Record)]
     if isinstance(value, Mapping) and kinds:
         fitting = [kind for kind in kinds if {entry.name for entry in dataclasses.fields(kind)} >= set(value)]  # type: ignore[arg-type]

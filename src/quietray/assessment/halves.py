@@ -1,4 +1,4 @@
-"""Two halves of one measurement that share no noise: how much detail they agree on, and what noise they differ by."""
+"""Two halves of a measurement with independent noise: resolution, noise power and shifts of mean values."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from quietray.types import Slice, Volume
 __all__ = ["MEASUREMENTS", "Halves", "blurred", "moved"]
 
 MEASUREMENTS = "every other measurement"
-_PIXELS = 2**19  # to look at
-_SMALLEST = 16  # pixels across, to speak of frequencies
-_INSIDE = 32  # pixels across, to speak of those inside the object alone
-_APART = 3.5  # spreads between two materials; half of a bell curve is 2.7 from the other half
-_KEPT = 0.8  # of what the best linear filter keeps
+_PIXELS = 2**19  # number of slices to use
+_SMALLEST = 16  # smallest width in pixels for Fourier analysis
+_INSIDE = 32  # smallest width in pixels for Fourier analysis inside the object
+_APART = 3.5  # distance between two materials, in spreads; the two halves of a bell curve are 2.7 apart
+_KEPT = 0.8  # relative to the best linear filter
 _SHIFT = 0.01  # of the grey value or the contrast
 _CRITERIA: tuple[tuple[Criterion, str], ...] = (("half-bit", "half_bit"), ("one-seventh", "one_seventh"))
 
@@ -40,19 +40,19 @@ class Halves:
     Parameters
     ----------
     before
-        ``(half, z, y, x)``: two reconstructions that share no noise.
+        Two reconstructions with independent noise, ``(half, z, y, x)``.
     after
-        Each of them denoised without a look at the other.
+        Each of them denoised without the other.
     noisy, clean
-        ``(z, y, x)``: all data, and the result.
+        Reconstruction of all data, and the result, ``(z, y, x)``.
     weight
-        ``(y, x)``: zero outside the field of view.
+        Weight ``(y, x)``, zero outside the field of view.
     of
-        What a half is, in words.
+        Description of the halves.
     held_out
-        Whether nothing of these slices was a training target.
+        Whether no part of these slices was a training target.
     seconds
-        That this took.
+        Time taken in seconds.
     """
 
     before: Float[np.ndarray, "half z y x"]
@@ -69,14 +69,14 @@ class Halves:
     def of_parts(cls, denoiser: Denoiser, data: TrainingVolume) -> Halves:
         """Denoise the even and the odd parts of the held-out slices, each without the other.
 
-        Where the network sees the mean of several parts it is given the mean of a half, which is noisier than what it
-        was trained on: X:1 of K parts means K - 1 of them, and a half has K / 2.  Of an odd number of parts the last
-        one is left out of the halves.  A method that was trained on whole measurements is given a half as one.
+        A network that takes the mean of several parts is given the mean of half of the parts, which is noisier than its
+        training data: X:1 of K parts averages K - 1 of them, a half only K / 2.  For an odd number of parts, the last
+        one is left out.  A method that was trained on whole measurements is given each half as one measurement.
 
         Parameters
         ----------
         denoiser
-            That was trained or tuned on other slices.
+            Denoiser trained or tuned on other slices.
         data
             Scaled parts, two or more.
         """
@@ -90,9 +90,9 @@ class Halves:
             denoised = [
                 torch.stack([denoiser.evaluate(x).float() for x in split.half(half)]).mean(dim=0) for half in halves
             ]
-            if split.whole:  # trained on whole measurements, each of which is one
+            if split.whole:  # trained on whole measurements, of which each part is one
                 clean = split.infer(denoiser.evaluate, together.mean(dim=1, keepdim=True))
-            elif together.shape[1] == 2:  # each is a half, and the result is the mean of both
+            elif together.shape[1] == 2:  # each part is a half, and the result is the mean of both
                 clean = (denoised[0] + denoised[1]) / 2
             else:
                 clean = split.infer(denoiser.evaluate, together)
@@ -109,12 +109,12 @@ class Halves:
 
     @classmethod
     def of_views(cls, before: Prepared, after: Prepared) -> Halves:
-        """Reconstruct the even and the odd radiographs of rows around the middle, as measured and denoised one by one.
+        """Reconstruct the even and the odd radiographs of rows around the middle, both measured and denoised.
 
         Parameters
         ----------
         before, after
-            The scan, and what was denoised of it: the rows that were asked for.
+            The scan, and the denoised radiographs of the requested rows.
         """
         started, (n_z, n_y, n_x) = time.monotonic(), before.grid.shape
         n = min(n_z, max(1, _PIXELS // (n_y * n_x)))
@@ -128,15 +128,15 @@ class Halves:
         )
 
     def figures(self, voxel_size: float | None, mask: ObjectMask | None = None) -> dict[str, Any]:
-        """Return the resolution, the power of the noise and the means of regions, before and after; JSON.
+        """Return resolution, noise power and mean values of regions, before and after, ready for JSON.
 
         Parameters
         ----------
         voxel_size
-            In mm; None when unknown.
+            Voxel size in mm; None if unknown.
         mask
-            Tells the object from the air: the resolution is that of the largest rectangle found inside the object in
-            all slices, where that is large enough.
+            Mask of the object: the resolution refers to the largest rectangle inside the object in all slices, if it is
+            large enough.
         """
         rows, cols, where = self._looked_at(mask)
         height, width = rows.stop - rows.start, cols.stop - cols.start
@@ -168,7 +168,7 @@ class Halves:
         }
 
     def _looked_at(self, mask: ObjectMask | None) -> tuple[slice, slice, str]:
-        """Return the rectangle to take frequencies of, and where it lies."""
+        """Return the rectangle for the Fourier analysis, and a description of it."""
         if mask is not None:
             objects = np.logical_and.reduce([mask.of(one, self.weight) for one in self.clean])
             if objects.any():
@@ -179,13 +179,13 @@ class Halves:
 
 
 def moved(regions: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the regions whose mean denoising moved: by 3 standard errors, and by 1 % of it or of the contrast.
+    """Return the regions whose mean was shifted by 3 standard errors, and by 1 % of the mean or the contrast.
 
     Parameters
     ----------
     regions
-        As in the table ``evidence`` of the figures.  The larger of the mean and of the contrast between the regions is
-        what counts, for air has a mean of zero.
+        Regions in the table ``evidence`` of the figures.  The larger of the mean and of the contrast between regions is
+        used, because air has a mean of zero.
 
     Examples
     --------
@@ -204,12 +204,12 @@ def moved(regions: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def blurred(sharpness: Mapping[str, Any]) -> bool:
-    """Return whether a result keeps clearly less detail than the best linear filter would: under 80 % of that.
+    """Return whether a result keeps clearly less detail than the best linear filter would: less than 80 %.
 
     Parameters
     ----------
     sharpness
-        As in the table ``evidence`` of the figures.
+        Table ``sharpness`` in the table ``evidence`` of the figures.
 
     Examples
     --------
@@ -220,10 +220,10 @@ def blurred(sharpness: Mapping[str, Any]) -> bool:
 
 
 def _sharpness(before: np.ndarray, after: np.ndarray, resolution: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what is kept of the finest octave that the data show, and what the best linear filter would keep there.
+    """Return the fraction kept in the finest octave of the data, and the fraction the best linear filter would keep.
 
-    That filter is Wiener's, which keeps of each frequency what its signal is of signal and noise: the correlation of
-    the halves as measured.
+    This is the Wiener filter, which keeps at each frequency the ratio of the signal to signal plus noise, derived from
+    the correlation of the measured halves.
     """
     finest = resolution["before_half_bit_px"]
     if finest is None:
@@ -251,7 +251,7 @@ def _sharpness(before: np.ndarray, after: np.ndarray, resolution: Mapping[str, A
 
 
 def _resolution(before: np.ndarray, after: np.ndarray, voxel_size: float | None) -> dict[str, Any]:
-    """Return Fourier ring correlations and what follows from them; None where not even the coarsest ring agrees."""
+    """Return Fourier ring correlations and the resolution; None if not even the coarsest ring agrees."""
     curves = [fourier_ring_correlation(one, other, pixel_size=voxel_size) for one, other in (before, after)]
     found: dict[str, Any] = {}
     for when, curve in zip(("before", "after"), curves, strict=True):
@@ -282,7 +282,7 @@ def _noise(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
 
 
 def _regions(clean: Volume, noisy: Volume, inside: np.ndarray) -> list[dict[str, Any]]:
-    """Return the means of the darkest to the brightest region: three, or two where three are not clearly apart."""
+    """Return the means of regions from darkest to brightest: three, or two if three are not clearly separated."""
     if len(np.unique(clean[:, inside])) < 3:
         return []
     for classes in (3, 2):
@@ -307,11 +307,11 @@ def _apart(one: RegionBias, other: RegionBias) -> bool:
 
 
 def _rectangle(weight: Slice) -> tuple[slice, slice]:
-    """Return a large rectangle within the field of view: the edge that sees least of it moves in, again and again."""
+    """Return a large rectangle in the field of view, by repeatedly moving the edge with the least coverage inwards."""
     y, x = (np.flatnonzero(weight.any(axis=axis)) for axis in (1, 0))
     ends = [int(y[0]), int(y[-1]) + 1, int(x[0]), int(x[-1]) + 1]
     empty = weight == 0
-    while empty[ends[0] : ends[1], ends[2] : ends[3]].any():  # an empty rectangle holds nothing that is
+    while empty[ends[0] : ends[1], ends[2] : ends[3]].any():  # an empty rectangle contains nothing to measure
         part = empty[ends[0] : ends[1], ends[2] : ends[3]]
         worst = int(np.argmax([part[0].mean(), part[-1].mean(), part[:, 0].mean(), part[:, -1].mean()]))
         ends[worst] += 1 if worst in (0, 2) else -1

@@ -1,27 +1,27 @@
-"""What may be wrong with denoised images, each with what to do."""
+"""Warnings about denoised images, each with advice."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from quietray.assessment.evidence import few_steps
 from quietray.assessment.figures import headline, too_wide
 
 __all__ = ["image_warnings"]
 
-_FEW_STEPS = 200
 _WHITE = 0.05
-_MOVED = 0.01  # of the range
+_MOVED = 0.01  # fraction of the range
 _BLIND = ("noise2self", "noise2void", "apbsn")
 
 
 def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what may be wrong with denoised images, each with what to do.
+    """Return warnings about denoised images, each with advice.
 
     Parameters
     ----------
     metrics
-        The figures of the run, as in ``metrics.json``.
+        Figures of the run, as in ``metrics.json``.
     """
     estimate, method, noise = metrics["estimate"], metrics["method"], metrics["noise"]
     steps, gain = metrics["training"]["steps"], headline(estimate)["psnr_gain_db_at_least"]
@@ -29,15 +29,15 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     if method["parameters"] and steps == 0:
         longer = "train on images like these, or go on from the model with --from"
     found = []
-    if method["parameters"] and 0 < steps < _FEW_STEPS and method["name"] != "pseudo-ct":  # which was trained before
+    if few_steps(metrics) and method["name"] != "pseudo-ct":  # which was trained before
         found.append(f"The network was trained for only {steps} steps, too few to learn more than a blur; {longer}.")
     shared = noise is not None and abs(noise["neighbour_correlation"]) > _WHITE
     if shared and method["name"] in _BLIND:
         found.append(
             f"The noise of neighbouring pixels correlates by {noise['neighbour_correlation']:+.2f}, as it does in "
             f"every CT image: {method['name']} guesses the noise of a hidden pixel from its neighbours and keeps a "
-            "part of it, and its estimated error counts that part as signal. Use recorrupted or a filter, which know "
-            "of the correlation; better, a second measurement with --repeats, or denoise the projections."
+            "part of it, and its estimated error counts that part as signal. Use recorrupted or a filter, which take "
+            "the correlation into account; better, a second measurement with --repeats, or denoise the projections."
         )
     if shared and method["name"] == "noisier2noise":
         found.append(
@@ -46,7 +46,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
         )
     if noise is None and method["measurements"] == 1:
         found.append(
-            "The images have too few calm parts to tell whether their noise is white; if it is not, a part of it stays "
+            "The images have too few uniform regions to tell whether their noise is white; if not, a part of it stays "
             "in the result and the estimated gain is wrong."
         )
     if gain is None or gain < 0.5:

@@ -1,4 +1,4 @@
-"""How much of a radiograph's noise a network lets through, seen where the same thing was measured again: the flats."""
+"""How much of the noise of radiographs passes a network, measured on repeated flats."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from quietray.types import Frames, Radiographs
 
 __all__ = ["neighbours_let_through", "with_dependency"]
 
-_PIXELS = 2**20  # to look at
-_MOST, _FEWEST = 32, 3  # flats
+_PIXELS = 2**20  # number of flats to use
+_MOST, _FEWEST = 32, 3  # least number of flats
 
 
 def with_dependency(
     evidence: dict[str, Any], prepared: Prepared, response: PointResponse | None, denoiser: Denoiser
 ) -> dict[str, Any]:
-    """Return the evidence with the neighbourhood dependency over flats that were treated like radiographs.
+    """Return the evidence with the neighbourhood dependency over flats that were processed like radiographs.
 
     Parameters
     ----------
     evidence
-        A table of figures; where there is nothing to be measured its table ``left_out`` tells why.
+        A table of figures; if the dependency cannot be measured, its table ``left_out`` says why.
     prepared
-        The scan.
+        The prepared scan.
     response
-        Point response that was undone before denoising.
+        Point response that was deconvolved before denoising.
     denoiser
-        Of line integrals.
+        Denoiser of line integrals.
     """
     scan = prepared.scan
     why = ""
@@ -48,7 +48,7 @@ def with_dependency(
 
 
 def _flats_as_radiographs(prepared: Prepared, response: PointResponse | None) -> Radiographs:
-    """Return line integrals of flats over their mean, ``(flat, row, col)``; NaN where a pixel is bad."""
+    """Return line integrals of flats relative to their mean, ``(flat, row, col)``; NaN for bad pixels."""
     scan, known, rows = prepared.scan, prepared.calibration, prepared.rows
     assert scan.flats is not None
     n = min(scan.flats.shape[0], _MOST)
@@ -61,23 +61,23 @@ def _flats_as_radiographs(prepared: Prepared, response: PointResponse | None) ->
         flats = decorrelate(scan, response, known, zingers=zingers).flats
     assert flats is not None
     counts = np.asarray(flats[0:n, band], np.float32)
-    if response is None:  # whitening takes the dark away
+    if response is None:  # whitening subtracts the dark
         counts = counts - known.dark[band]
     bad = known.bad[band] | (counts <= 0).any(axis=0)
     lines = -np.log(np.where(bad, 1, counts) / np.where(bad, 1, counts.mean(axis=0)))
-    lines -= lines[:, ~bad].mean(axis=1)[:, None, None]  # flicker of the beam is no noise of pixels
+    lines -= lines[:, ~bad].mean(axis=1)[:, None, None]  # flicker of the beam is not pixel noise
     return np.where(bad, np.nan, lines)
 
 
 def neighbours_let_through(denoiser: Denoiser, frames: Radiographs) -> dict[str, Any]:
-    """Return the neighbourhood dependency of repeated frames, as they are and denoised; JSON.
+    """Return the neighbourhood dependency of repeated frames, before and after denoising, ready for JSON.
 
     Parameters
     ----------
     denoiser
-        Of such frames.
+        Denoiser of such frames.
     frames
-        ``(frame, row, col)`` of one scene; NaN where a pixel is bad.
+        Frames ``(frame, row, col)`` of one scene; NaN for bad pixels.
     """
     bad = np.isnan(frames).any(axis=0)
 

@@ -1,4 +1,4 @@
-"""Whether the means of a result are those of the measurement, told by what the network did not see."""
+"""Correction of mean grey values, from measurements that the network has not seen."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from quietray.training.batches import TrainingVolume
 
 __all__ = ["tone_of"]
 
-_BLOCK: Final = 8  # pixels; noise of a reconstruction is correlated over a few
+_BLOCK: Final = 8  # in pixels; the noise of a reconstruction is correlated over a few
 _PIXELS: Final = 2**19
-_SURE: Final = 3.0  # standard errors
-_FEWEST: Final = 24  # blocks
+_SURE: Final = 3.0  # in standard errors
+_FEWEST: Final = 24  # least number of blocks
 
 
 @torch.no_grad()
 def tone_of(denoiser: Denoiser, data: TrainingVolume) -> tuple[float, float]:
-    """Return the gain and the offset that bring a network's outputs to the mean of the measurement.
+    """Return the gain and offset that correct the mean of a network's outputs to that of the measurement.
 
-    The noise of the subset that an output was not computed from is independent of it, and its mean is the object.  So a
-    straight line through the two, in blocks where the output is smooth, has the slope 1 and goes through the origin
-    unless the network moves grey values.  It is found on every other block and must make the error of the other blocks
-    smaller, both ways, by three standard errors; else it is ``(1, 0)``.
+    The noise of a subset is independent of an output that was computed without it, and the mean of the subset is the
+    object.  In blocks where the output is smooth, a straight line fitted to both therefore has slope 1 and passes
+    through the origin, unless the network shifts grey values.  The line is fitted to half of the blocks and must reduce
+    the error of the other half by three standard errors, and vice versa; otherwise, the result is ``(1, 0)``.
 
     Parameters
     ----------
     denoiser
-        Its tone is not looked at.
+        The denoiser, whose own tone is ignored.
     data
-        Scaled samples; held-out ones are used.
+        Scaled samples, of which the held-out ones are used.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def tone_of(denoiser: Denoiser, data: TrainingVolume) -> tuple[float, float]:
 
 
 def _line(blocks: Float[np.ndarray, "block 3"]) -> tuple[float, float]:
-    """Return slope and offset; where the outputs are all alike only the offset is told."""
+    """Return slope and offset; if all outputs are equal, only the offset is fitted."""
     seen, target = blocks[:, 0], blocks[:, 1]
     spread = float(seen.var())
     gain = float(np.mean((seen - seen.mean()) * target)) / spread if spread > 1e-4 else 1.0
@@ -67,7 +67,7 @@ def _line(blocks: Float[np.ndarray, "block 3"]) -> tuple[float, float]:
 
 
 def _blocks(denoiser: Denoiser, samples: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
-    """Return the mean output, the mean of what it did not see, and how rough the output is, of every whole block."""
+    """Return mean output, mean of the unseen measurement, and roughness of the output, for every complete block."""
     pairs = [
         (denoiser.evaluate(given).cpu().float(), wanted.cpu())
         for given, wanted in denoiser.split.unseen(samples.to(denoiser.device))

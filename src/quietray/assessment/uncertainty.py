@@ -1,4 +1,4 @@
-"""How far to trust each voxel: the disagreement of networks trained on disjoint halves, calibrated without a truth."""
+"""Uncertainty of each voxel, from networks trained on disjoint halves and calibrated without ground truth."""
 
 from __future__ import annotations
 
@@ -33,36 +33,37 @@ __all__ = [
     "trusted",
 ]
 
-BAND = 1.645  # standard deviations that hold 90 % of a normal distribution
-_BINS = 6  # of the disagreement, and of the steepness
-_PIXELS = 2**20  # to calibrate with, of each half
-_SMOOTH = 1.5  # pixels
-_CHUNK = 16  # slices
-_Values = Float[np.ndarray, " _"]  # voxels
+BAND = 1.645  # standard deviations that contain 90 % of a normal distribution
+_BINS = 6  # numbers of bins of the disagreement and of the steepness
+_PIXELS = 2**20  # data for the calibration from each half
+_SMOOTH = 1.5  # in pixels
+_CHUNK = 16  # in slices
+_Values = Float[np.ndarray, " _"]  # in voxels
 _Seen = Float[np.ndarray, "2 _"]  # disagreement and steepness of voxels
 _Slab = Float[np.ndarray, "slice y x"]
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorModel:
-    """The variance of the error of a voxel as ``floor + slope * disagreement + steep * steepness``, all at least zero.
+    """Variance of the error of a voxel: ``floor + slope * disagreement + steep * steepness``, all at least zero.
 
-    Where the networks agree the error is not zero: all of them see the same noise and have the same shortcomings.  Of
-    these the worst is that all of them blur alike, which shows at edges and small details: there the result is steep.
-    Three coefficients are what a small scan can tell; a curve of many steps follows the noise of its estimates instead.
+    The error is not zero where the networks agree, because all of them see the same noise and have the same
+    shortcomings.  In particular, all of them blur edges and small details, where the result is steep.  Three
+    coefficients are as many as can be fitted to a small scan; a more flexible curve would follow the noise of the
+    estimates.
 
     Parameters
     ----------
     floor
-        Squared attenuation.
+        Constant part, in squared attenuation.
     slope, steep
-        Dimensionless, and squared pixels.
+        Coefficients: dimensionless, and in squared pixels.
     disagreement, steepness
-        ``(bin,)`` means of each bin of voxels, from :func:`disagreement` and :func:`steepness`.
+        Means over each bin of voxels, ``(bin,)``, from :func:`disagreement` and :func:`steepness`.
     error
-        ``(bin,)`` estimated mean squared error of the bin's voxels, unbiased, so that it may be negative.
+        Estimated mean squared error of each bin, ``(bin,)``; unbiased, so it may be negative.
     voxels
-        ``(bin,)`` how many.
+        Number of voxels in each bin, ``(bin,)``.
     """
 
     floor: float
@@ -80,10 +81,10 @@ class ErrorModel:
         Parameters
         ----------
         crossed
-            Disagreement and steepness, and squared error of a network where it was not trained: many voxels.
+            Disagreement, steepness and squared error of a network for many voxels that it was not trained on.
         held_out
-            Disagreement and steepness, and by how much the squared error of the result exceeds the mean of the two
-            networks': few voxels, but the noise of the estimates cancels in the difference.
+            Disagreement, steepness, and squared error of the result minus the mean squared error of the two networks,
+            for few voxels; the noise of the estimates cancels in the difference.
 
         Examples
         --------
@@ -102,7 +103,7 @@ class ErrorModel:
         units = np.maximum(np.average(places, axis=1, weights=voxels), 1e-30)
         design = np.sqrt(voxels)[:, None] * np.stack([np.ones(len(mean)), *(places / units[:, None])], axis=1)
         (floor, *slopes), _ = nnls(design, np.sqrt(voxels) * mean)
-        if floor == 0 and not any(slopes):  # an error below zero is impossible: the estimate is off by at least as much
+        if floor == 0 and not any(slopes):  # the true error is not negative: the estimate is wrong by at least its size
             floor = abs(float(np.average(mean, weights=voxels)))
         slope, steep = (float(one / unit) for one, unit in zip(slopes, units, strict=True))
         return cls(float(floor), slope, steep, places[0], places[1], mean, voxels)
@@ -121,14 +122,14 @@ class ErrorModel:
 
 @dataclass(frozen=True, eq=False)
 class Trust:
-    """Two networks trained on disjoint halves, and what their disagreement says of the error of a result.
+    """Two networks trained on disjoint halves, and the relation of their disagreement to the error of a result.
 
     Parameters
     ----------
     companions
-        The two.
+        The two networks.
     errors
-        From disagreement to error.
+        Relation between disagreement and error.
     """
 
     companions: tuple[Denoiser, Denoiser]
@@ -140,11 +141,11 @@ class Trust:
         Parameters
         ----------
         parts
-            Reconstructions ``(part, z, y, x)`` in attenuation, with the slices around those wanted.
+            Reconstructions ``(part, z, y, x)`` in attenuation, with additional slices around the requested ones.
         clean
-            The result ``(slice, y, x)``.
+            Result ``(slice, y, x)``.
         first
-            Slice of `parts` that is the first of `clean`.
+            Slice of `parts` that corresponds to the first slice of `clean`.
         """
         sd = np.empty_like(clean)
         for z in range(0, len(clean), _CHUNK):
@@ -155,7 +156,7 @@ class Trust:
         return sd
 
     def figures(self) -> dict[str, Any]:
-        """Return the numbers of the calibration; JSON."""
+        """Return the numbers of the calibration, ready for JSON."""
         found = self.errors
         return {
             "band": f"90 %: +- {BAND} sd",
@@ -184,7 +185,7 @@ class Trust:
 
 
 def disagreement(results: Float[np.ndarray, "network z y x"]) -> Volume:
-    """Return the variance of several results for one volume, smoothed within each slice, for few tell it badly.
+    """Return the variance of several results, smoothed within each slice because it is estimated from few results.
 
     Examples
     --------
@@ -208,14 +209,14 @@ def steepness(result: Float[np.ndarray, "z y x"]) -> Volume:
 
 
 def steps_of_each(fitted: Fitted, share: float) -> int:
-    """Return the steps that each of the two networks trains for `share` of the whole; the rest was the main one's.
+    """Return the number of steps for each of the two networks, if both together get `share` of the budget.
 
     Parameters
     ----------
     fitted
-        The main network.
+        Training of the main network.
     share
-        Part of the budget for both.
+        Fraction of the budget for both.
     """
     return max(1, round(fitted.history[-1].n_steps * share / 2 / (1 - share)))
 
@@ -223,20 +224,20 @@ def steps_of_each(fitted: Fitted, share: float) -> int:
 def trusted(data: TrainingVolume, denoiser: Denoiser, recipe: Recipe, subject: Subject, run: Run) -> Trust:
     """Train two networks on disjoint halves of the data and calibrate their disagreement.
 
-    A resumed run takes up a network that was finished, and trains one anew that was not.
+    A resumed run reuses a finished network, and trains an unfinished one anew.
 
     Parameters
     ----------
     data
         Scaled samples that `denoiser` was trained on.
     denoiser
-        The main one.
+        The main denoiser.
     recipe
-        Of the two, with the steps to train.
+        Settings of both networks, including the number of steps.
     subject
-        What will be denoised.
+        The data that will be denoised.
     run
-        Its output keeps the networks until it is finished.
+        Its output stores the networks until it is finished.
     """
     recipe, work = dataclasses.replace(recipe, symmetries=1), run.output.work
     subject, alone = dataclasses.replace(subject, facts={}), run.alone()
@@ -259,19 +260,19 @@ def trusted(data: TrainingVolume, denoiser: Denoiser, recipe: Recipe, subject: S
 
 
 def errors_of(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: TrainingVolume) -> ErrorModel:
-    """Learn how far off the result is where its companions, trained on the halves of the data, disagree.
+    """Fit the relation between the disagreement of two companions, trained on halves of the data, and the error.
 
-    Half of the data was no target of one of the companions: there, and on what was held out from all, the left-out
-    measurements tell the companion's squared error, pixel by pixel and without bias.  What was held out from all tells
-    how much smaller the error of the result is.  Streaks of sparse angular subsets, which the left-out measurements
-    count as noise, are measured and given back; see :func:`streaks`.
+    Each companion has not been trained on half of the data.  There, and on the data held out from all networks,
+    left-out measurements give an unbiased estimate of the companion's squared error for each pixel.  Data held out from
+    all networks show how much smaller the error of the result is.  Streaks of sparse angular subsets, which left-out
+    measurements count as noise, are measured and corrected; see :func:`streaks`.
 
     Parameters
     ----------
     denoiser
-        What made the result.
+        The denoiser of the result.
     companions
-        Trained on the first and on the second of ``data.halves()``.
+        Networks trained on the first and on the second of ``data.halves()``.
     data
         Scaled samples.
     """
@@ -285,14 +286,14 @@ def errors_of(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: T
 
 
 def shares(trust: Any, inside: Slice) -> dict[str, float]:
-    """Return the standard deviations that 10, 50 and 90 % of the voxels within the field of view stay below.
+    """Return the standard deviations below which 10, 50 and 90 % of the voxels in the field of view lie.
 
     Parameters
     ----------
     trust
-        The map ``(z, y, x)``; it may be lazy, and is looked at every few slices.
+        Uncertainty map ``(z, y, x)``; may be lazy, and is sampled every few slices.
     inside
-        ``(y, x)``, one within the field of view, else zero.
+        Mask ``(y, x)`` of the field of view.
 
     Examples
     --------
@@ -309,7 +310,7 @@ def shares(trust: Any, inside: Slice) -> dict[str, float]:
 def _looked_at(
     data: TrainingVolume, three: Sequence[Denoiser], judged: Sequence[Denoiser]
 ) -> tuple[_Seen, Float[np.ndarray, "voxel judged"]]:
-    """Return what is seen of the three, and the squared errors of those judged, where `data` is held out."""
+    """Return disagreement and steepness of the three networks, and squared errors of some, where `data` is held out."""
     scale, split = three[0].scale, three[0].split
     span = (scale.high - scale.low) ** 2
     seen, errors = [], []
@@ -327,7 +328,7 @@ def _looked_at(
 def _binned(
     seen: _Seen, values: _Values, edges: Sequence[Float[np.ndarray, " edge"]]
 ) -> tuple[Int[np.ndarray, " bin"], Float[np.ndarray, "2 bin"], Float[np.ndarray, " bin"]]:
-    """Return the voxels in each bin of both that is `seen`, and the means of these and of `values`; zero if empty."""
+    """Return the number of voxels in each bin of `seen`, and the bin means of these and of `values`; zero if empty."""
     sizes = tuple(len(one) + 1 for one in edges)
     place = np.ravel_multi_index(tuple(np.digitize(one, ends) for one, ends in zip(seen, edges, strict=True)), sizes)
     n = int(np.prod(sizes))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from quietray.commands.flags import Count, Flag, Number, ScanFlags, Text
+from quietray.commands.flags import Count, FirstFlags, Flag, Number, ScanFlags, Text
 from quietray.commands.runs import Denoise, Reconstruct
-from quietray.errors import ResourceError
+from quietray.running.places import require_new
 from quietray.simulate.foam_scan import FoamScan
 
 if TYPE_CHECKING:
@@ -24,13 +23,11 @@ _SECONDS = {"info": 3.0, "check": 6.0}  # for looking at views
 
 
 @dataclass(frozen=True)
-class Info(ScanFlags):
+class Info(FirstFlags, ScanFlags):
     """Show what is in a scan, what a run would say of it, and how it would fit into memory."""
 
     max_memory: Text = None
     """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Show."""
@@ -59,7 +56,7 @@ class Info(ScanFlags):
 
 
 @dataclass(frozen=True)
-class Check(ScanFlags):
+class Check(FirstFlags, ScanFlags):
     """Look at a scan as a run would, in seconds: what is in it, what is odd, whether a run would be refused."""
 
     line_integrals: Flag = False
@@ -68,8 +65,6 @@ class Check(ScanFlags):
     """Columns that see the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
     max_memory: Text = None
     """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Check; where a run would be refused, so is this, after everything is shown."""
@@ -84,20 +79,25 @@ class Check(ScanFlags):
         facts = {**describe(scan, self.max_memory), **found.record()}
         show_table(console, str(self.scan), facts)
         if found.refusal is not None:
-            if self.json:
-                print(json.dumps(facts, indent=2))
+            found.refusal.facts = facts
             raise found.refusal
         return facts
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Compare a volume with a reference: PSNR, SSIM, RMSE, with range, window and mask stated; bias by tissue in HU."""
+class _Compared:
+    """What is compared with what."""
 
     result: tyro.conf.Positional[Path]
     """The volume: Zarr, HDF5 or TIFF; or images: DICOM, PNG, TIFF or NPY, or the folder of a run on images."""
     reference: tyro.conf.Positional[Path]
     """Another volume, or a simulated scan that holds the truth; or images."""
+
+
+@dataclass(frozen=True)
+class Evaluate(FirstFlags, _Compared):
+    """Compare a volume with a reference: PSNR, SSIM, RMSE, with range, window and mask stated; bias by tissue in HU."""
+
     against: Literal["clean-fbp", "phantom"] = "clean-fbp"
     """In a simulated scan: the reconstruction of its noise-free projections, or the phantom itself."""
     rows: Text = None
@@ -111,8 +111,6 @@ class Evaluate:
     """Range of PSNR and SSIM (default: the window's, else max - min of the reference within the mask)."""
     step: Count = None
     """Which step or channel, of a series."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
@@ -145,7 +143,7 @@ class _New:
 
 
 @dataclass(frozen=True)
-class Simulate(FoamScan, _New):
+class Simulate(FirstFlags, FoamScan, _New):
     """Simulate a scan of a foam in any beam, the truth included."""
 
     # Options without a default of their own; FoamScan says what each is.
@@ -158,13 +156,10 @@ class Simulate(FoamScan, _New):
 
     overwrite: Flag = False
     """Replace a file of that name."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Simulate."""
-        if self.out.exists() and not self.overwrite:
-            raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
+        require_new("scan", self.out, self.overwrite)
         with console.status("simulating"):
             facts = self.write(self.out, overwrite=self.overwrite)
         console.print(
@@ -176,15 +171,13 @@ class Simulate(FoamScan, _New):
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(FirstFlags):
     """Simulate a low-dose scan, denoise it, compare with the truth, write the report."""
 
     out: Path = Path("out/demo")
     """Output folder."""
     budget: str = "75s"
     """Time for training and inference."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run the whole story."""

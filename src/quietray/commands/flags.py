@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import KW_ONLY, dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from quietray.errors import SettingsError, require_path
+from quietray.errors import FormatError, SettingsError, nearest, require_path
+from quietray.running.places import named_after, require_free, require_new, require_no_other_run
 from quietray.settings import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from quietray.running.settings import Settings
     from quietray.scan import Scan
 
 __all__ = [
+    "NAMES",
     "Choice",
     "CleanFlags",
+    "ClusterFlags",
     "Count",
     "File",
+    "FirstFlags",
     "Flag",
     "MethodFlags",
     "Number",
+    "OutFlags",
     "Paths",
     "PhaseFlags",
     "RunFlags",
@@ -39,9 +51,40 @@ _INPUTS = {
     **dict.fromkeys(("result", "reference", "clean"), "volume"),
     "images": "images",
     "static": "stack of frames",
+    "folder": "output folder",
     "config": "settings file",
 }
 
+NAMES = {
+    "method": (
+        *("auto", "noise2inverse", "noise2self", "noise2void", "noisier2noise", "noise2projection", "noise2noise"),
+        *(
+            "noise2clean",
+            "recorrupted",
+            "apbsn",
+            "pseudo-ct",
+            "gaussian",
+            "median",
+            "bilateral",
+            "nlm",
+            "wavelet",
+            "tv",
+        ),
+    ),
+    "network": ("unet", "lehtinen", "msd", "redcnn", "dncnn"),
+    "format": ("zarr", "h5", "tiff", "bigtiff", "mhd", "nii"),
+}
+"""What may be named without asking the modules that bring it, which take seconds to import; others bring more."""
+
+_OTHERS = {
+    "method": ("quietray.splits", "quietray.filters"),
+    "network": ("quietray.networks",),
+    "format": ("quietray.volumes",),
+}
+_RANGES = {
+    "rows": (r"\s*\d*\s*:\s*\d*\s*", "like 55:128 (first:last), either may be left out"),
+    "region": (r"\s*\d*\s*:\s*\d*\s*,\s*\d*\s*:\s*\d*\s*", "like 100:300,150:400 (y0:y1,x0:x1 in pixels)"),
+}
 _STARTS = ("default", "scratch", "prior", "auto")
 
 # Options without a default of their own tell it in their text: most take it from --config or from the settings.
@@ -52,30 +95,6 @@ File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="
 Number = Annotated[float | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")]
 Paths = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILES", help_behavior_hint="")]
 Count = Annotated[int | None, tyro.conf.arg(metavar="COUNT", help_behavior_hint="")]
-
-
-def _format(words: list[str]) -> str:
-    """Return the name of a format of volumes, if there is one; asked for only then, as it takes a while to import."""
-    from quietray.io import VolumeFormat
-
-    try:
-        VolumeFormat.registry[words[0]]
-    except SettingsError as error:
-        raise ValueError(str(error)) from error
-    return words[0]
-
-
-Format = Annotated[
-    str | None,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="FORMAT",
-        instance_from_str=_format,
-        is_instance=lambda value: value is None or isinstance(value, str),
-        str_from_instance=lambda value: [str(value)],
-    ),
-    tyro.conf.arg(help_behavior_hint=""),
-]
 
 
 def _window(words: list[str]) -> tuple[float, float] | None:
@@ -106,7 +125,8 @@ def check_at_once(command: Any) -> None:
     Raises
     ------
     QuietrayError
-        What it is to read does not exist, or a time or a size is none.
+        What it is to read does not exist, what it is to write does, a time, a size or a range is none, or there is no
+        method, network or format of that name.
 
     Examples
     --------
@@ -119,9 +139,88 @@ def check_at_once(command: Any) -> None:
         for path in given if isinstance(given, tuple) else [given]:
             if path is not None and not (name == "from_" and str(path) in _STARTS):
                 require_path(what, path)
+                if what == "model" and not (path / "model.json").exists():
+                    raise FormatError(f"{path} must hold a model.json written by quietray, got none; check the path")
     for name, parse in (("budget", parse_seconds), ("max_memory", parse_bytes), ("device_memory", parse_bytes)):
         if (text := getattr(command, name, None)) is not None:
             parse(text)
+    for name, (pattern, like) in _RANGES.items():
+        text = getattr(command, name, None)
+        if isinstance(text, str) and not re.fullmatch(pattern, text):
+            raise SettingsError(f"--{name} must be {like}, got '{text}'")
+    for name, known in NAMES.items():
+        text = getattr(command, name, None)
+        if isinstance(text, str) and text not in known and not _brought(name):
+            raise SettingsError(f"--{name} must be one of {', '.join(known)}, got '{text}'{nearest(text, known)}")
+    if isinstance(command, OutFlags):
+        command.check_place()
+
+
+def _brought(name: str) -> bool:
+    """Return whether there may be others than our own: of other packages, or of this process."""
+    here = sys.modules.get({"method": "quietray.method", "network": "quietray.networks", "format": "quietray.io"}[name])
+    return here is not None or any(entry_points(group=group) for group in _OTHERS[name])
+
+
+@dataclass(frozen=True)
+class FirstFlags:
+    """What every command tells, how much of it, and where."""
+
+    _: KW_ONLY
+    log: File = None
+    """Also write everything that is told into FILE, with the time of each line; what is in it stays."""
+    quiet: Flag = False
+    """Tell errors and the last line only."""
+    verbose: Flag = False
+    """Also tell how long each stage took and how much memory it needed."""
+    json: Flag = False
+    """Print the figures as one JSON document on standard output; errors, too."""
+
+    def last_line(self, figures: Mapping[str, Any]) -> str:
+        """Return what --quiet leaves of all that is told: what was written, and the gain where one was estimated."""
+        place = next((figures[name] for name in ("out", "volume", "model", "scan") if name in figures), None)
+        gain = (figures.get("estimate") or {}).get("psnr_gain_db")
+        told = [] if gain is None else [f"estimated gain {gain:+.1f} dB"]
+        told += [f"{len(figures['warnings'])} warnings"] if figures.get("warnings") else []
+        return ", ".join([f"written: {place}" if place else "done", *told])
+
+
+@dataclass(frozen=True)
+class OutFlags:
+    """Where a command writes."""
+
+    ENDING: ClassVar[str] = ""
+    """Of the name of the output, after the name of what it is made from."""
+    WHAT: ClassVar[str] = "run"
+    """What is written: a run, a folder that must be empty (output, model), or a file (scan, volume)."""
+
+    out: File = None
+    overwrite: Flag = False
+    """Replace what is there."""
+
+    @property
+    def place(self) -> Path:
+        """Where to write: ``--out``, else a place named after what is read."""
+        if self.out is not None:
+            return self.out
+        given = next(getattr(self, name) for name in ("scan", "images") if hasattr(self, name))
+        return named_after(given, self.ENDING)
+
+    def check_place(self) -> None:
+        """Refuse a place that holds something else.
+
+        Raises
+        ------
+        ResourceError
+            It does.
+        """
+        if self.WHAT == "run":
+            if not (self.overwrite or getattr(self, "resume", False)):
+                require_no_other_run(self.place, resumable=hasattr(self, "resume"))
+        elif self.WHAT in ("output", "model"):
+            require_free(self.place, self.WHAT, self.overwrite)
+        else:
+            require_new(self.WHAT, self.place, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -133,8 +232,8 @@ class ScanFlags:
     data: Text = None
     """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
     flats: Text = None
-    """Open-beam frames: dataset path, another file such as flats.h5 or flats.h5:/dataset, TIFF file, folder or pattern;
-    or a number, the white level."""
+    """Open-beam frames: dataset path, file or folder. That is a path in the scan, another file such as flats.h5 or
+    flats.h5:/dataset, a TIFF file, folder or pattern; or a number, the white level."""
     darks: Text = None
     """Beam-off frames, in the same way."""
     angles: Text = None
@@ -182,10 +281,10 @@ class MethodFlags:
     """What a method is told; None means the value in --config, or the default in brackets."""
 
     method: Text = None
-    """auto; noise2inverse, or a filter (gaussian, median, bilateral, nlm, wavelet, tv), in the volume; noise2self,
-    noise2void, noisier2noise or apbsn on the radiographs, before they are reconstructed; noise2projection on few views;
-    noise2noise on repeated scans or frames; noise2clean with a clean volume; recorrupted, and pseudo-ct with a model to
-    start from, on images (default: auto)."""
+    """Name of the method (default: auto). In the volume: noise2inverse, or a filter (gaussian, median, bilateral, nlm,
+    wavelet, tv). On the radiographs, before they are reconstructed: noise2self, noise2void, noisier2noise or apbsn. On
+    few views: noise2projection. On repeated scans or frames: noise2noise. With a clean volume: noise2clean. On images:
+    recorrupted, and pseudo-ct with a model to start from."""
     network: Text = None
     """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
     whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None
@@ -232,6 +331,24 @@ class CleanFlags:
     clean: File = None
     """Clean volume on the grid of the scan, or clean images, for noise2clean (default: the truth that a simulated scan
     holds)."""
+
+
+@dataclass(frozen=True)
+class ClusterFlags:
+    """Who computes the slabs; see docs/cluster.md."""
+
+    cluster: Text = None
+    """Compute slabs on a Dask cluster: local:4 for four processes here, tcp://HOST:8786 for a scheduler that runs, or a
+    TOML file that says how SLURM, PBS, LSF or SGE start workers (default: on this machine, one after the other)."""
+
+    def workers(self, console: Console) -> AbstractContextManager[None]:
+        """Return a context in which runs compute their slabs there."""
+        if self.cluster is None:
+            return nullcontext()
+        from quietray.console import TerminalWatch
+        from quietray.running.cluster import on_cluster
+
+        return on_cluster(self.cluster, max_memory=getattr(self, "max_memory", None), tell=TerminalWatch(console).note)
 
 
 @dataclass(frozen=True)
@@ -292,7 +409,7 @@ class RunFlags(PhaseFlags):
     """What the process may use, such as 8G (default: 60 % of the free memory)."""
     device_memory: Text = None
     """What the volume that is trained on may take of a GPU, such as 8G (default: 80 % of what is free there)."""
-    format: Format = None
+    format: Text = None
     """Format of the volume: zarr, h5, tiff (a file per slice), bigtiff (one file), mhd (with a raw file), nii, or one
     that another package brings (default: zarr)."""
     dtype: Annotated[Literal["float32", "uint16", "uint8"] | None, Choice] = None
@@ -301,10 +418,6 @@ class RunFlags(PhaseFlags):
     window: Window = None
     """Least and largest value of whole numbers, LOW HIGH; what is outside is clipped (default: auto, the range of the
     volume)."""
-    overwrite: Flag = False
-    """Replace what is there."""
-    json: Flag = False
-    """Print the figures as JSON on standard output."""
 
     def settings(self, **more: Any) -> Settings:
         """Return the settings of --config with the flags put over them."""

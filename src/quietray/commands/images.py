@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import tyro
 
-from quietray.commands.flags import Flag, Paths, RunFlags
+from quietray.commands.flags import File, FirstFlags, OutFlags, Paths, RunFlags
 from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -27,45 +27,52 @@ _OF_SCANS = (  # flags that mean nothing to images
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "own_flats", "zingers"),
     *("delta_beta", "alpha", "energy", "distance", "retrieval"),
     *("line_integrals", "format", "max_memory", "whiten", "parts", "slices", "times", "equivariance"),
-    *("reblur", "series", "channels", "views_per_step", "trust"),
+    *("reblur", "series", "channels", "views_per_step", "trust", "cluster"),
 )
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Filter a series of images, with the strength that serves them best, found without ground truth."""
+class _Images:
+    """What is filtered."""
 
     images: tyro.conf.Positional[Path]
     """DICOM, PNG, TIFF or NPY: a file, or the folder of one series."""
+
+
+@dataclass(frozen=True)
+class Filter(FirstFlags, OutFlags, _Images):
+    """Filter a series of images, with the strength that serves them best, found without ground truth."""
+
+    ENDING: ClassVar[str] = "-filtered"
+
     filter: Literal["gaussian", "median", "bilateral", "nlm", "wavelet", "tv"] = "bilateral"
     """The filter."""
     repeats: Paths = ()
     """Further measurements of the same images, to tune the filter by; their mean is filtered."""
-    out: Path = Path("out")
-    """Output folder."""
+    out: File = None
+    """Output folder (default: named after the images, such as series-filtered)."""
     seed: Annotated[int, tyro.conf.arg(metavar="COUNT")] = 0
     """Seed, kept in the settings; filters need no chance."""
-    overwrite: Flag = False
-    """Replace what is there."""
-    json: Flag = False
-    """Print the figures as JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Filter."""
+        from quietray.io import read_images
+
+        # Images that cannot be read are told before libraries are imported that take seconds.
+        images, repeats = read_images(self.images), [read_images(path) for path in self.repeats]
         from quietray.console import TerminalWatch
         from quietray.filters import FILTERS
-        from quietray.io import read_images
         from quietray.workflows import Settings, denoise
 
         result = denoise(
-            read_images(self.images),
-            self.out,
+            images,
+            self.place,
             Settings(method=FILTERS[self.filter](), seed=self.seed),
             overwrite=self.overwrite,
-            repeats=[read_images(path) for path in self.repeats],
+            repeats=repeats,
             watch=TerminalWatch(console),
         )
-        return told_of_images(console, result, self.out)
+        return told_of_images(console, result, self.place)
 
 
 def of_images(
@@ -138,7 +145,7 @@ def denoised_images(
         resume=resume,
         overwrite=overwrite,
         repeats=[read_images(path) for path in repeats],
-        watch=TerminalWatch(console),
+        watch=TerminalWatch(console, folder=out),
     )
     return told_of_images(console, result, out)
 
@@ -179,7 +186,7 @@ def applied_to_images(
     from quietray.io import read_images
     from quietray.workflows import apply
 
-    watch = TerminalWatch(console)
+    watch = TerminalWatch(console, folder=out)
     result = apply(model, read_images(images), out, settings, strict=strict, overwrite=overwrite, watch=watch)
     return told_of_images(console, result, out)
 
@@ -212,8 +219,9 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
     from rich.markup import escape
 
     from quietray.assessment.figures import gain_text, headline
-    from quietray.console import show_table
+    from quietray.console import show_table, show_verdict
 
+    show_verdict(console, result.metrics["verdict"])
     estimate, noise, scan = (result.metrics[name] for name in ("estimate", "noise", "scan"))
     settings = result.metrics["method"]["settings"]
     told = ", ".join(f"{name} {value:.3g}" for name, value in settings.items() if isinstance(value, (int, float)))

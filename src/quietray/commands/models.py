@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from quietray.commands.flags import Flag
+from quietray.commands.flags import FirstFlags
 from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ __all__ = ["Models"]
 
 
 @dataclass(frozen=True)
-class Models:
+class Models(FirstFlags):
     """The models on this machine: what they learned from, their noise, pixel size, and when; add, remove, show."""
 
     action: Annotated[
@@ -28,8 +28,6 @@ class Models:
     """What to do (default: list)."""
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
     """Name of a model, or prior; with add, the folder of a model or of a finished run."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Do it."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from quietray.commands.flags import File, Flag, Number, PhaseFlags, ScanFlags
-from quietray.errors import ResourceError, SettingsError
+from quietray.commands.flags import File, FirstFlags, Flag, Number, OutFlags, PhaseFlags, ScanFlags
+from quietray.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +15,7 @@ __all__ = ["Decorrelate", "Diagnose"]
 
 
 @dataclass(frozen=True)
-class Diagnose(PhaseFlags, ScanFlags):
+class Diagnose(FirstFlags, PhaseFlags, ScanFlags):
     """Measure the noise of a scan: gain, correlation, point response, and which methods it allows."""
 
     static: File = None
@@ -26,8 +25,6 @@ class Diagnose(PhaseFlags, ScanFlags):
     """Counts that one photon gives on average, where that is known: the excess (Swank) factor then is, too."""
     out: File = None
     """Folder for the picture and the figures (default: only shown)."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Diagnose."""
@@ -50,19 +47,19 @@ class Diagnose(PhaseFlags, ScanFlags):
 
 
 @dataclass(frozen=True)
-class Decorrelate(PhaseFlags, ScanFlags):
+class Decorrelate(FirstFlags, OutFlags, PhaseFlags, ScanFlags):
     """Estimate the detector's point response, whiten radiographs, flats and darks, write them as a scan."""
 
-    out: Path = Path("white.h5")
-    """The new scan (.nx or .nxs: NXtomo, else DXchange HDF5); the point response is kept in it."""
+    ENDING: ClassVar[str] = "-white.h5"
+    WHAT: ClassVar[str] = "scan"
+
+    out: File = None
+    """The new scan (.nx or .nxs: NXtomo, else DXchange HDF5); the point response is kept in it (default: named after
+    the scan, such as scan-white.h5)."""
     static: File = None
     """Repeated frames of one static scene to estimate the response from; else flats, air or views are used."""
     reblur: Flag = False
     """Go the other way: apply the point response that is kept in a whitened scan."""
-    overwrite: Flag = False
-    """Replace a file of that name."""
-    json: Flag = False
-    """Print JSON on standard output."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Whiten."""
@@ -72,8 +69,7 @@ class Decorrelate(PhaseFlags, ScanFlags):
                 "spread over pixels the noise that this makes white; leave --delta-beta and --alpha out, and give them "
                 "to reconstruct"
             )
-        if self.out.exists() and not self.overwrite:
-            raise ResourceError(f"{self.out} must not exist yet; give another name or --overwrite")
+        self.check_place()
         scan = self.read()
         from quietray.noise_workflows import write_white
 
@@ -81,6 +77,6 @@ class Decorrelate(PhaseFlags, ScanFlags):
             console.print(text, highlight=False)
 
         with console.status("whitening"):
-            facts = write_white(scan, self.static, self.out, back=self.reblur, overwrite=self.overwrite, told=told)
-        console.print(f"{self.out}: {facts['note']}", highlight=False)
+            facts = write_white(scan, self.static, self.place, back=self.reblur, overwrite=self.overwrite, told=told)
+        console.print(f"{self.place}: {facts['note']}", highlight=False)
         return facts

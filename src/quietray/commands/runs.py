@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import tyro
 
-from quietray.commands.flags import CleanFlags, Count, Flag, MethodFlags, Number, Paths, RunFlags, ScanFlags
+from quietray.commands.flags import (
+    CleanFlags,
+    ClusterFlags,
+    Count,
+    File,
+    FirstFlags,
+    Flag,
+    MethodFlags,
+    Number,
+    OutFlags,
+    Paths,
+    RunFlags,
+    ScanFlags,
+)
 from quietray.commands.images import (
     applied_to_images,
     denoised_images,
@@ -16,7 +31,8 @@ from quietray.commands.images import (
     refuse_flags_of_scans,
     trained_on_images,
 )
-from quietray.errors import SettingsError
+from quietray.errors import ResourceError, SettingsError
+from quietray.running.places import named_after
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,15 +40,19 @@ if TYPE_CHECKING:
     from quietray.result import Result
     from quietray.running.settings import Settings
 
-__all__ = ["Apply", "Compare", "Denoise", "Reconstruct", "Train"]
+__all__ = ["Apply", "Batch", "Compare", "Denoise", "Reconstruct", "Train"]
+
+_ENDINGS = {"zarr": ".zarr", "h5": ".h5", "bigtiff": ".tif", "mhd": ".mhd", "nii": ".nii"}  # tiff is a folder
 
 
 @dataclass(frozen=True)
-class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
+class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """Denoise a scan or a series of images without clean data: result, model, figures, report into one folder."""
 
-    out: Path = Path("out")
-    """Output folder."""
+    ENDING: ClassVar[str] = "-denoised"
+
+    out: File = None
+    """Output folder (default: named after the scan, such as scan-denoised)."""
     reblur: Flag = False
     """Give denoised radiographs the detector's own resolution again."""
     repeats: Paths = ()
@@ -62,7 +82,7 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             refuse_flags_of_scans(self, "clean")
             images = self.settings(**self.places(), start=None if self.from_ is None else str(self.from_))
             return denoised_images(
-                console, self.scan, self.out, images, self.repeats, resume=self.resume, overwrite=self.overwrite
+                console, self.scan, self.place, images, self.repeats, resume=self.resume, overwrite=self.overwrite
             )
         from quietray.io.repeated import read_frames
 
@@ -87,17 +107,18 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             clean=None if self.clean is None else str(self.clean),
             trust=self.trust,
         )
-        result = denoise(
-            scan,
-            self.out,
-            settings,
-            resume=self.resume,
-            overwrite=self.overwrite,
-            repeats=repeats,
-            series=series,
-            watch=TerminalWatch(console, self.preview),
-        )
-        told = _told(console, result, self.out, settings)
+        with self.workers(console):
+            result = denoise(
+                scan,
+                self.place,
+                settings,
+                resume=self.resume,
+                overwrite=self.overwrite,
+                repeats=repeats,
+                series=series,
+                watch=TerminalWatch(console, self.preview, self.place),
+            )
+        told = _told(console, result, self.scan, self.place, settings)
         if self.remember:
             from quietray.workflows import remember
 
@@ -112,41 +133,111 @@ class Denoise(CleanFlags, MethodFlags, RunFlags, ScanFlags):
 
         if self.from_ is not None:
             return str(self.from_)
-        return None if self.config else first_start(self.out, self.resume)
+        return None if self.config else first_start(self.place, self.resume)
 
 
 @dataclass(frozen=True)
-class Compare(MethodFlags, RunFlags, ScanFlags):
+class _Scans:
+    """What a batch is made of."""
+
+    scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCANS")]
+    """The scans; those that are done already are left as they are."""
+
+
+@dataclass(frozen=True)
+class Batch(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags, _Scans):
+    """Denoise many scans, each into a folder of its own; a model is trained once, and applied where noise is alike."""
+
+    scan: tyro.conf.Suppress[Path] = Path()
+    out: File = None
+    """Folder of the batch: one for each scan, and index.html (default: batch)."""
+    each: Flag = False
+    """Train a model for every scan, in place of applying one that learned from noise that is alike."""
+
+    @property
+    def place(self) -> Path:
+        """Where to write."""
+        return self.out or Path("batch")
+
+    def check_place(self) -> None:
+        """Refuse nothing: a batch goes on where it stopped."""
+
+    def run(self, console: Console) -> dict[str, Any]:
+        """Denoise them all."""
+        if not self.scans:
+            raise SettingsError("SCANS must name one scan at least, got none")
+        from quietray.batch import batch, failures
+        from quietray.console import TerminalWatch
+
+        start = None if self.config else "default"
+        settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
+        with self.workers(console):
+            entries = batch(
+                self.scans,
+                self.place,
+                settings,
+                reuse=not self.each,
+                overwrite=self.overwrite,
+                open=self.opened,
+                watch=TerminalWatch(console),
+            )
+        console.print(f"report: {self.place / 'index.html'}", highlight=False, markup=False)
+        failed = failures(entries)
+        if failed:
+            told = "\n".join(failed)
+            raise ResourceError(
+                f"all scans must be denoised, got {len(failed)} of {len(entries)} that were not:\n{told}\n"
+                "mend them and give the same command again; what is done is kept"
+            )
+        return {"entries": [dataclasses.asdict(one) for one in entries], "out": str(self.place)}
+
+    def opened(self, path: Path) -> Any:
+        """Open a scan as the flags say."""
+        return dataclasses.replace(self, scan=path).read()
+
+
+@dataclass(frozen=True)
+class Compare(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags):
     """Rank every method and filter on a scan by views that none of them saw, without ground truth."""
 
-    out: Path = Path("comparison")
-    """Output folder."""
+    ENDING: ClassVar[str] = "-compared"
+    WHAT: ClassVar[str] = "output"
+
+    out: File = None
+    """Output folder (default: named after the scan, such as scan-compared)."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Compare."""
         if self.method not in (None, "auto"):
             raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
         scan = self.read()
-        from quietray.console import TerminalWatch, show_comparison
+        from quietray.assessment.verdict import verdict_on_methods
+        from quietray.console import TerminalWatch, show_comparison, show_verdict
         from quietray.workflows import compare
 
         start = None if self.config else "default"
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
-        found = compare(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        with self.workers(console):
+            found = compare(scan, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        verdict = verdict_on_methods(found.record()).record()
+        show_verdict(console, verdict)
         show_comparison(console, found.record())
-        console.print(f"report: {self.out / 'report.html'}", highlight=False, markup=False)
-        return {**found.record(), "out": str(self.out)}
+        console.print(f"report: {self.place / 'report.html'}", highlight=False, markup=False)
+        return {**found.record(), "verdict": verdict, "out": str(self.place)}
 
 
 @dataclass(frozen=True)
-class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
+class Train(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
     """Train one model on scans, or on pairs of images, to be applied to others like them.
 
     Pairs are a folder with 'noisy', perhaps 'noisy2' and more, and 'clean': each a file or the folder of a series.
     """
 
-    out: Path = Path("model")
-    """Folder of the model."""
+    ENDING: ClassVar[str] = "-model"
+    WHAT: ClassVar[str] = "model"
+
+    out: File = None
+    """Folder of the model (default: named after the first scan, such as scan-model)."""
     more: Paths = ()
     """Further scans to train on, or folders of pairs, one for each subject."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
@@ -171,11 +262,11 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             start=None if self.from_ is None else str(self.from_),
             clean=None if self.clean is None else str(self.clean),
         )
-        denoiser = train(scans, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        denoiser = train(scans, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(
-            f"model: {self.out}, {denoiser.facts['steps']} steps on {len(scans)} scans", highlight=False, markup=False
+            f"model: {self.place}, {denoiser.facts['steps']} steps on {len(scans)} scans", highlight=False, markup=False
         )
-        return {"model": str(self.out), **denoiser.facts}
+        return {"model": str(self.place), **denoiser.facts}
 
     def _train_on_images(self, console: Console) -> dict[str, Any]:
         refuse_flags_of_scans(self)
@@ -185,7 +276,7 @@ class Train(CleanFlags, MethodFlags, RunFlags, ScanFlags):
             noise_models=self.noise_models or None,
         )
         places = (self.scan, *self.more)
-        return trained_on_images(console, places, self.clean, self.out, settings, overwrite=self.overwrite)
+        return trained_on_images(console, places, self.clean, self.place, settings, overwrite=self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -197,11 +288,13 @@ class _Model:
 
 
 @dataclass(frozen=True)
-class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
+class Apply(FirstFlags, OutFlags, ClusterFlags, CleanFlags, RunFlags, ScanFlags, _Model):
     """Denoise a scan or images with a trained model; warns where they are unlike those that it was trained on."""
 
-    out: Path = Path("out")
-    """Output folder."""
+    ENDING: ClassVar[str] = "-applied"
+
+    out: File = None
+    """Output folder (default: named after the scan, such as scan-applied)."""
     strict: Flag = False
     """Refuse such a scan instead of warning."""
 
@@ -210,7 +303,13 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
         if of_images(self.scan, None, self.angles, model=self.model):
             refuse_flags_of_scans(self, "clean")
             return applied_to_images(
-                console, self.model, self.scan, self.out, self.settings(), strict=self.strict, overwrite=self.overwrite
+                console,
+                self.model,
+                self.scan,
+                self.place,
+                self.settings(),
+                strict=self.strict,
+                overwrite=self.overwrite,
             )
         scan = self.read()
         from quietray.console import TerminalWatch
@@ -219,36 +318,41 @@ class Apply(CleanFlags, RunFlags, ScanFlags, _Model):
         settings = self.settings(
             rotation_axis=self.rotation_axis, clean=None if self.clean is None else str(self.clean)
         )
-        result = apply(
-            self.model,
-            scan,
-            self.out,
-            settings,
-            strict=self.strict,
-            overwrite=self.overwrite,
-            watch=TerminalWatch(console),
-        )
-        return _told(console, result, self.out, settings)
+        with self.workers(console):
+            result = apply(
+                self.model,
+                scan,
+                self.place,
+                settings,
+                strict=self.strict,
+                overwrite=self.overwrite,
+                watch=TerminalWatch(console, folder=self.place),
+            )
+        return _told(console, result, self.scan, self.place, settings)
 
 
-def _told(console: Console, result: Result, out: Path, settings: Settings) -> dict[str, Any]:
+def _told(console: Console, result: Result, scan: Path, out: Path, settings: Settings) -> dict[str, Any]:
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline
-    from quietray.console import show_comparison, show_table
+    from quietray.assessment.figures import gain_text, headline, psnr_text
+    from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
 
     estimate, training = result.metrics["estimate"], result.metrics["training"]
     told = headline(estimate)
+    show_verdict(console, result.metrics["verdict"])
+    if result.metrics["verdict"]["kind"] == "Do not use it":
+        again = shlex.join(["quietray", "reconstruct", str(scan), "--out", str(out / "measured.zarr")])
+        console.print(f"the volume as it was measured: {again}", highlight=False, markup=False, soft_wrap=True)
     if "comparison" in result.metrics:
-        show_comparison(console, result.metrics["comparison"])
+        show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(
         console,
         "Result",
         {
             "method": result.metrics["method"]["name"],
-            "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {_db(told['psnr_db'])} denoised",
+            "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {psnr_text(told)} denoised",
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
             "started from": str(result.denoiser.facts.get("started_from", "")),
@@ -265,11 +369,18 @@ def _told(console: Console, result: Result, out: Path, settings: Settings) -> di
 
 
 @dataclass(frozen=True)
-class Reconstruct(RunFlags, ScanFlags):
+class Reconstruct(FirstFlags, OutFlags, ClusterFlags, RunFlags, ScanFlags):
     """Reconstruct a scan as it is, without denoising."""
 
-    out: Path = Path("volume.zarr")
-    """The new volume."""
+    WHAT: ClassVar[str] = "volume"
+
+    out: File = None
+    """The new volume (default: named after the scan and --format, such as scan-reconstructed.zarr)."""
+
+    @property
+    def place(self) -> Path:
+        """Where to write."""
+        return self.out or named_after(self.scan, f"-reconstructed{_ENDINGS.get(self.format or 'zarr', '')}")
 
     def run(self, console: Console) -> dict[str, Any]:
         """Reconstruct."""
@@ -278,12 +389,13 @@ class Reconstruct(RunFlags, ScanFlags):
         from quietray.io import VolumeFormat, volume_format
         from quietray.workflows import reconstruct
 
-        chosen = self.format or volume_format(self.out)
+        chosen = self.format or volume_format(self.place)
         if chosen is None:
             endings = [kind.endings[0] for kind in VolumeFormat.registry.values() if kind.endings[0]]
-            raise SettingsError(f"--out must end in {' or '.join(endings)}, or be a folder for TIFF, got {self.out}")
+            raise SettingsError(f"--out must end in {' or '.join(endings)}, or be a folder for TIFF, got {self.place}")
         settings = self.settings(format=chosen, rotation_axis=self.rotation_axis)
-        place = reconstruct(scan, self.out, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
+        with self.workers(console):
+            place = reconstruct(scan, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
         console.print(f"volume: {place}", highlight=False, markup=False)
         return {"volume": str(place)}
 

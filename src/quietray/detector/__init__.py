@@ -1,1 +1,1 @@
-"""What the detector does to the radiographs, and how it is undone."""
+"""Detector effects in radiographs: measuring and correcting them."""

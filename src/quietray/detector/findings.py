@@ -1,4 +1,4 @@
-"""The findings of a diagnosis as numbers by name, as sentences, and as pictures."""
+"""Results of a noise diagnosis as numbers, sentences and pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from quietray.scan import Scan
 
 __all__ = ["amplification", "arrays_of", "figures_beside", "figures_of", "findings_of", "shared_noise", "warnings_of"]
 
-_MISMATCH = 0.3  # summed correlation by which two sources may differ
+_MISMATCH = 0.3  # largest difference of the summed correlation between two sources
 
 
 def findings_of(
@@ -34,7 +34,7 @@ def findings_of(
     rings: Rings | None,
     repeated: bool,
 ) -> Findings:
-    """Return what the rules look at, before whitening; views tell more about views than flats do."""
+    """Return the figures that the rules use, before whitening; views are preferred to flats."""
     c = before.lags.shape[0] // 2, before.lags.shape[1] // 2
     weights = np.zeros(before.lags.shape)
     near = tuple(slice(middle - 1, middle + 2) for middle in c)
@@ -75,7 +75,7 @@ def figures_of(
     after: Correlation | None,
     sources: tuple[NoiseSource, ...],
 ) -> dict[str, Any]:
-    """Return the numbers of a diagnosis; JSON."""
+    """Return the numbers of a diagnosis, ready for JSON."""
     out: dict[str, Any] = asdict(found) | {
         "estimator": before.method,
         "frames": before.n_frames,
@@ -114,16 +114,16 @@ def figures_beside(
     darks: tuple[StaticFrames, Correlation] | None,
     exposures: Sequence[tuple[StaticFrames, Correlation]],
 ) -> dict[str, Any]:
-    """Return how the noise hangs on the signal, pixel by pixel and exposure by exposure, and what it is without any.
+    """Return how the noise depends on the signal, by pixel and by exposure, and the noise without light.
 
     Parameters
     ----------
     transfer
         Mean and variance.
     darks
-        Frames without light, and their correlation: that of the readout.
+        Frames without light and their correlation, which is that of the readout.
     exposures
-        Frames with light, of one exposure or of several.
+        Frames with light, of one or several exposures.
     """
     names = ("mean", "variance", "summed", "pixels")
     dark = None
@@ -149,7 +149,7 @@ def _level(frames: StaticFrames, seen: Correlation) -> dict[str, Any]:
 
 
 def amplification(response: PointResponse) -> str:
-    """Return what undoing a response does to the noise, in words.
+    """Return in words how deconvolving a response amplifies the noise.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def _memory(memory: Memory) -> dict[str, Any]:
 
 
 def shared_noise(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return how much noise neighbouring views, all views, and subsets of the views share, in words by name."""
+    """Return how much noise neighbouring views, all views, and subsets of the views share, as sentences by name."""
     rows, memory, rings = {}, figures["memory"], figures["rings"]
     if memory is not None:
         near = f"{memory['correlations'][0]:.4f} +- {memory['errors'][0]:.4f}"
@@ -192,7 +192,7 @@ def _mean(map_: np.ndarray) -> float | None:
 
 
 def _roots_differ(response: PointResponse) -> float | None:
-    """Return the largest difference between the two square roots of the same lags."""
+    """Return the largest difference between the two square roots of the same auto-correlation."""
     if response.lags is None or response.lags.shape[0] < 9:
         return None
     small = root_by_covariance(response.lags)
@@ -209,7 +209,7 @@ def warnings_of(
     transfer: PhotonTransfer | None,
     darks: tuple[StaticFrames, Correlation] | None,
 ) -> tuple[str, ...]:
-    """Return what the user should know beside the verdicts, as sentences."""
+    """Return sentences that the user should know in addition to the verdicts."""
     out = []
     if second is not None:
         apart = abs(second[1].summed - before.summed)
@@ -246,7 +246,7 @@ def arrays_of(
     response: PointResponse | None,
     transfer: PhotonTransfer | None,
 ) -> dict[str, np.ndarray]:
-    """Return pictures and curves; what `after` is to be compared with is called ``check``."""
+    """Return images and curves; the reference for `after` is called ``check``."""
     out: dict[str, np.ndarray] = {"good": surveyed.good}
     check = before if second is None else second[1]
     for name, seen in (("before", before), ("check", check), ("after", after)):

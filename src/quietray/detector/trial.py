@@ -1,4 +1,4 @@
-"""Whitening tried out: a point response, and what it leaves of the correlation of the noise."""
+"""Trial whitening: the point response, and the noise correlation that remains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHECK_SAMPLES = 10**7
 
 
 def response_of_noise(before: Correlation, source: str) -> tuple[PointResponse | None, str]:
-    """Return the point response, and why it cannot be divided by, or an empty string."""
+    """Return the point response, and a reason if it cannot be inverted (else an empty string)."""
     try:
         response = point_response(before, facts={"source": source})
     except NoiseError as error:
@@ -48,9 +48,9 @@ def try_whitening(
     sources: tuple[NoiseSource, ...],
     method: Literal["differences", "mean"],
 ) -> Correlation:
-    """Whiten frames that the response does not come from, if there are any, and measure their correlation again."""
+    """Whiten frames that were not used for the response, if there are any, and measure their correlation again."""
     after = _whitened(scan, response, known, sources[-1], method)
-    if len(sources) > 1 and after.summed_error > SUMMED:  # too narrow a strip of air to tell
+    if len(sources) > 1 and after.summed_error > SUMMED:  # the strip of air is too narrow
         after = _whitened(scan, response, known, sources[0], method)
     return after
 

@@ -1,4 +1,4 @@
-"""Which self-supervised methods the measured noise allows: rules with their limits, in plain words."""
+"""Rules, with their limits, for which self-supervised methods the measured noise permits."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ VALID: Answer = "valid"
 WARN: Answer = "valid with a warning"
 INVALID: Answer = "not valid"
 
-INFILL = (0.05, 0.15)  # correlation of a masked pixel's noise with its infill: a warning, and not valid
-ROWS = (0.01, 0.05)  # part of the variance that a row has in common
-SUCCESSIVE = 0.02  # correlation of successive frames
-SHARED = (0.04, 0.20)  # correlation of two subsets of the views by what neighbouring views share
-RINGS = 0.12  # part of the variance that all views have in common
-NOTHING = 0.01  # correlation of subsets that nobody need speak of
+INFILL = (0.05, 0.15)  # correlation of a masked pixel's noise with its filling: limits for a warning, and for not valid
+ROWS = (0.01, 0.05)  # fraction of the variance that a row has in common
+SUCCESSIVE = 0.02  # correlation of consecutive frames
+SHARED = (0.04, 0.20)  # correlation of two subsets due to neighbouring views
+RINGS = 0.12  # fraction of the variance that all views have in common
+NOTHING = 0.01  # correlation of subsets too small to mention
 PARTS = (2, 4)
-SUMMED = 0.3  # summed correlation that may be left after whitening
+SUMMED = 0.3  # largest summed correlation after whitening
 SUMMED_WHITE = 0.15
 CONDITION = 50.0
 
@@ -39,7 +39,7 @@ class Verdict:
     answer
         ``"valid"``, ``"valid with a warning"`` or ``"not valid"``.
     reason
-        What was measured, in a sentence.
+        A sentence with the measured figures.
     advice
         What to do.
 
@@ -57,32 +57,32 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Findings:
-    """The figures that the rules look at; correlations as fractions.
+    """The figures that the rules use; correlations are fractions.
 
     Parameters
     ----------
     summed, summed_error, infill, infill_error
-        Summed neighbour correlation, correlation of a pixel with its infill, and their standard errors.
+        Summed neighbour correlation, correlation of a pixel with its filling, and their standard errors.
     row_share, column_share
-        Part of the variance that a row, or column, of a frame has in common.
+        Fraction of the variance that a row or column of a frame has in common.
     window
         Lags ``(rows, columns)`` over which `summed` and `after_summed` were summed.
     successive, successive_error
-        Correlation of successive frames; None when it could not be measured.
+        Correlation of consecutive frames, and its standard error; None if it could not be measured.
     memory
-        What neighbouring views have in common; None when it could not be measured.
+        Noise shared by neighbouring views; None if it could not be measured.
     rings
-        What all views have in common; None when it could not be measured.
+        Noise shared by all views; None if it could not be measured.
     after_summed, after_error, after_infill
-        The same after whitening; None when nothing was whitened.
+        The same after whitening; None if nothing was whitened.
     refused
-        Why whitening is refused; empty when it is not.
+        Why whitening is refused; empty if it is not.
     condition, white_gain
-        What whitening does to the finest details, and to the variance of white readout noise.
+        Effect of whitening on the finest details, and on the variance of white readout noise.
     uneven
-        Whether one response will not do for the whole detector.
+        Whether a single response does not suffice for the whole detector.
     n_flats, n_views
-        Frames; no flats when the projections are transmissions.
+        Numbers of frames; no flats if the projections are transmissions.
     repeated
         Whether frames of one static scene were given.
 
@@ -116,15 +116,15 @@ class Findings:
 
     @property
     def white(self) -> bool:
-        """Whether neighbouring pixels have no noise in common, as far as can be told."""
+        """Whether the noise of neighbouring pixels is uncorrelated within the errors."""
         near = abs(self.infill) <= max(INFILL[0], 3 * self.infill_error)
         return near and abs(self.summed) <= max(SUMMED_WHITE, 4 * self.summed_error)
 
     @property
     def static(self) -> tuple[float, float]:
-        """Share of the noise variance of a view that all views have in common, and standard error.
+        """Fraction of the noise variance of a view that is common to all views, and its standard error.
 
-        Where there is no air to measure rings in, the flats' own noise stands for them: one part in ``n_flats + 1``.
+        Without air to measure rings in, the noise of the flats is used instead: one part in ``n_flats + 1``.
         """
         if self.rings is not None and self.rings.source == "air columns":
             return self.rings.share, self.rings.share_error
@@ -132,7 +132,7 @@ class Findings:
 
     @property
     def subsets(self) -> tuple[Subsets, ...]:
-        """How alike the noise of two, and of four, interleaved subsets of the views is."""
+        """Correlation of the noise between two, and between four, interleaved subsets of the views."""
         return tuple(subsets_of(self.memory, *self.static, parts) for parts in PARTS)
 
 
@@ -154,7 +154,7 @@ def judge(found: Findings) -> tuple[Verdict, ...]:
 
 
 def after_retrieval(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    """Return the verdicts where the phase is retrieved, which spreads noise over pixels, but not over views.
+    """Return the verdicts after phase retrieval, which spreads noise over pixels but not over views.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def _window(found: Findings) -> str:
 
 
 def _rows(found: Findings) -> tuple[Answer, str, str] | None:
-    """Return the answer that row or column noise calls for: no masking of pixels hides it."""
+    """Return the verdict on row or column noise, which masking pixels cannot hide."""
     share, name = max((found.row_share, "row"), (found.column_share, "column"))
     if share <= ROWS[0]:
         return None
@@ -236,7 +236,7 @@ def _whitened(found: Findings) -> Verdict:
             f"Whitening raises the finest details {found.condition:.0f}-fold and the variance of readout noise "
             f"{found.white_gain:.0f}-fold; {seen}."
         )
-        return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they drown.")
+        return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they are too noisy.")
     if found.uneven:
         reason = f"The response differs over the detector, so that each tile got its own; {seen}."
         return Verdict(method, WARN, reason, "Look at the correlation map after whitening.")
@@ -246,7 +246,7 @@ def _whitened(found: Findings) -> Verdict:
 def _noise2inverse(found: Findings) -> Verdict:
     method = "noise2inverse"
     if found.memory is None:
-        reason = "Views are taken to be independent; the correlation of successive views could not be measured."
+        reason = "Views are assumed to be independent; the correlation of successive views could not be measured."
         return Verdict(method, WARN, reason, "Measure ten flats in a row, or leave air beside the object.")
     seen = "; ".join(
         f"{one.parts} subsets of the views correlate by {one.correlation:.3f} +- {one.error:.3f}"
@@ -270,15 +270,15 @@ def _noise2inverse(found: Findings) -> Verdict:
     shares = [one.correlation for one in found.subsets if abs(one.correlation) > max(3 * one.error, NOTHING)]
     if shares:
         reason = (
-            "The noise of the views is independent but for a small share, of the flats, of rings or of the views "
-            f"before, which stays in the result: {seen}."
+            "The views share a small part of their noise, of the flats, of rings or of the views before, which stays "
+            f"in the result; the rest is independent: {seen}."
         )
         return Verdict(method, VALID, reason, "Use it as it is, or with flats of their own (--own-flats yes).")
     return Verdict(method, VALID, f"The noise of the views is independent: {seen}.", "Use it as it is.")
 
 
 def _from_flats(found: Findings) -> str:
-    """Return how far the flats' own noise explains the rings."""
+    """Return how far the noise of the flats explains the rings."""
     if found.rings is None or found.rings.over_flats is None or found.rings.source != "air columns":
         return f" ({found.n_flats} flats)"
     if found.rings.over_flats < EXPLAINED:

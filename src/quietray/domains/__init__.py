@@ -1,6 +1,6 @@
-"""Where a method works: volume, radiographs, projections, frames, series, clean, images.
+"""Domains in which methods work: volume, radiographs, projections, frames, series, clean, images.
 
-All have the one shape of :class:`~quietray.domains.base.Domain`.
+All have the interface of :class:`~quietray.domains.base.Domain`.
 """
 
 from quietray.domains.base import Domain
@@ -29,12 +29,12 @@ DOMAINS: dict[str, type[Domain]] = {
 
 
 def domain_of(method: Method, n_scans: int = 1) -> type[Domain]:
-    """Return the domain in which a method denoises so many scans of one object.
+    """Return the domain in which a method denoises this number of scans of one object.
 
     Raises
     ------
     SettingsError
-        It denoises images only, or there is no such domain.
+        The method only denoises images, or has no such domain.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Auto: a method that becomes another one, and hands on what it measured on the way."""
+"""Automatic choice of the method, which passes on what was measured for it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = ["Decision", "decided", "denoise_scans"]
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What Auto became.
+    """Result of the automatic choice.
 
     Parameters
     ----------
     run
-        With the method, the time that is left, and what was measured.
+        The run with the chosen method, the remaining time, and what was measured.
     why
-        In a sentence; nothing where there was no choice.
+        A sentence with the reason; empty if there was no choice.
     rivals
-        Filters, the best of which takes the network's place if it is ahead after training.
+        Filters, the best of which replaces the network if it is better after training.
     seconds
-        To tune the rivals.
+        Time for tuning these filters, in seconds.
     comparison
         Figures of the methods, if they were compared.
     """
@@ -58,7 +58,7 @@ def denoise_scans(run: Run, scans: Sequence[Scan]) -> Result:
     Raises
     ------
     QuietrayError
-        The scans, the settings, the memory or the disk do not allow it.
+        The scans, the settings, the memory or the disk do not permit it.
     """
     method = run.settings.method
     if method.decides:
@@ -67,7 +67,7 @@ def denoise_scans(run: Run, scans: Sequence[Scan]) -> Result:
     if run.settings.clean and method.domain != "clean":
         raise SettingsError(f"a clean volume must go with noise2clean, got {called(type(method))}; leave --clean out")
     if run.settings.trust and not (domain.maps_errors and method.trained):
-        run.watch.note(f"No map of the error was made: {called(type(method))} has none.")
+        run.watch.note(f"No uncertainty map was made: {called(type(method))} has none.")
     return domain.denoise(run, scans)
 
 
@@ -82,13 +82,13 @@ def _as_decided(found: Decision, scans: Sequence[Scan]) -> Result:
 
 
 def decided(run: Run, scans: Sequence[Scan]) -> Decision:
-    """Return what Auto becomes: compared on a part of the rows where that is affordable, else as the noise allows."""
+    """Return the automatic choice: by a comparison on some of the rows if affordable, else from the noise."""
     settings, scan = run.settings, scans[0]
     parallel = isinstance(scan.geometry, ParallelBeam)
     if settings.correction.line_integrals and len(scans) == 1 and parallel:
         run.watch.note("Noise2Inverse was taken: of line integrals no noise can be measured that would rule it out.")
         return Decision(run.having(method=Noise2Inverse()))
-    if len(scans) > 1:  # measured more than once: nothing else has as much to learn from
+    if len(scans) > 1:  # for repeated measurements, no other method has as much data to learn from
         return Decision(run.having(method=Noise2Noise()))
     auto, budget = settings.method, parse_seconds(settings.budget)
     assert isinstance(auto, Auto)
@@ -108,7 +108,7 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
 
 
 def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
-    """Compare, and give the rest of the budget to the method that was picked."""
+    """Compare methods, and use the rest of the budget for the chosen one."""
     started, known = time.monotonic(), run
     training = run.settings.training
 
@@ -134,7 +134,7 @@ def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
 
 
 def _recommended(run: Run, scan: Scan) -> Decision:
-    """Return the method that the reconstruction and the diagnosis recommend without a comparison."""
+    """Return the method that follows from the reconstruction and the diagnosis, without a comparison."""
     algorithm = run.settings.reconstruction
 
     def taken(method: Split, why: str, run: Run = run) -> Decision:
@@ -149,8 +149,8 @@ def _recommended(run: Run, scan: Scan) -> Decision:
     if not isinstance(scan.geometry, ParallelBeam):
         return taken(
             Noise2Self(),
-            "Noise2Self was taken, which denoises the radiographs whatever the beam: methods are compared, and the "
-            "noise of a volume is judged, for parallel beams only. Ask for another method by its name.",
+            "Noise2Self was taken, which denoises radiographs of any beam: methods are compared, and the "
+            "error of a volume is estimated, for parallel beams only. Ask for another method by its name.",
         )
     if not algorithm.linear:
         return taken(

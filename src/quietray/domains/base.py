@@ -1,4 +1,4 @@
-"""The one shape of a domain, the place where a method works: prepare, learn, judge, apply."""
+"""The interface of domains: prepare, learn, judge, apply."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ __all__ = ["Domain", "settled"]
 
 @dataclass(frozen=True, eq=False)
 class Domain(ABC):
-    """A scan, or several, or series of images, made ready for a method that works here.
+    """One or several scans, or image series, prepared for a method of this domain.
 
     Parameters
     ----------
     run
-        The context.
+        Context of the run.
     split
-        The method, bound to the scan.
+        The method, adapted to the scan.
     facts
-        Of the scan, for a model to keep: ``source``, ``unit``, ``voxel_size_mm``, ``noise_level``, ``correlation``.
+        Facts of the scan to store with a model: ``source``, ``unit``, ``voxel_size_mm``, ``noise_level``,
+        ``correlation``.
     """
 
     maps_errors: ClassVar[bool] = False
-    """Whether there can be a map of the error."""
+    """Whether an uncertainty map can be made."""
 
     learns_from_several: ClassVar[bool] = True
     """Whether one network can be trained on several scans."""
@@ -51,43 +52,43 @@ class Domain(ABC):
     @classmethod
     @abstractmethod
     def bound(cls, run: Run, scans: Sequence[Any]) -> Split:
-        """Return the method of the run as it can serve the scans.
+        """Return the method of the run, adapted to the scans.
 
         Raises
         ------
         QuietrayError
-            It cannot.
+            The method cannot be used for these scans.
         """
 
     @classmethod
     @abstractmethod
     def prepare(cls, run: Run, scans: Sequence[Any], split: Split, taught: bool = True) -> Domain:
-        """Measure what must be known, and make the data to learn from.
+        """Measure the required quantities, and make the training data.
 
         Parameters
         ----------
         run
-            The context.
+            Context of the run.
         scans
-            One, or several measurements of one object; or series of images.
+            One scan, several measurements of one object, or image series.
         split
-            From :meth:`bound`, or that of a trained model.
+            Method from :meth:`bound`, or that of a trained model.
         taught
-            Whether there must be something to learn from: not where a trained model is applied.
+            Whether training data are required; not if a trained model is applied.
 
         Raises
         ------
         QuietrayError
-            The scans, the settings or the memory do not allow it.
+            The scans, the settings or the memory do not permit it.
         """
 
     @property
     @abstractmethod
     def taught_by(self) -> TrainingVolume | TrainingSinograms | None:
-        """What there is to learn from."""
+        """The training data."""
 
     def together(self, starts: Sequence[Domain]) -> TrainingData:
-        """Return what there is to learn from in several scans."""
+        """Return the training data of several scans."""
         return TrainingSet(tuple(one for start in starts if isinstance(one := start.taught_by, TrainingVolume)))
 
     @abstractmethod
@@ -97,20 +98,20 @@ class Domain(ABC):
         Parameters
         ----------
         data
-            That of several scans together; None takes this one's own.
+            Training data of several scans; None for those of this scan.
         """
 
     @abstractmethod
     def adopted(self, denoiser: Denoiser) -> Denoiser:
-        """Return a trained model with what is this scan's own: its scale, the size of its tiles."""
+        """Return a trained model with the scale and tile size of this scan."""
 
     @abstractmethod
     def judge(self, denoiser: Denoiser) -> Evidence:
-        """Judge a denoiser by what was held out."""
+        """Estimate the error of a denoiser on held-out data."""
 
     @abstractmethod
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
-        """Denoise everything, and gather what is to be told of it."""
+        """Denoise everything, and collect what is to be reported."""
 
     @classmethod
     def denoise(cls, run: Run, scans: Sequence[Any]) -> Result:
@@ -129,18 +130,18 @@ class Domain(ABC):
         notes: Sequence[str] = (),
         trust: Any = None,
     ) -> Result:
-        """Close the volume and hand everything back.
+        """Close the volume and return all results.
 
         Parameters
         ----------
         denoiser, fitted, metrics, gathered
-            Of the result.
+            Parts of the result.
         prepared
-            What was reconstructed at last; None where nothing was.
+            The final reconstruction; None if there was none.
         notes
-            What is to be told beside what was found in preparing.
+            Notes in addition to those from the preparation.
         trust
-            Map of the error.
+            Uncertainty map.
         """
         output = self.run.output
         volume, settings = output.finish_volume(), settled(self.run.settings, denoiser, fitted)
@@ -157,16 +158,17 @@ class Domain(ABC):
 
 
 def settled(settings: Settings, denoiser: Denoiser, fitted: Fitted) -> Settings:
-    """Return the settings of a run with what was settled on the way: filter or network, start, steps, symmetries."""
+    """Return the settings of a run with everything that was chosen: filter or network, start, steps, symmetries."""
     training, method, network, start = settings.training, settings.method, settings.network, settings.start
-    if start == DEFAULT:  # which hangs on the time that there was
+    if start == DEFAULT:  # which depends on the available time
         start = SCRATCH if began_at_random(denoiser.facts) else PRIOR
-    if fitted.history:  # steps as planned: training that stops early does so again
+    if fitted.history:  # planned steps: training that stopped early will stop again
         training = dataclasses.replace(training, steps=fitted.history[-1].n_steps)
     if not denoiser.trained:
         method = denoiser.filter
-    else:  # that of the model, where one was applied or fine-tuned
+    else:  # that of the model, if one was applied or fine-tuned
         network = denoiser.trained_architecture
+        method = method.as_served(denoiser.split)
     return dataclasses.replace(
         settings, method=method, training=training, network=network, start=start, symmetries=denoiser.symmetries
     )

@@ -1,4 +1,4 @@
-"""Learn from a clean volume, where there is one: Noise2Clean."""
+"""Supervised training on a clean volume, if there is one: Noise2Clean."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from quietray.types import Frames, Parts, Slice, Volume
 
 __all__ = ["CleanDomain"]
 
-_ALIKE = 0.25  # of the contrast of the clean volume, that even a smooth reconstruction has; and the other way round
+_ALIKE = 0.25  # of the contrast of the clean volume, that even a smooth reconstruction has; and vice versa
 _TRUE = "held-out rows of the volume, judged by the clean volume: true errors, not estimates"
 _HALVES = "held-out rows of the volume, of which each half of the views was denoised alone and judged by the other half"
 
 
 @dataclass(frozen=True, eq=False)
 class CleanDomain(VolumeDomain):
-    """What learning from a clean volume starts from.
+    """Data for training on a clean volume.
 
     Parameters
     ----------
     pairs
-        The reconstruction of all views and the clean volume, with slices held out; None where there is nothing clean.
-        The base's `data` are the reconstructions of even and odd views, which tell the noise, and judge where there is
-        nothing clean.
+        The reconstruction of all views and the clean volume, with slices held out; None without a clean volume.  `data`
+        of the base class are the reconstructions of even and odd views, from which the noise is measured, and which are
+        used for validation if there is no clean volume.
     noisy
         The reconstruction of all views in the training windows, in the network's scale.
     """
@@ -53,19 +53,19 @@ class CleanDomain(VolumeDomain):
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
-        """Return the method for the scan."""
+        """Return the method, adapted to the scan."""
         return run.split.on_scan(shape_of(run, scans))
 
     @classmethod
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> CleanDomain:
-        """Reconstruct the rows to train on and put the clean slices beside them.
+        """Reconstruct the training rows and pair them with the clean slices.
 
         Raises
         ------
         SettingsError
-            There is no clean volume, and there must be one.
+            A clean volume is required, and there is none.
         GeometryError
-            It is not on the grid of the scan, or shows something else.
+            The clean volume is not on the grid of the scan, or shows something else.
         """
         (scan,), settings = scans, run.settings
         frames, name = _clean(scan, settings)
@@ -88,11 +88,11 @@ class CleanDomain(VolumeDomain):
 
     @property
     def taught_by(self) -> TrainingVolume | None:
-        """What there is to learn from."""
+        """The training data."""
         return self.pairs
 
     def measured(self) -> Parts:
-        """Return the reconstruction of all views in attenuation; it is changed, to spare memory."""
+        """Return the reconstruction of all views in attenuation; it is modified to save memory."""
         assert self.noisy is not None
         return self.scale.undo(self.noisy)[None]
 
@@ -104,19 +104,19 @@ class CleanDomain(VolumeDomain):
         return learn(learned, self.split, Recipe.of(self.run), subject, self.run)
 
     def judge(self, denoiser: Denoiser) -> Evidence:
-        """Judge by the clean volume, or by halves of the views where there is none."""
+        """Estimate the error with the clean volume, or else with halves of the views."""
         if self.pairs is not None:
             return Evidence.judged(denoiser, self.pairs)
         by_halves = Noise2Inverse(2, slices=self.split.n_slices)
         return Evidence.measure(dataclasses.replace(denoiser, split=by_halves), self.data, air=0.0)
 
     def judged(self) -> Judged:
-        """Return what is judged."""
+        """Return a description of the validation."""
         return Judged(_HALVES if self.pairs is None else _TRUE)
 
 
 def _whole(halves: VolumeDomain) -> Volume:
-    """Return the reconstruction of all views in the training windows, scaled: where it is linear, from the halves."""
+    """Return the scaled reconstruction of all views in the training windows; if linear, from the halves."""
     prepared = halves.prepared
     if prepared.algorithm.iterates:
         return halves.scale.apply(reconstruct_windows(prepared, prepared.source(), halves.run.watch)[0][0])
@@ -126,12 +126,12 @@ def _whole(halves: VolumeDomain) -> Volume:
 
 
 def _clean(scan: Scan, settings: Settings) -> tuple[Frames | None, str]:
-    """Return the clean volume, lazily, and its name; None where there is none.
+    """Return the clean volume, lazily, and its name; None if there is none.
 
     Raises
     ------
     GeometryError
-        It has another unit or voxel size than the scan will be reconstructed in.
+        Its unit or voxel size differs from that of the reconstruction.
     """
     if settings.clean is None:
         return scan.truth, f"in {scan.source}"
@@ -154,7 +154,7 @@ def _clean(scan: Scan, settings: Settings) -> tuple[Frames | None, str]:
 
 
 def _on_grid(frames: Frames, name: str, prepared: Prepared, settings: Settings) -> Volume:
-    """Return the clean slices of the training windows, one after the other."""
+    """Return the clean slices of the training windows, one after another."""
     rows, scan, (n_y, n_x) = prepared.rows, prepared.scan, prepared.grid.shape[1:]
     whole, part = scan.geometry.grid().shape[1:], (n_y, n_x)
     shape = tuple(frames.shape)
@@ -170,7 +170,7 @@ def _on_grid(frames: Frames, name: str, prepared: Prepared, settings: Settings) 
 
 
 def _require_alike(clean: Volume, noisy: Volume, weight: Slice, name: str, unit: str) -> None:
-    """Raise unless the clean volume shows what the reconstruction does; noise does not count."""
+    """Raise unless the clean volume shows the same object as the reconstruction, apart from noise."""
     inside = weight > 0
     one, other = (volume[:, inside] - volume[:, inside].mean() for volume in (clean, noisy))
     spread = float((one * one).mean())

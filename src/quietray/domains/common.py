@@ -1,4 +1,4 @@
-"""What runs in any domain share."""
+"""Common parts of runs in all domains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["circumstances", "facts_of", "method_facts", "noise_level", "reconstr
 
 
 def facts_of(prepared: Prepared, data: TrainingVolume, split: Split) -> dict[str, Any]:
-    """Return what a model keeps of the scan that it was trained on."""
+    """Return the facts of the scan to store with a model that was trained on it."""
     grid = prepared.grid
     return {
         "source": str(prepared.scan.source),
@@ -37,16 +37,16 @@ def facts_of(prepared: Prepared, data: TrainingVolume, split: Split) -> dict[str
 
 
 def noise_level(data: TrainingVolume, split: Split) -> float:
-    """Return the sd of the noise before denoising, in the network's scale."""
+    """Return the standard deviation of the noise before denoising, in the network's scale."""
 
     def as_it_is(x: torch.Tensor) -> torch.Tensor:
-        return x[:, :1].expand(-1, split.n_outputs, -1, -1)  # what is returned does not matter here
+        return x[:, :1].expand(-1, split.n_outputs, -1, -1)  # the result does not matter here
 
     return math.sqrt(max(0.0, judge_held_out(split, as_it_is, data, torch.device("cpu")).noise))
 
 
 def noise_correlation(data: TrainingVolume) -> float | None:
-    """Return the correlation of neighbouring pixels' noise; None where there is one measurement only."""
+    """Return the noise correlation of neighbouring pixels; None if there is only one measurement."""
     if data.parts.shape[0] < 2:
         return None
     rows = list(data.held_out_rows[:4])
@@ -55,7 +55,7 @@ def noise_correlation(data: TrainingVolume) -> float | None:
 
 
 def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
-    """Return the figures of a run that are not about its result, by their names in the metrics."""
+    """Return the figures of a run that do not concern its result, by their names in the metrics."""
     scan, plan, bias = prepared.scan, prepared.plan, prepared.log_bias()
     return {
         "log_bias": None if bias is None else LogBias(**bias),
@@ -68,6 +68,7 @@ def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
             rotation_axis=scan.geometry.axis,
             unit=prepared.grid.unit,
             voxel_size_mm=prepared.grid.voxel_size,
+            spacing_mm=prepared.grid.spacing,
         ),
         "method": method_facts(denoiser),
         "reconstruction": reconstructed_by(prepared),
@@ -78,13 +79,13 @@ def circumstances(prepared: Prepared, denoiser: Denoiser) -> dict[str, Any]:
 
 
 def reconstructed_by(prepared: Prepared) -> Reconstructed:
-    """Return what reconstructed."""
+    """Return a description of the reconstruction."""
     algorithm = prepared.algorithm
     return Reconstructed(algorithm.linear, {"name": called(type(algorithm)), **to_dict(algorithm)})
 
 
 def method_facts(denoiser: Denoiser, domain: str | None = None, measurements: int | None = None) -> MethodFacts:
-    """Return what was done; `domain` where it is not the method's own, `measurements` where there are several."""
+    """Return a description of the method; `domain` only if it differs from the method's own."""
     split = denoiser.split
     made_by = split if denoiser.trained else denoiser.architecture
     return MethodFacts(

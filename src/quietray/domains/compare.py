@@ -1,4 +1,4 @@
-"""Every method that the noise allows, and every filter, on the same views; judged by views that none of them saw."""
+"""Comparison of all methods that the noise permits, and all filters, on the same views and held-out views."""
 
 from __future__ import annotations
 
@@ -34,33 +34,32 @@ from quietray.types import Volume
 
 __all__ = ["FEWEST_ROWS", "Comparison", "Standing", "affordable_rows", "compared", "measured"]
 
-_LEARNING = 0.6  # of the time
-_FILTERING = 5e-5  # seconds per voxel, for all filters together
-_SHORTEST = 0.5  # seconds, for a method
-FEWEST_ROWS = 8  # to compare on; with fewer no network sees its neighbours
-_SHARE = 0.2  # of the views, held out: what is left falls into four even subsets
+_LEARNING = 0.6  # fraction of the time
+_FILTERING = 5e-5  # seconds per voxel for all filters together
+_SHORTEST = 0.5  # seconds per method
+FEWEST_ROWS = 8  # least number of rows; with fewer, no network sees its neighbours
+_SHARE = 0.2  # one view in this many is held out, so that the rest forms four even subsets
 
 
 def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Comparison, Run]:
-    """Run every method that the noise allows, and every filter, and judge them by views that none of them saw.
+    """Run every method that the noise permits, and every filter, and rank them by held-out views.
 
     Parameters
     ----------
     scan
-        As measured.
+        The measured scan.
     run
-        Of its settings the method is replaced by each candidate in turn; nothing is written.
+        Its method is replaced by each candidate in turn; nothing is written.
     rows
         Detector rows to compare on, around the middle of the chosen ones.
     seconds
-        For everything: the networks share six tenths, and filters the rest; what one leaves is for those after it, and
-        a filter that does not fit is left out.  Where the settings say how many steps there are, every network takes
-        that many.
+        Total time.  Networks get six tenths of it and filters the rest; unused time is passed on, and filters that do
+        not fit are left out.  If the settings give a number of steps, every network trains for that many.
 
     Returns
     -------
     comparison, run
-        The methods, and the run with what was measured of the scan.
+        The comparison, and the run with what was measured on the scan.
 
     Raises
     ------
@@ -73,7 +72,7 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     assert run.calibrated is not None
     assert run.diagnosis is not None
     done = settings
-    if settings.phase is not None:  # retrieved already
+    if settings.phase is not None:  # already retrieved
         done = dataclasses.replace(settings, phase=None, correction=run.calibrated.calibration.settings)
     held = _Held.out_of(_part(run.calibrated.scan, done, rows), done.correction if settings.phase else Correction())
     candidates, left_out = _candidates(done, run.diagnosis)
@@ -86,7 +85,7 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     with run.watch.stage("comparing", len(candidates)) as advance:
         for name, candidate in candidates:
             begun, kind = time.monotonic(), candidate.method.trained
-            budget = max(_SHORTEST, shares[kind] / to_come[kind])  # where no number of steps is asked for
+            budget = max(_SHORTEST, shares[kind] / to_come[kind])  # if no number of steps is given
             try:
                 volumes[name], ran[name] = _volume(held.rest, dataclasses.replace(candidate, budget=f"{budget:.3f}s"))
             except QuietrayError as error:
@@ -105,7 +104,7 @@ def measured(scan: Scan, run: Run) -> Run:
         known = calibrated(scan, run)
     found = run.diagnosis
     with run.watch.stage("measuring the noise"):
-        if found is None and run.settings.phase is not None:  # which spreads it: it is read from what was measured
+        if found is None and run.settings.phase is not None:  # which spreads noise
             found = diagnose(scan).after_retrieval()
         elif found is None:
             found = diagnose(known.scan, calibration=known.calibration)
@@ -113,21 +112,21 @@ def measured(scan: Scan, run: Run) -> Run:
 
 
 def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
-    """Return how many rows can be compared on when the filters may take four tenths of the time, at most `most`."""
+    """Return the number of rows, at most `most`, on which the filters fit into four tenths of the time."""
     a_row = _FILTERING * scan.geometry.grid().n_pixels
     return min(most, scan.n_rows, int((1 - _LEARNING) * seconds / a_row))
 
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """A scan without the held-out views, and what judges by them."""
+    """A scan without the held-out views, and these views for the ranking."""
 
     rest: Scan
     judge: HeldOut
 
     @classmethod
     def out_of(cls, scan: Scan, correction: Correction) -> _Held:
-        """Hold every fifth view out; where they are too sparse to do without, the variance of the noise is measured."""
+        """Hold out every fifth view; if views are too sparse, the variance of the noise is measured, too."""
         beam = require_parallel(scan.geometry, "comparing methods")
         calibration = calibrate(scan, dataclasses.replace(correction, rings="none"))
         middle = scan.n_rows // 2
@@ -163,14 +162,14 @@ def _part(scan: Scan, settings: Settings, n_rows: int) -> Scan:
 
 
 def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, Settings]], list[tuple[str, str]]]:
-    """Return what to run, simplest first, and what the diagnosis rules out, with its reason."""
+    """Return the methods to run, simplest first, and those excluded by the diagnosis, with reasons."""
     common = dataclasses.replace(
         settings,
         rows=None,
         region=None,
         symmetries=1,
         reblur=True,
-        start=settings.start if settings.start in (PRIOR, DEFAULT) else None,  # each where one fits
+        start=settings.start if settings.start in (PRIOR, DEFAULT) else None,  # each if there is one that fits
         trust=0.0,
         max_memory=None,
     )
@@ -192,9 +191,9 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
 
 
 def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
-    """Run one method in memory; filters come back with the setting that was found, methods with what was settled."""
+    """Run one method in memory; return the volume and the settings, including those tuned or chosen."""
     run, method = dataclasses.replace(Run.in_memory(settings), trial=True), settings.method
-    if method == GaussianFilter(0.0):  # nothing to tune
+    if method == GaussianFilter(0.0):  # no tuning needed
         prepared = prepare(scan, run)
         parts, _ = prepared.source()(slice(0, scan.n_rows))
         return parts[0] * prepared.weight, settings
@@ -212,7 +211,7 @@ def _ranked(
     left_out: list[tuple[str, str]],
     settings: Settings,
 ) -> Comparison:
-    """Judge the volumes, and choose."""
+    """Estimate the errors of the volumes, and make a recommendation."""
     if not volumes:
         raise NoiseError(f"one method at least must run on this scan, got none: {left_out[0][1]}")
     inside = _object_in(volumes) if held.judge.variance is None else None
@@ -240,7 +239,7 @@ def _ranked(
     why = (
         f"{best} has the smallest estimated error on {len(held.judge.held)} held-out views"
         + ("" if recommended == best else f"; {recommended} is simpler and not clearly behind")
-        + ("." if pick == best else f". {pick} is not clearly behind either and goes on learning: it was picked.")
+        + ("." if pick == best else f". {pick} is not clearly behind either and improves with training: it was picked.")
     )
     networks = [name for name in ran if ran[name].method.trained]
     if networks and best not in networks:
@@ -255,7 +254,7 @@ def _ranked(
 
 
 def _object_in(volumes: Mapping[str, Volume]) -> Bool[np.ndarray, "y x"] | None:
-    """Return where the object is in any slice, told from the mean of all volumes; None where there is no air around."""
+    """Return the mask of the object in any slice, from the mean of all volumes; None without air around it."""
     mean = np.zeros_like(next(iter(volumes.values())))
     for volume in volumes.values():
         mean += volume / np.float32(len(volumes))

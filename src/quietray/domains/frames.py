@@ -25,6 +25,7 @@ from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
 from quietray.running.ledger import SlabRecord
 from quietray.running.plan import available_memory
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
@@ -42,20 +43,20 @@ _TILE = 1024
 
 @dataclass(frozen=True, eq=False)
 class FrameDomain(Domain):
-    """Frames of one static scene, each a measurement of its own; they become the one image that they all show.
+    """Frames of one static scene, each a separate measurement; the result is a single image.
 
     Parameters
     ----------
     scan
-        Its projections are the frames; where it has flats the result is a transmission, else counts.
+        Its projections are the frames; with flats, the result is a transmission, else counts.
     scale
-        Of the data.
+        Scale of the data.
     data
-        The frames ``(part, 1, row, col)``, scaled, with a part of them held out.
+        The scaled frames ``(part, 1, row, col)``, partly held out.
     unit
-        Of the frames.
+        Unit of the frames.
     said
-        How they were corrected, in a sentence; empty where there are no flats.
+        A sentence on how they were corrected; empty without flats.
     """
 
     scan: Scan
@@ -66,7 +67,7 @@ class FrameDomain(Domain):
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
-        """Return the method for so many frames; a single one is refused."""
+        """Return the method for this number of frames; a single frame is refused."""
         (scan,) = scans
         if run.settings.phase is not None:
             raise SettingsError(
@@ -81,7 +82,7 @@ class FrameDomain(Domain):
 
     @classmethod
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> FrameDomain:
-        """Correct the frames as far as the scan allows, scale them, hold a part of them out."""
+        """Correct the frames as far as the scan permits, scale them, and hold out a part."""
         (scan,) = scans
         parts, unit, said = _frames(scan, run.settings.correction.own_flats)
         require_alike(
@@ -98,11 +99,11 @@ class FrameDomain(Domain):
 
     @property
     def taught_by(self) -> TrainingVolume | None:
-        """What there is to learn from."""
+        """The training data."""
         return self.data
 
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
-        """Train each frame against the others."""
+        """Train the network to predict frames from each other."""
         subject = Subject(self.scale, (1, self.scan.n_rows, self.scan.n_cols), _TILE, self.facts)
         return learn(data or self.data, self.split, Recipe.of(self.run), subject, self.run)
 
@@ -111,11 +112,11 @@ class FrameDomain(Domain):
         return dataclasses.replace(denoiser, tile=_TILE, scale=self.scale)
 
     def judge(self, denoiser: Denoiser) -> Evidence:
-        """Judge by the frames that each output was not computed from."""
+        """Estimate the error with the frames that each output was not computed from."""
         return Evidence.measure(denoiser, self.data)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
-        """Return the one image that the frames show."""
+        """Return the denoised image of all frames."""
         evidence, halves = self.judge(denoiser), Halves.of_parts(denoiser, self.data)
         scan, output, edges = self.scan, self.run.output, histogram_edges(self.scale)
         grid = VolumeGrid((1, scan.n_rows, scan.n_cols), voxel_size=scan.geometry.pixel_size)
@@ -158,34 +159,37 @@ class FrameDomain(Domain):
 
 @dataclass(frozen=True, eq=False)
 class DenoiseFrames:
-    """Denoises the one image of all frames.
+    """Denoises the mean image of all frames.
 
     Parameters
     ----------
     denoiser
-        Trained on them.
+        Denoiser trained on the frames.
     edges
-        Of the histogram's bins.
+        Bin edges of the histogram.
     """
 
     denoiser: Denoiser
     edges: np.ndarray
 
     def places(self, slab: Slab) -> list[Slab]:
-        """Return the one slice."""
+        """Return the only slice."""
         return [slab]
 
     def __call__(self, source: Held, slab: Slab, advance: Advance) -> Iterator[Finished]:
         """Denoise the image."""
         parts, changed = source(slice(*slab))
         clean, weight = self.denoiser.slab(parts, *slab, advance), np.ones(parts.shape[2:], np.float32)
-        yield Finished(0, clean, SlabRecord.of(0, 0, parts.mean(axis=0), clean, weight, self.edges, changed))
+        yield Finished(
+            0, clean, SlabRecord.of(0, Planes(clean.shape), parts.mean(axis=0), clean, weight, self.edges, changed)
+        )
 
 
 def _frames(scan: Scan, own_flats: bool | None) -> tuple[Parts, str, str]:
-    """Return the frames as parts ``(part, 1, y, x)``, corrected as far as it goes, unit, and what is said.
+    """Return the frames as parts ``(part, 1, y, x)``, corrected as far as possible, their unit, and a note.
 
-    A flat that two frames are divided by is in both of them: where there are enough, each frame has its own.
+    The noise of a flat that two frames are divided by is in both of them; if there are enough flats, each frame has its
+    own.
     """
     frames, n = scan.read(slice(None)), scan.n_views
     dark = np.float32(0) if scan.darks is None else np.asarray(scan.darks[:], np.float32).mean(axis=0)
@@ -201,8 +205,6 @@ def _frames(scan: Scan, own_flats: bool | None) -> tuple[Parts, str, str]:
     if scan.darks is not None and scan.darks.shape[0] >= n:
         darks = dealt_means(scan.darks, n)
     flats = dealt_means(scan.flats, n) - darks
-    said = (
-        f"Each of the {n} frames has flats of its own, {n_flats // n} of {n_flats}, whose noise is learned away, too."
-    )
+    said = f"Each of the {n} frames has flats of its own, {n_flats // n} of {n_flats}, so their noise is removed, too."
     least = 1e-3 * flats.mean(axis=(1, 2), keepdims=True)
     return ((frames - darks) / np.maximum(flats, least))[:, None], "transmission", said

@@ -1,4 +1,4 @@
-"""Which split serves a method on images, what judges it, and why."""
+"""Adaptation of methods to images, and how their error is estimated."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
     "told_noise",
 ]
 
-FINE_TUNING = 1e-4  # learning rate of a network that is trained already, at most
-NOISE = "noise"  # folder of a model's own models of the noise
+FINE_TUNING = 1e-4  # largest learning rate for a network that is already trained
+NOISE = "noise"  # subfolder of a model with its noise models
 
 
 def noise_of(stacks: Sequence[ImageSeries]) -> FlatNoise | None:
-    """Measure the noise of a series: from the difference of two measurements, or from the calm parts of one."""
+    """Measure the noise of a series, from the difference of two measurements or from uniform regions of one."""
     series = stacks[0]
     if len(stacks) > 1:
         return repeated_noise(series.images, stacks[1].images, series.weight)
@@ -44,20 +44,20 @@ def noise_of(stacks: Sequence[ImageSeries]) -> FlatNoise | None:
 
 
 def image_split(method: Method, n_measured: int, noise: FlatNoise | None, scale: Scale) -> tuple[Split, str]:
-    """Return the split that serves a method on images, and why.
+    """Return the split that corresponds to a method on images, and the reason.
 
-    Filters have no training: their split only says how their error is estimated.
+    Filters are not trained; their split only determines how the error is estimated.
 
     Parameters
     ----------
     method
-        Of the run.
+        Method of the run.
     n_measured
-        Measurements of the same images.
+        Number of measurements of the same images.
     noise
-        What was measured of it; None where there was nothing to read it from.
+        Measured noise; None if it could not be measured.
     scale
-        Of the data.
+        Scale of the data.
 
     Raises
     ------
@@ -77,12 +77,12 @@ def image_split(method: Method, n_measured: int, noise: FlatNoise | None, scale:
 
 
 def told_noise(noise: FlatNoise | None, series: ImageSeries) -> FlatNoise:
-    """Return the noise that was measured; where its correlation cannot be read, white noise of the quietest blocks.
+    """Return the measured noise; if its correlation is unknown, white noise with the power of the quietest blocks.
 
     Raises
     ------
     NoiseError
-        The images are too small to tell their noise, or there is none.
+        The images are too small to measure their noise, or contain none.
     """
     if noise is None:
         sd = float(np.median([quiet_noise(image) for image in series.images[:: -(-series.n_images // 12)]]))
@@ -93,7 +93,7 @@ def told_noise(noise: FlatNoise | None, series: ImageSeries) -> FlatNoise:
 
 
 def together(noises: Sequence[FlatNoise | None]) -> FlatNoise | None:
-    """Return what several subjects' noise is on average; None where that of none could be measured."""
+    """Return the mean noise of several subjects; None if none could be measured."""
     known = [noise for noise in noises if noise is not None]
     if not known:
         return None
@@ -103,9 +103,10 @@ def together(noises: Sequence[FlatNoise | None]) -> FlatNoise | None:
 
 
 def judge_of(split: Split, noise: FlatNoise, scale: Scale) -> Split:
-    """Return what judges a trained network on one measurement of images that it was not trained on.
+    """Return the method that estimates the error of a trained network on images it was not trained on.
 
-    A method of one measurement judges itself; for the others Stein's estimate does, with the measured noise.
+    Methods for single measurements use their own estimate; for others, Stein's estimate with the measured noise is
+    used.
     """
     return split if split.judged_by == "hidden pixels" else _by_stein(noise, scale)
 
@@ -115,12 +116,12 @@ def _by_stein(noise: FlatNoise, scale: Scale) -> Recorrupted:
 
 
 def scale_of_model(model: Denoiser, series: ImageSeries) -> Scale:
-    """Return the scale that a trained model sees images in.
+    """Return the scale in which a trained model sees images.
 
     Raises
     ------
     SettingsError
-        It is not one of images, or of images in another unit.
+        The model was not trained on images, or on images in another unit.
     """
     if model.facts.get("domain") != "images" or model.facts.get("unit") != series.unit:
         known = f"one of {model.facts.get('domain') or 'scans'} in {model.facts.get('unit') or 'an unknown unit'}"
@@ -132,7 +133,7 @@ def scale_of_model(model: Denoiser, series: ImageSeries) -> Scale:
 
 
 def noise_models(folder: str | None) -> list[Denoiser]:
-    """Return the models of the noise that were trained with a model; none where there are none."""
+    """Return the noise models that were trained with a model; empty if there are none."""
     places = sorted((Path(folder) / NOISE).glob("*/model.json")) if folder else []
     return [Denoiser.load(place.parent) for place in places]
 
@@ -140,14 +141,14 @@ def noise_models(folder: str | None) -> list[Denoiser]:
 def pseudo_ct(
     method: PseudoCT, start: Denoiser | None, models: Sequence[Denoiser], noise: FlatNoise | None, series: ImageSeries
 ) -> tuple[PseudoCT, str]:
-    """Bind the method to what it starts from: a trained network, and models of the noise if it has any.
+    """Set the trained network that a method starts from, and its noise models, if there are any.
 
     Raises
     ------
     SettingsError
-        There is no such network, or it is a filter, or sees several slices.
+        There is no such network, or it is a filter, or takes several slices.
     NoiseError
-        The images are too small to tell their noise, or there is none.
+        The images are too small to measure their noise, or contain none.
     """
     if start is None:
         raise SettingsError(

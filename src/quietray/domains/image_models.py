@@ -1,4 +1,4 @@
-"""Models of images: trained on pairs, on repeated measurements or on noisy series, and applied to other images."""
+"""Image models: trained on pairs, repeated measurements or noisy series, and applied to other images."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from quietray.types import Volume
 
 __all__ = ["ImageModel", "ModelOnImages", "train_on_images"]
 
-_LEFT = 0.5  # of the budget, for the denoiser where noise models are trained, too
+_LEFT = 0.5  # fraction of the budget for the denoiser if noise models are trained, too
 
 
 @dataclass(frozen=True, eq=False)
 class ImageModel:
-    """What training on images leaves behind.
+    """Result of training on images.
 
     Parameters
     ----------
     denoiser
         The model.
     fitted
-        How it was trained.
+        Record of the training.
     noise
-        Models of the noise, one for each pair of series; none unless they were asked for.
+        Noise models, one for each pair of series, if requested.
     """
 
     denoiser: Denoiser
@@ -55,16 +55,16 @@ class ImageModel:
 
 
 def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
-    """Train one network on the images of one subject or several, all in one scale.
+    """Train one network on the images of one or several subjects, all in the same scale.
 
     Parameters
     ----------
     pairs
-        Of each subject: as many measurements as the method needs, and clean images for noise2clean.
+        For each subject, as many measurements as the method needs, and clean images for noise2clean.
     run
         Of its settings ``method``, ``network``, ``training``, ``budget``, ``seed``, ``symmetries``, ``start`` and
-        ``noise_models`` are used.  :class:`Auto` takes noise2clean where there are clean images, else noise2noise where
-        there are several measurements, else what the noise allows.
+        ``noise_models`` are used.  :class:`Auto` uses noise2clean if there are clean images, else noise2noise if there
+        are several measurements, else a method that the noise permits.
 
     Raises
     ------
@@ -99,14 +99,14 @@ def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
 
 @dataclass(frozen=True, eq=False)
 class ModelOnImages(ImageDomain):
-    """Images that a trained model is applied to; one that it would make worse is given back as it is.
+    """Images that a trained model is applied to; images that it would make worse are returned unchanged.
 
     Parameters
     ----------
     judged_with
-        What judges the model on one measurement of images that it was not trained on.
+        Method that estimates the error of the model on images it was not trained on.
     differences
-        In what these images are unlike those that it was trained on.
+        Differences between these images and those it was trained on.
     """
 
     judged_with: Split | None = None
@@ -114,12 +114,12 @@ class ModelOnImages(ImageDomain):
 
     @classmethod
     def of(cls, run: Run, series: ImageSeries, denoiser: Denoiser, strict: bool) -> ModelOnImages:
-        """Measure whether the images are such as the model knows.
+        """Check whether the images are similar to those the model was trained on.
 
         Raises
         ------
         SettingsError
-            The model is not one of such images; with `strict`, they are unlike those that it was trained on.
+            The model is not one for such images; with `strict`, they differ from its training images.
         """
         scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series]), series)
         facts = facts_of_images(series, noise, scale)
@@ -136,7 +136,7 @@ class ModelOnImages(ImageDomain):
         return cls(run, denoiser.split, facts, [series], data, scale, noise, why, denoiser, judge, tuple(differences))
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
-        """Denoise image by image, but for those that the model would make worse, as far as their noise tells."""
+        """Denoise all images except those that the model would probably make worse, given their noise."""
         series, noise, judge = self.series, self.noise, self.judged_with
         assert noise is not None
         assert judge is not None
@@ -148,7 +148,7 @@ class ModelOnImages(ImageDomain):
                 clean[index] = safe.image
                 helped += [index] * safe.helped
                 advance(1)
-        judged = tuple(helped) or tuple(range(series.n_images))  # nothing was trained on any of them
+        judged = tuple(helped) or tuple(range(series.n_images))  # no network was trained on any of them
         share, kept = len(helped) / series.n_images, series.n_images - len(helped)
         if series.padding is not None:
             clean[series.padding] = series.images[series.padding]
@@ -168,7 +168,7 @@ class ModelOnImages(ImageDomain):
 
 
 def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> tuple[Split, str]:
-    """Return what the method is on these images, and why.
+    """Return the method, adapted to these images, and the reason.
 
     Raises
     ------
@@ -203,13 +203,13 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
 
 
 def _scale_of(pairs: Sequence[ImagePairs]) -> Scale:
-    """Return one scale for all subjects: values of images mean the same in each."""
+    """Return one scale for all subjects, as pixel values mean the same in each."""
     scales = [Scale.of(pair.noisy[0].images, pair.noisy[0].weight) for pair in pairs]
     return Scale(min(one.low for one in scales), max(one.high for one in scales))
 
 
 def _data(pair: ImagePairs, split: Split, scale: Scale) -> TrainingVolume:
-    """Return the parts that a split asks for: measurements and, last, clean images."""
+    """Return the parts that a split requires: measurements, followed by clean images."""
     chosen = [stack.images for stack in pair.noisy[: split.n_parts - split.n_clean]]
     if split.n_clean:
         assert pair.clean is not None
@@ -218,7 +218,7 @@ def _data(pair: ImagePairs, split: Split, scale: Scale) -> TrainingVolume:
 
 
 def _noise_model(pair: ImagePairs, n_models: int, run: Run, scale: Scale) -> Denoiser:
-    """Train a default U-Net to tell the noise of one subject: noisy minus clean images."""
+    """Train a default U-Net to predict the noise of one subject: noisy minus clean images."""
     assert pair.clean is not None
     settings, series, split = run.settings, pair.noisy[0], Noise2Clean()
     noise: Volume = (series.images - pair.clean.images) / np.float32(scale.high - scale.low)

@@ -1,4 +1,4 @@
-"""Series of images that nothing is reconstructed from: CT slices, radiographs, any pictures."""
+"""Denoising of image series without reconstruction: CT slices, radiographs, other images."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ from quietray.domains.image_methods import (
     scale_of_model,
 )
 from quietray.errors import SettingsError
-from quietray.images import ImageSeries, require_alike
+from quietray.images import ImageSeries
+from quietray.images import require_alike as require_same_size
 from quietray.inference.denoiser import Denoiser, Scale
+from quietray.preparation.alike import require_alike
 from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
 from quietray.running.ledger import SlabRecord
 from quietray.running.plan import available_memory
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.settings import called
 from quietray.splits.base import Split
@@ -44,9 +47,9 @@ from quietray.types import Volume
 __all__ = ["TILE", "ImageDomain", "facts_of_images"]
 
 TILE = 1024
-_AIR = -1000.0  # HU
-_VARIANCE = 0.1  # by which the power of noise may be wrong, read from one image: 9 % in a simulated CT
-_TUNED_ON = 2**18  # pixels, of whole images
+_AIR = -1000.0  # in HU
+_VARIANCE = 0.1  # relative error of the noise power measured on a single image: 9 % for a simulated CT
+_TUNED_ON = 2**18  # in pixels, of whole images
 _DOMAINS = {
     "left-out parts": "held-out images, each judged by the measurements that it was not computed from",
     "Stein's estimate": "held-out images, by Stein's estimate with the measured auto-covariance of the noise",
@@ -56,20 +59,20 @@ _DOMAINS = {
 
 @dataclass(frozen=True, eq=False)
 class ImageDomain(Domain):
-    """What denoising images starts from; the method is bound to how often they were measured, and to their noise.
+    """Data for denoising images; the method is adapted to the number of measurements and to their noise.
 
     Parameters
     ----------
     stacks
         The series, and further measurements of the same images.
     data
-        Scaled, with something held out.
+        Scaled data, partly held out.
     scale
-        Of the data.
+        Scale of the data.
     noise
-        What was measured of it.
+        Measured noise.
     why
-        Why the method is judged as it is, in words.
+        Description of how the error is estimated, and why.
     model
         The trained model that the run starts from.
     """
@@ -83,19 +86,19 @@ class ImageDomain(Domain):
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[ImageSeries]) -> Split:
-        """Return the method for such images; for a filter, the one that judges it."""
+        """Return the method for such images; for a filter, the method that estimates its error."""
         return _bound(run, scans)[0]
 
     @classmethod
     def prepare(
         cls, run: Run, scans: Sequence[ImageSeries], split: Split | None = None, taught: bool = True
     ) -> ImageDomain:
-        """Scale the images, measure their noise, hold something out; bind the method where no split is given."""
+        """Scale the images, measure their noise, and hold data out; choose the split if none is given."""
         found, why, noise, scale, model = _bound(run, scans)
         split = split or found
         parts, weight = np.stack([stack.images for stack in scans]), scans[0].weight
         data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)
-        if not run.settings.method.trained:  # what is left of few images, a band, need not have the edges it blurs
+        if not run.settings.method.trained:  # the held-out band of a few images may lack the edges that are blurred
             data = dataclasses.replace(data, held_out_band=None)
         facts = facts_of_images(scans[0], noise, scale)
         return cls(run, split, facts, scans, data, scale, noise, why, model)
@@ -109,12 +112,12 @@ class ImageDomain(Domain):
 
     @property
     def series(self) -> ImageSeries:
-        """The first measurement, whose files the result is written like."""
+        """The first measurement, whose format is used for the result."""
         return self.stacks[0]
 
     @property
     def taught_by(self) -> TrainingVolume | None:
-        """What there is to learn from."""
+        """The training data."""
         return self.data
 
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
@@ -130,7 +133,7 @@ class ImageDomain(Domain):
         return learn(data or self.data, self.split, Recipe.of(run), subject, run)
 
     def _learned_on(self, subject: Subject) -> tuple[Denoiser, Fitted]:
-        """Train a trained model on, gently; its weights stay where that makes it no better."""
+        """Fine-tune a trained model; the original weights are kept if it does not improve."""
         model, training, facts = self.model, self.run.settings.training, dict(self.facts)
         assert model is not None
         gentle = dataclasses.replace(training, learning_rate=min(training.learning_rate, FINE_TUNING))
@@ -140,32 +143,32 @@ class ImageDomain(Domain):
         before = judge_held_out(self.split, dataclasses.replace(model, symmetries=1).evaluate, self.data, model.device)
         if before.error <= fitted.best.error:
             self.run.watch.note(
-                "Training on its own output made the model no better, so that its weights were left as they were."
+                "Training on its own output did not improve the model, so its original weights were kept."
             )
             denoiser.network.load_state_dict(model.network.state_dict())
         return denoiser, fitted
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
-        """Return a trained model, which keeps its scale: values of images mean the same everywhere."""
+        """Return a trained model with its own scale, as pixel values mean the same everywhere."""
         return dataclasses.replace(denoiser, tile=TILE)
 
     def judge(self, denoiser: Denoiser, share: float = 1.0) -> Evidence:
-        """Judge by what the method judges by; the power of the noise, which Stein's estimate needs, may be wrong.
+        """Estimate the error with the method; Stein's estimate also includes an error of the noise power.
 
         Parameters
         ----------
         denoiser
-            With the method that judges.
+            Denoiser with the method for the estimate.
         share
-            Of the images, those that it was applied to; the others are as they were.
+            Fraction of the images it was applied to; the others were left unchanged.
         """
-        # of one measurement the noise is only read from calm parts, too badly for the object: docs/judging.md
+        # for a single measurement, the noise is not known well enough for the object: docs/judging.md
         air = _AIR if self.series.unit == "HU" and denoiser.split.judged_by == "left-out parts" else None
         found = Evidence.measure(denoiser, self.data, air).shared(share)
         return found.raised(0.0, _VARIANCE if denoiser.split.judged_by == "Stein's estimate" else 0.0)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
-        """Denoise the images; padding stays as it was."""
+        """Denoise the images; padding remains unchanged."""
         series = self.series
         parts = self.scale.undo(self.data.parts.copy())
         with self.run.watch.stage("denoising", series.n_images) as advance:
@@ -175,23 +178,24 @@ class ImageDomain(Domain):
         return self.told(denoiser, fitted, np.asarray(clean), self.judge(denoiser), denoiser.split)
 
     def told(self, denoiser: Denoiser, fitted: Fitted, clean: Volume, evidence: Evidence, judge: Split) -> Result:
-        """Write the images, and gather what is to be told of them.
+        """Write the images, and collect what is to be reported.
 
         Parameters
         ----------
         denoiser, fitted
-            What was trained or tuned.
+            The denoiser, and the record of its training.
         clean
             The denoised images.
         evidence
-            What is known of them.
+            Estimated quality.
         judge
-            What judged.
+            Method that estimated the error.
         """
         edges, series, run = histogram_edges(self.scale), self.series, self.run
         noisy = np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
-        record = SlabRecord.of(0, series.n_images // 2, noisy, clean, series.weight, edges, RowCounts())
-        record = record.seen_through(evidence.mask, noisy, clean, series.weight, series.n_images // 2)
+        planes = Planes((series.n_images, *series.weight.shape))
+        record = SlabRecord.of(0, planes, noisy, clean, series.weight, edges, RowCounts())
+        record = record.seen_through(evidence.mask, noisy, clean, series.weight, planes.middle)
         gathered = _planes(gather([record], edges), series)
         judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
         several = len(self.stacks) > 1
@@ -225,6 +229,7 @@ class ImageDomain(Domain):
                 unit=series.unit,
                 pixel_size_mm=series.pixel_size,
                 window=None if series.window is None else list(series.window),
+                spacing_mm=series.step,
             ),
             "noise": found,
             "method": method_facts(denoiser, "images", len(self.stacks)),
@@ -234,10 +239,11 @@ class ImageDomain(Domain):
 
 
 def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoise | None, Scale, Denoiser | None]:
-    """Return the method bound to the images and why, their noise, their scale, and the model to start from."""
+    """Return the adapted method with the reason, the noise of the images, their scale, and the initial model."""
     settings, series = run.settings, stacks[0]
     method: Any = settings.method
-    require_alike(stacks)
+    require_same_size(stacks)
+    _require_one_scene(stacks)
     start = start_of(settings.start, method, settings.network)
     model = None if start is None else start.model
     scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
@@ -253,12 +259,24 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     return split, why, noise, scale, model
 
 
+def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
+    """Raise if repeated measurements show different images, or the same measurement twice."""
+    middle = stacks[0].n_images // 2
+    for number, other in enumerate(stacks[1:], 1):
+        require_alike(
+            stacks[0].images[middle],
+            other.images[middle],
+            f"image {middle} of the series and of repeat {number}",
+            "give measurements of the same images, or denoise each series by itself",
+        )
+
+
 def _scale_of(stacks: Sequence[ImageSeries]) -> Scale:
     return Scale.of(np.stack([stack.images for stack in stacks]).mean(axis=0), stacks[0].weight)
 
 
 def facts_of_images(series: ImageSeries, noise: FlatNoise | None, scale: Scale) -> dict[str, Any]:
-    """Return what a model keeps of the images that it was trained on."""
+    """Return the facts to store with a model about the images it was trained on."""
     return {
         "domain": "images",
         "source": series.source,
@@ -270,7 +288,8 @@ def facts_of_images(series: ImageSeries, noise: FlatNoise | None, scale: Scale) 
 
 
 def _planes(gathered: Gathered, series: ImageSeries) -> Gathered:
-    """Leave out cuts across images that do not lie on top of each other."""
+    """Leave out cuts across images that are not slices of one volume."""
     if series.step is not None:
         return gathered
-    return dataclasses.replace(gathered, cuts={"axial": gathered.cuts["axial"]})
+    stacks = {name: one for name, one in gathered.stacks.items() if name == "axial"}
+    return dataclasses.replace(gathered, cuts={"axial": gathered.cuts["axial"]}, stacks=stacks)

@@ -1,4 +1,4 @@
-"""The radiograph domain: whitened, corrected, denoised one by one, and written as a scan of their own."""
+"""Radiographs: whitened, corrected, denoised one by one, and written as a separate scan."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ _BYTES_AT_ONCE = 2**28
 def log_radiographs(
     prepared: Prepared, response: PointResponse | None, place: Path | None, watch: Watch
 ) -> tuple[Float[np.ndarray, "1 view row col"], float]:
-    """Return the line integrals of the chosen rows, whitened first, and the share of samples that were floored.
+    """Return whitened line integrals of the chosen rows, and the fraction of samples raised to the floor.
 
-    Whitened counts may be negative: they are raised to a floor before the logarithm, like others without light.  NaN
-    marks a bad pixel.
+    Whitened counts may be negative; like all samples without light, they are raised to a floor before the logarithm.
+    NaN marks bad pixels.
 
     Parameters
     ----------
     prepared
-        The scan.
+        The prepared scan.
     response
-        Point response to undo; None leaves the noise as it is.
+        Point response to deconvolve; None leaves the noise unchanged.
     place
-        File to keep them in, so that they need no memory; None keeps them in memory.
+        File to store them in, to save memory; None keeps them in memory.
     watch
-        Told the progress.
+        Receives the progress.
     """
     known, settings = prepared.calibration, prepared.calibration.settings
     scan, correction = prepared.scan, dataclasses.replace(settings, rings="none")
     if response is not None:
-        # zingers and bad pixels are gone before they could be spread
+        # zingers and bad pixels were replaced before they could spread
         scan = decorrelate(scan, response, known, zingers=settings.zingers and max(settings.zingers, 8.0))
         correction = dataclasses.replace(correction, zingers=0.0, bad_pixels=False)
     calibration = calibrate(scan, correction)
@@ -72,18 +72,18 @@ def log_radiographs(
 
 @dataclass(frozen=True, eq=False)
 class DenoisedRadiographs:
-    """Transmissions ``(view, row, col)``, or line integrals where those were measured, that are denoised when read.
+    """Transmissions ``(view, row, col)``, or line integrals if those were measured, denoised when read.
 
     Parameters
     ----------
     noisy
         Line integrals ``(1, view, row, col)``.
     denoiser
-        Trained on them.
+        Denoiser trained on them.
     told
         Called with the number of views done.
     line_integrals
-        Whether the projections were line integrals of anything, as which they come back.
+        Whether the projections were line integrals; the result then is, too.
     """
 
     noisy: Float[np.ndarray, "1 view row col"]
@@ -93,7 +93,7 @@ class DenoisedRadiographs:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_views, n_rows, n_cols)``."""
+        """Shape ``(n_views, n_rows, n_cols)``."""
         return tuple(self.noisy.shape[1:])
 
     @property
@@ -113,18 +113,18 @@ class DenoisedRadiographs:
 
 
 def as_scan(prepared: Prepared, frames: DenoisedRadiographs, response: PointResponse | None, reblur: bool) -> Scan:
-    """Return the denoised radiographs as a scan; `reblur` at the detector's own resolution.
+    """Return the denoised radiographs as a scan; with `reblur`, at the original resolution of the detector.
 
     Parameters
     ----------
     prepared
-        The scan that they come from.
+        The prepared scan.
     frames
-        Denoised when they are read.
+        Frames that are denoised when they are read.
     response
-        What was undone; kept in the provenance.
+        The response that was deconvolved; stored in the provenance.
     reblur
-        Whether to apply it again.
+        Whether to convolve with the response again.
     """
     record = {} if response is None else {"point_response": response.record(), "reblurred": reblur}
     scan = Scan(
@@ -141,5 +141,5 @@ def as_scan(prepared: Prepared, frames: DenoisedRadiographs, response: PointResp
 
 
 def finished_correction(settings: Correction) -> Correction:
-    """Return how denoised radiographs are corrected: rings only."""
+    """Return the correction for denoised radiographs: only rings."""
     return dataclasses.replace(settings, zingers=0.0, bad_pixels=False, air="none", floor=1e-6)

@@ -1,4 +1,4 @@
-"""The two halves of a run: one model from many scans, and a model applied to another scan."""
+"""The two halves of a run: training one model on many scans, and applying a model to another scan."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["apply_model", "train_model", "unlike"]
 
 
 def train_model(domain: type[Domain], scans: Sequence[Scan], run: Run) -> tuple[Denoiser, Fitted]:
-    """Train one network on several scans, each in a scale of its own.
+    """Train one network on several scans, each in its own scale.
 
     Raises
     ------
     SettingsError
-        The scans need different methods, such as different numbers of subsets.
+        The scans require different methods, such as different numbers of subsets.
     """
     if len(scans) > 1 and not domain.learns_from_several:
         raise SettingsError(
@@ -47,12 +47,12 @@ def train_model(domain: type[Domain], scans: Sequence[Scan], run: Run) -> tuple[
 
 
 def apply_model(denoiser: Denoiser, scan: Scan, run: Run, strict: bool) -> Result:
-    """Apply a trained model to a scan, after measuring whether it is one that the model knows.
+    """Apply a trained model to a scan, after checking whether the scan is similar to its training data.
 
     Raises
     ------
     SettingsError
-        The model is one of images; with `strict`, the scan is unlike those that the model was trained on.
+        The model is one for images; with `strict`, the scan differs from those the model was trained on.
     """
     if denoiser.facts.get("domain") == "images":
         raise SettingsError(
@@ -60,8 +60,8 @@ def apply_model(denoiser: Denoiser, scan: Scan, run: Run, strict: bool) -> Resul
             f"{denoiser.facts['unit']}; train one with `quietray train` on a scan like it"
         )
     if denoiser.trained:
-        run = run.having(network=denoiser.trained_architecture)  # whose memory is planned
-    domain = domain_of(denoiser.split, 2)  # one scan, whatever it was trained on
+        run = run.having(network=denoiser.trained_architecture)  # the memory for it is planned
+    domain = domain_of(denoiser.split, 2)  # one scan, regardless of the training data
     start = domain.prepare(run, [scan], denoiser.split, taught=False)
     denoiser = start.adopted(denoiser)
     differences = unlike(denoiser.facts, start.facts)
@@ -77,14 +77,14 @@ def apply_model(denoiser: Denoiser, scan: Scan, run: Run, strict: bool) -> Resul
 
 
 def unlike(model: Mapping[str, Any], scan: Mapping[str, Any]) -> list[str]:
-    """Return in what a scan is outside the range of those that a model was trained on.
+    """Return how a scan differs from the range of scans that a model was trained on.
 
     Parameters
     ----------
     model
         Facts of the model.
     scan
-        Facts of the scan, measured the same way.
+        Facts of the scan, measured in the same way.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A scan reconstructed as it is: slabs without a method, into memory or into a file."""
+"""Plain reconstruction without denoising, slab by slab, into memory or a file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["reconstruct_plainly"]
 
 @dataclass(frozen=True)
 class Plain:
-    """Reconstructs slabs as they are.
+    """Reconstructs slabs without denoising.
 
     Parameters
     ----------
     begin
-        Detector row that is the first slice.
+        Detector row of the first slice.
     """
 
     begin: int
@@ -46,24 +46,29 @@ class Plain:
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """Keeps slabs in an array ``(z, y, x)``."""
+    """Stores slabs in an array ``(z, y, x)``."""
 
     voxels: Volume
 
     def done(self, first: int, last: int) -> bool:
-        """Return False: nothing was there before."""
+        """Return False: no slabs exist yet."""
         return False
 
     def take(self, finished: Finished) -> None:
-        """Keep a slab."""
+        """Store a slab."""
         self.voxels[finished.first : finished.first + len(finished.voxels)] = finished.voxels
 
 
 @dataclass(frozen=True, eq=False)
 class InFile:
-    """Writes slabs."""
+    """Writes slabs to a file."""
 
     writer: VolumeWriter
+
+    @property
+    def apart(self) -> bool:
+        """Whether every slab has its own file."""
+        return self.writer.apart
 
     def done(self, first: int, last: int) -> bool:
         """Return False: every slab is written."""
@@ -75,7 +80,7 @@ class InFile:
 
 
 def reconstruct_plainly(prepared: Prepared, run: Run, writer: VolumeWriter | None) -> Volume | None:
-    """Reconstruct slab by slab; return the volume where there is no writer to take it."""
+    """Reconstruct slab by slab; return the volume if there is no writer for it."""
     sink = InMemory(np.empty(prepared.grid.shape, np.float32)) if writer is None else InFile(writer)
     task = SlabTask(prepared.source(), Plain(prepared.rows.start), sink)
     run.over(prepared.plan.slabs, task, "reconstructing")

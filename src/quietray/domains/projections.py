@@ -1,4 +1,4 @@
-"""Train in the projection domain, for few views: Noise2Projection."""
+"""Training in the projection domain, for few views: Noise2Projection."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.running.settings import Settings, Training
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
@@ -44,27 +45,27 @@ from quietray.types import Sinograms, Slice
 __all__ = ["DenoiseSinograms", "ProjectionDomain"]
 
 _ROWS_AT_ONCE = 4
-_SMOOTH = 5  # views and columns: the variance changes slowly, the counts that tell it do not
-_SCALED_BY = 8  # rows that the range of the attenuation is taken from
-_STEP = 3  # times what a network holds when it is applied, that it holds in a step of training
+_SMOOTH = 5  # views and columns for smoothing: the variance changes slowly, but the counts are noisy
+_SCALED_BY = 8  # rows for determining the range of the attenuation
+_STEP = 3  # memory of a training step relative to inference
 _DOMAIN = "views of held-out rows, each predicted by a result that it was no part of: line integrals, not the volume"
 _RANGE = "0.5 to 99.5 percentile of the measured line integrals"
 
 
 @dataclass(frozen=True, eq=False)
 class ProjectionDomain(Domain):
-    """What training in the projection domain starts from; the method is bound to the beam and to the noise.
+    """Data for training in the projection domain; the method is adapted to the beam and the noise.
 
     Parameters
     ----------
     prepared
-        The scan.
+        The prepared scan.
     scale
-        A factor, without an offset.
+        Scale, a factor without an offset.
     data
-        Sinograms of the training windows, scaled, rows held out.
+        Scaled sinograms of the training windows, with rows held out.
     said
-        What is known of the noise, in a sentence.
+        A sentence on the noise.
     """
 
     learns_from_several = False
@@ -76,12 +77,12 @@ class ProjectionDomain(Domain):
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
-        """Return the method for one scan of a parallel beam.
+        """Return the method for a single scan with a parallel beam.
 
         Raises
         ------
         SettingsError
-            The network is one of three dimensions.
+            The network is three-dimensional.
         GeometryError
             The beam is not parallel.
         """
@@ -89,12 +90,12 @@ class ProjectionDomain(Domain):
 
     @classmethod
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> ProjectionDomain:
-        """Correct the sinograms to train on, measure their noise, scale them, hold rows out.
+        """Correct the training sinograms, measure their noise, scale them, and hold out rows.
 
         Raises
         ------
         SettingsError
-            The network is one of three dimensions.
+            The network is three-dimensional.
         GeometryError
             The beam is not parallel.
         ResourceError
@@ -118,9 +119,9 @@ class ProjectionDomain(Domain):
         split = split.on_sinograms(geometry.rows(1), known)
         data = TrainingSinograms.with_held_out(scale.apply(sinograms))
         said = (
-            "Views count by the variance of their noise, from the counts per quantum."
+            "Views are weighted by the inverse variance of their noise, from the counts per quantum."
             if variance is not None
-            else "The counts per quantum are not known: all views count alike, and their noise is taken for white."
+            else "The counts per quantum are not known: views have equal weight, and their noise is taken to be white."
         )
         run.watch.note(said)
         noise = judge_held_out(split, lambda x: x, data, torch.device("cpu")).noise
@@ -135,15 +136,15 @@ class ProjectionDomain(Domain):
 
     @property
     def taught_by(self) -> TrainingSinograms:
-        """What there is to learn from."""
+        """The training data."""
         return self.data
 
     def together(self, starts: Sequence[Domain]) -> TrainingData:
-        """Return what there is to learn from; there is one scan."""
+        """Return the training data, which come from a single scan."""
         return self.data
 
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
-        """Train the network, on as many whole slices in a step as hold the pixels of a patch, and at least one."""
+        """Train the network with whole slices, as many per step as correspond to the pixels of the patches."""
         n_z, n = len(self.prepared.rows), self.prepared.scan.geometry.grid().shape[-1]
         passes = (self.split.n_passes * n_z, n, n)  # the network is applied once for each choice of views
         subject = Subject(self.scale, passes, self.prepared.plan.tile, self.facts)
@@ -152,11 +153,11 @@ class ProjectionDomain(Domain):
         return learn(data or self.data, self.split, recipe, subject, self.run)
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
-        """Return a trained model, bound to this beam, with this scan's scale."""
+        """Return a trained model for this beam, with the scale of this scan."""
         return dataclasses.replace(denoiser, tile=self.prepared.plan.tile, split=self.split, scale=self.scale)
 
     def judge(self, denoiser: Denoiser) -> Evidence:
-        """Judge by held-out rows, in the projection domain."""
+        """Estimate the error on held-out rows, in the projection domain."""
         return Evidence.judged(denoiser, self.data)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
@@ -178,24 +179,24 @@ class ProjectionDomain(Domain):
 
 @dataclass(frozen=True, eq=False)
 class DenoiseSinograms:
-    """Denoises slabs of the volume from whole sinograms, row by row.
+    """Denoises slabs of the volume, row by row from whole sinograms.
 
     Parameters
     ----------
     denoiser
-        Trained, or tuned.
+        Trained or tuned denoiser.
     split
-        The method, bound to the beam.
+        The method, adapted to the beam.
     scale
-        Of the sinograms.
+        Scale of the sinograms.
     rows
         Detector rows of the whole volume.
     weight
-        ``(y, x)``: one in the field of view.
+        Weight ``(y, x)``, one in the field of view.
     edges
-        Of the histogram's bins.
+        Bin edges of the histogram.
     region
-        Of the slices, ``(y0, y1, x0, x1)``; None is all.
+        Region of the slices, ``(y0, y1, x0, x1)``; None for all.
     """
 
     denoiser: Denoiser
@@ -211,7 +212,7 @@ class DenoiseSinograms:
         return [(slab[0] - self.rows.start, slab[1] - self.rows.start)]
 
     def __call__(self, source: PartReconstruction, slab: Slab, advance: Advance) -> Iterator[Finished]:
-        """Denoise the detector rows of a slab, and reconstruct them as they were measured."""
+        """Denoise the detector rows of a slab, and also reconstruct them without denoising."""
         scan, grid, changed, rows = source.scan, source.grid, RowCounts(), range(*slab)
         _, n_y, n_x = scan.geometry.grid().shape
         y0, y1, x0, x1 = self.region or (0, n_y, 0, n_x)
@@ -229,12 +230,12 @@ class DenoiseSinograms:
                 advance(1)
         clean *= self.weight
         ((z0, _),) = self.places(slab)
-        middle = len(self.rows) // 2
-        yield Finished(z0, clean, SlabRecord.of(z0, middle, before, clean, self.weight, self.edges, changed))
+        planes = Planes((len(self.rows), *self.weight.shape))
+        yield Finished(z0, clean, SlabRecord.of(z0, planes, before, clean, self.weight, self.edges, changed))
 
 
 def _scale_of(geometry: ParallelBeam, sinograms: Sinograms) -> Scale:
-    """Return the factor that brings attenuation to about one, from some of the rows."""
+    """Return the factor that scales the attenuation to about one, from some of the rows."""
     some = sinograms[:: max(1, len(sinograms) // _SCALED_BY)]
     images = FBP()(ParallelRays(geometry.rows(len(some))), some)
     n = geometry.across
@@ -242,7 +243,7 @@ def _scale_of(geometry: ParallelBeam, sinograms: Sinograms) -> Scale:
 
 
 def _whole_slices(training: Training, across: int) -> Training:
-    """Return settings with whole slices for patches, as many as hold the pixels of a patch."""
+    """Return settings with whole slices as patches, as many as correspond to the pixels of the patches."""
     together = min(8, max(1, training.patch**2 // across**2))
     return dataclasses.replace(training, patch=across, batch=training.batch * together)
 
@@ -260,7 +261,7 @@ def _require_memory(prepared: Prepared, split: Split, settings: Settings) -> Non
 
 
 def _measured(prepared: Prepared, watch: Watch) -> tuple[Sinograms, Float[np.ndarray, "view col"] | None]:
-    """Return the sinograms of the training windows, and the variance of their noise where it is known."""
+    """Return the sinograms of the training windows, and the variance of their noise, if known."""
     windows, calibration = prepared.plan.windows, prepared.calibration
     total = sum(stop - start for start, stop in windows)
     scan = prepared.scan

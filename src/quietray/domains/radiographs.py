@@ -1,4 +1,4 @@
-"""Denoise first: whiten, hide pixels in the log domain, then reconstruct."""
+"""Denoising before reconstruction: whiten, train with hidden pixels on line integrals, then reconstruct."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from quietray.preparation.prepare import Prepared, prepare, usable, with_choices
 from quietray.preparation.sources import Held
 from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
@@ -47,24 +48,24 @@ _RANGE = "0.5 to 99.5 percentile of the measured line integrals"
 
 @dataclass(frozen=True, eq=False)
 class RadiographDomain(Domain):
-    """What denoising radiographs starts from.
+    """Data for denoising radiographs.
 
-    The bound method hides more than it was told to where noise is shared and could not be made white.
+    If the noise is correlated and could not be whitened, the adapted method hides more pixels than requested.
 
     Parameters
     ----------
     prepared
-        The scan.
+        The prepared scan.
     response
-        Point response that was undone, if any.
+        Point response that was deconvolved, if any.
     noisy
-        Line integrals ``(1, view, row, col)``; NaN where a pixel is bad.
+        Line integrals ``(1, view, row, col)``; NaN for bad pixels.
     data
         `noisy`, with pixels held out.
     why
-        What was done about the correlation, in a sentence.
+        A sentence on how the correlation was treated.
     floored
-        Share of the samples that were raised to a floor before the logarithm.
+        Fraction of the samples that were raised to a floor before the logarithm.
     """
 
     prepared: Prepared
@@ -76,12 +77,12 @@ class RadiographDomain(Domain):
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
-        """Return the method, for one scan."""
+        """Return the method for a single scan."""
         return run.split.on_scan(shape_of(run, scans))
 
     @classmethod
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> RadiographDomain:
-        """Calibrate, undo the point response where it is called for, take the logarithm, hold pixels out."""
+        """Calibrate, deconvolve the point response if necessary, take the logarithm, and hold out pixels."""
         (scan,), output, watch = scans, run.output, run.watch
         prepared = prepare(run.calibrated or scan, run)
         response, split, why = _against_correlation(prepared, run, split)
@@ -95,7 +96,7 @@ class RadiographDomain(Domain):
 
     @property
     def taught_by(self) -> TrainingVolume | None:
-        """What there is to learn from."""
+        """The training data."""
         return self.data
 
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
@@ -105,11 +106,11 @@ class RadiographDomain(Domain):
         return learn(data or self.data, self.split, Recipe.of(self.run), subject, self.run)
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
-        """Return a trained model; line integrals have no scale of their own."""
+        """Return a trained model unchanged, as line integrals are not scaled."""
         return dataclasses.replace(denoiser, tile=self.prepared.plan.tile)
 
     def judge(self, denoiser: Denoiser) -> Evidence:
-        """Judge by hidden pixels."""
+        """Estimate the error on hidden pixels."""
         return Evidence.measure(denoiser, self.data)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
@@ -128,7 +129,7 @@ class RadiographDomain(Domain):
         return self._told(denoiser, fitted, evidence, after, gathered)
 
     def _denoised(self, denoiser: Denoiser) -> Prepared:
-        """Return the denoised radiographs, ready to be reconstructed."""
+        """Return the denoised radiographs, ready for reconstruction."""
         prepared, settings, scan = self.prepared, self.run.settings, self.prepared.scan
         with self.run.watch.stage("denoising", scan.n_views) as advance:
             frames = DenoisedRadiographs(self.noisy, denoiser, advance, settings.correction.line_integrals)
@@ -138,7 +139,7 @@ class RadiographDomain(Domain):
             calibration = calibrate(clean, usable(finished_correction(settings.correction), clean)[0])
         except NoiseError as error:
             raise NoiseError(
-                f"the denoised radiographs must be such as can be measured, got: {error.args[0].split(';')[0]}: "
+                f"the denoised radiographs must be physically possible, got: {error.args[0].split(';')[0]}: "
                 "the network has learned too little from this scan; give a longer --budget, or use noise2inverse"
             ) from None
         after = dataclasses.replace(
@@ -148,17 +149,17 @@ class RadiographDomain(Domain):
             rows=prepared.rows if len(prepared.detector_rows) == scan.n_rows else range(len(prepared.rows)),
             algorithm=settings.reconstruction.for_beam(clean.geometry),
         )
-        return with_choices(after, self.run, "denoised")  # with less noise there is more to be had from them
+        return with_choices(after, self.run, "denoised")  # with less noise, a better reconstruction is possible
 
     def _told(
         self, denoiser: Denoiser, fitted: Fitted, evidence: Evidence, after: Prepared, gathered: Gathered
     ) -> Result:
-        """Gather what is to be told of the volume."""
+        """Collect what is to be reported about the volume."""
         prepared, noisy = self.prepared, self.noisy
         some = noisy[0, :: max(1, prepared.scan.n_views // 16)]
         judged = Judged(_DOMAIN, float(np.subtract(*np.nanpercentile(some, (99.5, 0.5)))), _RANGE)
         found = figures(evidence, gathered, fitted, judged)
-        # of what was learned from: whitened counts may be negative
+        # in the training data, as whitened counts may be negative
         found["correction"] = dataclasses.replace(found["correction"], floored=self.floored)
         halves = Halves.of_views(prepared, after).figures(prepared.grid.voxel_size)
         metrics = ScanMetrics(
@@ -172,18 +173,18 @@ class RadiographDomain(Domain):
 
 @dataclass(frozen=True, eq=False)
 class Reconstruct:
-    """Reconstructs slabs of radiographs that are denoised already, and as they were measured for comparison.
+    """Reconstructs slabs of denoised radiographs, and of the measured ones for comparison.
 
     Parameters
     ----------
     rows
         Detector rows of the volume.
     begin
-        Row of the denoised radiographs that is the first slice.
+        Row of the denoised radiographs that corresponds to the first slice.
     weight
-        ``(y, x)``: one in the field of view.
+        Weight ``(y, x)``, one in the field of view.
     edges
-        Of the histogram's bins.
+        Bin edges of the histogram.
     """
 
     rows: range
@@ -196,20 +197,20 @@ class Reconstruct:
         return [(slab[0] - self.rows.start, slab[1] - self.rows.start)]
 
     def __call__(self, source: Any, slab: Slab, advance: Advance) -> Iterator[Finished]:
-        """Reconstruct a slab from both sources: as measured, and denoised."""
+        """Reconstruct a slab from both the measured and the denoised radiographs."""
         measured, denoised = source
         ((z0, z1),) = self.places(slab)
         before, changed = measured(slice(*slab))
         found = denoised(slice(self.begin + z0, self.begin + z1))[0][0]
-        middle = len(self.rows) // 2
-        yield Finished(z0, found, SlabRecord.of(z0, middle, before[0], found, self.weight, self.edges, changed))
+        planes = Planes((len(self.rows), *self.weight.shape))
+        yield Finished(z0, found, SlabRecord.of(z0, planes, before[0], found, self.weight, self.edges, changed))
         advance(z1 - z0)
 
 
 def _against_correlation(prepared: Prepared, run: Run, split: Split) -> tuple[PointResponse | None, Split, str]:
-    """Return the point response to undo before pixels are hidden, if any, the split to use, and why.
+    """Return the point response to deconvolve first, if any, the split to use, and the reason.
 
-    Where the response cannot be undone, a method that can hides as many neighbours as share their noise.
+    If the response cannot be inverted, neighbours with correlated noise are hidden, if the method can do so.
     """
     whiten = run.settings.whiten
     if whiten == "never":
@@ -222,7 +223,7 @@ def _against_correlation(prepared: Prepared, run: Run, split: Split) -> tuple[Po
     if found.response is not None and verdict.answer != "not valid":
         said = f"The radiographs were whitened ({amplification(found.response)}): {verdict.reason}"
         reach = max(max(kernel.shape) // 2 for kernel in found.response.kernels)
-        return found.response, split.watching(reach), said  # at all lags of it: there, correlation may be left
+        return found.response, split.watching(reach), said  # at all of its lags, where correlation may remain
     if whiten == "always":
         raise NoiseError(f"the radiographs must have a point response that can be undone: {verdict.reason}")
     reach = correlated_reach(found.before.lags)
@@ -230,22 +231,22 @@ def _against_correlation(prepared: Prepared, run: Run, split: Split) -> tuple[Po
     if wider is not None:
         said = (
             f"The radiographs were not whitened: {verdict.reason} Instead, the {2 * reach + 1} x {2 * reach + 1} "
-            "pixels around each target were hidden, which share its noise."
+            "pixels around each target, whose noise is correlated with it, were hidden."
         )
         return None, wider, said
     return None, split, f"The radiographs were not whitened, and should not be: {verdict.reason} {verdict.advice}"
 
 
-_LITTLE = 0.02  # correlation that a blind spot may leave visible
+_LITTLE = 0.02  # largest correlation that a blind spot may leave visible
 
 
 def correlated_reach(lags: Float[np.ndarray, "_ _"]) -> int:
-    """Return how many pixels away noise is still shared.
+    """Return the distance in pixels up to which noise is correlated.
 
     Parameters
     ----------
     lags
-        Auto-correlation; lag 0 in the middle.
+        Auto-correlation, with lag 0 in the centre.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Series: steps in time or channels, each a scan of its own, denoised with one network that sees several at once."""
+"""Series: time steps or channels, each a separate scan, denoised with one network that sees several at once."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from quietray.training.loop import Fitted, judge_held_out
 
 __all__ = ["SeriesDomain", "series_method", "steps_of"]
 
-_SAME_AXIS = 1.0  # columns by which the axes found in several scans may differ, to be one
-_PIXELS = 2**21  # to judge all entries of a series by
+_SAME_AXIS = 1.0  # largest difference in columns between the axes found in several scans that count as the same
+_PIXELS = 2**21  # data for the validation of all entries of a series
 
 
 def series_method(settings: Settings, n_scans: int) -> Split:
-    """Return the method for a series: what the settings say, or where they say auto Noise2Inverse on 3 steps in time.
+    """Return the method for a series: as set, or for auto Noise2Inverse with 3 time steps.
 
     Parameters
     ----------
     settings
-        Of the run.
+        Settings of the run.
     n_scans
-        Steps or channels, as far as they are given as scans; 1 where one scan is to be cut.
+        Number of steps or channels given as scans; 1 if one scan is to be divided.
 
     Raises
     ------
@@ -81,19 +81,19 @@ def series_method(settings: Settings, n_scans: int) -> Split:
 
 
 def steps_of(scan: Scan, views: int) -> tuple[list[slice], int]:
-    """Return the views of each step of one continuous acquisition, and how many are left over at the end.
+    """Return the views of each step of a continuous acquisition, and how many are left over at the end.
 
     Parameters
     ----------
     scan
-        In the order in which it was taken.
+        Scan in the order of acquisition.
     views
-        Of a step.
+        Number of views per step.
 
     Raises
     ------
     GeometryError
-        There are not two steps.
+        There are fewer than two steps.
 
     Examples
     --------
@@ -114,14 +114,14 @@ def steps_of(scan: Scan, views: int) -> tuple[list[slice], int]:
 class SeriesDomain(VolumeDomain):
     """Steps or channels, reconstructed one by one, with one network for all of them.
 
-    The volume is ``(step or channel, z, y, x)``; the figures hold a table ``series`` with an entry for each.
+    The volume is ``(step or channel, z, y, x)``; the figures include a table ``series`` with an entry for each.
 
     Parameters
     ----------
     each
-        The steps in their order, or the channels, calibrated.
+        The calibrated steps, in order, or channels.
     said
-        How they were made, in words.
+        Description of how they were made.
     """
 
     maps_errors = False
@@ -131,17 +131,17 @@ class SeriesDomain(VolumeDomain):
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
-        """Return the method for the series, not yet bound to what is in its scans."""
+        """Return the method for the series, not yet adapted to its scans."""
         return series_method(run.settings, len(scans))
 
     @classmethod
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> SeriesDomain:
-        """Calibrate the steps or channels, or cut one acquisition into steps; reconstruct the parts to train on.
+        """Calibrate the steps or channels, or divide one acquisition into steps; reconstruct the training data.
 
         Raises
         ------
         QuietrayError
-            The scans do not belong together, or the settings or the memory do not allow the run.
+            The scans do not belong together, or the settings or the memory do not permit the run.
         """
         run = run.having(method=split)
         each, said = _cut(scans[0], run) if run.settings.views_per_step else _apart(scans, run)
@@ -155,7 +155,7 @@ class SeriesDomain(VolumeDomain):
         n_subsets = split.n_subsets if taught or run.settings.correction.own_flats else 1
         shared_by = _seen_by_neighbours(each) if split.neighbourhood.times > 1 else ""
         each = [dealt_in(run, one, n_subsets, shared_by) for one in each]
-        # every row is held in all its subsets, and denoised, of all steps
+        # every row is stored and denoised for all subsets of all steps
         prepared = prepare(each[n_series // 2], run, n_series * (split.n_parts + 1), split.neighbourhood.slices)
         sources = tuple(
             reconstruction_of(
@@ -176,14 +176,14 @@ class SeriesDomain(VolumeDomain):
     ) -> Result:
         """Reconstruct every step or channel, train one network on all of them, denoise all."""
         if run.settings.trust:
-            run.watch.note("No map of the error was made: there is none for series.")
+            run.watch.note("No uncertainty map was made: there is none for series.")
         start = cls.prepare(run, scans, cls.bound(run, scans))
         run.watch.note(start.note)
         return start.apply(*start.learn())
 
     @property
     def note(self) -> str:
-        """What was done, in words."""
+        """Description of what was done."""
         axis, window = self.axis, self.split.neighbourhood
         assert axis is not None
         sees = f"{min(window.times, axis.size)} of {axis.size} steps"
@@ -195,13 +195,13 @@ class SeriesDomain(VolumeDomain):
         )
 
     def apply(self, denoiser: Denoiser, fitted: Fitted, trust: Trust | None = None) -> Result:
-        """Denoise all, and judge each."""
+        """Denoise everything, and estimate the error of each step or channel."""
         judged, axis = self._judged(denoiser), self.axis
         assert axis is not None
         result = super().apply(denoiser, fitted)
         metrics, settings = result.metrics, result.settings
         assert isinstance(metrics, ScanMetrics)
-        if len({one.scan.geometry.axis for one in self.each}) > 1:  # there is not one
+        if len({one.scan.geometry.axis for one in self.each}) > 1:  # there is no map
             assert isinstance(metrics.scan, ScanFacts)
             metrics = dataclasses.replace(metrics, scan=dataclasses.replace(metrics.scan, rotation_axis=None))
             settings = dataclasses.replace(settings, rotation_axis=None)
@@ -210,7 +210,7 @@ class SeriesDomain(VolumeDomain):
         return dataclasses.replace(result, metrics=metrics, settings=settings, notes=(*result.notes, self.note))
 
     def _judged(self, denoiser: Denoiser) -> list[tuple[float, float]]:
-        """Return the estimated squared error of every step or channel, and that of its noise, in attenuation."""
+        """Return the estimated squared error of every step or channel, and that before denoising, in attenuation."""
         data, found = self.data, []
         pixels = max(2**17, _PIXELS // data.n_series)
         for step, own in enumerate(np.split(data.parts, data.n_series, axis=1)):
@@ -222,7 +222,7 @@ class SeriesDomain(VolumeDomain):
         return found
 
     def _figures(self, judged: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
-        """Return the numbers of every step or channel; JSON."""
+        """Return the figures of every step or channel, ready for JSON."""
         found = []
         for step, (one, (error, noise)) in enumerate(zip(self.each, judged, strict=True)):
             gathered = gather(self.run.output.records(self.slabs(step)), histogram_edges(self.scale_of(step)))
@@ -248,7 +248,7 @@ class SeriesDomain(VolumeDomain):
 
 
 def _bound(split: Split, run: Run, fewest: Scan) -> Split:
-    """Return the method bound to the scan of the fewest views, as if it were alone, for the whole series."""
+    """Return the method, adapted to the scan with the fewest views, for the whole series."""
     alone: Any = split
     rows, window = len(chosen_rows(run.settings.rows, fewest.n_rows)), split.neighbourhood
     shape = ScanShape(fewest.n_views, rows, fewest.n_cols, 1, run.settings.network.dimensions)
@@ -258,7 +258,7 @@ def _bound(split: Split, run: Run, fewest: Scan) -> Split:
 
 
 def _seen_by_neighbours(each: Sequence[Calibrated]) -> str:
-    """Return that steps have the same flats, if they do: then a step's neighbours in time show all of their noise."""
+    """Return a note if steps share the same flats, so that neighbouring steps have the same flat noise."""
     flats = [one.scan.flats for one in each if one.scan.flats is not None]
     row = each[0].scan.n_rows // 2
     firsts = {np.asarray(frames[:1, row : row + 1]).tobytes() for frames in flats}
@@ -266,7 +266,7 @@ def _seen_by_neighbours(each: Sequence[Calibrated]) -> str:
 
 
 def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
-    """Calibrate scans that were taken one by one, and give them one axis if it is one."""
+    """Calibrate scans that were taken separately, and use a common axis if possible."""
     settings = run.settings
     if len(scans) < 2:
         raise SettingsError("a series must have two or more scans, got one; name the others with --series")
@@ -297,7 +297,7 @@ def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
 
 
 def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
-    """Calibrate one acquisition and find its axis as a whole, then cut it into steps, each with its own angles."""
+    """Calibrate one acquisition and find its axis as a whole, then divide it into steps with their own angles."""
     settings = run.settings
     views = settings.views_per_step or 1
     steps, rest = steps_of(scan, views)

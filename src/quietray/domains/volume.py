@@ -1,4 +1,4 @@
-"""Reconstruct first, denoise the volume: Noise2Inverse, repeated scans, and the classical filters."""
+"""Reconstruction before denoising: Noise2Inverse, repeated scans, and classical filters."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
 from quietray.metrics.surroundings import ObjectMask
+from quietray.pictures import shrink
 from quietray.preparation.alike import require_alike
 from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prepare, reconstruct_windows
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.planes import Planes, spread
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask
 from quietray.scan import Scan
@@ -43,29 +45,30 @@ from quietray.types import Parts, Slice
 
 __all__ = ["DenoiseParts", "VolumeDomain", "shape_of"]
 
-_JUDGED_BY = 2**20  # voxels, of a filter
+_GLIMPSES = 12  # steps that a report shows beside each other
+_JUDGED_BY = 2**20  # size of a filter slab in voxels
 
 
 @dataclass(frozen=True, eq=False)
 class VolumeDomain(Domain):
-    """What denoising in the volume starts from.
+    """Data for denoising in the volume domain.
 
     Parameters
     ----------
     prepared
-        The scan; of repeated ones the first.
+        The prepared scan; for repeated scans, the first.
     source
         Reconstructs the parts of any band of rows.
     changed
-        What correcting changed in the rows to train on.
+        Counts of what the correction changed in the training rows.
     scale
-        The network's.
+        Scale of the network.
     data
         Reconstructions ``(part, z, y, x)`` of the training windows, in the network's scale, with slices held out.
     scales
-        Of every channel of a spectral series, whose middle one has `scale`; else empty.
+        Scale of every channel of a spectral series, whose middle channel has `scale`; else empty.
     a_row
-        Seconds that reconstructing a detector row took.
+        Time in seconds to reconstruct a detector row.
     """
 
     maps_errors = True
@@ -80,7 +83,7 @@ class VolumeDomain(Domain):
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[Scan]) -> Split:
-        """Return the method; for a filter, the one that judges it."""
+        """Return the method; for a filter, the method that estimates its error."""
         shape = shape_of(run, scans)
         _require_same(scans)
         if run.settings.method.trained:
@@ -90,7 +93,7 @@ class VolumeDomain(Domain):
 
     @classmethod
     def prepare(cls, run: Run, scans: Sequence[Scan], split: Split, taught: bool = True) -> VolumeDomain:
-        """Calibrate, find the axis, reconstruct the parts to train on, scale them, hold slices out."""
+        """Calibrate, find the axis, reconstruct the training data, scale them, and hold out slices."""
         if split.neighbourhood.times * split.neighbourhood.channels > 1:
             raise SettingsError("a model of a series must be given a series, got one scan; train on single scans")
         known: Sequence[Scan | Calibrated] = scans
@@ -107,7 +110,7 @@ class VolumeDomain(Domain):
         return begun
 
     def _require_one_object(self) -> None:
-        """Raise if repeated scans show different objects, and say where one moved."""
+        """Raise if repeated scans show different objects, and report if one has moved."""
         middle = self.data.parts.shape[1] // 2
         parts = self.data.parts[:, middle : middle + 1] * self.prepared.weight
         for number in range(1, len(parts)):
@@ -126,7 +129,7 @@ class VolumeDomain(Domain):
 
     @classmethod
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:
-        """Reconstruct the parts to train on, scale them, hold slices out."""
+        """Reconstruct the training data, scale them, and hold out slices."""
         if prepared.calibration.subsets:
             split = split.with_own_flats()
         began = time.monotonic()
@@ -135,7 +138,7 @@ class VolumeDomain(Domain):
         n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
         targets = None
-        if not prepared.plan.in_one_piece:  # rows were left out: only slices with their true neighbours are targets
+        if not prepared.plan.learns_all:  # if rows were left out, only slices with their true neighbours are targets
             reach, begin = split.neighbourhood.slices // 2, 0
             inner: list[int] = []
             for start, stop in prepared.plan.windows:
@@ -151,13 +154,13 @@ class VolumeDomain(Domain):
     def denoise(
         cls, run: Run, scans: Sequence[Scan], rivals: Sequence[Filter] = (), seconds: float = math.inf
     ) -> Result:
-        """Prepare, learn, apply, with a map of the error if there is to be one.
+        """Prepare, learn and apply, with an uncertainty map if requested.
 
-        `rivals` are tuned first, for `seconds` together; the best of them takes the network's place where its estimated
-        error, on what was held out of all, is the smaller one.
+        The filters in `rivals` are tuned first, for `seconds` in total.  The best of them replaces the network if its
+        estimated error on data held out from all is smaller.
         """
         settings = run.settings
-        if run.calibrated is None and len(scans) == 1:  # how many views show a slice is known when the axis is
+        if run.calibrated is None and len(scans) == 1:  # the axis tells how many views there are
             known = calibrated(scans[0], run)
             run = dataclasses.replace(run, calibrated=known)
         start = cls.prepare(run, scans, cls.bound(run, scans))
@@ -178,18 +181,18 @@ class VolumeDomain(Domain):
 
     @property
     def taught_by(self) -> TrainingVolume | None:
-        """What there is to learn from."""
+        """The training data."""
         return self.data
 
     @property
     def axis(self) -> SeriesAxis | None:
-        """What the volume's first axis is, in a series."""
+        """First axis of the volume of a series."""
         if self.data.n_series == 1:
             return None
         return SeriesAxis("c" if self.split.neighbourhood.channels > 1 else "t", self.data.n_series)
 
     def slabs(self, step: int) -> tuple[Slab, ...]:
-        """Return the plan's slabs as ranges of slices of the volume, in a step or channel of a series."""
+        """Return the slabs of the plan as ranges of slices of the volume, for a step or channel of a series."""
         begin = step * len(self.prepared.rows)
         return tuple((begin + first, begin + last) for first, last in self.prepared.slabs)
 
@@ -198,7 +201,7 @@ class VolumeDomain(Domain):
         return self.scales[step] if self.scales else self.scale
 
     def measured(self) -> Parts:
-        """Return the parts of `data` in attenuation; they are changed, to spare memory."""
+        """Return the parts of `data` in attenuation; they are modified to save memory."""
         _each_channel(self.data.parts, self.scales or (self.scale,), Scale.undo)
         return self.data.parts
 
@@ -208,13 +211,13 @@ class VolumeDomain(Domain):
         if not settings.method.trained:
             return tuned(self.data, self.split, self.run.filter, self._subject(), self.run)
         recipe = Recipe.of(self.run, self.facts)
-        if self.maps_errors and data is None:  # two more networks are to come
+        if self.maps_errors and data is None:  # two more networks will follow
             recipe = replace(recipe, budget=(1 - settings.trust) * recipe.budget)
         denoiser, fitted = learn(data or self.data, self.split, recipe, self._subject(), self.run)
         return replace(denoiser, scales=self.scales), fitted
 
     def tuned(self, rivals: Sequence[Filter], seconds: float) -> list[tuple[Denoiser, Fitted]]:
-        """Tune filters on this scan, in so many seconds together."""
+        """Tune filters on this scan, within this total time in seconds."""
         each, subject = seconds / max(1, len(rivals)), self._subject()
         return [tuned(self.data, self.split, rival, subject, self.run, seconds=each) for rival in rivals]
 
@@ -225,20 +228,20 @@ class VolumeDomain(Domain):
         return Subject(self.scale, (n_images, *prepared.grid.shape[1:]), prepared.plan.tile, self.facts, again)
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
-        """Return a trained model with this scan's scale."""
+        """Return a trained model with the scale of this scan."""
         return dataclasses.replace(denoiser, tile=self.prepared.plan.tile, scale=self.scale)
 
     def judge(self, denoiser: Denoiser) -> Evidence:
-        """Judge by held-out rows; a filter learns nothing by heart, and is judged by as many as are affordable."""
+        """Estimate the error on held-out rows; filters cannot overfit, so as many rows as affordable are used."""
         data = self.data if denoiser.trained or self.run.trial else self.data.widely_held_out(_JUDGED_BY)
         return Evidence.measure(denoiser, data, air=0.0)
 
     def judged(self) -> Judged:
-        """Return what is judged."""
+        """Return a description of the validation."""
         return Judged()
 
     def apply(self, denoiser: Denoiser, fitted: Fitted, trust: Trust | None = None) -> Result:
-        """Denoise the volume slab by slab, with its map of trust if there is to be one."""
+        """Denoise the volume slab by slab, with its uncertainty map if requested."""
         prepared, plan, output = self.prepared, self.prepared.plan, self.run.output
         denoiser, said = self.toned(denoiser, fitted)
         evidence = self.judge(denoiser)
@@ -251,10 +254,13 @@ class VolumeDomain(Domain):
         output.open_volume(prepared.grid, facts, trust is not None, self.axis)
         steps = range(self.data.n_series)
         edges = tuple(histogram_edges(self.scale_of(step)) for step in steps)
-        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask)
+        scales = () if plan.in_one_piece else self.scales or (self.scale,)
+        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask, scales)
         self.run.over(plan.slabs, SlabTask(source, work, output), "denoising")
         shown = len(steps) // 2
         gathered = gather(output.records(self.slabs(shown)), edges[shown])
+        if len(steps) > 1:
+            gathered = dataclasses.replace(gathered, steps=self._glimpses())
         found = output.finish_trust()
         metrics = ScanMetrics(
             **figures(evidence, gathered, fitted, self.judged()),
@@ -264,8 +270,17 @@ class VolumeDomain(Domain):
         )
         return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=said, trust=found)
 
+    def _glimpses(self) -> dict[int, tuple[Slice, Slice]]:
+        """Return the middle slice of evenly spaced steps or of channels, noisy and denoised, as wide as a screen."""
+        factor, found = Planes(self.prepared.grid.shape).factor, {}
+        for step in spread(self.data.n_series, _GLIMPSES):
+            for one in self.run.output.records(self.slabs(step)):
+                if "axial" in one.before:
+                    found[step] = shrink(one.before["axial"], factor), shrink(one.after["axial"], factor)
+        return found
+
     def toned(self, denoiser: Denoiser, fitted: Fitted) -> tuple[Denoiser, tuple[str, ...]]:
-        """Return a network that knew other scans before with the means of this one, and what was done in words."""
+        """Return a network pretrained on other scans, corrected to the means of this one, and a note."""
         begun = denoiser.facts.get("started_from") or RANDOM
         said = (f"Training started from {begun}.",) if fitted.history and begun != RANDOM else ()
         if not denoiser.trained or (fitted.history and began_at_random(denoiser.facts)):
@@ -278,7 +293,7 @@ class VolumeDomain(Domain):
         shown = offset * (self.scale.high - self.scale.low) + (1 - gain) * self.scale.low
         return dataclasses.replace(plain, tone=(gain, offset)), (
             *said,
-            "The grey values of the network were brought to the mean of the measurement, as the held-out rows tell it: "
+            "The grey values of the network were corrected to the mean of the measurement, from the held-out rows: "
             f"times {gain:.4f}, plus {shown:.3g} {self.prepared.grid.unit}.",
         )
 
@@ -290,17 +305,20 @@ class DenoiseParts:
     Parameters
     ----------
     denoiser
-        Trained, or tuned.
+        Trained or tuned denoiser.
     rows
         Detector rows of the whole volume.
     weight
-        ``(y, x)``: one in the field of view; outside nothing was learned, and the result is zero.
+        Weight ``(y, x)``, one in the field of view; outside, the result is zero.
     edges
-        Of the histograms' bins, for every step or channel of a series.
+        Bin edges of the histograms for every step or channel of a series.
     trust
-        What makes the map of the error.
+        Computes the uncertainty map.
     mask
-        Tells the object from the air around it.
+        Mask of the object.
+    scales
+        Scale of every channel, where parts are reconstructed again: scaled there and back like those of training, they
+        are the same to the last bit.
     """
 
     denoiser: Denoiser
@@ -309,14 +327,15 @@ class DenoiseParts:
     edges: tuple[np.ndarray, ...]
     trust: Trust | None = None
     mask: ObjectMask | None = None
+    scales: tuple[Scale, ...] = ()
 
     def places(self, slab: Slab) -> list[Slab]:
-        """Return the slices of the slab in every step or channel."""
+        """Return the slices of the slab, in every step or channel."""
         begins = [step * len(self.rows) - self.rows.start for step in range(len(self.edges))]
         return [(begin + slab[0], begin + slab[1]) for begin in begins]
 
     def needs(self, slab: Slab) -> slice:
-        """Return the detector rows of a slab and those around it that the network sees."""
+        """Return the detector rows of a slab, and those around it that the network sees."""
         reach = self.denoiser.reach
         return slice(max(self.rows.start, slab[0] - reach), min(self.rows.stop, slab[1] + reach))
 
@@ -324,27 +343,32 @@ class DenoiseParts:
         """Denoise the detector rows of a slab."""
         (first, last), n_series, needed = slab, len(self.edges), self.needs(slab)
         low, (parts, changed) = needed.start, source(needed)
+        if self.scales:
+            for change in (Scale.apply, Scale.undo):
+                _each_channel(parts, self.scales, change)
         clean = self.denoiser.slab(parts, first - low, last - low, advance, n_series)
         for step, (z0, _) in enumerate(self.places(slab)):
             seen, own = np.split(parts, n_series, axis=1)[step], np.split(clean, n_series)[step]
             sd = None if self.trust is None else self.trust.sd(seen, own, first - low) * self.weight
             own *= self.weight
             noisy = seen[:, first - low : last - low].mean(axis=0)
-            middle = step * len(self.rows) + len(self.rows) // 2
-            record = SlabRecord.of(z0, middle, noisy, own, self.weight, self.edges[step], changed)
-            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, middle), sd)
+            planes = Planes((len(self.rows), *self.weight.shape), step * len(self.rows))
+            if step != n_series // 2:  # of the others only the middle slice is shown
+                planes = dataclasses.replace(planes, room=0)
+            record = SlabRecord.of(z0, planes, noisy, own, self.weight, self.edges[step], changed)
+            yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, planes.middle), sd)
 
 
 def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:
-    """Return what a method may ask of the scans of a run."""
+    """Return the shape of the scans of a run, as a method needs it."""
     scan, settings = run.calibrated.scan if run.calibrated else scans[0], run.settings
     rows, geometry = len(chosen_rows(settings.rows, scan.n_rows)), scan.geometry
-    views = scan.n_views // 2 if geometry.half else scan.n_views  # of a half acquisition two show a slice
+    views = scan.n_views // 2 if geometry.half else scan.n_views  # in a half acquisition, two views show a slice
     return ScanShape(views, rows, geometry.grid().shape[-1], len(scans), settings.network.dimensions)
 
 
 def _first(found: Sequence[tuple[Denoiser, Fitted]]) -> tuple[tuple[Denoiser, Fitted], str]:
-    """Return what has the smallest error on what was held out of all, and say so."""
+    """Return the method with the smallest error on data held out from all, and report it."""
     first, *rest = sorted(found, key=lambda one: one[1].best.error)
     smallest = first[1].best.error
     names = [called(type(one.split if one.trained else one.filter)) for one, _ in (first, *rest)]
@@ -352,11 +376,11 @@ def _first(found: Sequence[tuple[Denoiser, Fitted]]) -> tuple[tuple[Denoiser, Fi
         behind = [f"{name} {one[1].best.error / smallest - 1:+.0%}" for name, one in zip(names[1:], rest, strict=True)]
     else:
         behind = names[1:]
-    return first, f"On what was held out of all, {names[0]} did better than {', '.join(behind)}, and was taken."
+    return first, f"On data held out from all, {names[0]} did better than {', '.join(behind)}, and was taken."
 
 
 def _require_same(scans: Sequence[Scan]) -> None:
-    """Raise unless several measurements of one object share detector and pixels."""
+    """Raise unless several measurements of one object have the same detector and pixel size."""
     first = scans[0]
     for number, scan in enumerate(scans[1:], 1):
         for what, wanted, got in (

@@ -1,4 +1,4 @@
-"""Classical filters: an architecture with nothing to train, applied, judged and saved like a network."""
+"""Classical filters, with the same interface as networks but nothing to train."""
 
 from collections.abc import Mapping
 

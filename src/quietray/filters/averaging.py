@@ -1,4 +1,4 @@
-"""Filters that take a mean, or the median, of the pixels around each pixel."""
+"""Filters that take the mean or the median of the pixels around each pixel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["BilateralFilter", "GaussianFilter", "MedianFilter", "NonLocalMeans"]
 
 @dataclass(frozen=True)
 class GaussianFilter(Filter):
-    """Convolution with a Gaussian, cut off at four standard deviations.
+    """Convolution with a Gaussian, truncated at four standard deviations.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ class GaussianFilter(Filter):
 
     @property
     def radius(self) -> int:
-        """Where the kernel is cut off."""
+        """Half-width of the truncated kernel in pixels."""
         return round(4 * self.sigma)
 
     @property
     def search(self) -> Search:
-        """From hardly any blur to structures of 20 pixels."""
+        """Values from hardly any blur up to structures of 20 pixels."""
         return {"sigma": (0.0, 0.35, 0.7, 1.4, 2.8, 5.6)}
 
     def apply(self, image: Slice) -> Slice:
@@ -63,7 +63,7 @@ class MedianFilter(Filter):
     Parameters
     ----------
     radius
-        Of the disc, in pixels: 1 is five pixels, 2 is thirteen.
+        Radius of the disc in pixels: 1 covers five pixels, 2 covers thirteen.
 
     Examples
     --------
@@ -89,19 +89,20 @@ class MedianFilter(Filter):
 
 @dataclass(frozen=True)
 class BilateralFilter(Filter):
-    """A mean of the pixels that are near both in place and in value, weighted with a Gaussian of either distance.
+    """A mean of pixels that are close in position and in value, with Gaussian weights for both.
 
     Parameters
     ----------
     sigma_value
-        Standard deviation of the difference in value, in the data's unit: about two to three times that of the noise.
+        Standard deviation of the weights in value, in the unit of the data: about two to three times that of the noise.
     sigma_space
-        Standard deviation of the distance in pixels; the window is cut off at three of them.
+        Standard deviation of the weights in position, in pixels; the window is truncated at three of them.
 
     Notes
     -----
-    Tomasi & Manduchi (1998), doi:10.1109/ICCV.1998.710815.  Not by scikit-image: in its version 0.26 the spatial
-    kernel is skewed (a bright pixel spreads to one side), and negative values change the weights.
+    Tomasi & Manduchi (1998), doi:10.1109/ICCV.1998.710815.  This does not use scikit-image, in whose
+    version 0.26 the spatial kernel is skewed (a bright pixel spreads to one side) and negative values change the
+    weights.
 
     Examples
     --------
@@ -124,7 +125,7 @@ class BilateralFilter(Filter):
 
     @property
     def search(self) -> Search:
-        """Differences in value first, then distances."""
+        """Value scales first, then distances."""
         return {"sigma_value": STRENGTHS, "sigma_space": (0.8, 1.2, 1.8, 2.7, 4.0)}
 
     def apply(self, image: Slice) -> Slice:
@@ -145,22 +146,22 @@ class BilateralFilter(Filter):
 
 @dataclass(frozen=True)
 class NonLocalMeans(Filter):
-    """A mean of pixels whose surroundings look alike.
+    """Non-local means: a mean of pixels whose surroundings look alike.
 
     Parameters
     ----------
     h
-        Patches that differ by this much, root mean squared and beyond what noise explains, weigh 1/e.
+        Patches that differ by this much (root mean square, beyond the expected noise) have weight 1/e.
     patch
         Edge of a patch in pixels; odd.
     distance
-        How far away a patch may lie, in pixels.
+        Largest distance of a patch in pixels.
 
     Notes
     -----
     Buades, Coll & Morel (2011), doi:10.5201/ipol.2011.bcm_nlm, in the fast form of Froment (2014),
-    doi:10.5201/ipol.2014.120.  The difference that noise explains is subtracted; its standard deviation is taken to be
-    ``h / 0.8``, the usual proportion, so that one setting says both.
+    doi:10.5201/ipol.2014.120.  The difference expected from noise is subtracted.  The standard deviation of the noise
+    is taken to be ``h / 0.8``, the usual ratio, so that one setting determines both.
 
     Examples
     --------
@@ -183,20 +184,20 @@ class NonLocalMeans(Filter):
 
     @property
     def radius(self) -> int:
-        """To the far side of the furthest patch."""
+        """Distance to the far side of the furthest patch, in pixels."""
         return self.distance + self.patch // 2
 
     @property
     def search(self) -> Search:
-        """Strengths first, then the size of the patch, which should grow with the noise."""
+        """Strengths first, then patch sizes, which should grow with the noise."""
         return {"h": STRENGTHS, "patch": (3, 5, 7)}
 
     def apply(self, image: Slice) -> Slice:
         """Return the weighted means; the border is mirrored."""
         if not self.h:
             return image
-        # double precision: patches are summed as differences of sums over the whole image
+        # double precision, because patch sums are differences of sums over the whole image
         means = denoise_nl_means(
             image.astype(np.float64), self.patch, self.distance, self.h, fast_mode=True, sigma=self.h / 0.8
         )
-        return np.asarray(means).reshape(image.shape)  # axes of one pixel were dropped
+        return np.asarray(means).reshape(image.shape)  # axes of length one were dropped

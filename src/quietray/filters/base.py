@@ -1,4 +1,4 @@
-"""What the rest of quietray knows of a filter: how far it sees, how it is applied, where its best setting may lie."""
+"""The interface of filters: receptive field, application, and the values to search for the best setting."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["STRENGTHS", "Filter", "FilterModule", "Search", "require_strength"]
 
 Search = Mapping[str, tuple[int, ...] | tuple[float, ...]]
 
-# In the unit of data that is scaled to about [0, 1]: for noise between a hundredth and all of that range.
+# In the unit of the data, scaled to about [0, 1]: for noise between 1 % and 100 % of that range.
 STRENGTHS = (0.0, *(0.005 * 2.0**k for k in range(11)))
 
 
 @dataclass(frozen=True)
 class Filter(Method):
-    """Settings of a filter; a subclass is a frozen dataclass.
+    """Settings of a filter; subclasses are frozen dataclasses.
 
-    A filter acts on one image at a time and has the interface of a network's settings.  Strengths are in the unit of
-    the data, which is scaled to about [0, 1]; a strength of 0 leaves the image as it is.
+    A filter acts on one image at a time and has the same interface as the settings of a network.  Strengths are in the
+    unit of the data, which is scaled to about [0, 1]; a strength of 0 leaves the image unchanged.
     """
 
     trained: ClassVar[bool] = False
@@ -38,30 +38,30 @@ class Filter(Method):
     @property
     @abstractmethod
     def radius(self) -> int:
-        """Furthest pixel, in y or x, that a filtered pixel depends on."""
+        """Largest distance in pixels, in y or x, of an input pixel that affects an output pixel."""
 
     @property
     @abstractmethod
     def search(self) -> Search:
-        """Values among which :func:`tune` looks first, ascending, by parameter; the strength first, and 0 in it."""
+        """Values that :func:`tune` tries first, ascending, by parameter; the strength comes first and includes 0."""
 
     @abstractmethod
     def apply(self, image: Slice) -> Slice:
-        """Return the filtered image, ``(y, x)``, of any size; the input is left as it is."""
+        """Return the filtered image ``(y, x)``, of any size; the input is not modified."""
 
     @property
     def stride(self) -> int:
-        """Pixels to which tiles must be aligned."""
+        """Alignment of tiles in pixels: none needed."""
         return 1
 
     @property
     def depth(self) -> int:
-        """Neighbouring slices that a filter depends on: none."""
+        """Number of neighbouring slices that affect the result: none."""
         return 0
 
     @property
     def dimensions(self) -> int:
-        """A filter takes slices as channels."""
+        """Two: slices are treated as channels."""
         return 2
 
     def build(self, n_channels: int, n_outputs: int = 1) -> FilterModule:
@@ -70,13 +70,14 @@ class Filter(Method):
         Parameters
         ----------
         n_channels, n_outputs
-            Slices taken and returned.  The channels fall into as many groups as there are outputs, and the middle of
-            each is filtered: the slice to be denoised, or that of every channel of a spectral series.
+            Numbers of slices taken and returned.  The channels are divided into as many groups as there are outputs,
+            and the middle slice of each group is filtered: the slice that is denoised, or that of every channel of a
+            spectral series.
 
         Raises
         ------
         SettingsError
-            The channels do not fall into equal groups.
+            The channels cannot be divided into equal groups.
 
         Examples
         --------
@@ -95,14 +96,14 @@ class Filter(Method):
 
 
 class FilterModule(nn.Module):
-    """A filter as a network: ``(batch, channel, y, x)`` to ``(batch, output, y, x)``.
+    """A filter wrapped as a network: ``(batch, channel, y, x)`` to ``(batch, output, y, x)``.
 
     Parameters
     ----------
     settings
         The filter.
     group
-        Channels for each output; the middle one is filtered.
+        Number of channels per output; the middle one is filtered.
     """
 
     def __init__(self, settings: Filter, group: int) -> None:
@@ -112,7 +113,7 @@ class FilterModule(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Filter image by image on the CPU; returns float32 where the input lies."""
+        """Filter each image on the CPU; return float32 on the device of the input."""
         middle = x[:, self.group // 2 :: self.group].float().cpu()
         done = np.stack([self.settings.apply(image) for image in middle.flatten(0, 1).numpy()])
         out: Tensor = torch.from_numpy(done.astype(np.float32, copy=False)).unflatten(0, middle.shape[:2])
@@ -120,7 +121,7 @@ class FilterModule(nn.Module):
 
 
 def require_strength(**values: float) -> None:
-    """Raise unless every value is a finite number, 0 or more.
+    """Raise unless every value is finite and not negative.
 
     Raises
     ------

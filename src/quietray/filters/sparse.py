@@ -1,4 +1,4 @@
-"""Filters that look for an image near the measured one with few wavelets, or with few edges."""
+"""Filters that favour images with few wavelets or few edges."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from quietray.types import Slice
 
 __all__ = ["TotalVariation", "Wavelet"]
 
-_ITERATIONS = 100  # twice as many change the mean squared error by less than 3 % at its best weight
+_ITERATIONS = 100  # twice as many iterations change the mean squared error by less than 3 % at the best weight
 
 
 @dataclass(frozen=True)
 class Wavelet(Filter):
     """Soft thresholding of the stationary wavelet transform.
 
-    The transform holds the wavelets at every pixel: thresholding it is cycle spinning over all shifts.  The threshold
-    is a setting, not an estimate from the image at hand, so that every pixel depends on its surroundings only.
+    The transform is not decimated, so thresholding it is equivalent to cycle spinning over all shifts.  The threshold
+    is a setting and not estimated from the image, so that every pixel depends on its surroundings only.
 
     Parameters
     ----------
     threshold
-        For the finest wavelets, in the data's unit: about one to three times the standard deviation of the noise.
+        Threshold of the finest wavelets, in the unit of the data: about one to three times the standard deviation of
+        the noise.
     decay
-        Ratio of the threshold from one scale to the next coarser: below 1 where there is more of the image at coarse
-        scales, or less of the noise, as in filtered backprojection.
+        Ratio of the threshold of each scale to that of the next finer one; below 1 if the image has more, or the noise
+        less, power at coarse scales, as in filtered backprojection.
     levels
-        Scales.
+        Number of scales.
     wavelet
-        Orthogonal wavelets: those of Haar for sharp edges; ``db2`` and ``sym4`` are smoother and see further.
+        Orthogonal wavelet: ``haar`` for sharp edges; ``db2`` and ``sym4`` are smoother and have a larger support.
 
     Notes
     -----
@@ -63,12 +64,12 @@ class Wavelet(Filter):
 
     @property
     def radius(self) -> int:
-        """Reach of the coarsest wavelet, exact."""
+        """Reach of the coarsest wavelet in pixels, exact."""
         return int((pywt.Wavelet(self.wavelet).dec_len - 1) * (2**self.levels - 1))
 
     @property
     def search(self) -> Search:
-        """Thresholds first, then how they change over the scales."""
+        """Thresholds first, then their decay over the scales."""
         return {"threshold": STRENGTHS, "decay": (0.5, 0.7, 1.0)}
 
     def apply(self, image: Slice) -> Slice:
@@ -76,7 +77,7 @@ class Wavelet(Filter):
         if not self.threshold:
             return image
         reach = self.radius
-        more = [-(size + 2 * reach) % 2**self.levels for size in image.shape]  # the transform needs multiples
+        more = [-(size + 2 * reach) % 2**self.levels for size in image.shape]  # to a multiple of 2**levels
         padded = np.pad(image, [(reach, reach + extra) for extra in more], mode="symmetric")
         approximation, *details = pywt.swt2(padded, self.wavelet, self.levels, trim_approx=True)
         kept = [
@@ -89,18 +90,19 @@ class Wavelet(Filter):
 
 @dataclass(frozen=True)
 class TotalVariation(Filter):
-    """The image of least total variation near the measured one.
+    """Total variation denoising: the image of least total variation near the measured one.
 
     Parameters
     ----------
     weight
-        Of the total variation, in the data's unit: about the standard deviation of the noise.
+        Weight of the total variation, in the unit of the data: about the standard deviation of the noise.
 
     Notes
     -----
-    ``min_u |grad u| + |u - f|**2 / (2 weight)``: Rudin, Osher & Fatemi (1992), doi:10.1016/0167-2789(92)90242-F, solved
-    by Chambolle (2004), doi:10.1023/B:JMIV.0000011325.36760.1e, in a fixed number of iterations: a rule that looks at
-    the whole image would stop earlier or later in a part of it.
+    ``min_u |grad u| + |u - f|**2 / (2 weight)``: Rudin, Osher & Fatemi (1992),
+    doi:10.1016/0167-2789(92)90242-F, solved by Chambolle (2004), doi:10.1023/B:JMIV.0000011325.36760.1e, in a fixed
+    number of iterations.  A stopping rule based on the whole image would make the result depend on how the image is
+    tiled.
 
     Examples
     --------
@@ -117,12 +119,12 @@ class TotalVariation(Filter):
 
     @property
     def radius(self) -> int:
-        """Beyond it, pixels change the result by less than a thousandth of the noise's standard deviation."""
+        """Distance in pixels beyond which the result changes by less than 0.1 % of the noise's standard deviation."""
         return 32
 
     @property
     def search(self) -> Search:
-        """Weights from a hundredth of the data's range to several times all of it."""
+        """Weights from 1 % of the range of the data to several times the range."""
         return {"weight": STRENGTHS}
 
     def apply(self, image: Slice) -> Slice:

@@ -1,4 +1,4 @@
-"""The best setting of a filter, by any measure of its error: the true one, or an estimate without ground truth."""
+"""Search for the best setting of a filter, by its true error or by an estimate without ground truth."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["Tuned", "tune"]
 
 @dataclass(frozen=True)
 class Tuned:
-    """The best setting of a filter.
+    """Result of the search for the best setting of a filter.
 
     Parameters
     ----------
     filter
-        With the smallest error.
+        The filter with the smallest error.
     error
-        Of that setting.
+        Error of that filter.
     tried
-        Every ``(filter, error)``, in the order of trial.
+        Every ``(filter, error)``, in the order in which they were tried.
     cut
-        Whether the search was ended before it was done.
+        Whether the search was stopped early.
     """
 
     filter: Filter
@@ -38,18 +38,18 @@ class Tuned:
 def tune(start: Filter, error: Callable[[Filter], float], enough: Callable[[], bool] = lambda: False) -> Tuned:
     """Find the setting of a filter with the smallest error.
 
-    First one parameter after the other tries all values of its :attr:`Filter.search`, which include no filtering at
-    all.  Then each goes downhill in smaller steps, the square and the fourth root of the last step between its values
-    and within their range; whole numbers stay where they are.
+    First, all values of :attr:`Filter.search`, which include no filtering, are tried for one parameter after the other.
+    Then each parameter is refined within its range, with steps that are the square root and the fourth root of the
+    ratio between search values; integers are not refined.
 
     Parameters
     ----------
     start
-        Where the search begins; it also holds what is not searched.
+        Where the search begins; it also sets the parameters that are not searched.
     error
-        Error of a filter; it may be an estimate, and even negative.  Where two are equal, the one found first is kept.
+        Returns the error of a filter, which may be an estimate and may be negative.  Among equals, the first is kept.
     enough
-        Asked after every trial whether to end the search.
+        Called after every trial; the search ends if it returns True.
 
     Returns
     -------
@@ -90,11 +90,11 @@ def tune(start: Filter, error: Callable[[Filter], float], enough: Callable[[], b
 
 
 class _Enough(Exception):
-    """The search is to end."""
+    """Raised to end the search."""
 
 
 class _Trials:
-    """The error of each filter, measured once."""
+    """Computes the error of each filter once and remembers it."""
 
     def __init__(self, error: Callable[[Filter], float], enough: Callable[[], bool]) -> None:
         self.error, self.enough, self.cut = error, enough, False
@@ -116,7 +116,7 @@ class _Trials:
 
 
 def _downhill(best: Filter, name: str, ratio: float, trials: _Trials) -> Filter:
-    """Multiply or divide a parameter by `ratio` for as long as that lowers the error."""
+    """Multiply or divide a parameter by `ratio` as long as the error decreases."""
     values = [value for value in best.search[name] if value]
     for step in (ratio, 1 / ratio):
         moved = False

@@ -1,10 +1,11 @@
-"""Where the rays go: frozen values that you slice.
+"""Beam geometries and voxel grids, as immutable values that can be sliced.
 
-``geometry[1::4]`` holds every fourth view with *its own* angles, which is all that the Noise2Inverse split needs.
+``geometry[1::4]`` holds every fourth view with *its own* angle, which is all that Noise2Inverse needs to split the
+views.
 
-Axes: x to the right and y up in a slice, z up; the first column, row and slice are those of the smallest x, the largest
-y and the largest z.  At angle 0 a detector row runs along x, and a source stands at negative y, the detector behind the
-object; a growing angle turns both counter-clockwise, seen from above.
+Axes: x to the right and y up in a slice, z up; the first column, row and slice have the smallest x, the largest y and
+the largest z.  At angle 0, detector rows run along x, with the source at negative y and the detector at positive y.
+Increasing angles turn both counter-clockwise, seen from above.
 """
 
 from quietray.geometry.cone import ConeBeam

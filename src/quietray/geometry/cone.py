@@ -1,4 +1,4 @@
-"""The cone beam: a flat detector anywhere before a point source anywhere, described view by view."""
+"""Cone beams: a point source and a flat detector, at arbitrary positions described view by view."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from quietray.geometry.words import beam_repr
 
 __all__ = ["ConeBeam"]
 
-_CAMERAS = 4  # directions, at most, of pairs that stand still
+_CAMERAS = 4  # largest number of directions for pairs that do not move
 _VECTORS = ("sources", "centres", "us", "vs")
-Vectors = Float[np.ndarray, "_ 3"]  # one for each view: told by ConeBeam in its own words
+Vectors = Float[np.ndarray, "_ 3"]  # one per view; ConeBeam has its own description
 
 
 @dataclass(frozen=True, eq=False)
 class ConeBeam:
-    """A cone-beam scan: for every view the source, the middle of the detector and its two directions, ``(x, y, z)``.
+    """A cone-beam scan: for every view, the source, the detector centre and its two directions, as ``(x, y, z)``.
 
     Parameters
     ----------
     angles
-        ``(n_views,)`` in radians, as the scanner says; where the rays go, the vectors tell.
+        Angles in radians as given by the scanner, ``(n_views,)``; the rays are defined by the vectors.
     n_rows, n_cols
         Detector size in pixels.
     sources, centres
-        ``(n_views, 3)`` the source and the middle of the detector; the rotation axis is the z axis.
+        Positions of the source and of the detector centre, ``(n_views, 3)``; the rotation axis is the z axis.
     us, vs
-        ``(n_views, 3)`` the steps from a column to the next and from a row to the next (downwards).
+        Steps between adjacent columns and between adjacent rows (downwards), ``(n_views, 3)``.
     unit
-        Of the vectors: ``mm``, or ``pixel`` (of the detector) where sizes are unknown.
+        Unit of the vectors: ``mm``, or ``pixel`` (of the detector) if sizes are unknown.
     half
         Whether this is a half acquisition, with a shifted detector: see :class:`~quietray.geometry.ParallelBeam`.
 
@@ -108,26 +108,26 @@ class ConeBeam:
         rotation_axis: float | None = None,
         source_row: float | None = None,
     ) -> ConeBeam:
-        """Return the beam of a source that turns around the object, or of an object that turns.
+        """Return the beam of a source that moves on a circle around the object, or of a rotating object.
 
         Parameters
         ----------
         angles
-            ``(n_views,)`` in radians.
+            Angles in radians, ``(n_views,)``.
         n_rows, n_cols
             Detector size in pixels.
         source_axis, source_detector
-            Distances from the source to the rotation axis and to the detector, in mm; in pixels when their size is
+            Distances from the source to the rotation axis and to the detector, in mm, or in pixels if their size is
             unknown.
         pixel_size
-            Edge of a detector pixel in mm, at the detector.
+            Edge of a pixel on the detector in mm.
         rotation_axis, source_row
-            Column that the rotation axis projects to, and row as high as the source; the middle by default.
+            Column that the rotation axis projects to, and row at the height of the source; the middle by default.
 
         Raises
         ------
         GeometryError
-            The distances are not possible.
+            The distances are impossible.
         """
         angles = checked_angles(angles)
         checked_detector(n_rows, n_cols, pixel_size, rotation_axis)
@@ -156,7 +156,7 @@ class ConeBeam:
         Raises
         ------
         GeometryError
-            The detectors differ in size, or the units of the vectors.
+            The detectors have different sizes, or the vectors different units.
         """
         kinds = {(beam.n_rows, beam.n_cols, beam.unit) for beam in beams}
         if len(kinds) != 1:
@@ -190,12 +190,12 @@ class ConeBeam:
 
     @property
     def coverage(self) -> float:
-        """Angle swept, in radians, each view standing for one step of its own."""
+        """Angular range in radians, including one step for each view."""
         return coverage(self.angles)
 
     @property
     def repeated_last_view(self) -> bool:
-        """Whether the last view repeats the first one, a full turn later."""
+        """Whether the last view repeats the first one, after a full turn."""
         return ends_where_it_began(self.angles, "full") and bool(
             np.allclose(
                 self.sources[0], self.sources[-1], atol=0.25 * np.linalg.norm(self.sources[1] - self.sources[0])
@@ -204,7 +204,7 @@ class ConeBeam:
 
     @property
     def pixel_size(self) -> float | None:
-        """Distance of two columns at the detector, in mm; None when unknown."""
+        """Distance between columns on the detector in mm; None if unknown."""
         return float(np.linalg.norm(self.us, axis=1).mean()) if self.unit == "mm" else None
 
     @property
@@ -214,7 +214,7 @@ class ConeBeam:
 
     @property
     def rotation_axis(self) -> float | None:
-        """The same: the vectors say where it is."""
+        """Same as :attr:`axis`, because the vectors define it."""
         return self.axis
 
     @property
@@ -228,19 +228,19 @@ class ConeBeam:
 
     @property
     def magnification(self) -> float:
-        """How much larger than an object at the origin its shadow is, on average."""
+        """Mean magnification of an object at the origin."""
         return float((self.reach[:, 1] / self.reach[:, 0]).mean())
 
     @property
     def voxel(self) -> float:
-        """Edge of a detector pixel at the origin, in the unit of the vectors, on average."""
+        """Mean edge of a detector pixel, demagnified to the origin, in the unit of the vectors."""
         return float((np.linalg.norm(self.us, axis=1) * self.reach[:, 0] / self.reach[:, 1]).mean())
 
     @property
     def seen_radius(self) -> float:
-        """Distance from the z axis up to which all views see the middle of the volume, or opposite ones, in voxels.
+        """Radius around the z axis within which all views, or opposite pairs of views, see the volume, in voxels.
 
-        That is the distance of the first and the last column's outer rays, at the height of the origin.
+        This is the distance of the outer rays of the first and last columns, at the height of the origin.
         """
         row = self.shadow(np.zeros(3))[:, 0] - (self.n_rows - 1) / 2
         nearest = []
@@ -252,27 +252,27 @@ class ConeBeam:
 
     @property
     def off_centre(self) -> bool:
-        """Whether in all views the origin projects outside of the middle fifth of the detector, to the same side."""
+        """Whether the origin projects outside the middle fifth of the detector, on the same side in all views."""
         aside = self.shadow(np.zeros(3))[:, 1] - (self.n_cols - 1) / 2
         return abs(float(np.sign(aside).sum())) == self.n_views and bool(np.abs(aside).min() > MIDDLE * self.n_cols)
 
     @property
     def across(self) -> int:
-        """Voxels across a slice: as many as the detector has columns; of a half acquisition all that views see."""
+        """Voxels across a slice: the number of columns; for a half acquisition, the width that all views see."""
         return max(self.n_cols, int(2 * self.seen_radius)) if self.half else self.n_cols
 
     def settled(self) -> ConeBeam:
-        """Return the beam with it settled whether this is a half acquisition, as of a :class:`ParallelBeam`."""
+        """Return the beam after deciding whether it is a half acquisition; see :class:`ParallelBeam`."""
         return dataclasses.replace(self, half=settled(self.half, self.coverage, self.turning and self.off_centre))
 
     @property
     def turning(self) -> bool:
-        """Whether the views look from more directions than there would be fixed cameras."""
+        """Whether the views have more directions than a set of fixed cameras would."""
         return len(np.unique(np.mod(self.angles, 2 * np.pi).round(6))) > _CAMERAS
 
     @property
     def matrices(self) -> Float[np.ndarray, "view 3 4"]:
-        """What takes ``(x, y, z, 1)`` to ``depth * (column, row, 1)``, the depth along the detector's normal.
+        """Matrices from ``(x, y, z, 1)`` to ``depth * (column, row, 1)``, with the depth along the detector's normal.
 
         Hartley & Zisserman, Multiple View Geometry in Computer Vision, 2004, chapter 6.
         """
@@ -282,31 +282,32 @@ class ConeBeam:
         return np.asarray(np.concatenate([inverse, moved[:, :, None]], axis=2) * self.reach[:, 1, None, None])
 
     def shadow(self, point: Float[np.ndarray, " xyz"]) -> Float[np.ndarray, "view 2"]:
-        """Return the row and the column that a point ``(x, y, z)`` projects to in each view."""
+        """Return the row and column that a point ``(x, y, z)`` projects to in each view."""
         cast = self.matrices @ np.append(point, 1.0)
         return np.asarray(cast[:, 1::-1] / cast[:, 2:])
 
     def rows(self, n_rows: int, first: int | None = None) -> ConeBeam:
-        """Return the same beam on `n_rows` detector rows from row `first` on; around the middle by default."""
+        """Return the beam restricted to `n_rows` detector rows from row `first`, or to the middle ones by default."""
         start = (self.n_rows - n_rows) / 2 if first is None else first
         return dataclasses.replace(
             self, n_rows=n_rows, centres=self.centres + (start + (n_rows - self.n_rows) / 2) * self.vs
         )
 
     def with_axis(self, rotation_axis: float) -> ConeBeam:
-        """Return the same beam, its detector moved along its rows until the origin projects to this column."""
+        """Return the beam with the detector moved along its rows, so that the origin projects to this column."""
         column = self.shadow(np.zeros(3))[:, 1:]
         return dataclasses.replace(self, centres=self.centres + (column - float(rotation_axis)) * self.us)
 
     def tilted(self, roll: float = 0.0, pitch: float = 0.0, yaw: float = 0.0) -> ConeBeam:
-        """Return the same beam, its detector turned around the point that the origin projects to.
+        """Return the beam with the detector rotated about the point that the origin projects to.
 
         Parameters
         ----------
         roll
-            Turn in the plane of the detector, in radians: the columns' direction towards the rows'.
+            Rotation in the plane of the detector in radians, from the direction of the columns towards that of the
+            rows.
         pitch, yaw
-            Turn of the result around its row and around its column direction, in radians.
+            Subsequent rotations about the row direction and about the column direction, in radians.
         """
         rows_and_columns = self.shadow(np.zeros(3)) - [(self.n_rows - 1) / 2, (self.n_cols - 1) / 2]
         us, vs = self.us, self.vs
@@ -318,9 +319,9 @@ class ConeBeam:
         return dataclasses.replace(self, centres=centres, us=us, vs=vs)
 
     def tall_grid(self, grid: VolumeGrid) -> VolumeGrid:
-        """Return a grid of the same slices with as many more above and below as the rays cross within its width.
+        """Return a grid extended above and below by the slices that the rays cross within its width.
 
-        Where an object goes on beyond what the detector is as high as, what iterates must have it all to explain.
+        Iterative algorithms need these slices to explain the data if the object is taller than the detector.
 
         Examples
         --------
@@ -339,23 +340,23 @@ class ConeBeam:
         return grid.with_slices(grid.shape[0] + 2 * more)
 
     def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
-        """Return a grid of the detector's rows and columns, of voxels as large as a pixel at the origin.
+        """Return a grid with the rows and columns of the detector, and voxels as large as a pixel at the origin.
 
         Parameters
         ----------
         region
-            ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+            ``(y0, y1, x0, x1)`` in pixels of the whole slice, end exclusive.
 
         Raises
         ------
         GeometryError
-            The region is empty or leaves the slice.
+            The region is empty or outside the slice.
         """
         return detector_grid(self.n_rows, self.across, region, self.voxel if self.unit == "mm" else None)
 
 
 def _turned(vectors: Vectors, axes: Vectors, angle: float) -> Vectors:
-    """Return vectors turned around axes (Rodrigues' formula)."""
+    """Return vectors rotated about axes (Rodrigues' formula)."""
     k = axes / np.linalg.norm(axes, axis=1, keepdims=True)
     along = np.einsum("vi,vi->v", k, vectors)[:, None] * k
     return np.asarray(math.cos(angle) * (vectors - along) + math.sin(angle) * np.cross(k, vectors) + along)

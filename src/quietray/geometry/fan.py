@@ -1,4 +1,4 @@
-"""The fan beam: a line of pixels before a point source, one slice per detector row."""
+"""Fan beams: a point source and a line of pixels, one slice per detector row."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = ["FanBeam"]
 
 @dataclass(frozen=True, eq=False)
 class FanBeam:
-    """A fan-beam scan with a flat line detector; every detector row is a slice of its own.
+    """A fan-beam scan with a flat line detector; every detector row is a separate slice.
 
     Parameters
     ----------
     angles
-        ``(n_views,)`` in radians.
+        Angles in radians, ``(n_views,)``.
     n_rows, n_cols
         Detector size in pixels.
     source_axis, source_detector
-        Distances from the source to the rotation axis and to the detector, in mm; in detector pixels when the pixel
+        Distances from the source to the rotation axis and to the detector, in mm, or in detector pixels if the pixel
         size is unknown.
     rotation_axis
-        Column (0-based, pixel centres at integers) that the rotation axis projects to: where the line from the source
-        through the axis meets the detector, at a right angle.  None until it is known, then the middle is assumed.
+        Column (0-based, pixel centres at integers) that the rotation axis projects to, at the foot of the perpendicular
+        from the source.  None if it is not known yet; the middle is then assumed.
     pixel_size
-        Edge of a detector pixel in mm, at the detector; None when unknown.
+        Edge of a pixel on the detector in mm; None if unknown.
     half
         Whether this is a half acquisition, with a shifted detector: see :class:`~quietray.geometry.ParallelBeam`.
 
@@ -89,32 +89,32 @@ class FanBeam:
 
     @property
     def axis(self) -> float:
-        """Column of the rotation axis; the middle of the detector while it is unknown."""
+        """Column of the rotation axis; the middle of the detector as long as it is unknown."""
         return (self.n_cols - 1) / 2 if self.rotation_axis is None else self.rotation_axis
 
     @property
     def coverage(self) -> float:
-        """Angle swept, in radians, each view standing for one step of its own."""
+        """Angular range in radians, including one step for each view."""
         return coverage(self.angles)
 
     @property
     def repeated_last_view(self) -> bool:
-        """Whether the last view repeats the first one, a full turn later."""
+        """Whether the last view repeats the first one, after a full turn."""
         return ends_where_it_began(self.angles, "full")
 
     @property
     def magnification(self) -> float:
-        """How much larger than the object its shadow is."""
+        """Magnification of the object."""
         return self.source_detector / self.source_axis
 
     @property
     def voxel(self) -> float:
-        """Edge of a detector pixel at the object, in mm, or in detector pixels when their size is unknown."""
+        """Edge of a detector pixel at the object, in mm, or in detector pixels if their size is unknown."""
         return (self.pixel_size or 1.0) / self.magnification
 
     @property
     def vectors(self) -> Float[np.ndarray, "view 6"]:
-        """Source, middle of the detector, and the step from pixel to pixel, ``(x, y)`` each, for every view."""
+        """Source, detector centre, and step between pixels, each ``(x, y)``, for every view."""
         cos, sin, pixel = np.cos(self.angles), np.sin(self.angles), self.pixel_size or 1.0
         behind = self.source_detector - self.source_axis
         aside = ((self.n_cols - 1) / 2 - self.axis) * pixel
@@ -124,49 +124,49 @@ class FanBeam:
 
     @property
     def seen_radius(self) -> float:
-        """Distance from the axis up to which all views see a slice, or opposite ones together, in voxels."""
+        """Radius around the axis within which all views, or opposite pairs of views, see a slice, in voxels."""
         sides = (self.axis, self.n_cols - 1 - self.axis)
         aside = ((max(sides) if self.half else min(sides)) + 0.5) * (self.pixel_size or 1.0)
         return self.source_axis * aside / math.hypot(aside, self.source_detector) / self.voxel
 
     @property
     def off_centre(self) -> bool:
-        """Whether the axis projects outside of the middle fifth of the detector."""
+        """Whether the axis projects outside the middle fifth of the detector."""
         return abs(self.axis - (self.n_cols - 1) / 2) > MIDDLE * self.n_cols
 
     @property
     def across(self) -> int:
-        """Voxels across a slice: as many as the detector has columns; of a half acquisition all that views see."""
+        """Voxels across a slice: the number of columns; for a half acquisition, the width that all views see."""
         return max(self.n_cols, int(2 * self.seen_radius)) if self.half else self.n_cols
 
     def settled(self) -> FanBeam:
-        """Return the beam with it settled whether this is a half acquisition, as of a :class:`ParallelBeam`."""
+        """Return the beam after deciding whether it is a half acquisition; see :class:`ParallelBeam`."""
         return dataclasses.replace(self, half=settled(self.half, self.coverage, self.off_centre))
 
     def as_cone(self) -> ConeBeam:
-        """Return one row as the cone beam that it is in its plane."""
+        """Return one row as a cone beam restricted to its central plane."""
         distances = (self.source_axis, self.source_detector, self.pixel_size, self.axis)
         return dataclasses.replace(ConeBeam.circular(self.angles, 1, self.n_cols, *distances), half=self.half)
 
     def rows(self, n_rows: int) -> FanBeam:
-        """Return the same beam on a band of `n_rows` detector rows."""
+        """Return the beam restricted to a band of `n_rows` detector rows."""
         return dataclasses.replace(self, n_rows=n_rows)
 
     def with_axis(self, rotation_axis: float) -> FanBeam:
-        """Return the same beam with its rotation axis at column `rotation_axis`."""
+        """Return the beam with the rotation axis at column `rotation_axis`."""
         return dataclasses.replace(self, rotation_axis=float(rotation_axis))
 
     def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
-        """Return the grid of slices as wide as the detector, of voxels as large as a pixel at the object.
+        """Return the grid of slices as wide as the detector, with voxels as large as a pixel at the object.
 
         Parameters
         ----------
         region
-            ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+            ``(y0, y1, x0, x1)`` in pixels of the whole slice, end exclusive.
 
         Raises
         ------
         GeometryError
-            The region is empty or leaves the slice.
+            The region is empty or outside the slice.
         """
         return detector_grid(self.n_rows, self.across, region, self.voxel if self.pixel_size else None)

@@ -1,4 +1,4 @@
-"""Voxels, and what all beams check alike."""
+"""Voxel grids, and checks that are common to all beams."""
 
 from __future__ import annotations
 
@@ -27,27 +27,33 @@ __all__ = [
 ]
 
 
+_MORE_THAN_A_TURN = 2.1 * math.pi
+_NEAR, _WHOLE = 0.02, 0.01  # of 180 and 360, and of half a turn
+
+
 @dataclass(frozen=True)
 class VolumeGrid:
-    """A grid of voxels ``(z, y, x)``; row 0 of a slice is its largest y, slice 0 the largest z.
+    """A grid of voxels ``(z, y, x)``; row 0 of a slice has the largest y, slice 0 the largest z.
 
     Parameters
     ----------
     shape
-        ``(n_z, n_y, n_x)`` in voxels.
+        Numbers of voxels, ``(n_z, n_y, n_x)``.
     centre
-        ``(y, x)`` position of the middle of a slice relative to the rotation axis, in voxels; y points up.
+        Position ``(y, x)`` of the centre of a slice relative to the rotation axis, in voxels; y points up.
     voxel_size
-        Edge of a voxel in mm, or None when the pixel size is unknown.
+        Edge of a voxel in mm; None if the pixel size is unknown.
     z
-        Height of the middle of the grid over the plane of the source, in voxels; only a cone beam looks at it.
+        Height of the centre of the grid above the plane of the source, in voxels; only used for cone beams.
     spacing
-        Distance between slices in mm, where pixels are not square; None is the edge of a voxel.
+        Distance between slices in mm, for pixels that are not square; None for cubic voxels.
+    values
+        Unit of the values; None for attenuation, in 1/mm or 1/pixel.
 
     Examples
     --------
-    >>> VolumeGrid((2, 64, 64)).n_pixels
-    4096
+    >>> VolumeGrid((2, 64, 64)).n_pixels, VolumeGrid((2, 64, 64)).unit
+    (4096, '1/pixel')
     """
 
     shape: tuple[int, int, int]
@@ -55,6 +61,7 @@ class VolumeGrid:
     voxel_size: float | None = None
     z: float = 0.0
     spacing: float | None = None
+    values: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -62,23 +69,23 @@ class VolumeGrid:
 
     @property
     def n_pixels(self) -> int:
-        """Pixels in one slice."""
+        """Number of pixels in a slice."""
         return self.shape[1] * self.shape[2]
 
     @property
     def unit(self) -> str:
-        """Unit of the attenuation on this grid."""
-        return "1/mm" if self.voxel_size else "1/pixel"
+        """Unit of the values on this grid."""
+        return self.values or ("1/mm" if self.voxel_size else "1/pixel")
 
     @property
     def steps(self) -> tuple[float, float, float] | None:
-        """Distances between voxels along z, y and x in mm; None when the pixel size is unknown."""
+        """Distances between voxels along z, y and x in mm; None if the pixel size is unknown."""
         size = self.voxel_size
         return None if size is None else (self.spacing or size, size, size)
 
     @property
     def first(self) -> tuple[float, float, float]:
-        """Position ``(z, y, x)`` of the middle of voxel ``[0, 0, 0]``, in voxels; z and y point up, x to the right."""
+        """Position ``(z, y, x)`` of the centre of voxel ``[0, 0, 0]``, in voxels; z and y point up, x to the right."""
         n_z, n_y, n_x = self.shape
         return self.z + (n_z - 1) / 2, self.centre[0] + (n_y - 1) / 2, self.centre[1] - (n_x - 1) / 2
 
@@ -87,7 +94,7 @@ class VolumeGrid:
         return dataclasses.replace(self, shape=(n_z, *self.shape[1:]))
 
     def slab(self, first: int, last: int) -> VolumeGrid:
-        """Return slices ``first:last`` of this grid, where they are.
+        """Return slices ``first:last`` of this grid, at their positions.
 
         Examples
         --------
@@ -112,32 +119,43 @@ def checked_angles(angles: np.ndarray) -> Float[np.ndarray, " view"]:
         raise GeometryError(f"angles must be a list with one entry per view, got shape {angles.shape}")
     if not np.isfinite(angles).all():
         raise GeometryError("angles must be finite numbers, got NaN or infinity; mend the angle list")
-    if _in_degrees(angles):
+    if why := _no_radians(angles):
         raise GeometryError(
-            f"angles must be in radians, got {angles.size} from {angles[0]:g} to {angles[-1]:g}, which are degrees; "
-            "give np.deg2rad(angles)"
+            f"angles must be in radians, got {angles.size} from {angles[0]:g} to {angles[-1]:g}, {why}; give "
+            "np.deg2rad(angles), or of gon np.deg2rad(0.9 * angles)"
         )
     angles.setflags(write=False)
     return angles
 
 
-def _in_degrees(angles: Float[np.ndarray, " view"]) -> bool:
-    """Return whether angles divide 180 or 360 evenly, to the last digits: what radians do not, whatever they cover."""
-    if angles.size < 8:
-        return False
-    step = (angles[-1] - angles[0]) / (angles.size - 1)
-    swept = abs(step) * np.array([angles.size, angles.size - 1])  # half open, or both ends
-    whole = np.abs(swept[:, None] / [180.0, 360.0] - 1).min() < 1e-6
-    return bool(whole) and bool(np.allclose(np.diff(angles), step, rtol=0, atol=1e-6 * swept[0]))
+def _no_radians(angles: Float[np.ndarray, " view"]) -> str:
+    """Return why angles cannot be radians, or nothing: they are multiples of 0.01, cover 180, 360, 200 or 400, or leap.
+
+    A scan of many turns is a whole number of half ones.
+    """
+    covered, swept = coverage(angles), float(np.ptp(angles))
+    if angles.size < 4 or swept < (_MORE_THAN_A_TURN if angles.size >= 8 else 4 * np.pi):
+        return ""
+    steps = np.abs(np.diff(angles))
+    step = float(np.median(steps))
+    if step > 2 * np.pi:
+        return f"which would be {step / (2 * np.pi):.0f} turns from view to view: they are degrees"
+    tidy = np.abs(np.round(angles * 100) - angles * 100).max() < 1e-6
+    even = np.allclose(steps, step, rtol=0, atol=1e-6 * swept) and step > np.pi / 3  # as golden angles are
+    apart = np.abs(np.array([[covered], [swept]]) / [180.0, 360.0, 200.0, 400.0] - 1).min(axis=0)
+    halves = np.array([covered, swept]) / np.pi
+    whole_turns = np.abs(halves - np.round(halves)).min() < _WHOLE
+    near = apart.min() < 1e-6 or (apart.min() < _NEAR and not even and not whole_turns)
+    return f"which are {'gon' if apart.argmin() > 1 and near else 'degrees'}" if tidy or near else ""
 
 
 def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotation_axis: float | None) -> None:
-    """Raise unless there are pixels, of a positive size, and the axis projects onto them.
+    """Raise unless there are pixels of positive size, and the axis projects onto the detector.
 
     Raises
     ------
     GeometryError
-        It does not.
+        One of these conditions is not met.
     """
     if min(n_rows, n_cols) < 1:
         raise GeometryError(f"the detector must have rows and columns, got {n_rows} x {n_cols}")
@@ -153,7 +171,7 @@ def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotatio
 
 
 def checked_distances(source_axis: float, source_detector: float) -> None:
-    """Raise unless the object is between source and detector.
+    """Raise unless the object is between the source and the detector.
 
     Raises
     ------
@@ -168,7 +186,7 @@ def checked_distances(source_axis: float, source_detector: float) -> None:
 
 
 def coverage(angles: Float[np.ndarray, " view"]) -> float:
-    """Return the angle swept, in radians, each view standing for one step of its own.
+    """Return the angular range in radians, including one step for each view.
 
     Examples
     --------
@@ -182,7 +200,7 @@ def coverage(angles: Float[np.ndarray, " view"]) -> float:
 
 
 def ends_where_it_began(angles: Float[np.ndarray, " view"], period: Literal["half", "full"]) -> bool:
-    """Return whether the last view is a full turn (or half a turn, where views mirror each other) after the first one.
+    """Return whether the last view is one `period` after the first (a full turn, or half a turn for mirrored views).
 
     Examples
     --------
@@ -198,7 +216,7 @@ def ends_where_it_began(angles: Float[np.ndarray, " view"], period: Literal["hal
 
 
 def in_order(angles: Float[np.ndarray, " view"]) -> bool:
-    """Return whether the object turned one way in small steps: not interlaced, nor by the golden angle.
+    """Return whether the object turned in one direction in small steps, not interlaced or by the golden angle.
 
     Examples
     --------
@@ -211,7 +229,7 @@ def in_order(angles: Float[np.ndarray, " view"]) -> bool:
 
 
 def step_between(angles: Float[np.ndarray, " view"]) -> float:
-    """Return the angle between a view and the next one in direction, whatever their order in time, in radians.
+    """Return the angle between neighbouring views in radians, regardless of their order in time.
 
     Examples
     --------
@@ -225,21 +243,21 @@ def step_between(angles: Float[np.ndarray, " view"]) -> float:
 def detector_grid(
     n_rows: int, n_cols: int, region: tuple[int, int, int, int] | None, voxel_size: float | None
 ) -> VolumeGrid:
-    """Return the grid of slices as large as the detector is wide, or of a region of them.
+    """Return the grid of slices as wide as the detector, or of a region of them.
 
     Parameters
     ----------
     n_rows, n_cols
-        Of the detector.
+        Size of the detector in pixels.
     region
-        ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+        ``(y0, y1, x0, x1)`` in pixels of the whole slice, end exclusive.
     voxel_size
-        In mm, if known.
+        Edge of a voxel in mm, if known.
 
     Raises
     ------
     GeometryError
-        The region is empty or leaves the slice.
+        The region is empty or outside the slice.
     """
     n = n_cols
     y0, y1, x0, x1 = region if region is not None else (0, n, 0, n)
@@ -249,16 +267,16 @@ def detector_grid(
 
 
 def field_of_view(n_y: int, n_x: int, radius: float, centre: tuple[float, float]) -> Float[np.ndarray, "y x"]:
-    """Return 1 where every view sees the voxel, else 0.
+    """Return 1 for voxels that every view sees, else 0.
 
     Parameters
     ----------
     n_y, n_x
         Size of the slice or region.
     radius
-        Of the disc that all views see, in voxels.
+        Radius of the disc that all views see, in voxels.
     centre
-        Middle of the slice relative to the rotation axis, ``(y, x)`` with y up, in voxels.
+        Centre of the slice relative to the rotation axis, ``(y, x)`` with y up, in voxels.
 
     Examples
     --------

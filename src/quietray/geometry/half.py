@@ -1,4 +1,4 @@
-"""Half acquisition: a full turn around an axis near an edge of the detector, where a view sees half of the object."""
+"""Half acquisition: a full turn around an axis near an edge of the detector; each view sees half of the object."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from quietray.errors import GeometryError
 
 __all__ = ["MIDDLE", "settled", "share"]
 
-MIDDLE = 0.1  # of the detector to either side of its middle, where the axis of a plain scan lies
+MIDDLE = 0.1  # range around the middle of the detector, as a fraction, in which the axis of an ordinary scan lies
 
 
 def share(away: Float[np.ndarray, "*rays"], near: Float[np.ndarray, "*_"] | float) -> Float[np.ndarray, "*rays"]:
-    """Return how much each ray counts of a line that two views of a half acquisition see; both together count 1.
+    """Return the weight of each ray of a line that two views of a half acquisition see; the two weights add up to 1.
 
-    It rises smoothly from the edge near the axis to as far beyond the axis, where no other view sees the line.
+    It rises smoothly from the detector edge near the axis to the same distance beyond the axis, where no other view
+    sees the line.
 
     Parameters
     ----------
     away
-        Distance of rays from the axis, or their angle with the ray through it; positive on the side that reaches
-        farther.
+        Distance of rays from the axis, or their angle with the ray through the axis; positive on the side where the
+        detector extends farther.
     near
-        Of the outer edge on the other side.
+        The same quantity for the outer edge on the other side.
 
     Examples
     --------
@@ -36,12 +37,12 @@ def share(away: Float[np.ndarray, "*rays"], near: Float[np.ndarray, "*_"] | floa
 
 
 def settled(half: bool | None, coverage: float, off_centre: bool) -> bool:
-    """Return whether a scan is a half acquisition: as was said, else if it turns fully around an axis off centre.
+    """Return whether a scan is a half acquisition: as stated, else if it makes a full turn about an off-centre axis.
 
     Raises
     ------
     GeometryError
-        It is said to be one, but the views do not make a full turn.
+        It is said to be a half acquisition, but the views do not make a full turn.
 
     Examples
     --------
@@ -52,6 +53,6 @@ def settled(half: bool | None, coverage: float, off_centre: bool) -> bool:
     if half and not full:
         raise GeometryError(
             f"a half acquisition must make a full turn, got {np.rad2deg(coverage):.0f} degrees; give the right angles "
-            "(--angles 0:360), or say that it is none with --half no"
+            "(--angles 0:360), or use --half no if it is not one"
         )
     return full and off_centre if half is None else half

@@ -1,4 +1,4 @@
-"""Any of the beams, and how to insist on one of them."""
+"""Union of all beams, and checks for a particular kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Geometry = ParallelBeam | FanBeam | ConeBeam
 
 
 def beam_told(geometry: Geometry) -> str:
-    """Return the kind of a beam, with the distances of a source.
+    """Return the kind of a beam, with the distances of the source.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def beam_told(geometry: Geometry) -> str:
 
 
 def field_told(geometry: Geometry) -> str:
-    """Return what is known of how much of the object each view sees.
+    """Return a description of how much of the object each view sees.
 
     Examples
     --------
@@ -47,30 +47,30 @@ def field_told(geometry: Geometry) -> str:
     """
     full = coverage(geometry.angles) > 1.94 * np.pi
     if geometry.half and not full:
-        return "half, as was said, but the views make no full turn: give --angles 0:360, or --half no"
+        return "half, as stated, but the views make no full turn: give --angles 0:360, or --half no"
     if geometry.rotation_axis is None and not (isinstance(geometry, ParallelBeam) and geometry.half is None):
-        return "half, as was said" if geometry.half else "full, as was said" if geometry.half is False else "full"
+        return "half, as stated" if geometry.half else "full, as stated" if geometry.half is False else "full"
     if geometry.rotation_axis is None:
         return "full, or half if the axis is near an edge" if full else "full"
     beam = geometry.settled()
-    why = "as was said" if geometry.half is not None else "a full turn around an axis near an edge"
+    why = "as stated" if geometry.half is not None else "a full turn around an axis near an edge"
     return f"half, slices of {beam.across} x {beam.across} ({why})" if beam.half else "full"
 
 
 def require_parallel(geometry: Geometry, what: str) -> ParallelBeam:
-    """Return the geometry, which must be a parallel beam.
+    """Return the geometry if it is a parallel beam, else raise.
 
     Parameters
     ----------
     geometry
-        Of a scan.
+        Beam of a scan.
     what
-        That needs it, as the start of a sentence.
+        Name of the operation that needs it, as the start of the error message.
 
     Raises
     ------
     GeometryError
-        The beam diverges.
+        The beam is not parallel.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The parallel beam of a synchrotron or a neutron source."""
+"""Parallel beams, as at synchrotrons and neutron sources."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class ParallelBeam:
     Parameters
     ----------
     angles
-        ``(n_views,)`` in radians.
+        Angles in radians, ``(n_views,)``.
     n_rows, n_cols
         Detector size in pixels.
     rotation_axis
-        Column (0-based, pixel centres at integers) that the rotation axis projects to; None until it is known, then
-        the middle of the detector is assumed.
+        Column (0-based, pixel centres at integers) that the rotation axis projects to; None if it is not known yet; the
+        middle of the detector is then assumed.
     pixel_size
-        Edge of a detector pixel in mm, at the object; None when unknown.
+        Edge of a detector pixel in mm, at the object; None if unknown.
     half
         Whether this is a half acquisition: a full turn around an axis near an edge of the detector, so that each view
-        sees one half of the object, and the view half a turn later the other.  Slices are then as wide as both
-        together.  None until it is settled (:meth:`settled`), then it is taken for none.
+        sees one half of the object and the view half a turn later the other.  Slices are then as wide as both together.
+        None if this has not been decided yet (see :meth:`settled`), which counts as no.
     row_height
-        Distance between rows in mm, where pixels are not square; None is that between columns.
+        Distance between rows in mm, for pixels that are not square; None for square pixels.
 
     Examples
     --------
@@ -91,33 +91,33 @@ class ParallelBeam:
 
     @property
     def axis(self) -> float:
-        """Column of the rotation axis; the middle of the detector while it is unknown."""
+        """Column of the rotation axis; the middle of the detector as long as it is unknown."""
         return (self.n_cols - 1) / 2 if self.rotation_axis is None else self.rotation_axis
 
     @property
     def coverage(self) -> float:
-        """Angle swept, in radians, each view standing for one step of its own."""
+        """Angular range in radians, including one step for each view."""
         return coverage(self.angles)
 
     @property
     def turns(self) -> int:
-        """1 for a 180 degree scan, 2 for a full turn (0 when the scan covers less than about 170 degrees)."""
+        """Number of half turns: 1 for 180 degrees, 2 for a full turn, 0 below about 170 degrees."""
         return math.floor(self.coverage / math.pi + 0.06)
 
     @property
     def repeated_last_view(self) -> bool:
-        """Whether the last view repeats the first one (a full turn later) or mirrors it (half a turn later)."""
+        """Whether the last view repeats the first one (after a full turn) or mirrors it (after half a turn)."""
         return ends_where_it_began(self.angles, "half")
 
     @property
     def seen_radius(self) -> float:
-        """Distance from the axis up to which all views see a slice, or opposite ones together, in pixels."""
+        """Radius around the axis within which all views, or opposite pairs of views, see a slice, in pixels."""
         near, far = self._sides
         return (far if self.half else near) + 0.5
 
     @property
     def across(self) -> int:
-        """Voxels across a slice: as many as the detector has columns; of a half acquisition all that views see.
+        """Voxels across a slice: the number of columns; for a half acquisition, the width that all views see.
 
         Examples
         --------
@@ -129,14 +129,15 @@ class ParallelBeam:
 
     @property
     def off_centre(self) -> bool:
-        """Whether the axis projects outside of the middle fifth of the detector."""
+        """Whether the axis projects outside the middle fifth of the detector."""
         return abs(self.axis - (self.n_cols - 1) / 2) > MIDDLE * self.n_cols
 
     @property
     def redundancy(self) -> Float[np.ndarray, " col"]:
-        """How much each column counts of a ray that two views of a half acquisition see; both together count 1.
+        """Weight of each column for rays that two views of a half acquisition see; the two weights add up to 1.
 
-        It rises smoothly from the edge near the axis to as far beyond the axis, where no other view sees the ray.
+        It rises smoothly from the detector edge near the axis to the same distance beyond the axis, where no other view
+        sees the ray.
 
         Examples
         --------
@@ -152,20 +153,19 @@ class ParallelBeam:
 
     @property
     def _sides(self) -> tuple[float, float]:
-        """Distance from the axis to the middle of the nearest and of the farthest column."""
+        """Distance from the axis to the centres of the nearest and of the farthest column."""
         sides = (self.axis, self.n_cols - 1 - self.axis)
         return min(sides), max(sides)
 
     def settled(self) -> ParallelBeam:
-        """Return the beam, whose axis is known, with it settled whether this is a half acquisition.
+        """Return the beam, with a known axis, after deciding whether it is a half acquisition.
 
-        Where nobody says, it is one if the views make a full turn around an axis outside of the detector's middle
-        fifth.
+        Unless stated, it is one if the views make a full turn around an axis outside the middle fifth of the detector.
 
         Raises
         ------
         GeometryError
-            It is said to be one, but the views do not make a full turn.
+            It is said to be a half acquisition, but the views do not make a full turn.
 
         Examples
         --------
@@ -176,11 +176,11 @@ class ParallelBeam:
         return dataclasses.replace(self, half=settled(self.half, self.coverage, self.off_centre))
 
     def rows(self, n_rows: int) -> ParallelBeam:
-        """Return the same beam on a band of `n_rows` detector rows."""
+        """Return the beam restricted to a band of `n_rows` detector rows."""
         return dataclasses.replace(self, n_rows=n_rows)
 
     def with_axis(self, rotation_axis: float) -> ParallelBeam:
-        """Return the same beam with its rotation axis at column `rotation_axis`."""
+        """Return the beam with the rotation axis at column `rotation_axis`."""
         return dataclasses.replace(self, rotation_axis=float(rotation_axis))
 
     def grid(self, region: tuple[int, int, int, int] | None = None) -> VolumeGrid:
@@ -189,12 +189,12 @@ class ParallelBeam:
         Parameters
         ----------
         region
-            ``(y0, y1, x0, x1)`` in pixels of the whole slice, half open.
+            ``(y0, y1, x0, x1)`` in pixels of the whole slice, end exclusive.
 
         Raises
         ------
         GeometryError
-            The region is empty or leaves the slice.
+            The region is empty or outside the slice.
         """
         grid = detector_grid(self.n_rows, self.across, region, self.pixel_size)
         return dataclasses.replace(grid, spacing=self.row_height)

@@ -1,4 +1,4 @@
-"""What a beam is, in a line: representations never print arrays."""
+"""One-line descriptions of beams; representations never print arrays."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ __all__ = ["Beam", "angles_told", "beam_repr"]
 
 @runtime_checkable
 class Beam(Protocol):
-    """What all beams have, and a line about one tells."""
+    """The attributes that all beams have, and that their description needs."""
 
     @property
     def angles(self) -> Float[np.ndarray, " view"]:
-        """``(n_views,)`` in radians."""
+        """Angles in radians, ``(n_views,)``."""
 
     @property
     def n_rows(self) -> int:
-        """Detector rows."""
+        """Number of detector rows."""
 
     @property
     def n_cols(self) -> int:
-        """Detector columns."""
+        """Number of detector columns."""
 
     @property
     def rotation_axis(self) -> float | None:
-        """Column, where it is known."""
+        """Column of the rotation axis, if known."""
 
     @property
     def pixel_size(self) -> float | None:
-        """In mm, where it is known."""
+        """Pixel size in mm, if known."""
 
     @property
     def coverage(self) -> float:
-        """Angle swept, in radians."""
+        """Angular range in radians."""
 
 
 def angles_told(beam: Beam) -> str:
-    """Return the range of the views, their step and what they cover, in degrees.
+    """Return the range of the views, their step and their coverage, in degrees.
 
     Examples
     --------
@@ -60,14 +60,14 @@ def angles_told(beam: Beam) -> str:
         turned = f"{degrees.min():.3f} to {degrees.max():.3f} degrees, not in order"
         return f"{turned}, neighbours {step:.4g} apart, covering {covered:.1f}"
     steps = np.diff(degrees)
-    typical = float(np.median(steps)) or float(np.rad2deg(step_between(beam.angles)))  # 0 where each has several views
+    typical = float(np.median(steps)) or float(np.rad2deg(step_between(beam.angles)))  # 0 if each is repeated
     even = "" if np.allclose(steps, typical, atol=0.05 * abs(typical)) else " (uneven)"
     covered = np.rad2deg(beam.coverage)
     return f"{degrees[0]:.3f} to {degrees[-1]:.3f} degrees, step {typical:.4g}{even}, covering {covered:.1f}"
 
 
 def beam_repr(beam: Beam, *more: str) -> str:
-    """Return a line about a beam; `more` is what its kind adds.
+    """Return a one-line description of a beam; `more` is added for its kind.
 
     Examples
     --------

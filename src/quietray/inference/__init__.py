@@ -1,1 +1,1 @@
-"""Trained denoisers, applied to scans of any size in tiles and slabs."""
+"""Application of trained denoisers to scans of any size, in tiles and slabs."""

@@ -1,11 +1,13 @@
-"""A trained method: what is saved, loaded and applied."""
+"""Trained denoisers: saving, loading and application."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -40,18 +42,18 @@ _SYMMETRIES = {  # quarter turns, and whether mirrored
     4: _ROTATIONS,
     8: (*_ROTATIONS, *((turns, True) for turns in range(4))),
 }
-_PIXELS_AT_ONCE = 2**22  # on a GPU
+_PIXELS_AT_ONCE = 2**22  # number of tiles at a time on a GPU
 _WEIGHTS, _MODEL = "weights.safetensors", "model.json"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The linear map that brings attenuation to about [0, 1] for the network.
+    """The linear map that scales attenuation to about [0, 1] for the network.
 
     Parameters
     ----------
     low, high
-        Attenuation that becomes 0 and 1.
+        Attenuation that is mapped to 0 and to 1.
 
     Examples
     --------
@@ -64,19 +66,19 @@ class Scale:
 
     @classmethod
     def of(cls, volume: Volume, weight: Slice) -> Scale:
-        """Return the scale that maps the 2nd and 98th percentile inside the field of view to 0 and 1."""
+        """Return the scale that maps the 2nd and 98th percentiles inside the field of view to 0 and 1."""
         inside = volume[:, weight > 0]
         low, high = (float(value) for value in np.percentile(inside, (2, 98)))
         return cls(low, high if high > low else low + 1.0)
 
     def apply(self, x: Changed) -> Changed:
-        """Return float32 attenuation in the network's scale; `x` itself is changed, to spare memory."""
+        """Return float32 attenuation in the network's scale; `x` is modified to save memory."""
         x -= float(np.float32(self.low))
         x /= float(np.float32(self.high - self.low))
         return x
 
     def undo(self, x: Changed) -> Changed:
-        """Return attenuation from the network's scale; `x` itself is changed."""
+        """Return attenuation from values in the network's scale; `x` is modified to save memory."""
         x *= float(np.float32(self.high - self.low))
         x += float(np.float32(self.low))
         return x
@@ -84,30 +86,30 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Denoiser:
-    """A network with the split that trained it; or a filter, with nothing to train, with the split that tuned it.
+    """A trained network with its method, or a filter with the method that tuned it.
 
     Parameters
     ----------
     network
-        With its trained weights.
+        The network with its trained weights.
     architecture
-        How the network, or the filter, is built.
+        Settings of the network or of the filter.
     split
-        How it is applied.
+        The method, which determines how the network is applied.
     scale
-        Of the data that it was trained on.
+        Scale of the data it was trained on.
     symmetries
-        Symmetries of the square to average over at inference: 1, 2, 4 or 8.
+        Number of symmetries of the square for test-time augmentation: 1, 2, 4 or 8.
     arithmetic
         ``bf16-mixed`` or ``32-true``.
     tile
-        Edge of a tile in pixels; slices up to this size are done in one piece.
+        Edge of a tile in pixels; slices up to this size are processed in one piece.
     facts
-        Where the model comes from: scan, noise level, history, versions.
+        Origin of the model: scan, noise level, history, versions.
     scales
-        Of each channel of a spectral series, whose middle one has `scale`; else empty.
+        Scale of each channel of a spectral series, whose middle channel has `scale`; else empty.
     tone
-        Gain and offset, in the network's scale, that its outputs are brought to the mean of the measurement by.
+        Gain and offset, in the network's scale, that correct the mean of the outputs to that of the measurement.
     """
 
     network: nn.Module
@@ -136,34 +138,34 @@ class Denoiser:
 
     @property
     def reach(self) -> int:
-        """Slices that are needed above and below the one to be denoised."""
+        """Number of slices that are needed above and below the one to be denoised."""
         return max(self.architecture.depth, self.split.neighbourhood.slices // 2)
 
     @property
     def trained(self) -> bool:
-        """Whether it is a network; a filter has nothing to train."""
+        """Whether this is a network; filters are not trained."""
         return self.architecture.trained
 
     @property
     def filter(self) -> Filter:
-        """The filter, where it is one."""
+        """The filter, if it is one."""
         assert isinstance(self.architecture, Filter)
         return self.architecture
 
     @property
     def trained_architecture(self) -> Architecture:
-        """How the network is built, where it is one."""
+        """The architecture of the network, if it is one."""
         assert isinstance(self.architecture, Architecture)
         return self.architecture
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network."""
         return next((weight.device for weight in self.network.parameters()), torch.device("cpu"))
 
     @functools.cached_property
     def _network(self) -> nn.Module:
-        """The network as it is applied."""
+        """The network in the form used for inference."""
         return fused(self.network)
 
     def to(self, device: torch.device) -> Denoiser:
@@ -172,21 +174,21 @@ class Denoiser:
 
     @torch.no_grad()
     def slice(self, parts: Parts, z: int, n_series: int = 1) -> Float[np.ndarray, "output y x"]:
-        """Denoise one slice, in every channel of a spectral series.
+        """Denoise one slice, in all channels of a spectral series.
 
         Parameters
         ----------
         parts
-            Reconstructions ``(part, z, y, x)`` in attenuation; beyond the first and last slice they are mirrored.
+            Reconstructions ``(part, z, y, x)`` in attenuation; slices beyond the first and last are mirrored.
         z
-            Which slice.
+            Number of the slice.
         n_series
-            Steps or channels of a series, one after the other along z.
+            Number of steps or channels of a series, which follow one another along z.
 
         Returns
         -------
         ndarray
-            Attenuation ``(output, y, x)``; one output but for spectral series.
+            Attenuation ``(output, y, x)``; there is one output except for spectral series.
         """
         return self._around(torch.from_numpy(parts), z, n_series)
 
@@ -198,18 +200,18 @@ class Denoiser:
         advance: Callable[[int], None] = lambda slices: None,
         n_series: int = 1,
     ) -> Float[np.ndarray, "slab y x"]:
-        """Denoise the slices ``first:last`` of ``(part, z, y, x)``; a network of three dimensions does many at once.
+        """Denoise the slices ``first:last`` of ``(part, z, y, x)``; 3-D networks process many at once.
 
         Parameters
         ----------
         parts
-            With :attr:`reach` slices around those wanted, where there are any.
+            Reconstructions, with :attr:`reach` additional slices on either side, if these exist.
         first, last
-            Slices of `parts`, or of each step or channel of a series.
+            Range of slices of `parts`, or of each step or channel of a series.
         advance
-            Told the slices done.
+            Called with the number of slices done.
         n_series
-            Steps or channels of a series, one after the other along z, in `parts` and in what is returned.
+            Number of steps or channels of a series, which follow one another along z in `parts` and in the result.
         """
         rows, wanted, window = parts.shape[1] // n_series, last - first, self.split.neighbourhood
         there = self._there(parts)
@@ -229,13 +231,13 @@ class Denoiser:
         return clean
 
     def _there(self, parts: Parts) -> Tensor:
-        """Return the parts on the network's GPU, to stay there for all slices, if half of its memory holds them."""
+        """Return the parts on the network's GPU, for all slices, if they fit into half of its memory."""
         here, free = torch.from_numpy(parts), device_memory(self.device)
         return here if free is None or 2 * parts.nbytes > free else here.to(self.device)
 
     @torch.no_grad()
     def _around(self, parts: Tensor, z: int, n_series: int = 1) -> Float[np.ndarray, "output y x"]:
-        """Denoise one slice; of parts that are not on the device no more goes there than the slice needs."""
+        """Denoise one slice; only the slices that it needs are copied to the device."""
         window = self.split.neighbourhood
         found: np.ndarray = self._infer(neighbours(parts, z, window, n_series)[None])[0]
         if window.channels == 1 and self.split.n_outputs == window.slices:
@@ -246,9 +248,9 @@ class Denoiser:
     def _neighbours(
         self, parts: Tensor, first: int, last: int, clean: Float[np.ndarray, "slab y x"], advance: Callable[[int], None]
     ) -> None:
-        """Denoise the slices ``first:last`` into `clean` with no other neighbours than those in space."""
+        """Denoise the slices ``first:last`` into `clean`, for methods with neighbours in space only."""
         depth, window = self.architecture.depth, self.split.neighbourhood
-        whole = self.split.n_outputs == window.slices > 1  # of three dimensions: all that is given comes back
+        whole = self.split.n_outputs == window.slices > 1  # 3-D networks return all slices they are given
         at_once = max(1, 2 * depth) if whole else 1
         if self.device.type == "cuda" and not whole:  # on processors a slice's last bits must not depend on others
             at_once = min(64, max(1, _PIXELS_AT_ONCE // (parts.shape[2] * parts.shape[3])))
@@ -277,7 +279,7 @@ class Denoiser:
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:
-        """Apply the network to scaled slices, ``(batch, slice, y, x)``, in tiles, averaged over symmetries."""
+        """Apply the network to scaled slices ``(batch, slice, y, x)``, in tiles and with test-time augmentation."""
         architecture = self.architecture
         total: Tensor | float = 0.0
         for turns, mirror in _SYMMETRIES[self.symmetries]:
@@ -294,6 +296,7 @@ class Denoiser:
     def save(self, folder: Path) -> None:
         """Write ``weights.safetensors`` and ``model.json`` into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / _MODEL).unlink(missing_ok=True)  # a kill must not leave it beside the weights of another model
         save_tensors(folder / _WEIGHTS, self.network.state_dict(), {})
         write_json(
             folder / _MODEL,
@@ -314,7 +317,7 @@ class Denoiser:
 
     @classmethod
     def load(cls, folder: Path) -> Denoiser:
-        """Read a model folder.
+        """Read a model from a folder.
 
         Raises
         ------
@@ -331,29 +334,62 @@ class Denoiser:
             name = record["architecture"]
             kinds: Mapping[str, Any] = FILTERS if name in FILTERS else NETWORKS
             architecture = from_dict(kinds[name], record["network"], "network")
-            network = architecture.build(split.n_slices, split.n_outputs)
-            network.load_state_dict(tensors)
+            told = from_dict(_Told, {key: record[key] for key in _TOLD if key in record})
+            network = _built(architecture, split, tensors)
             return cls(
-                network.to(memory_format=torch.channels_last).eval(),
+                network.to(memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
                 architecture,
                 split,
-                Scale(**record["scale"]),
-                record["symmetries"],
-                _available(record["arithmetic"]),
-                record["tile"],
-                record["facts"],
-                tuple(Scale(**scale) for scale in record.get("scales", ())),
-                tuple(record.get("tone", (1.0, 0.0))),
+                told.scale,
+                told.symmetries,
+                _available(told.arithmetic),
+                told.tile,
+                dict(record["facts"]),
+                told.scales,
+                told.tone,
             )
         except SettingsError as error:
             raise FormatError(
                 f"{folder} must hold a model whose method and network are known, got: {error}; if they are your own, "
                 "import the module that defines them first"
             ) from None
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(f"{folder} must hold a model of this version of quietray, got: {error}") from None
 
 
+@dataclass(frozen=True)
+class _Told:
+    """Content of a model folder besides its weights, with types."""
+
+    scale: Scale
+    symmetries: Literal[1, 2, 4, 8]
+    arithmetic: str
+    tile: int
+    scales: tuple[Scale, ...] = ()
+    tone: tuple[float, float] = (1.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for one in (self.scale, *self.scales):
+            if not (math.isfinite(one.low) and math.isfinite(one.high) and one.high > one.low):
+                raise SettingsError(f"a scale must be two finite numbers, the lower first, got {one}")
+        if not all(map(math.isfinite, self.tone)) or self.tile < 1:
+            raise SettingsError(f"a tone must be finite and a tile positive, got {self.tone} and {self.tile}")
+
+
+_TOLD = tuple(entry.name for entry in dataclasses.fields(_Told))
+
+
+def _built(architecture: Architecture | Filter, split: Split, tensors: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Return the network with its weights; sizes are compared before memory is allocated."""
+    with suppress(NotImplementedError), torch.device("meta"):  # other packages' networks may not support this
+        for name, one in architecture.build(split.n_slices, split.n_outputs).state_dict().items():
+            if name in tensors and tensors[name].shape != one.shape:
+                raise ValueError(f"{name} must have the shape {tuple(one.shape)}, got {tuple(tensors[name].shape)}")
+    network: nn.Module = architecture.build(split.n_slices, split.n_outputs)
+    network.load_state_dict(dict(tensors))
+    return network
+
+
 def _available(arithmetic: str) -> str:
-    """Return bf16 only where this machine has it; elsewhere it would be slower than float32, not faster."""
+    """Return bf16 only if this machine supports it; otherwise, it would be slower than float32."""
     return arithmetic if arithmetic == "32-true" else precision("auto")

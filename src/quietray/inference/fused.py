@@ -1,4 +1,4 @@
-"""Convolution and rectification in one pass over memory, on processors: the same bits, sooner."""
+"""Convolution and rectification in one pass over memory, on CPUs: faster, with identical bits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["fused"]
 
 
 def fused(network: nn.Module) -> nn.Module:
-    """Return a network that shares the weights of another one and takes every ReLU in the convolution before it.
+    """Return a network that shares the weights of another one, with every ReLU fused into the preceding convolution.
 
-    A rectification by itself reads and writes all its maps once more, which on processors takes longer than some
-    convolutions.  Only chains (``nn.Sequential``) are rewritten, and only in the copy; weights that change later change
-    in both.  Without oneDNN, and on a GPU, the network itself is returned.
+    A separate rectification reads and writes all maps once more, which on CPUs takes longer than some convolutions.
+    Only chains (``nn.Sequential``) are rewritten, and only in the copy; later changes of the weights affect both.
+    Without oneDNN or on a GPU, the network itself is returned.
 
     Parameters
     ----------
     network
-        To be applied, not to be trained.
+        Network for inference, not for training.
 
     Examples
     --------
@@ -45,14 +45,14 @@ def fused(network: nn.Module) -> nn.Module:
 
 
 class _Rectified(nn.Module):
-    """A convolution that rectifies what it writes."""
+    """A convolution followed by a rectifier."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.convolution = convolution
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the rectified maps, in bfloat16 where autocast asks for it."""
+        """Return the rectified maps, in bfloat16 under autocast."""
         own = self.convolution
         kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else own.weight.dtype
         if kind == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -1,4 +1,4 @@
-"""Do no harm: a model meets an image of any noise, and gives it back as it is where it would make it worse."""
+"""Do no harm: an image that a model would make worse is returned unchanged."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from quietray.types import Slice
 
 __all__ = ["Guarded", "expected_error", "guarded", "quiet_noise"]
 
-_BLOCK = 8  # pixels
-_QUIET = 0.1  # of the blocks, those that hold no structure for sure
+_BLOCK = 8  # in pixels
+_QUIET = 0.1  # fraction of the blocks that certainly hold no structure
 _ROUNDS = 10
-_STEP = 0.1  # of the noise's standard deviation, to differentiate with
-_EDGE = 4  # pixels, that what was not measured is kept away by
-_FAR = 1.5  # times the noise that a model was trained on: beyond, it is out of its range
+_STEP = 0.1  # step of the derivative, in standard deviations of the noise
+_EDGE = 4  # margin in pixels around missing pixels
+_FAR = 1.5  # factor over the noise in training beyond which a model is out of its range
 
 
 @dataclass(frozen=True, eq=False)
 class Guarded:
-    """An image that a model has seen.
+    """An image after a model was applied, or not.
 
     Parameters
     ----------
     image
-        Denoised where that helps; else as it was.
+        The denoised image if that helps, else the original one.
     noise
-        Standard deviation of its noise, root mean squared over the image, in its unit.
+        Root mean square of the noise over the image, in its unit.
     error
-        Expected root mean squared error of what the model makes of it.
+        Expected root mean squared error of the model's output.
     helped
         Whether the model was applied.
     warning
-        What a user should know, in words; empty where all is well.
+        A warning for the user; empty if there is none.
     """
 
     image: Slice
@@ -53,7 +53,7 @@ class Guarded:
 
     @property
     def gain(self) -> float:
-        """Expected gain of the model in dB, negative where it would harm."""
+        """Expected gain of the model in dB; negative if it would make the image worse."""
         return 20 * math.log10(max(self.noise, 1e-30) / max(self.error, 1e-30))
 
 
@@ -69,31 +69,31 @@ def guarded(
 ) -> Guarded:
     """Denoise an image, unless the model would make it worse.
 
-    The noise of the image is measured, and with it the error of what the model makes of it is expected, without ground
-    truth.  A model that stores the noise it was trained on also says when that of the image is far more.
+    The noise of the image is measured, and from it the error of the model's output is estimated without ground truth.
+    If the model stores the noise it was trained on, there is a warning if the image has far more.
 
     Parameters
     ----------
     denoiser
-        Of single images; its fact ``noise_level`` is the noise that it was trained on, in its scale.
+        Denoiser of single images; its fact ``noise_level`` is the noise it was trained on, in its scale.
     image
-        Noisy, ``(y, x)``.
+        Noisy image ``(y, x)``.
     sd
-        Standard deviation of the noise, of each pixel or of all; measured by :func:`quiet_noise` if not given, which
-        takes it to be white.
+        Standard deviation of the noise, of each pixel or of all; by default measured with :func:`quiet_noise`, which
+        assumes white noise.
     lags
-        Auto-correlation of the noise, 1 in the middle; white if not given, which that of a reconstruction is not.
+        Auto-correlation of the noise, 1 in the centre; white by default, which is wrong for reconstructions.
     weight
-        Zero where nothing was measured, which tells nothing; all of the image counts if not given.
+        Zero where nothing was measured; by default, all pixels count.
     margin
-        Gain that must be expected, in dB: the expectation has chance in it, and near nothing it could be wrong.
+        Smallest expected gain in dB for which the model is applied, because the expectation has a statistical error.
     draws
-        Random directions to differentiate in.
+        Number of random directions for the derivative.
 
     Raises
     ------
     NoiseError
-        The noise cannot be told.
+        The noise cannot be measured.
 
     Examples
     --------
@@ -140,32 +140,33 @@ def expected_error(
     draws: int = 4,
     seed: int = 0,
 ) -> tuple[Slice, float]:
-    """Return what a denoiser makes of an image, and its expected root mean squared error, without ground truth.
+    """Return the output of a denoiser, and its expected root mean squared error without ground truth.
 
     Stein's unbiased risk estimate: with white noise of variance ``s^2``, the mean squared error of ``f(y)`` is that of
-    ``(f(y) - y)^2 - s^2 + 2 s^2 df(y)/dy`` on average.  The derivative is taken along random signs, and where
-    neighbours share noise along random noise of their auto-correlation.
+    ``(f(y) - y)^2 - s^2 + 2 s^2 df(y)/dy`` on average.  The derivative is taken along random signs, or for correlated
+    noise along random noise with its auto-correlation.
 
     Parameters
     ----------
     denoise
         Maps a noisy image to a denoised one.
     image
-        Noisy.
+        Noisy image.
     sd
         Standard deviation of its noise, of each pixel or of all.
     lags
-        Auto-correlation of the noise, 1 in the middle; white if not given.
+        Auto-correlation of the noise, 1 in the centre; white by default.
     weight
-        Zero where nothing was measured; the error is that of the other pixels, but for those at its edge.
+        Zero where nothing was measured; these pixels and those at their edge are left out of the error.
     draws
-        Random directions.
+        Number of random directions.
     seed
-        Of the directions.
+        Seed of the directions.
 
     Notes
     -----
-    Stein (1981), doi:10.1214/aos/1176345632; by differences: Ramani, Blu & Unser (2008), doi:10.1109/TIP.2008.2001404.
+    Stein (1981), doi:10.1214/aos/1176345632; by finite differences: Ramani, Blu & Unser (2008),
+    doi:10.1109/TIP.2008.2001404.
 
     Examples
     --------
@@ -188,7 +189,7 @@ def expected_error(
 
 
 def _inside(image: Slice, weight: Slice | None) -> Bool[np.ndarray, "y x"]:
-    """Return where an image was measured, a few pixels in from where it was not; everywhere if nothing is left."""
+    """Return where an image was measured, a few pixels away from missing pixels; everywhere if nothing is left."""
     if weight is None:
         return np.ones(image.shape, bool)
     inside = np.asarray(ndimage.binary_erosion(weight > 0, iterations=_EDGE, border_value=1))
@@ -196,7 +197,7 @@ def _inside(image: Slice, weight: Slice | None) -> Bool[np.ndarray, "y x"]:
 
 
 def _signs(shape: tuple[int, ...], lags: Lags | None, rng: np.random.Generator) -> Slice:
-    """Return random directions of variance 1, which go together as the noise does."""
+    """Return random directions of variance 1, with the correlation of the noise."""
     if lags is None or lags.size == 1:
         return np.asarray(rng.choice(np.array([-1, 1], np.float32), shape))
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -204,15 +205,16 @@ def _signs(shape: tuple[int, ...], lags: Lags | None, rng: np.random.Generator) 
 
 
 def quiet_noise(image: Slice) -> float:
-    """Return the standard deviation of white noise that is alike all over an image, from its quietest blocks.
+    """Return the standard deviation of uniform white noise in an image, from its quietest blocks.
 
-    Diagonal differences of neighbours hold noise and hardly any structure; structure only adds to them, so that the
-    blocks in which they are smallest tell the noise, and after them all that are as quiet but for chance.
+    Diagonal differences of neighbours contain noise and hardly any structure.  Structure can only increase them, so the
+    noise is measured in the blocks where they are smallest, and then in all blocks that agree with these within the
+    statistical error.
 
     Parameters
     ----------
     image
-        ``(y, x)``, at least 16 pixels each way.
+        Image ``(y, x)`` of at least 16 x 16 pixels.
 
     Raises
     ------
@@ -242,7 +244,7 @@ def quiet_noise(image: Slice) -> float:
 
 
 def _of_white_noise(n_blocks: int, n_quiet: int) -> tuple[float, float]:
-    """Return the mean power of the quietest blocks of white noise of variance 1, and the spread of all, by drawing."""
+    """Return the mean power of the quietest blocks of unit white noise, and the spread of all, by simulation."""
     rng = np.random.default_rng(0)
     white = rng.standard_normal((32, n_blocks, _BLOCK + 1, _BLOCK + 1)).astype(np.float32)
     diagonal = (white[..., 1:, 1:] - white[..., 1:, :-1] - white[..., :-1, 1:] + white[..., :-1, :-1]) / 2

@@ -1,4 +1,4 @@
-"""Large slices in tiles: the same numbers as in one piece, in less memory."""
+"""Processing of large slices in tiles: the same result as in one piece, with less memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["tiled"]
 def tiled(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> Tensor:
     """Apply a network tile by tile.
 
-    Every tile sees as much around it as the receptive field reaches and starts on a multiple of the network's stride,
-    so that pooling falls on the same pixels as in the whole slice.
+    Every tile includes a margin as wide as the receptive field and starts at a multiple of the network's stride, so
+    that pooling acts on the same pixels as in the whole slice.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def tiled(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> T
     tile
         Edge of the part of a tile that is kept, in pixels; rounded up to a multiple of `stride`.
     radius, stride
-        Receptive field and alignment of the network.
+        Radius of the receptive field, and alignment of the network, in pixels.
 
     Returns
     -------
     Tensor
-        ``(batch, output, y, x)``.
+        Output ``(batch, output, y, x)``.
 
     Examples
     --------

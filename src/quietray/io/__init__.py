@@ -1,6 +1,6 @@
-"""Scans, volumes and series of images, in and out: :func:`read`, :func:`read_volume`, :func:`read_images`.
+"""Reading and writing of scans, volumes and image series: :func:`read`, :func:`read_volume`, :func:`read_images`.
 
-A format is a class that registers itself: :class:`ScanReader`, :class:`ScanWriter`, :class:`VolumeFormat`,
+Each format is a class that registers itself: :class:`ScanReader`, :class:`ScanWriter`, :class:`VolumeFormat`,
 :class:`ImageFormat`.
 """
 
@@ -17,6 +17,7 @@ from quietray.io.volumes import (
     StoredVolume,
     VolumeFormat,
     VolumeWriter,
+    new_volume,
     open_volume_writer,
     read_volume,
     require_stored,
@@ -41,6 +42,7 @@ __all__ = [
     "VolumeWriter",
     "image_format",
     "is_pairs",
+    "new_volume",
     "open_volume_writer",
     "read",
     "read_images",

@@ -1,4 +1,4 @@
-"""What HDF5 files and Zarr groups have in common, so that one layout is read by one function."""
+"""Common interface of HDF5 files and Zarr groups, so that one function reads a layout in both."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ class Container(Protocol):
     kind: str
 
     def array(self, name: str) -> Any | None:
-        """Return the array called `name` (unread), or None."""
+        """Return the array called `name` (not yet read), or None."""
 
     def frames(self, name: str) -> OnDisk:
-        """Return the array of that name, which is there, for reading parts of it in any process."""
+        """Return the existing array of that name, in a form from which any process can read parts."""
 
     def attributes(self, name: str) -> Mapping[str, Any]:
-        """Return the attributes of an array or group; empty when there is none of that name."""
+        """Return the attributes of an array or group; empty if there is none of that name."""
 
     def listing(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Return shape and type of every array, by path, the shallowest first."""
+        """Return shape and dtype of every array, by path, shallowest first."""
 
     def broken_links(self) -> tuple[str, ...]:
-        """Return sentences about links that lead nowhere."""
+        """Return sentences about broken links."""
 
     def check_readable(self, name: str) -> None:
-        """Raise FormatError when the array cannot be read here: a missing filter, a missing linked file."""
+        """Raise FormatError if the array cannot be read because of a missing filter or a missing linked file."""
 
 
 def open_container(path: Path) -> Container | None:
@@ -64,7 +64,7 @@ def open_container(path: Path) -> Container | None:
     Raises
     ------
     FormatError
-        It is one, but cannot be read.
+        It is one, but it cannot be read.
     """
     if path.is_dir():
         return open_zarr(path) if is_zarr(path) else None
@@ -72,12 +72,12 @@ def open_container(path: Path) -> Container | None:
 
 
 def require_array(container: Container, name: str, flag: str) -> Any:
-    """Return the array called `name`, which the user gave with `flag`.
+    """Return the array called `name`, which the user specified with `flag`.
 
     Raises
     ------
     FormatError
-        There is none; the nearest name is given.
+        There is none; the message gives the nearest name.
     """
     found = container.array(name)
     if found is not None:
@@ -103,9 +103,9 @@ def open_frames(container: Container, name: str, what: str) -> LazyFrames:
     place = f"{container.path}:/{name.strip('/')}"
     single = len(array.shape) == 2 and what != "data" and np.dtype(array.dtype).kind in "iuf"
     frame = np.asarray(array[()])[None] if single else None
-    del array  # a dataset that is held open would keep the chunk cache that it has
+    del array  # a dataset that stays open would keep its present chunk cache
     stack: Frames = container.frames(name) if frame is None else frame
-    if len(stack.shape) == 4 and 1 in stack.shape[1:]:  # such as (frame, 1, row, col)
+    if len(stack.shape) == 4 and 1 in stack.shape[1:]:  # for example (frame, 1, row, col)
         lone = 1 + tuple(stack.shape[1:]).index(1)
         first, second, third = (axis for axis in range(4) if axis != lone)
         stack = Rearranged(stack, (first, second, third))
@@ -130,7 +130,7 @@ def as_text(value: Any) -> str:
 
 
 def number(container: Container, name: str) -> float | None:
-    """Return the median of a numeric array (one number, or one for each frame), or None."""
+    """Return the median of a numeric array (a single number, or one per frame), or None."""
     array = container.array(name)
     if array is None or np.dtype(array.dtype).kind not in "iuf" or len(array.shape) > 1:
         return None
@@ -140,19 +140,19 @@ def number(container: Container, name: str) -> float | None:
 
 
 def energy_kev(container: Container, name: str) -> float | None:
-    """Return the energy of photons in keV; NeXus and DXchange mean keV when no unit is given."""
+    """Return the photon energy in keV, which NeXus and DXchange assume if no unit is given."""
     value, factor = number(container, name), _factor(container, name, _KEV_PER)
     return value * factor if value and factor and value > 0 else None
 
 
 def seconds(container: Container, name: str) -> float | None:
-    """Return a duration in seconds; NeXus and DXchange mean seconds when no unit is given."""
+    """Return a duration in seconds, which NeXus and DXchange assume if no unit is given."""
     value, factor = number(container, name), _factor(container, name, _SECONDS_PER)
     return value * factor if value and factor and value > 0 else None
 
 
 def length_mm(container: Container, name: str) -> tuple[float | None, str | None]:
-    """Return a length in mm and, when the file leaves its unit open, a sentence for the user."""
+    """Return a length in mm, and a sentence for the user if the file gives no unit."""
     value = number(container, name)
     if value is None or not value > 0:
         return None, None
@@ -166,7 +166,7 @@ def length_mm(container: Container, name: str) -> tuple[float | None, str | None
 
 
 def length_factor(container: Container, name: str) -> float | None:
-    """Return how many mm the unit of an array is, or None where it is not one of length."""
+    """Return the unit of an array in mm, or None if it is not a length."""
     return _factor(container, name, _MM_PER)
 
 

@@ -1,8 +1,8 @@
-"""Writing that survives a kill: plain writes at known places, fsync, and one sentence for a disk that says no.
+"""Crash-safe writing: plain writes at known offsets, fsync, and one clear message for disk errors.
 
-HDF5 lays a file out once, with its arrays in one piece; the numbers are then written by plain system calls.  HDF5's own
-writes lose the error number of a full disk, complain a second time when the file is closed, and can take the
-interpreter down with them.
+HDF5 only creates the layout of a file, with contiguous arrays; the numbers are then written by plain system calls.
+HDF5's own writes lose the error number of a full disk, fail a second time when the file is closed, and can crash the
+interpreter.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _ADVICE = {
 
 @contextmanager
 def disk_errors(path: Path, kept: str = "") -> Iterator[None]:
-    """Turn an error of the disk into a ResourceError about `path`; `kept` is a sentence on what remains.
+    """Convert a disk error into a ResourceError about `path`; `kept` is a sentence on what has been kept.
 
     Raises
     ------
     ResourceError
-        The disk is full, read-only, or not the user's to write.
+        The disk is full or read-only, or the user may not write to it.
     """
     try:
         yield
@@ -64,7 +64,7 @@ def disk_errors(path: Path, kept: str = "") -> Iterator[None]:
 
 
 def array_on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a float32 array that lives in a file; its room on the disk is taken at once: a full disk is told now."""
+    """Return a float32 array stored in a file; its space is allocated at once, so that a full disk fails early."""
     with disk_errors(place):
         out = np.lib.format.open_memmap(place, mode="w+", dtype=np.float32, shape=shape)
         with place.open("r+b") as stream:
@@ -73,19 +73,19 @@ def array_on_disk(place: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _error_number(error: Exception) -> int | None:
-    """Return the system's error number; HDF5 hides it in the text."""
+    """Return the error number of the system, which HDF5 hides in its message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     return next((code for code in _ADVICE if f"errno = {code}," in str(error)), None)
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Check that `needed` bytes are free where `path` will be.
+    """Raise unless `needed` bytes are free where `path` will be.
 
     Raises
     ------
     ResourceError
-        They are not.
+        There is not enough space.
 
     Examples
     --------
@@ -103,19 +103,19 @@ def check_space(path: Path, needed: int) -> None:
 
 
 def allocate(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype) -> tuple[h5py.Dataset, int]:
-    """Lay out an array in one piece, unwritten; return it and the place of its first byte in the file."""
+    """Create a contiguous, unwritten array; return it and the offset of its first byte in the file."""
     settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     settings.set_layout(h5py.h5d.CONTIGUOUS)
     settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    settings.set_obj_track_times(False)  # the same volume is the same bytes
+    settings.set_obj_track_times(False)  # no times, so that the same volume gives the same bytes
     kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
     dataset = h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), settings))
     return dataset, int(dataset.id.get_offset())
 
 
 def write_at(descriptor: int, block: np.ndarray, offset: int) -> None:
-    """Write all bytes of an array at a place in an open file."""
+    """Write all bytes of an array at an offset in an open file."""
     rest = memoryview(np.ascontiguousarray(block).view(np.uint8).reshape(-1).data)
     while len(rest):
         done = os.pwrite(descriptor, rest[: 2**30], offset)
@@ -123,7 +123,7 @@ def write_at(descriptor: int, block: np.ndarray, offset: int) -> None:
 
 
 def sync_path(path: Path) -> None:
-    """Wait until a file or the entries of a folder are on the disk; disks that cannot say so are believed."""
+    """Wait until a file or the entries of a folder are on the disk, as far as the file system supports that."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -135,7 +135,7 @@ def sync_path(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, if there is one."""
+    """Remove a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -143,7 +143,7 @@ def remove(path: Path) -> None:
 
 
 def generator_name() -> str:
-    """Return ``quietray`` and its version, which our files carry."""
+    """Return ``quietray`` and its version, which is stored in all files."""
     try:
         return f"quietray {metadata.version('quietray')}"
     except metadata.PackageNotFoundError:

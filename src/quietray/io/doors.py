@@ -1,4 +1,4 @@
-"""What every door says: a path must be there and readable, and hold what some reader knows."""
+"""Common errors: a path must exist, be readable, and hold a format that some reader recognises."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from quietray.errors import FormatError, require_path
+from quietray.io.damage import damage_told
 from quietray.io.images import image_format
 
 __all__ = ["readable", "unknown"]
@@ -14,20 +15,23 @@ __all__ = ["readable", "unknown"]
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Look at what a path holds: it must be there, not empty, and the user's to read.
+    """Open a path: it must exist, be readable and complete, and not be empty.
 
     Raises
     ------
     FormatError
-        It is not.
+        One of these conditions is not met.
     """
     require_path("scan", path)
-    try:
-        if not path.is_dir() and path.stat().st_size == 0:
-            raise FormatError(f"{path} must hold a scan, got an empty file; copy it again from where it was measured")
-        yield
-    except PermissionError as error:
-        raise FormatError(f"{path} must be readable by you, got: {error.strerror}; ask its owner") from error
+    with damage_told(path):
+        try:
+            if not path.is_dir() and path.stat().st_size == 0:
+                raise FormatError(
+                    f"{path} must hold a scan, got an empty file; copy it again from where it was measured"
+                )
+            yield
+        except PermissionError as error:
+            raise FormatError(f"{path} must be readable by you, got: {error.strerror}; ask its owner") from error
 
 
 def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
@@ -36,7 +40,7 @@ def unknown(path: Path, kinds: Iterable[str]) -> FormatError:
     Parameters
     ----------
     path
-        Of a file or folder that is there.
+        An existing file or folder.
     kinds
         Names of the files that can be read.
     """

@@ -1,7 +1,8 @@
-"""Stacks of frames that stay on disk until a band of them is asked for."""
+"""Stacks of frames that stay on disk until a band of rows is requested."""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -13,29 +14,32 @@ import numpy as np
 from jaxtyping import Int
 
 from quietray.errors import FormatError
+from quietray.io.damage import damage_told
 from quietray.types import Frames
 
 __all__ = ["LazyFrames", "OnDisk", "Rearranged", "check_stack", "runs"]
+
+_MOST_FRAMES, _LARGEST_FRAME = 10**7, 2**32  # beyond any detector: a damaged header claims more
 
 
 class OnDisk:
     """A stored array that every process opens for itself, by its path.
 
-    It is opened at once, so that a damaged file is told of where it is named.  Pickled, it is the function that opens
-    it and what that is given; a copy opens the array when it is first read, and so does a process that was forked:
-    no two processes share a handle.
+    It is opened at once, so that a damaged file is reported early.  When pickled, only the function that opens it and
+    its arguments are stored.  Copies and forked processes open the array when they first read it, so processes never
+    share a handle.
 
     Parameters
     ----------
     open
-        Function, or class, of a module; it returns the array.
+        Function or class at module level that returns the array.
     arguments
-        What it is called with.  Paths are absolute in other processes.
+        Arguments of `open`; in other processes, paths are absolute.
 
     Raises
     ------
     FormatError
-        In another process: the file holds another array now.
+        In another process: the file now holds a different array.
 
     Examples
     --------
@@ -73,7 +77,7 @@ class OnDisk:
     def _opened(self) -> Frames:
         if self._frames is not None and os.getpid() == _owner:
             return self._frames
-        with _LOCKS.setdefault(os.getpid(), threading.RLock()):  # one that was held at a fork stays so
+        with _LOCKS.setdefault(os.getpid(), threading.RLock()):  # a lock held during a fork stays locked
             _leave_inherited()
             if self._frames is None:
                 found = self._open(*self._arguments)
@@ -92,7 +96,7 @@ _owner = os.getpid()
 
 
 def _leave_inherited() -> None:
-    """Let go, in a process that was forked, of all handles that belong to the one before it."""
+    """Drop all handles that a forked process has inherited."""
     global _owner
     if os.getpid() != _owner:
         for array in list(_HELD):
@@ -101,18 +105,18 @@ def _leave_inherited() -> None:
 
 
 class LazyFrames:
-    """Chosen frames of a stored stack, in a chosen order; reading touches only what is asked for.
+    """Selected frames of a stored stack, in a given order; only what is requested is read.
 
-    Frames are read in runs, each with one slice: picking them one by one is many times slower in HDF5.
+    Frames are read in runs, each with one slice, because reading them one by one is many times slower in HDF5.
 
     Parameters
     ----------
     stored
-        The whole stack ``(frame, row, col)``; :class:`OnDisk`, where other processes are to read it, too.
+        The whole stack ``(frame, row, col)``; an :class:`OnDisk` if other processes are to read it, too.
     index
-        ``(n_chosen,)`` positions in `stored`; None for all of them.
+        Positions in `stored`, ``(n_chosen,)``; None for all.
     place
-        What to call the stack in messages, such as ``scan.h5:/exchange/data``.
+        Name of the stack in messages, such as ``scan.h5:/exchange/data``.
 
     Examples
     --------
@@ -128,16 +132,16 @@ class LazyFrames:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_frames, n_rows, n_cols)``."""
+        """Shape ``(n_frames, n_rows, n_cols)``."""
         return (len(self._index), *(int(size) for size in self._stored.shape[1:]))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one pixel, as stored."""
+        """Type of a pixel, as stored."""
         return np.dtype(self._stored.dtype)
 
     def pick(self, index: Int[np.ndarray, " frame"]) -> LazyFrames:
-        """Return some of these frames, still on disk."""
+        """Return a selection of these frames, still on disk."""
         return LazyFrames(self._stored, self._index[index], self.place)
 
     def __len__(self) -> int:
@@ -168,26 +172,21 @@ class LazyFrames:
         return f"LazyFrames({self.place or 'array'}, shape={self.shape}, dtype={self.dtype})"
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray:
-        try:
+        with damage_told(self.place or "the stack"):
             return np.asarray(self._stored[key])
-        except (OSError, RuntimeError) as error:
-            raise FormatError(
-                f"{self.place or 'the stack'} must be readable, got: {error}; "
-                "the file may be damaged: copy it again from where it was measured"
-            ) from error
 
 
 class Rearranged:
-    """A stored array with its axes in another order, some of them turned round, and axes of length 1 left out.
+    """A stored array with permuted axes, some of them reversed, and without axes of length 1.
 
     Parameters
     ----------
     stored
         The array.
     axes
-        Which of its axes become the views, the rows and the columns; the others are of length 1.
+        Which of its axes are the views, the rows and the columns; the others have length 1.
     reversed_axes
-        Those that are gone through from their end.
+        Axes that are read backwards.
 
     Examples
     --------
@@ -202,12 +201,12 @@ class Rearranged:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_frames, n_rows, n_cols)``."""
+        """Shape ``(n_frames, n_rows, n_cols)``."""
         return tuple(int(self._stored.shape[axis]) for axis in self._axes)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one pixel, as stored."""
+        """Type of a pixel, as stored."""
         return np.dtype(self._stored.dtype)
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -229,7 +228,7 @@ class Rearranged:
 
 
 def check_stack(frames: Frames, what: str, place: str) -> None:
-    """Check that an array can be radiographs: three axes of real numbers, none of them empty; a volume may have four.
+    """Raise unless an array can hold radiographs: real numbers with three non-empty axes (or four for a volume).
 
     Raises
     ------
@@ -252,10 +251,15 @@ def check_stack(frames: Frames, what: str, place: str) -> None:
         )
     if min(shape) < 1:
         raise FormatError(f"{what} must hold frames, got shape {shape} in {place}; the scan seems never to have run")
+    if math.prod(shape[:-2]) > _MOST_FRAMES or math.prod(shape[-2:]) > _LARGEST_FRAME:
+        raise FormatError(
+            f"{what} must be at most {_MOST_FRAMES} frames of {_LARGEST_FRAME} pixels, got shape {shape} in {place}; "
+            "its header may be damaged: copy it again from where it was measured"
+        )
 
 
 def runs(index: Int[np.ndarray, " frame"]) -> Iterator[slice]:
-    """Cut a list of frame numbers into slices of constant positive step that cover it in order.
+    """Split a list of frame numbers into slices of constant positive step that cover it in order.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""HDF5 files as containers: opened once, walked through links, read with a chunk cache that fits."""
+"""HDF5 files as containers: opened once, with links followed and a suitable chunk cache."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KNOWN_FILTERS = {32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file starts like HDF5 (a user block of up to 4096 bytes may come first)."""
+    """Return whether a file starts like HDF5 (possibly after a user block of up to 4096 bytes)."""
     with path.open("rb") as stream:
         for offset in (0, 512, 1024, 2048, 4096):
             stream.seek(offset)
@@ -52,9 +52,9 @@ def open_dataset(path: Path, name: str, cache: int | None) -> h5py.Dataset:
     Parameters
     ----------
     path, name
-        Of the file, and in it.
+        Path of the file, and name of the dataset in it.
     cache
-        Bytes of the chunk cache; None leaves it to HDF5.  It is settled when a dataset is first opened.
+        Size of the chunk cache in bytes; None for HDF5's default.  It is fixed when a dataset is first opened.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def _open_file(path: Path) -> h5py.File:
             advice = "it is truncated: copy it again from where it was measured"
         elif "already open for" in reason or "consistency flags" in reason:
             advice = (
-                "another program is writing it, or died while it did: wait until it has ended, or clear the mark that "
-                f"it left with: h5clear -s {path}"
+                "another program is writing it, or was killed while writing: wait until it has ended, or clear its "
+                f"mark with: h5clear -s {path}"
             )
         elif "lock" in reason:
             advice = "another program is writing it: wait, or set HDF5_USE_FILE_LOCKING=FALSE"
@@ -95,12 +95,12 @@ def _open_file(path: Path) -> h5py.File:
 
 
 class Hdf5Container:
-    """An open HDF5 file; it stays open for as long as a stack of it is in use.
+    """An open HDF5 file; it stays open as long as a stack in it is in use.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     file
         The same file, open for reading.
     """
@@ -114,13 +114,13 @@ class Hdf5Container:
     def array(self, name: str) -> h5py.Dataset | None:
         """Return the dataset called `name`, or None."""
         found = self._get(name)
-        return found if isinstance(found, h5py.Dataset) else None
+        return found if isinstance(found, h5py.Dataset) and found.shape is not None else None
 
     def frames(self, name: str) -> OnDisk:
-        """Return the dataset of that name, which is there, with a chunk cache that suits reading bands of rows."""
+        """Return the existing dataset of that name, with a chunk cache suited to reading bands of rows."""
         found = self._get(name)
-        place = Path(found.file.filename), str(found.name), _cache_size(found)  # a link may lead to another file
-        del found  # nothing may hold it open when its cache is settled
+        place = Path(found.file.filename), str(found.name), _cache_size(found)  # a link may point to another file
+        del found  # it must be closed everywhere before its cache can be set
         return OnDisk(open_dataset, *place)
 
     def attributes(self, name: str) -> Mapping[str, Any]:
@@ -129,20 +129,20 @@ class Hdf5Container:
         return {} if found is None else _readable_attributes(found)
 
     def listing(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Return shape and type of every dataset, by path, the shallowest first."""
+        """Return shape and dtype of every dataset, by path, shallowest first."""
         return self._walked[0]
 
     def broken_links(self) -> tuple[str, ...]:
-        """Return sentences about links that lead nowhere."""
+        """Return sentences about broken links."""
         return self._walked[1]
 
     def check_readable(self, name: str) -> None:
-        """Check that filters and linked files are at hand.
+        """Raise unless the required filters and linked files are available.
 
         Raises
         ------
         FormatError
-            They are not.
+            Something is missing.
         """
         dataset = self._get(name)
         _check_filters(dataset, f"{self.path}:/{name.strip('/')}")
@@ -174,9 +174,9 @@ class Hdf5Container:
 
 
 def _found(master: Path, source: str) -> bool:
-    """Return whether HDF5 finds a part of a virtual dataset: beside the file, or beside what a link to it leads to.
+    """Return whether HDF5 finds a part of a virtual dataset, beside the file or beside the target of a link to it.
 
-    In a printf-style name such as ``part_%b.h5`` the number of the block stands for ``%b``.
+    In a printf-style name such as ``part_%b.h5``, ``%b`` stands for the number of the block.
     """
     pattern = re.sub(r"%\d*b", "*", glob.escape(source)).replace("%%", "%")
     places = (master.parent, master.resolve().parent, Path())
@@ -184,7 +184,7 @@ def _found(master: Path, source: str) -> bool:
 
 
 def _walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
-    """Yield datasets, and the targets of broken links as text, breadth first; links are followed, cycles are not."""
+    """Yield datasets, and the targets of broken links as text, breadth first; links are followed, but not cycles."""
     queue = deque([("", file["/"])])
     seen = {_identity(file["/"])}
     while queue:
@@ -220,10 +220,10 @@ def _readable_attributes(entry: Any) -> dict[str, Any]:
 
 
 def _cache_size(dataset: h5py.Dataset) -> int | None:
-    """Return the chunk cache in bytes that suits reading bands of rows; None where it has no effect.
+    """Return the chunk cache in bytes suited to reading bands of rows; None if it has no effect.
 
-    Compressed chunks: room for the chunks that share one frame, twice, so that neighbouring frames are decompressed
-    once.  Plain chunks: no cache, for HDF5 then reads the wanted rows only, not whole chunks.
+    For compressed chunks: twice the size of the chunks of one frame, so that neighbouring frames are decompressed only
+    once.  For plain chunks: no cache, because HDF5 then reads only the requested rows and not whole chunks.
     """
     if dataset.chunks is None or len(dataset.shape) != 3:
         return None

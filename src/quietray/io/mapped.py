@@ -1,4 +1,4 @@
-"""Arrays that lie in one piece in a file."""
+"""Contiguous arrays in files."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["mapped"]
 
 
 def mapped(path: Path, dtype: str, offset: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Map an array that lies in one piece in a file, from a byte on; of a module, so that other processes can."""
+    """Map a contiguous array in a file, from a byte offset; at module level, so that other processes can."""
     return np.memmap(path, np.dtype(dtype), "r", offset, shape)

@@ -1,4 +1,4 @@
-"""MetaImage: a header of a few lines that says where the numbers are and what they are, as ITK and VTK read it."""
+"""MetaImage: a short text header with the type and place of the numbers, as used by ITK and VTK."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _NAMES = {kind: f"MET_{name}" for name, kind in _TYPES.items()}
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a header says.
+    """Content of a header.
 
     Parameters
     ----------
     data
-        File of the numbers.
+        File with the numbers.
     offset
-        Byte at which they begin.
+        Offset of the first number in bytes.
     shape
-        The slowest axis first.
+        Shape, slowest axis first.
     dtype
-        Type of a number, with its byte order.
+        Type of a number, including byte order.
     spacing
-        Distances along the axes, the slowest first, in mm.
+        Distances along the axes in mm, slowest first.
     comment
-        Any text.
+        Free text.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class Header:
     comment: str
 
     def text(self) -> str:
-        """Return the header, for numbers that begin with their file."""
+        """Return the text of the header, for a file of numbers with offset 0."""
         lines = {
             "ObjectType": "Image",
             "NDims": str(len(self.shape)),
@@ -68,7 +68,7 @@ class Header:
 
 
 def is_metaimage(path: Path) -> bool:
-    """Return whether a file is called and begins like one."""
+    """Return whether a file has the name and the beginning of a MetaImage."""
     if path.suffix.lower() not in (".mhd", ".mha") or not path.is_file():
         return False
     with path.open("rb") as stream:
@@ -81,7 +81,7 @@ def read_header(path: Path) -> Header:
     Raises
     ------
     FormatError
-        Something is missing, or the numbers are compressed, of several channels or in many files.
+        An entry is missing, or the numbers are compressed, have several channels, or are spread over many files.
     """
     told, begin = {}, 0
     with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Files that hold one frame each, of any format, as a stack."""
+"""Stacks of files with one frame each, of any format."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["FileFrames"]
 
 
 class FileFrames:
-    """One frame per file; a band of rows is cut out of each.
+    """Files with one frame each; a band of rows is cut out of every file.
 
     Parameters
     ----------
     files
-        In the order of the frames.
+        Files in the order of the frames.
     open
-        Function of a module that reads the frame ``(row, col)`` of a file.
+        Module-level function that reads the frame ``(row, col)`` of a file.
 
     Raises
     ------
     FormatError
-        The first file cannot be read, or holds no frame.
+        The first file cannot be read, or contains no frame.
 
     Examples
     --------
@@ -50,12 +50,12 @@ class FileFrames:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_frames, n_rows, n_cols)``."""
+        """Shape ``(n_frames, n_rows, n_cols)``."""
         return (len(self._files), *self._frame_shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one pixel, in the byte order of this machine."""
+        """Type of a pixel, in native byte order."""
         return np.dtype(self._dtype).newbyteorder("=")
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -68,7 +68,7 @@ class FileFrames:
         return np.stack([self._frame(number, tuple(rest)) for number in numbers])
 
     def _frame(self, number: int, rest: tuple[Any, ...]) -> np.ndarray:
-        """Return a copy of a part of a frame, so that the rest of it does not stay in memory."""
+        """Return a copy of part of a frame, so that the rest is released."""
         frame = np.asarray(self._open(self._files[number]))
         if frame.shape != self._frame_shape:
             raise FormatError(

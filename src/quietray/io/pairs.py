@@ -1,4 +1,4 @@
-"""Pairs to learn from: measurements of the same images, and the clean ones where there are any."""
+"""Training pairs: several measurements of the same images, and clean images if available."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _NOISY, _CLEAN = re.compile(r"noisy\d*"), "clean"
 
 @dataclass(frozen=True, eq=False)
 class ImagePairs:
-    """Measurements of the same images, image by image, and the clean ones if they are known.
+    """Several measurements of the same images, and clean images if available.
 
     Parameters
     ----------
     noisy
-        One measurement or more, whose noise is independent of each other.
+        One or more measurements, with independent noise.
     clean
-        The same images of a normal dose, or without noise.
+        The same images at normal dose, or without noise.
 
     Raises
     ------
     GeometryError
-        There is no measurement, or they differ in number, size or unit.
+        There are no measurements, or they differ in number, size or unit.
     """
 
     noisy: tuple[ImageSeries, ...]
@@ -54,12 +54,12 @@ class ImagePairs:
 
     @property
     def weight(self) -> Slice:
-        """``(y, x)``: 1 where all of them have measured something, else 0."""
+        """Weight ``(y, x)``: 1 for pixels measured in all of them, else 0."""
         return np.asarray(np.prod([series.weight for series in self._all], axis=0), np.float32)
 
 
 def is_pairs(path: str | os.PathLike[str]) -> bool:
-    """Return whether a folder holds pairs: a folder or a file with images that is called ``noisy``, or ``noisy2``.
+    """Return whether a folder holds pairs: an image file or a subfolder of images called ``noisy`` or ``noisy2``.
 
     Examples
     --------
@@ -76,12 +76,12 @@ def read_pairs(path: str | os.PathLike[str]) -> ImagePairs:
     ----------
     path
         Folder with ``noisy``, further measurements ``noisy2``, ``noisy3`` and so on, and ``clean``; each is a file
-        (``noisy.npy``) or the folder of a series.  None but the first need be there.
+        (``noisy.npy``) or a folder with a series.  Only the first is required.
 
     Raises
     ------
     FormatError
-        There is no such folder, or no images in it.
+        The folder does not exist, or contains no images.
     GeometryError
         The series differ in size or unit.
 
@@ -109,7 +109,7 @@ def read_pairs(path: str | os.PathLike[str]) -> ImagePairs:
 
 
 def _entries(path: str | os.PathLike[str]) -> list[Path]:
-    """Return what is in a folder, in natural order, without hidden files; nothing if there is no folder."""
+    """Return the entries of a folder in natural order, without hidden files; empty if there is no folder."""
     place = Path(path)
     found = [entry for entry in place.iterdir() if not entry.name.startswith(".")] if place.is_dir() else []
     return sorted(found, key=lambda entry: natural_key(Path(entry.stem)))

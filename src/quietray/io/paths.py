@@ -1,4 +1,4 @@
-"""Files in the order that people mean."""
+"""Files in natural order."""
 
 from __future__ import annotations
 

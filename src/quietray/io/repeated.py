@@ -13,7 +13,7 @@ __all__ = ["read_frames", "static_frames"]
 
 
 def read_frames(path: Path) -> Scan:
-    """Read a stack of repeated frames; where the file tells no angles of as many views, they are made up.
+    """Read a stack of repeated frames; if the file has no angles, arbitrary ones are used.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def read_frames(path: Path) -> Scan:
 
 
 def static_frames(path: Path) -> Frames | dict[int, Frames]:
-    """Return repeated frames ``(frame, row, col)`` of a scan or of a plain stack; by detector where it numbers them.
+    """Return repeated frames ``(frame, row, col)`` of a scan or of a plain stack, by detector if these are numbered.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Stacks of frames in a file that is being written: laid out in one piece, then copied block by block."""
+"""Contiguous stacks of frames in a file that is being written, copied block by block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from quietray.errors import FormatError
+from quietray.io.damage import damage_told
 from quietray.io.disk import allocate, write_at
 from quietray.types import Frames
 
@@ -19,16 +19,16 @@ _BLOCK_BYTES = 2**25
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Frames and where in a file they belong.
+    """Frames, and where in a file they are to be written.
 
     Parameters
     ----------
     frames
-        ``(frame, row, col)``; may be lazy.
+        Frames ``(frame, row, col)``; may be lazy.
     dtype
-        Type that they are stored in.
+        Type in which they are stored.
     offset
-        Place of the first byte.
+        Offset of the first byte.
     """
 
     frames: Frames
@@ -37,30 +37,28 @@ class Stack:
 
     @property
     def nbytes(self) -> int:
-        """Size in the file."""
+        """Size in the file, in bytes."""
         return int(np.prod(self.frames.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def copy_to(self, descriptor: int) -> None:
-        """Write the frames to an open file, in blocks.
+        """Write the frames to an open file in blocks.
 
         Raises
         ------
         FormatError
-            They cannot be read.
+            The frames cannot be read.
         """
         n_frames = int(self.frames.shape[0])
         frame_bytes = max(self.nbytes // n_frames, 1)
         step = max(1, _BLOCK_BYTES // frame_bytes)
         for start in range(0, n_frames, step):
-            try:
+            with damage_told("the scan that is written"):
                 block = np.asarray(self.frames[start : start + step], dtype=self.dtype)
-            except (OSError, RuntimeError) as error:
-                raise FormatError(f"the scan must be readable to be written again, got: {error}") from error
             write_at(descriptor, block, self.offset + start * frame_bytes)
 
 
 def lay_out_stack(group: h5py.Group, name: str, parts: Sequence[Frames], units: str) -> list[Stack]:
-    """Lay out one array for stacks that follow each other in it, in a type that holds them all.
+    """Create one array for consecutive stacks, in a type that can hold all of them.
 
     Examples
     --------
@@ -83,7 +81,7 @@ def lay_out_stack(group: h5py.Group, name: str, parts: Sequence[Frames], units: 
 
 
 def write_number(group: h5py.Group, name: str, value: float | np.ndarray | None, unit: str) -> None:
-    """Write a number, or one for each frame, with its unit; None is left out."""
+    """Write a number, or one per frame, with its unit; nothing for None."""
     if value is not None:
         group[name] = value
         group[name].attrs["units"] = unit

@@ -1,4 +1,4 @@
-"""TIFF files as stacks: multi-page files and folders of frames, read where they lie."""
+"""TIFF files as stacks: multi-page files and folders of frames, read in place."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_tiff(path: Path) -> bool:
 
 
 def tiff_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Return the TIFF files in a folder in natural order; each kind of name is judged by the content of one file."""
+    """Return the TIFF files in a folder in natural order; one file of each kind of name is checked for its content."""
     by_suffix: dict[str, list[Path]] = {}
     for name in glob.glob(pattern, root_dir=folder):
         path = folder / name
@@ -41,7 +41,7 @@ def tiff_files(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def series_folders(path: Path) -> list[Path]:
-    """Return the folders of the steps or channels of a series, each with its slices; none where it is no series."""
+    """Return the folders of the steps or channels of a series; empty if the path is not a series."""
     if not path.is_dir() or tiff_files(path):
         return []
     found = [folder for kind in ("step", "channel") for folder in path.glob(f"{kind}_[0-9]*") if tiff_files(folder)]
@@ -49,23 +49,23 @@ def series_folders(path: Path) -> list[Path]:
 
 
 def _open_page(path: Path, page: int = 0) -> np.ndarray:
-    """Return one page, memory-mapped when its pixels lie in the file as they are."""
+    """Return one page, memory-mapped if its pixels are stored contiguously and uncompressed."""
     import tifffile
 
     try:
         return tifffile.memmap(path, page=page, mode="r")
-    except ValueError:  # compressed, tiled or in strips apart
+    except ValueError:  # compressed, tiled or in separate strips
         pass
     except Exception as error:
         raise _damaged(path, error) from error
     try:
         return np.asarray(tifffile.imread(path, key=page))
-    except Exception as error:  # tifffile and its codecs raise many kinds
+    except Exception as error:  # tifffile and its codecs raise many types of exceptions
         raise _damaged(path, error) from error
 
 
 def _white(page: Any) -> int | None:
-    """Return the number that stands for black where a page is stored with white as zero, else None."""
+    """Return the number for black if a page is stored with white as zero, else None."""
     if page.photometric != 0:
         return None
     if np.dtype(page.dtype).kind != "u":
@@ -77,7 +77,7 @@ def _white(page: Any) -> int | None:
 
 
 def _white_of(path: Path) -> int | None:
-    """Return the same of a file."""
+    """Return the same for the first page of a file."""
     import tifffile
 
     try:
@@ -85,12 +85,12 @@ def _white_of(path: Path) -> int | None:
             return _white(file.pages[0])
     except FormatError:
         raise
-    except Exception as error:  # tifffile raises many kinds for damaged files
+    except Exception as error:  # tifffile raises many types of exceptions for damaged files
         raise _damaged(path, error) from error
 
 
 def _as_light(frame: np.ndarray, white: int | None) -> np.ndarray:
-    """Return numbers that grow with the light."""
+    """Return numbers that increase with the light."""
     return frame if white is None else frame.dtype.type(white) - frame
 
 
@@ -107,7 +107,7 @@ class TiffFolder(FileFrames):
     Parameters
     ----------
     files
-        In the order of the views.
+        Files in the order of the views.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -119,12 +119,12 @@ class TiffFolder(FileFrames):
 
 
 class TiffPages:
-    """The pages of one TIFF file, memory-mapped when they lie in one piece, else read page by page.
+    """The pages of one TIFF file, memory-mapped if they are contiguous, else read one by one.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,7 +145,7 @@ class TiffPages:
                 self._file.close()
         except FormatError:
             raise
-        except Exception as error:  # tifffile raises many kinds for damaged files
+        except Exception as error:  # tifffile raises many types of exceptions for damaged files
             raise _damaged(path, error) from error
         self._shape = tuple(int(size) for size in series.shape)
         if len(self._shape) == 2:
@@ -168,12 +168,12 @@ class TiffPages:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_frames, n_rows, n_cols)``."""
+        """Shape ``(n_frames, n_rows, n_cols)``."""
         return self._shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one pixel."""
+        """Type of a pixel."""
         return self._dtype
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -192,12 +192,12 @@ class TiffPages:
             with self._lock:
                 page: Any = self._pages[number]
                 return _as_light(np.asarray(page.asarray()).reshape(self._shape[1:]), self._white)
-        except Exception as error:  # tifffile and its codecs raise many kinds
+        except Exception as error:  # tifffile and its codecs raise many types of exceptions
             raise _damaged(self._path, error) from error
 
 
 def _pages_alike(file: Any) -> list[Any]:
-    """Return the pages as large as the first: frames written one by one are series of their own, as are thumbnails."""
+    """Return the pages of the size of the first; frames written singly, and thumbnails, are separate series."""
     first = file.series[0]
     if len(first.shape) != 2:
         return list(first.pages)

@@ -16,7 +16,7 @@ __all__ = ["ZarrContainer", "is_zarr", "open_array", "open_zarr"]
 
 
 def is_zarr(path: Path) -> bool:
-    """Return whether a folder carries the metadata of a Zarr array or group."""
+    """Return whether a folder contains metadata of a Zarr array or group."""
     return path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
@@ -26,13 +26,13 @@ def open_zarr(path: Path) -> ZarrContainer:
     Raises
     ------
     FormatError
-        Its metadata is damaged or of an unknown version.
+        The metadata is damaged or of an unknown version.
     """
     import zarr
 
     try:
         return ZarrContainer(path, zarr.open(str(path), mode="r"))
-    except Exception as error:  # zarr raises KeyError, ValueError, JSONDecodeError and its own kinds
+    except Exception as error:  # zarr raises KeyError, ValueError, JSONDecodeError and its own exceptions
         raise FormatError(
             f"{path} must be a Zarr array or group of version 2 or 3, got: {type(error).__name__}: {error}; "
             "copy the whole folder again"
@@ -59,7 +59,7 @@ class ZarrContainer:
     Parameters
     ----------
     path
-        The folder.
+        Path of the folder.
     root
         The group or array in it.
     """
@@ -76,7 +76,7 @@ class ZarrContainer:
         return found if hasattr(found, "shape") else None
 
     def frames(self, name: str) -> OnDisk:
-        """Return the array of that name, which is there, for reading parts of it in any process."""
+        """Return the existing array of that name, in a form from which any process can read parts."""
         return OnDisk(open_array, self.path, name)
 
     def attributes(self, name: str) -> Mapping[str, Any]:
@@ -85,7 +85,7 @@ class ZarrContainer:
         return {} if found is None else found.attrs.asdict()
 
     def listing(self) -> Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Return shape and type of every array, by path, the shallowest first."""
+        """Return shape and dtype of every array, by path, shallowest first."""
         return self._arrays
 
     def broken_links(self) -> tuple[str, ...]:
@@ -93,7 +93,7 @@ class ZarrContainer:
         return ()
 
     def check_readable(self, name: str) -> None:
-        """Do nothing: Zarr names a missing codec when the array is opened."""
+        """Do nothing: Zarr reports a missing codec when the array is opened."""
 
     def _get(self, name: str) -> Any:
         inner = name.strip("/")

@@ -1,1 +1,1 @@
-"""Image quality with a reference, without one, and diagnostics of the residual."""
+"""Image quality with and without ground truth, and diagnostics of residuals."""

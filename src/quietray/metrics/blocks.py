@@ -1,4 +1,4 @@
-"""Means of values whose neighbours are not independent, with standard errors from blocks larger than noise reaches."""
+"""Means of correlated values, with standard errors from blocks larger than the correlation length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["block_sums", "mean_over_blocks", "student_interval"]
 
 
 def block_sums(values: np.ndarray, block: int) -> np.ndarray:
-    """Return the sums over blocks of `block` pixels along every axis; the last ones may be smaller.
+    """Return sums over blocks of `block` pixels along every axis; blocks at the upper border may be smaller.
 
     Examples
     --------
@@ -23,19 +23,19 @@ def block_sums(values: np.ndarray, block: int) -> np.ndarray:
 
 
 def mean_over_blocks(sums: Float[np.ndarray, " block"], counts: Float[np.ndarray, " block"]) -> tuple[float, float]:
-    """Return the mean of all pixels and its standard error, of the ratio of two sums over independent blocks.
+    """Return the mean over all pixels and its standard error, as a ratio of two sums over independent blocks.
 
     Parameters
     ----------
     sums
-        Of the values of each block's pixels.
+        Sum of the values in each block.
     counts
-        How many pixels those are; more than none.
+        Number of pixels in each block; at least one.
 
     Returns
     -------
     tuple of float
-        The standard error is not a number where there is a single block.
+        Mean and standard error; the latter is NaN for a single block.
 
     Examples
     --------
@@ -53,24 +53,24 @@ def mean_over_blocks(sums: Float[np.ndarray, " block"], counts: Float[np.ndarray
 def student_interval(
     values: Float[np.ndarray, " block"], weights: Float[np.ndarray, " block"], share: float = 0.9, more: float = 0.0
 ) -> tuple[float, float]:
-    """Return Student's interval of a weighted mean over independent blocks.
+    """Return the Student's t interval of a weighted mean over independent blocks.
 
-    Blocks are few: two slices hold some dozens, and resampling them, or taking their mean for normal, makes intervals
-    that are too narrow.  Blocks of unequal weight count as so many of equal weight as tell as much.
+    There are few blocks, some dozens for two slices, for which bootstrapping or a normal approximation would give
+    intervals that are too narrow.  For unequal weights, the effective number of blocks is used.
 
     Parameters
     ----------
     values, weights
-        Of the blocks.
+        Value and weight of each block.
     share
-        Confidence.
+        Confidence level.
     more
-        Standard error that the blocks do not tell of.
+        Additional standard error that does not show up in the differences between blocks.
 
     Returns
     -------
     tuple of float
-        Infinite ends where there are under two blocks.
+        Lower and upper end; infinite for fewer than two blocks.
 
     Examples
     --------

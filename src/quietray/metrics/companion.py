@@ -1,4 +1,4 @@
-"""A volume of the judge's own: a plain reconstruction that has seen neither the held-out views nor their neighbours."""
+"""An independent reconstruction for validation, made without the held-out views and their neighbours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Companion", "Neighbours", "object_radius", "ramp", "view_correlation
 
 
 def ramp(n: int) -> Float[np.ndarray, " k"]:
-    """Return the band-limited ramp (Kak & Slaney 1988, eq. 3.29) at the frequencies of rfft, in cycles per pixel.
+    """Return the band-limited ramp (Kak & Slaney 1988, eq. 3.29) at the frequencies of an rfft, in cycles per pixel.
 
     Examples
     --------
@@ -35,14 +35,14 @@ def ramp(n: int) -> Float[np.ndarray, " k"]:
 
 
 def object_radius(profile: Float[np.ndarray, " col"], geometry: ParallelBeam) -> float:
-    """Return how far from the rotation axis the object reaches, in pixels: where a tenth of its largest shadow is left.
+    """Return the radius of the object around the rotation axis in pixels, at a tenth of the largest projection.
 
     Parameters
     ----------
     profile
-        Sum or mean of the line integrals of each column.
+        Sum or mean of the line integrals in each column.
     geometry
-        Beam, for the rotation axis.
+        Beam with the rotation axis.
 
     Examples
     --------
@@ -54,19 +54,19 @@ def object_radius(profile: Float[np.ndarray, " col"], geometry: ParallelBeam) ->
 
 
 def view_correlation(frequency: Float[np.ndarray, " k"], step: float, radius: float) -> Float[np.ndarray, " k"]:
-    """Return how an error that is alike all over a disc correlates between two views, by frequency.
+    """Return the correlation between two views of a uniform error inside a disc, by frequency.
 
-    Both views' spectra are slices of one Fourier transform, ``step * frequency`` apart; over this distance it
-    correlates as the transform of the disc says.
+    The spectra of both views are slices of one Fourier transform, at a distance of ``step * frequency``.  The
+    correlation over this distance is given by the transform of the disc.
 
     Parameters
     ----------
     frequency
-        In cycles per pixel.
+        Frequency in cycles per pixel.
     step
         Angle between the views, in radians.
     radius
-        Of the disc, in pixels.
+        Radius of the disc in pixels.
 
     Examples
     --------
@@ -79,14 +79,14 @@ def view_correlation(frequency: Float[np.ndarray, " k"], step: float, radius: fl
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Each held-out view, the view after it, and those before and after the two.
+    """Each held-out view, the next view, and the views before and after these two.
 
     Parameters
     ----------
     views
-        ``(4, held)``: the view before, the held-out one, the one after it and the one after that, by angle.
+        Indices ``(4, held)``: the previous view, the held-out view, and the next two, sorted by angle.
     weights
-        ``(2, held)``: of the last view in the interpolation of each of the middle two from the outer ones.
+        ``(2, held)``: weight of the last view when each of the middle two is interpolated from the outer ones.
     step
         Angle between the middle two, in radians.
     """
@@ -97,12 +97,12 @@ class Neighbours:
 
     @classmethod
     def of(cls, geometry: ParallelBeam, order: Int[np.ndarray, " view"], held: Int[np.ndarray, " held"]) -> Neighbours:
-        """Find the neighbours of held-out views, the views being sorted by angle in `order`.
+        """Find the neighbours of held-out views; `order` sorts the views by angle.
 
         Raises
         ------
         GeometryError
-            Held-out views are too close to each other, or to the ends.
+            Held-out views are too close to each other or to the ends.
         """
         place = np.flatnonzero(np.isin(order, held))
         if place.size == 0 or place[0] < 1 or place[-1] > len(order) - 3 or np.diff(place).min(initial=3) < 3:
@@ -118,16 +118,16 @@ class Neighbours:
 
 
 class Companion:
-    """Filtered backprojection of the views away from the held-out ones, the rest interpolated, Wiener-filtered.
+    """Wiener-filtered backprojection without the held-out views and their neighbours, which are interpolated.
 
     Parameters
     ----------
     geometry
         Beam of all views.
     neighbours
-        The held-out views and those beside them.
+        The held-out views and their neighbours.
     mask
-        ``(y, x)``: the field of view.
+        Field of view ``(y, x)``.
     """
 
     def __init__(self, geometry: ParallelBeam, neighbours: Neighbours, mask: Bool[np.ndarray, "y x"]) -> None:
@@ -136,7 +136,7 @@ class Companion:
         self.slices = [FourierSlices(geometry[views]) for views in neighbours.views[1:3]]
 
     def reconstruct(self, views: Frame) -> Float[np.ndarray, "y x"]:
-        """Return the filtered backprojection of one row's views ``(view, col)``, per pixel."""
+        """Return the filtered backprojection of the views ``(view, col)`` of one row, in 1/pixel."""
         before, one, other, after = self.neighbours.views
         filled = np.array(views, np.float32)
         for view, weight in zip((one, other), self.neighbours.weights, strict=True):
@@ -146,10 +146,10 @@ class Companion:
         return np.asarray(image * self.mask)
 
     def products(self, views: Frame) -> Iterator[Float[np.ndarray, "held k"]]:
-        """Yield products of spectra of the held-out views and their neighbours, from one row's views ``(view, col)``.
+        """Yield products of the spectra of the held-out views and their neighbours, from one row ``(view, col)``.
 
-        With F the reconstruction's spectrum and Y the measured one: ``FF, FY, YY`` of the held-out view, then those of
-        the held-out view with its neighbour.
+        With the spectra F of the reconstruction and Y of the measurement, these are ``FF, FY, YY`` of the held-out
+        view, then the products of the held-out view with its neighbour.
         """
         image, both = self.reconstruct(views), zip(self.slices, self.neighbours.views[1:3], strict=True)
         F, Y = zip(
@@ -163,16 +163,16 @@ class Companion:
     def noise(
         self, products: Float[np.ndarray, "6 block band"], weights: Float[np.ndarray, " block"], rho: np.ndarray
     ) -> Float[np.ndarray, " block"]:
-        """Return the power of the noise of the held-out views, summed over the bands.
+        """Return the noise power of the held-out views, summed over frequency bands.
 
         Parameters
         ----------
         products
-            What :meth:`products` yields, in bands.
+            Output of :meth:`products`, averaged in bands.
         weights
-            Of the blocks.
+            Weight of each block.
         rho
-            ``(band,)``: correlation of the reconstruction's errors in the two views.
+            Correlation of the reconstruction errors of the two views, ``(band,)``.
         """
         means = np.average(products, axis=1, weights=weights)
         gain = np.clip(means[1] / np.maximum(means[0], 1e-300), 0, None)

@@ -1,4 +1,4 @@
-"""How much of a pixel's own and its neighbours' noise a frozen denoiser lets through."""
+"""Neighbourhood dependency: how much noise of a pixel and its neighbours passes through a trained denoiser."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from quietray.types import Frame, Frames, Radiographs
 
 __all__ = ["Dependency", "neighbourhood_dependency"]
 
-_BLOCK = 16  # frames at a time
+_BLOCK = 16  # frames per batch
 
 
 @dataclass(frozen=True, eq=False)
 class Dependency:
-    """The neighbourhood dependency of each pixel: 0 where nothing of the noise is left.
+    """The neighbourhood dependency of each pixel; 0 if no noise is left.
 
     Parameters
     ----------
     values
-        ``(row, col)``: covariance of the output with the noise in the window around the pixel, all in units of the
-        standard deviations of the noise; NaN where a pixel does not vary.
+        ``(row, col)``: covariance of the output with the noise in the window around the pixel, in units of the standard
+        deviations of the noise; NaN for pixels that do not vary.
     null_sd
-        ``(row, col)``: standard deviation that `values` would have for an output that has nothing to do with the noise
-        but varies as much.
+        ``(row, col)``: standard deviation of `values` for an output with the same variance that is independent of the
+        noise.
     mean, mean_error
-        Mean over the pixels, and its standard error from frame to frame.
+        Mean over the pixels, and its standard error from the variation between frames.
     n_frames
-        Frames behind it.
+        Number of frames used.
     """
 
     values: Frame
@@ -45,21 +45,22 @@ class Dependency:
 def neighbourhood_dependency(
     network: Callable[[Radiographs], Radiographs], frames: Frames, window: int = 7
 ) -> Dependency:
-    r"""Return the neighbourhood dependency of a frozen network over repeated frames of one scene.
+    r"""Return the neighbourhood dependency of a trained network over repeated frames of one scene.
 
-    :math:`p_i = \sum_j \mathrm{Cov}(f(u + \varepsilon)_i, (u + \varepsilon)_j) / (\sigma_i \sigma_j)`, the sum being
-    over the window around pixel i (Graas & Lucka 2025).  It is 1 plus the summed correlation of the neighbours for a
-    network that does nothing, and 0 for one that removes all noise.  By linearity it is the covariance with one image,
-    the sum of standardised frames over the window: frames stream through twice, and memory does not grow with them.
+    :math:`p_i = \sum_j \mathrm{Cov}(f(u + \varepsilon)_i, (u + \varepsilon)_j) / (\sigma_i \sigma_j)`, where the sum
+    runs over the window around pixel i (Graas & Lucka 2025).  It is 1 plus the summed correlation of the neighbours for
+    the identity, and 0 for a network that removes all noise.  By linearity, it is the covariance with a single image,
+    the sum of the standardised frames over the window.  Frames are read twice, and memory does not depend on their
+    number.
 
     Parameters
     ----------
     network
         From frames ``(frame, row, col)`` to frames of the same shape.
     frames
-        ``(frame, row, col)``: the same scene again and again, at least three times; may be lazy.
+        ``(frame, row, col)``: at least three frames of the same scene; may be lazy.
     window
-        Odd edge of the window, in pixels.
+        Edge of the window in pixels; odd.
 
     Raises
     ------
@@ -101,7 +102,7 @@ def neighbourhood_dependency(
 
 
 def _moments(frames: Frames) -> tuple[Float[np.ndarray, "row col"], Float[np.ndarray, "row col"]]:
-    """Return the mean and the standard deviation of each pixel."""
+    """Return the mean and standard deviation of each pixel."""
     shift = np.asarray(frames[0:1], np.float64)[0]
     total, squares = np.zeros((2, *shift.shape))
     n = frames.shape[0]

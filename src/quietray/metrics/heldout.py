@@ -1,7 +1,7 @@
-"""The error of volumes, however they were made, from views of the scan that none of them has seen.
+"""Errors of volumes from any method, estimated from views of the scan that were held out.
 
-Every method gets the same views and returns a volume; the others are held out.  Nothing needs to be known of the method
-and, where the views are dense, nothing of the noise.
+Every method gets the same views and returns a volume; the remaining views are held out.  Nothing needs to be known
+about the method nor, if there are many views, about the noise.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from quietray.types import Frame, Frames, Sinograms
 
 __all__ = ["HeldOut", "adjacent_views_suffice", "held_out_views"]
 
-_BANDS = 16  # of spatial frequency, up to 0.5 cycles per pixel
-_ROWS = 16  # of one block: what is correlated stays together
-_VIEWS = 4  # of one block, too
-_LEAST = 0.3  # correlation of the errors in adjacent views that may be divided by
+_BANDS = 16  # bands of spatial frequency, up to 0.5 cycles per pixel
+_ROWS = 16  # of a block, so that correlated errors stay together
+_VIEWS = 4  # also of a block
+_LEAST = 0.3  # smallest correlation between the errors of adjacent views that is divided by
 
 
 def held_out_views(
     geometry: ParallelBeam, share: float = 0.25
 ) -> tuple[Int[np.ndarray, " view"], Int[np.ndarray, " held"]]:
-    """Choose single views to hold out, evenly spread.
+    """Choose single held-out views at even distances.
 
-    With a share of ``1 / (K + 1)`` what is left falls into K parts ``j::K`` that are evenly spaced themselves.  All of
-    it together has gaps: filtered backprojection should weight each view by the angle that it stands for.
+    With a share of ``1 / (K + 1)``, the remaining views form K evenly spaced subsets ``j::K``.  Taken together, they
+    have gaps, so filtered backprojection should weight each view by the angle it represents.
 
     Parameters
     ----------
     geometry
         Beam of the whole scan; its angles may be in any order.
     share
-        Of the views that is held out, at most a quarter.
+        Fraction of the views that is held out, at most a quarter.
 
     Returns
     -------
     tuple of ndarray
-        The views to work with and the held-out ones, both in the order of the scan.
+        Indices of the views to use and of the held-out views, both in the order of the scan.
 
     Raises
     ------
     SettingsError
-        The share is out of range, or leaves no view to judge by.
+        The share is out of range, or leaves no views for validation.
 
     Examples
     --------
@@ -78,14 +78,14 @@ def _by_angle(geometry: ParallelBeam) -> Int[np.ndarray, " view"]:
 
 
 def adjacent_views_suffice(sinograms: Sinograms, geometry: ParallelBeam) -> bool:
-    """Return whether adjacent views tell the error from the noise: in half a turn, one view per column of the object.
+    """Return whether the noise can be measured from adjacent views: at least one view per column in half a turn.
 
-    Where they do not, :class:`HeldOut` needs the variance of the noise.
+    The columns are those of the object.  With fewer views, :class:`HeldOut` needs the variance of the noise.
 
     Parameters
     ----------
     sinograms
-        Line integrals ``(row, view, col)`` of any rows and views; they tell how wide the object is.
+        Line integrals ``(row, view, col)`` of any rows and views, from which the width of the object is taken.
     geometry
         Beam of the whole scan.
 
@@ -107,19 +107,20 @@ def _suffice(radius: float, step: float) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    r"""Held-out views, and how far volumes are from what they show.
+    r"""Held-out views, and the error of volumes with respect to them.
 
     Projected onto a held-out view i and filtered by ``W``, the square root of the ramp, a volume with the error ``e``
-    leaves the residual :math:`r_i = W A_i e - n_i`, and by Parseval
-    :math:`\sum e^2 = \pi \langle |W A_i e|^2 \rangle_i = \pi \langle |r_i|^2 - |n_i|^2 \rangle_i`.
+    gives the residual :math:`r_i = W A_i e - n_i`, and by Parseval :math:`\sum e^2 = \pi \langle |W A_i e|^2 \rangle_i
+    = \pi \langle |r_i|^2 - |n_i|^2 \rangle_i`.
 
-    The noise is measured with a volume of our own, the :class:`~quietray.metrics.companion.Companion`.  It has seen
-    neither the held-out views nor their neighbours, so that its residuals of the two have independent noise but the
-    same error, up to a factor :math:`\rho(k)` that is known: :math:`\langle r_i r_{i+1}^* \rangle / \rho` is its error
-    without the noise.  The others differ from it by the power of their residuals, from which the noise drops out.
+    The noise is measured with an additional reconstruction, the :class:`~quietray.metrics.companion.Companion`.  It has
+    seen neither the held-out views nor their neighbours.  Its residuals in adjacent views thus have independent noise
+    but the same error up to a known factor :math:`\rho(k)`, and :math:`\langle r_i r_{i+1}^* \rangle / \rho` is its
+    error without noise.  Other volumes are compared with it through the power of their residuals, in which the noise
+    cancels.
 
-    Where the views are too sparse for that, the error is judged in the projections: the mean square of ``A_i f - y_i``
-    less the variance of the noise, which must be known.
+    If the views are too sparse for that, the error is estimated in the projection domain, as the mean square of ``A_i f
+    - y_i`` minus the variance of the noise, which must be known.
 
     Parameters
     ----------
@@ -128,34 +129,37 @@ class HeldOut:
     geometry
         Beam of all views, evenly spaced over at least half a turn.
     held
-        The held-out views; their neighbours must not be held out.
+        Indices of the held-out views; their neighbours must not be held out.
     variance
-        ``(row, held, col)`` of the noise of the held-out line integrals; when it is given, the projections are judged.
+        Noise variance of the held-out line integrals, ``(row, held, col)``.  If it is given, the error is estimated in
+        the projection domain.
     field_of_view
-        Radius of the disc that is judged, in half-widths of the part that all views see; beyond it there must be air.
+        Radius of the disc in which errors are estimated, in half-widths of the part that all views see; outside there
+        must be air.
     inside
-        ``(y, x)`` that is judged of it; elsewhere there must be air, too.  None judges all of it.
+        Mask ``(y, x)`` that further restricts this region; outside there must be air, too.  None for the whole disc.
 
     Raises
     ------
     GeometryError
-        Shapes disagree, or neighbours are held out.
+        Shapes do not match, or neighbouring views are held out.
     NoiseError
-        Adjacent views are too far apart to judge without a variance.
+        Adjacent views are too far apart, and no variance is given.
 
     Notes
     -----
-    The error of a volume is its distance from the filtered backprojection (without a window) of noise-free views, which
-    is a little smoother than the object: its voxels are means and its views interpolated, and the measured views are
-    smoothed alike before they are compared.  What is in all views alike (rings, a wrong rotation axis) counts as the
-    object.
+    The error of a volume is its distance from the filtered backprojection (without a window) of noise-free
+    views, which is slightly smoother than the object, because voxels are averages and views are interpolated; measured
+    views are smoothed in the same way before the comparison.  Errors common to all views (rings, a wrong rotation axis)
+    count as part of the object.
 
-    The held-out views lie in gaps between those that the methods saw, where detail is worse and the noise of raw
-    reconstructions weaker than elsewhere; the intervals do not hold this bias.  On simulated foams with two views per
-    column of the object, smooth volumes were judged right to 0.4 dB, raw ones 1 to 1.5 dB too good, and one 6 dB better
-    than any filter up to 1.2 dB too bad; with one view per column, smooth ones 1 to 2 dB too bad and raw ones 2 to 4 dB
-    too good.  An error in the projections is one between the views that were seen; it says little of noise and streaks
-    along them.
+    The held-out views lie in gaps between the views that were used, where details are worse and the noise of raw
+    reconstructions is weaker than elsewhere.  The intervals do not include this bias.  On simulated foams with two
+    views per column of the object, estimates for smooth volumes were right to 0.4 dB, those for raw volumes 1 to 1.5 dB
+    too good, and that for a volume 6 dB better than any filter up to 1.2 dB too bad.  With one view per column,
+    estimates for smooth volumes were 1 to 2 dB too bad, those for raw volumes 2 to 4 dB too good.  An error in the
+    projection domain refers to directions between the views that were used, and says little about noise and streaks
+    along these views.
 
     Examples
     --------
@@ -207,22 +211,22 @@ class HeldOut:
         Parameters
         ----------
         volumes
-            By name, the slices ``(z, y, x)`` of the rows of `sinograms`, as wide as the detector, in 1/mm (1/pixel
-            where the pixel size is unknown); may be lazy.
+            Slices ``(z, y, x)`` by name, for the rows of `sinograms`, as wide as the detector, in 1/mm (1/pixel if the
+            pixel size is unknown); may be lazy.
 
         Returns
         -------
         Standings
-            In the square of the volumes' unit, or of line integrals.
+            Errors in the squared unit of the volumes, or of line integrals.
 
         Raises
         ------
         GeometryError
-            A volume does not have one slice of the detector's width for each row.
+            A volume does not have one slice as wide as the detector for each row.
         NoiseError
             Line integrals or voxels are not finite.
         SettingsError
-            There is no volume.
+            There are no volumes.
         """
         n_rows, n = self.geometry.n_rows, self.geometry.n_cols
         if not volumes:
@@ -249,7 +253,7 @@ class HeldOut:
     def _standings(
         self, names: tuple[str, ...], tables: np.ndarray, weights: np.ndarray, compare: _Judging
     ) -> Standings:
-        """Take the noise from the power of the residuals, in ``(method, block, band)``; what tells it comes last."""
+        """Subtract the noise from the power of residuals ``(method, block, band)``; the last entry gives the noise."""
         power = tables[: len(names)].sum(axis=-1)
         if compare.companion is None:
             noise = tables[-1, :, 0]
@@ -263,7 +267,7 @@ class HeldOut:
 
 
 class _Judging:
-    """What the rows have in common: the slices' interpolation, the weights of the frequencies, the field of view."""
+    """Data common to all rows: interpolation of slices, weights of the frequencies, field of view."""
 
     def __init__(self, held: HeldOut) -> None:
         beam, n = held.geometry, held.geometry.n_cols
@@ -287,7 +291,7 @@ class _Judging:
         return np.asarray(np.add.reduceat(spectra * self.weights, self.starts, axis=-1))
 
     def row(self, row: int, views: Frame, images: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Return ``(method, held, band)``: power of the methods' residuals, then what tells the power of the noise."""
+        """Return the power of the methods' residuals, then the data for the noise power, ``(method, held, band)``."""
         measured, seen = self.slices.of_views(views[self.views]), self.mask * self.pixel
         if self.companion is not None:
             measured = measured * self.slices.smoothing

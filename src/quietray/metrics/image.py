@@ -1,4 +1,4 @@
-"""Image quality against a reference; the range, the mask and the reference always stand beside the figure."""
+"""Image quality with respect to a reference; every figure comes with its range, mask and reference."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["Agreement", "compare", "disc", "psnr"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a volume is from a reference.
+    """Agreement of a volume with a reference.
 
     Parameters
     ----------
     psnr
         Peak signal-to-noise ratio in dB.
     ssim
-        Mean structural similarity over slices; not a number where a slice is less than 3 pixels wide.
+        Mean structural similarity over slices; NaN if slices are less than 3 pixels wide.
     rmse
         Root mean squared error, in the volume's unit.
     bias
         Mean difference, in the volume's unit.
     data_range
-        The range that PSNR and SSIM use.
+        The range used for PSNR and SSIM.
     mask
-        The pixels that were compared, in words.
+        Description of the pixels that were compared.
     ssim_window
-        The neighbourhood that SSIM looks at around each of them, in words.
+        Description of the window of SSIM.
     """
 
     psnr: float
@@ -45,7 +45,7 @@ class Agreement:
 
 
 def psnr(mse: float, data_range: float) -> float:
-    """Return the PSNR in dB of a mean squared error; not a number where the error is not positive.
+    """Return the PSNR in dB of a mean squared error; NaN if the error is not positive.
 
     Examples
     --------
@@ -58,16 +58,16 @@ def psnr(mse: float, data_range: float) -> float:
 
 
 def disc(n_y: int, n_x: int, radius: float = 1.0, centre: tuple[float, float] = (0.0, 0.0)) -> Bool[np.ndarray, "y x"]:
-    """Return the pixels within `radius` half-widths of the middle, the field of view of a scan.
+    """Return the pixels within `radius` half-widths of the centre, the field of view of a scan.
 
     Parameters
     ----------
     n_y, n_x
         Size of the slice.
     radius
-        In half-widths of the slice.
+        Radius in half-widths of the slice.
     centre
-        Middle of the disc, ``(y, x)`` in pixels right of and below the middle of the slice.
+        Centre of the disc, ``(y, x)`` in pixels below and to the right of the middle of the slice.
 
     Examples
     --------
@@ -81,7 +81,7 @@ def disc(n_y: int, n_x: int, radius: float = 1.0, centre: tuple[float, float] = 
 
 def compare(
     volume: Volume,
-    reference: Float[np.ndarray, "_ _ _"],  # its shape is checked below, in words
+    reference: Float[np.ndarray, "_ _ _"],  # the shape is checked below, with a clearer message
     *,
     data_range: float | None = None,
     mask: Bool[np.ndarray, "_ _"] | None = None,
@@ -92,13 +92,13 @@ def compare(
     Parameters
     ----------
     volume, reference
-        ``(z, y, x)``, in the same unit.
+        Volumes ``(z, y, x)`` in the same unit.
     data_range
-        Range for PSNR and SSIM; max - min of the reference by default.
+        Range for PSNR and SSIM; by default, maximum minus minimum of the reference.
     mask
-        Pixels ``(y, x)`` of every slice to compare; all by default.
+        Pixels ``(y, x)`` to compare in every slice; all by default.
     mask_name
-        The mask in words, for the record.
+        Description of the mask, for the record.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Judging a result without ground truth, from measurements that it has not seen."""
+"""Error estimates without ground truth, from measurements that the result has not seen."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ __all__ = [
     "strongest_correlation",
 ]
 
-_VOXELS = 2**22  # enough to tell the power of streaks
-_BLOCK = 16  # pixels; the noise of a reconstruction is correlated over a few
-_SLICES = 8  # that tell how much slices differ
+_VOXELS = 2**22  # enough to measure the power of streaks
+_BLOCK = 16  # in pixels; the noise of a reconstruction is correlated over a few
+_SLICES = 8  # slices needed to measure the variation between slices
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """An estimate of how far a result is from the truth.
+    """Estimated error of a result.
 
     Parameters
     ----------
     error
-        Estimated mean squared error of the result; unbiased, so that it may come out negative when it is tiny.
+        Estimated mean squared error of the result; unbiased, so it may be negative if the true error is tiny.
     noise
-        Estimated mean squared error of the plain average of all measurements, without any denoising.
+        Estimated mean squared error before denoising, of the average of all measurements.
     weight
-        Sum of the pixels' weights, for averaging judgements.
+        Sum of the weights of the pixels, for averaging several estimates.
     blocks
-        ``(block, 3)``: error, noise and weight of each block of pixels, or of each of many slices, for
-        :meth:`interval`; may be empty.
+        Error, noise and weight of each block of pixels, or of each slice if there are many, ``(block, 3)``; used by
+        :meth:`interval`, and may be empty.
     correlation
-        Of the residuals of neighbouring pixels, where the method needs white noise; else 0.
+        Correlation between residuals of neighbouring pixels, if the method needs white noise; else 0.
     pixels
-        ``(batch, 1, y, x)``: the squared error of each pixel, unbiased and very noisy; None where it was not kept.
+        Squared error of each pixel, ``(batch, 1, y, x)``, unbiased and very noisy; None if it was not kept.
     """
 
     error: float
@@ -62,7 +62,7 @@ class Judgement:
 
     @classmethod
     def pooled(cls, judgements: Iterable[Judgement]) -> Judgement:
-        """Return the weighted mean of judgements, with all their blocks; of eight slices or more, each is a block."""
+        """Return the weighted mean of estimates with all their blocks; from eight slices on, each is a block."""
         found = list(judgements)
         total = sum(one.weight for one in found)
         error, noise, correlation = (
@@ -74,22 +74,22 @@ class Judgement:
         return cls(error, noise, total, blocks, correlation)
 
     def interval(self, more: float = 0.0) -> tuple[float, float]:
-        """Return the 90 % interval of the error; blocks hold what is correlated in space.
+        """Return the 90 % confidence interval of the error, from blocks larger than the correlation length.
 
         Parameters
         ----------
         more
-            Standard error that the blocks do not tell of.
+            Additional standard error that does not show up in the differences between blocks.
         """
         return student_interval(self.blocks[:, 0], self.blocks[:, 2], more=more)
 
     def ratio(self, more: float = 0.0) -> tuple[float, float]:
-        """Return the 90 % interval of the error over the noise, both of which the same blocks tell.
+        """Return the 90 % confidence interval of the ratio of error and noise, from the same blocks.
 
         Parameters
         ----------
         more
-            Standard error that the blocks do not tell of, of the ratio.
+            Additional standard error of the ratio that does not show up in the differences between blocks.
         """
         if not self.noise > 0:
             return -math.inf, math.inf
@@ -100,16 +100,17 @@ class Judgement:
 
 
 def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 0.0) -> Judgement:
-    """Return the judgement of maps of estimated squared errors.
+    """Return the estimate that results from maps of squared errors.
 
     Parameters
     ----------
     error, noise
-        Of the result, and of the data without denoising, ``(batch, 1, y, x)``; finite, also where they do not count.
+        Squared errors of the result and of the data before denoising, ``(batch, 1, y, x)``; finite even where the
+        weight is 0.
     weight
-        Of each pixel, broadcastable.
+        Weight of each pixel, broadcastable.
     correlation
-        Of neighbouring residuals.
+        Correlation between neighbouring residuals.
 
     Examples
     --------
@@ -126,26 +127,26 @@ def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 
 def judge_left_out(
     outputs: Tensor, targets: Tensor, inputs: Tensor, weight: Tensor, parts_in_target: int, parts: int
 ) -> Judgement:
-    """Estimate the error of the mean of K outputs, each computed without the measurement that judges it.
+    """Estimate the error of the mean of K outputs, each computed without the measurement it is compared with.
 
     With independent zero-mean noise, ``E (f_j - b_j)^2 = MSE(f_j) + var(b_j)``.  The input ``a_j`` and the target
-    ``b_j`` together hold all K parts once, so that ``E (b_j - a_j)^2`` gives the variance of one part, and with it
-    ``var(b_j)``.  The mean of the outputs is better than each of them by exactly their spread:
-    ``mean_j (f_j - x)^2 = (f - x)^2 + mean_j (f_j - f)^2``.
+    ``b_j`` together contain each of the K parts once, so ``E (b_j - a_j)^2`` gives the variance of one part, and with
+    it ``var(b_j)``.  The error of the mean of the outputs is smaller than that of a single output by exactly their
+    variance: ``mean_j (f_j - x)^2 = (f - x)^2 + mean_j (f_j - f)^2``.
 
     Parameters
     ----------
     outputs, targets, inputs
-        ``(choice, batch, 1, y, x)``: what the network returned, the measurement it did not see, the one it did.
+        ``(choice, batch, 1, y, x)``: the outputs of the network, the measurements it has not seen, and those it has.
     weight
-        Weight of each pixel, broadcastable to one choice.
+        Weight of each pixel, broadcastable to the shape of one choice.
     parts_in_target, parts
-        How many of the K equally noisy parts each target is the mean of, and K.
+        Number of the K equally noisy parts whose mean is the target, and K.
 
     Returns
     -------
     Judgement
-        Of the mean of the outputs, with its pixels; `noise` is that of the mean of all parts.
+        Estimate for the mean of the outputs, including pixels; `noise` is that of the mean of all parts.
     """
     weight = weight.expand_as(outputs[0]).double()
     parts_in_input = parts - parts_in_target
@@ -162,27 +163,26 @@ def judge_left_out(
 
 
 def judge_alternating(outputs: Tensor, targets: Tensor, weight: Tensor) -> Judgement:
-    r"""Estimate the error of the mean of an even number of outputs, each computed without the subset that judges it.
+    r"""Estimate the error of the mean of an even number of outputs, each computed without its target subset.
 
-    Interleaved angular subsets differ by noise, and by streaks that add up to nothing over all of them.  By Parseval's
-    theorem over the subsets, with the transforms F of the outputs and P of the subsets,
-    :math:`\mathrm{mean}_j (f_j - b_j)^2` less the spread of the outputs is
-    :math:`(f - b)^2 + \sum_{k > 0} (|P_k|^2 - 2 F_k P_k^*) / K^2`.  Noise has the same power, and the same product with
-    the outputs, at all k; streaks hardly any at the highest one, which is the difference between the even and the odd
-    subsets and stands for all.  Unlike the measured power of streaks, which :func:`streaks` tells, it also knows how
-    many of them the outputs have kept.
+    Interleaved angular subsets differ by noise and by streaks that cancel in the sum over all subsets.  By Parseval's
+    theorem over the subsets, with the transforms F of the outputs and P of the subsets, :math:`\mathrm{mean}_j (f_j -
+    b_j)^2` minus the variance of the outputs equals :math:`(f - b)^2 + \sum_{k > 0} (|P_k|^2 - 2 F_k P_k^*) / K^2`.
+    Noise has the same power, and the same product with the outputs, at all k.  Streaks have hardly any at the highest
+    k, the difference between the even and the odd subsets, which is therefore used for all k.  Unlike the power of
+    streaks from :func:`streaks`, this also accounts for streaks that remain in the outputs.
 
     Parameters
     ----------
     outputs, targets
-        ``(choice, batch, 1, y, x)``: what the network returned, and the subset that it did not see, in their order.
+        ``(choice, batch, 1, y, x)``: the outputs of the network and the subsets it has not seen, in the same order.
     weight
-        Weight of each pixel, broadcastable to one choice.
+        Weight of each pixel, broadcastable to the shape of one choice.
 
     Returns
     -------
     Judgement
-        Of the mean of the outputs, with its pixels; `noise` is that of the mean of all subsets.
+        Estimate for the mean of the outputs, including pixels; `noise` is that of the mean of all subsets.
 
     Examples
     --------
@@ -206,12 +206,12 @@ def judge_alternating(outputs: Tensor, targets: Tensor, weight: Tensor) -> Judge
 
 
 def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
-    """Return the mean error and noise, and the weight, of blocks of 16 x 16 pixels, without empty ones.
+    """Return mean error, mean noise and weight of blocks of 16 x 16 pixels, without empty blocks.
 
     Parameters
     ----------
     error, noise, weight
-        ``(batch, 1, y, x)``.
+        Maps ``(batch, 1, y, x)``.
     """
     sums = [
         functional.avg_pool2d(x, _BLOCK, ceil_mode=True, divisor_override=1)
@@ -224,17 +224,17 @@ def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray,
 
 
 def residual_correlation(residuals: Tensor, weight: Tensor) -> float:
-    """Return the mean Pearson correlation between the residuals of any two parts.
+    """Return the mean Pearson correlation between the residuals of pairs of parts.
 
-    Independent noise gives 0; what is common to all parts (rings) a positive value, what differs by more than noise
-    (streaks from few views) a negative one.
+    Independent noise gives 0.  Errors common to all parts (rings) give a positive value; differences beyond noise
+    (streaks from few views) give a negative one.
 
     Parameters
     ----------
     residuals
-        ``(batch, part, y, x)``: each part minus the denoised slice.
+        Each part minus the denoised slice, ``(batch, part, y, x)``.
     weight
-        ``(batch, y, x)``.
+        Weight of each pixel, ``(batch, y, x)``.
 
     Examples
     --------
@@ -248,20 +248,20 @@ def residual_correlation(residuals: Tensor, weight: Tensor) -> float:
     if inside.shape[1] < 2:
         return 0.0
     inside = inside - inside.mean(dim=1, keepdim=True)
-    norms = inside.square().sum(dim=1).sqrt().clamp_min(1e-150)  # their product must not underflow
+    norms = inside.square().sum(dim=1).sqrt().clamp_min(1e-150)  # avoids underflow of their product
     correlation = (inside @ inside.T) / (norms[:, None] * norms[None])
     return float((correlation.sum() - correlation.diagonal().sum()) / (parts * (parts - 1)))
 
 
 def neighbour_correlation(residuals: Tensor, weight: Tensor) -> float:
-    """Return the mean correlation between the residuals of direct neighbours, across and down.
+    """Return the mean correlation between the residuals of direct neighbours, horizontally and vertically.
 
     Parameters
     ----------
     residuals
-        ``(batch, 1, y, x)``: the measured image minus the denoised one; NaN where nothing was measured.
+        The measured image minus the denoised one, ``(batch, 1, y, x)``; NaN where nothing was measured.
     weight
-        ``(batch, y, x)``.
+        Weight of each pixel, ``(batch, y, x)``.
 
     Examples
     --------
@@ -285,14 +285,14 @@ def neighbour_correlation(residuals: Tensor, weight: Tensor) -> float:
 
 
 def strongest_correlation(residuals: Tensor, weight: Tensor, reach: int) -> float:
-    """Return the correlation between the residuals of pixels up to `reach` apart that is furthest from zero.
+    """Return the correlation, of largest magnitude, between the residuals of pixels up to `reach` apart.
 
     Parameters
     ----------
     residuals
-        ``(batch, 1, y, x)``: the measured image minus the denoised one; NaN where nothing was measured.
+        The measured image minus the denoised one, ``(batch, 1, y, x)``; NaN where nothing was measured.
     weight
-        ``(batch, y, x)``.
+        Weight of each pixel, ``(batch, y, x)``.
     reach
         Largest lag along rows and columns, such as the half-width of a point response.
 
@@ -323,19 +323,19 @@ def strongest_correlation(residuals: Tensor, weight: Tensor, reach: int) -> floa
 
 
 def streaks(parts: Parts, weight: Slice) -> float:
-    """Return by how much the left-out measurements underestimate squared errors because angular subsets have streaks.
+    """Return by how much squared errors are underestimated because angular subsets have streaks.
 
-    The subsets ``j::K`` differ by noise, and by streaks that add up to nothing over all of them.  What differs is taken
-    for noise, so that more noise is taken away from the estimate than there is.  The Fourier transform over j tells
-    them apart: noise has the same power at all frequencies, streaks hardly any at the highest one, which is the
-    difference between the even and the odd views.  With two or three subsets nothing can be told: 0.
+    The subsets ``j::K`` differ by noise and by streaks that cancel in the sum over all subsets.  Error estimates treat
+    the differences as noise, and so subtract more noise than there is.  The Fourier transform over j separates the two:
+    noise has the same power at all frequencies, whereas streaks have hardly any at the highest one, the difference
+    between the even and the odd views.  With two or three subsets, they cannot be separated, and the result is 0.
 
     Parameters
     ----------
     parts
-        ``(part, z, y, x)``.
+        Reconstructions of the subsets, ``(part, z, y, x)``.
     weight
-        ``(y, x)``, zero outside the field of view.
+        Weight ``(y, x)``, zero outside the field of view.
 
     Examples
     --------

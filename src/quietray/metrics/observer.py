@@ -1,4 +1,4 @@
-"""A channelised Hotelling observer: whether a faint, known detail can still be told from the noise."""
+"""A channelised Hotelling observer, which measures how well a faint, known detail can be detected in noise."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["Detectability", "detectability", "laguerre_gauss"]
 
 @dataclass(frozen=True)
 class Detectability:
-    """How well an observer tells images with a detail from images without it.
+    """How well an observer distinguishes images with a detail from images without it.
 
     Parameters
     ----------
     square
-        d'^2, chance taken away, so that it may come out negative where there is nothing to see.
+        d'^2, corrected for chance, so it may be negative if the detail is invisible.
     error
         Standard error of the square.
     contrast
-        Mean difference over the detail, in the images' unit, weighted with the first channel.
+        Mean difference over the detail, weighted with the first channel, in the unit of the images.
     n_present, n_absent
-        Images with and without the detail.
+        Numbers of images with and without the detail.
     """
 
     square: float
@@ -37,21 +37,21 @@ class Detectability:
 
     @property
     def index(self) -> float:
-        """d', the distance of the two means in standard deviations; 0 is guessing."""
+        """d', the distance of the two means in standard deviations; 0 corresponds to guessing."""
         return math.sqrt(max(self.square, 0.0))
 
 
 def laguerre_gauss(size: int, width: float, n_channels: int = 5) -> Float[np.ndarray, "channel y x"]:
-    """Return round channels: Laguerre polynomials under a Gaussian, orthonormal.
+    """Return rotationally symmetric channels: Laguerre polynomials times a Gaussian, orthonormal.
 
     Parameters
     ----------
     size
         Edge of the images in pixels.
     width
-        Of the Gaussian ``exp(-pi r^2 / width^2)`` in pixels; about the diameter of the detail.
+        Width of the Gaussian ``exp(-pi r^2 / width^2)`` in pixels; about the diameter of the detail.
     n_channels
-        How many.
+        Number of channels.
 
     Notes
     -----
@@ -72,36 +72,36 @@ def laguerre_gauss(size: int, width: float, n_channels: int = 5) -> Float[np.nda
 
 
 def detectability(
-    present: Float[np.ndarray, "present _ _"],  # their sizes are checked below, in words
+    present: Float[np.ndarray, "present _ _"],  # the sizes are checked below, with clearer messages
     absent: Float[np.ndarray, "absent _ _"],
     channels: Float[np.ndarray, "channel y x"],
 ) -> Detectability:
-    """Return how well a linear observer that sees images through channels tells a detail.
+    """Return how well a linear observer that sees images through channels detects a detail.
 
-    With the channels' outputs ``v``, their mean difference ``s`` and their covariance ``C`` without the detail,
-    ``d'^2 = s C^-1 s``.  Covariance and difference are measured, and both inflate it: the inverse of a measured
-    covariance is too large by ``(n - 1) / (n - c - 2)``, and chance in the difference adds ``c (1 / n_present + 1 /
-    n_absent)`` for ``c`` channels.  Both are taken away.
+    With the mean difference ``s`` of the channel outputs and their covariance ``C`` without the detail, ``d'^2 = s C^-1
+    s``.  Both are estimated, and both bias the result upwards: the inverse of an estimated covariance is too large by
+    ``(n - 1) / (n - c - 2)``, and the statistical error of the difference adds ``c (1 / n_present + 1 / n_absent)`` for
+    ``c`` channels.  Both biases are removed.
 
     Parameters
     ----------
     present
-        ``(image, y, x)`` with the detail in the middle.
+        Images ``(image, y, x)`` with the detail in the centre.
     absent
-        The same without it; the noise is measured in these, so let them be many.  Of other places in the image, if the
-        noise is alike there: each place's own mean must then be taken away.
+        Images without the detail, from which the noise is measured, so there should be many.  They may come from other
+        positions in the image if the noise is the same there; the mean of each position must then be subtracted first.
     channels
-        Of :func:`laguerre_gauss`.
+        Channels from :func:`laguerre_gauss`.
 
     Raises
     ------
     GeometryError
-        There are too few images for the channels, or shapes differ.
+        There are too few images for the number of channels, or shapes do not match.
 
     Notes
     -----
-    Barrett & Myers, Foundations of Image Science, 2004, section 13.2.12.  A trained network is not linear, and may wipe
-    out a detail that it never saw, at a better PSNR: this index tells.
+    Barrett & Myers, Foundations of Image Science, 2004, section 13.2.12.  A trained network is nonlinear
+    and may erase a detail that it was not trained on, even while it improves the PSNR; this index shows that.
 
     Examples
     --------
@@ -130,6 +130,6 @@ def detectability(
     chance = 1 / len(present) + 1 / n
     square = float(shift @ np.linalg.solve(covariance, shift)) * (n - n_channels - 2) / (n - 1) - n_channels * chance
     seen = max(square, 0.0)
-    # by chance in the difference, along it and in each channel, and in the covariance
+    # statistical errors of the difference (along it and in each channel) and of the covariance
     error = math.sqrt(4 * seen * chance + 2 * n_channels * chance**2 + 2 * seen**2 / n)
     return Detectability(square, error, float(shift[0] / flat[0].sum()), len(present), n)

@@ -1,4 +1,4 @@
-"""Resolution from two independent halves of the data: Fourier correlations, and what of the detail is kept."""
+"""Resolution from two independent halves of the data: Fourier correlations, and the fraction of detail that is kept."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Criterion = Literal["half-bit", "one-seventh"]
 
 @dataclass(frozen=True, eq=False)
 class ShellCorrelation:
-    """How two halves agree, by frequency.
+    """Correlation between two halves, by frequency.
 
     Parameters
     ----------
     frequency
-        ``(shell,)`` middle of each shell, in cycles per pixel.
+        Central frequency of each shell in cycles per pixel, ``(shell,)``.
     correlation
-        ``(shell,)`` between -1 and 1.
+        Correlation in each shell, between -1 and 1, ``(shell,)``.
     samples
-        ``(shell,)`` independent coefficients in each shell.
+        Number of independent coefficients in each shell, ``(shell,)``.
     pixel_size
-        In mm; None when unknown.
+        Pixel size in mm; None if unknown.
 
     Examples
     --------
@@ -47,15 +47,16 @@ class ShellCorrelation:
     pixel_size: float | None = None
 
     def threshold(self, criterion: Criterion = "half-bit") -> Float[np.ndarray, " shell"]:
-        """Return the curve that the correlation must stay above.
+        """Return the threshold curve for the correlation.
 
-        ``half-bit`` is where the two halves together carry half a bit in each coefficient, and a shell of few of them
-        needs more (van Heel & Schatz 2005, doi:10.1016/j.jsb.2005.05.009); ``one-seventh`` is 1/7.
+        At the ``half-bit`` threshold, the two halves together carry half a bit of information per coefficient; it is
+        higher for shells with few coefficients (van Heel & Schatz 2005, doi:10.1016/j.jsb.2005.05.009); ``one-seventh``
+        is 1/7.
 
         Raises
         ------
         SettingsError
-            There is no such criterion.
+            The criterion is unknown.
         """
         if criterion not in ("half-bit", "one-seventh"):
             raise SettingsError(f"the criterion must be half-bit or one-seventh, got '{criterion}'")
@@ -67,7 +68,7 @@ class ShellCorrelation:
     def resolution(self, criterion: Criterion = "half-bit") -> float:
         """Return the period in pixels at which the correlation first falls below the threshold.
 
-        It is 2, the finest that pixels can show, when it never does, and infinite when even the coarsest shell is
+        It is 2, the Nyquist limit, if the correlation never falls below, and infinite if even the coarsest shell is
         below.
         """
         margin = self.correlation - self.threshold(criterion)
@@ -82,29 +83,29 @@ class ShellCorrelation:
         return float(1 / crossing)
 
     def resolution_mm(self, criterion: Criterion = "half-bit") -> float | None:
-        """Return the resolution in mm; None when the pixel size is unknown."""
+        """Return the resolution in mm; None if the pixel size is unknown."""
         return None if self.pixel_size is None else self.resolution(criterion) * self.pixel_size
 
 
 def fourier_shell_correlation(
     one: Volume, other: Volume, *, pixel_size: float | None = None, taper: float = 0.25
 ) -> ShellCorrelation:
-    """Correlate two volumes in shells of spatial frequency (Harauz & van Heel 1986).
+    """Return the correlation of two volumes in shells of spatial frequency (Harauz & van Heel 1986).
 
     Parameters
     ----------
     one, other
-        ``(z, y, x)``: the same object, from data that share no noise; a cube (or nearly) well inside the object.
+        Volumes ``(z, y, x)`` of the same object with independent noise, ideally cubes inside the object.
     pixel_size
-        In mm.
+        Pixel size in mm.
     taper
-        Share of each axis, at either end, over which the volumes fade to their mean, so that opposite borders do not
-        meet with a step.
+        Fraction of each axis, at either end, over which the volumes fade to their mean, to avoid a step at the periodic
+        border.
 
     Raises
     ------
     GeometryError
-        The shapes differ or are too small.
+        The shapes differ, or the volumes are too small.
     SettingsError
         The taper is not between 0 and 0.5.
 
@@ -122,9 +123,9 @@ def fourier_shell_correlation(
 def fourier_ring_correlation(
     one: Volume, other: Volume, *, pixel_size: float | None = None, taper: float = 0.25
 ) -> ShellCorrelation:
-    """Correlate the slices of two volumes in rings of spatial frequency, summed over the slices.
+    """Return the correlation of slices of two volumes in rings of spatial frequency, summed over the slices.
 
-    The rest is as in :func:`fourier_shell_correlation`, but that the slices may be few and need not be square.
+    Parameters are as in :func:`fourier_shell_correlation`, but there may be few slices and they need not be square.
 
     Examples
     --------
@@ -137,17 +138,17 @@ def fourier_ring_correlation(
 
 @dataclass(frozen=True, eq=False)
 class Transfer:
-    """How much of the object's detail a result keeps, by frequency: 1 is all, a blur keeps less of the finer ones.
+    """The fraction of the object's detail that a result keeps, by frequency; a blur loses high frequencies.
 
     Parameters
     ----------
     frequency
-        ``(ring,)`` middle of each ring, in cycles per pixel.
+        Central frequency of each ring in cycles per pixel, ``(ring,)``.
     sums
-        ``(5, ring)`` over the coefficients of a ring: products of the result with independent data, products of
-        independent data with each other, and the squares of the first, of the second, and their products.
+        Sums over the coefficients of a ring, ``(5, ring)``: products of the result with independent data, products of
+        independent data with each other, the squares of each, and the products of both.
     independent
-        Share of the coefficients that the taper leaves independent.
+        Fraction of the coefficients that are independent despite the taper.
     """
 
     frequency: Float[np.ndarray, " ring"]
@@ -155,16 +156,16 @@ class Transfer:
     independent: float
 
     def over(self, low: float, high: float) -> tuple[float, float]:
-        """Return what is kept of frequencies from `low` to `high`, in cycles per pixel, and its standard error.
+        """Return the fraction kept between frequencies `low` and `high`, in cycles per pixel, and its standard error.
 
-        Not a number where the data show nothing.
+        NaN if the data hold no signal.
         """
         some = (self.frequency >= low) & (self.frequency <= high)
         return _kept(self.sums[:, some].sum(axis=1), self.independent)
 
     @property
     def curve(self) -> tuple[Float[np.ndarray, " ring"], Float[np.ndarray, " ring"]]:
-        """What is kept in each ring, and its standard error."""
+        """Return the fraction of detail kept in each ring, and its standard error."""
         found = np.array([_kept(ring, self.independent) for ring in self.sums.T])
         return found[:, 0], found[:, 1]
 
@@ -172,26 +173,27 @@ class Transfer:
 def detail_kept(
     results: Float[np.ndarray, "half z y x"], data: Float[np.ndarray, "half z y x"], taper: float = 0.25
 ) -> Transfer:
-    r"""Return how much of the object's detail is left in results, from data whose noise they have not seen.
+    r"""Return the fraction of the object's detail that results keep, from data whose noise they have not seen.
 
-    Two halves that were blurred alike agree as well as before, so that their correlation does not see a blur.  But
-    the result :math:`f_0` of one half and the data :math:`b_1` of the other share nothing but the object, and so do
-    the data of both halves: in every ring :math:`\sum f_0 b_1^* + f_1 b_0^*` over :math:`\sum b_0 b_1^* + b_1 b_0^*` is
-    the regression of the result on the object, without bias by the noise.  A linear filter has its transfer function.
+    Two halves that were blurred in the same way agree as well as before, so their correlation cannot reveal a blur.
+    But the result :math:`f_0` of one half and the data :math:`b_1` of the other have nothing in common but the object,
+    and neither do the data of both halves.  In every ring, :math:`\sum f_0 b_1^* + f_1 b_0^*` over :math:`\sum b_0
+    b_1^* + b_1 b_0^*` is therefore the regression of the result on the object, not biased by noise.  For a linear
+    filter, it is the transfer function.
 
     Parameters
     ----------
     results
-        Each computed from one half of the data.
+        Results, each computed from one half of the data.
     data
-        Both halves, whose noise is independent.
+        Both halves, with independent noise.
     taper
         As in :func:`fourier_shell_correlation`.
 
     Raises
     ------
     GeometryError
-        The shapes differ or are too small.
+        The shapes differ, or the images are too small.
 
     Examples
     --------
@@ -221,7 +223,7 @@ def _kept(sums: Float[np.ndarray, 5], independent: float) -> tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class _Rings:
-    """Rings, or shells, of the spectra of images of one shape, tapered to their mean."""
+    """Rings or shells of the spectra of images of one shape, tapered to their mean."""
 
     window: np.ndarray
     shell: np.ndarray
@@ -231,7 +233,7 @@ class _Rings:
 
     @classmethod
     def of(cls, one: np.ndarray, other: np.ndarray, taper: float) -> _Rings:
-        """Return those of two stacks, the first axis being summed over."""
+        """Return the sums over rings of two stacks; the first axis is summed over."""
         shape = one.shape[1:]
         if other.shape != one.shape or min(shape) < 8:
             raise GeometryError(
@@ -244,7 +246,7 @@ class _Rings:
         shell = np.rint(radius * 2 * n).astype(int).ravel()
         inside = (shell > 0) & (shell <= n)
         column = np.broadcast_to(np.arange(shape[-1] // 2 + 1), radius.shape).ravel()[inside]
-        alone = (column == 0) | (2 * column == shape[-1])  # both of a pair of conjugates are there
+        alone = (column == 0) | (2 * column == shape[-1])  # both coefficients of a conjugate pair are present
         return cls(_window(shape, taper), shell, inside, np.where(alone, 0.5, 1.0), n)
 
     @property
@@ -264,7 +266,7 @@ class _Rings:
 
 
 def _correlated(one: np.ndarray, other: np.ndarray, pixel_size: float | None, taper: float) -> ShellCorrelation:
-    """Correlate stacks of images or volumes, the first axis being summed over."""
+    """Return the correlation of stacks of images or volumes; the first axis is summed over."""
     rings = _Rings.of(one, other, taper)
     sums = np.zeros((3, rings.n))
     for a, b in zip(one, other, strict=True):
@@ -284,7 +286,7 @@ def _frequencies(shape: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def _window(shape: tuple[int, ...], taper: float) -> np.ndarray:
-    """Return the product of windows that rise from 0 to 1 as a raised cosine over a share of each axis."""
+    """Return the product of windows that rise from 0 to 1 as a raised cosine over a fraction of each axis."""
     window = np.ones(shape)
     for axis, n in enumerate(shape):
         edge = (np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) / max(taper * n, 1e-12)

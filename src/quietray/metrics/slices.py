@@ -15,21 +15,21 @@ from quietray.types import Frame, Slice
 
 __all__ = ["FourierSlices"]
 
-_TAPS = 5  # grid points per direction that a sample is interpolated from
-_WIDTH = 2.34 * _TAPS  # shape of the Kaiser-Bessel window for a grid that is twice as fine
+_TAPS = 5  # grid points per direction for the interpolation of a sample
+_WIDTH = 2.34 * _TAPS  # shape parameter of the Kaiser-Bessel window for twofold oversampling
 
 
 class FourierSlices:
     """Spectra of the parallel projections of square slices, by the Fourier slice theorem.
 
-    A discrete projector blurs: it sees voxels and rays as boxes.  The Fourier transform of the voxel values, on the
-    line through zero along the detector, is the spectrum of the projection of the band-limited image that they sample.
-    It is interpolated from an FFT of twice the size.
+    A discrete projector blurs, as it treats voxels and rays as boxes.  The Fourier transform of the voxel values, on
+    the line through zero along the detector, is the exact spectrum of the projection of the band-limited image.  It is
+    interpolated from an FFT of twice the size.
 
     Parameters
     ----------
     geometry
-        Beam; the slices are as large as the detector is wide, around the rotation axis, as in ``geometry.grid()``.
+        Beam; slices are as wide as the detector and centred on the rotation axis, as in ``geometry.grid()``.
 
     Notes
     -----
@@ -63,11 +63,11 @@ class FourierSlices:
 
     @cached_property
     def smoothing(self) -> Float[np.ndarray, "view k"]:
-        """What filtered backprojection does to each view, besides the ramp."""
+        """The effect of filtered backprojection on each view, besides the ramp filter."""
         return smoothing(self.frequencies, self.geometry.angles)
 
     def _window(self, across: np.ndarray, down: np.ndarray) -> sparse.csr_array:
-        """Return the matrix that interpolates at points of a periodic grid."""
+        """Return the matrix that interpolates at points from a periodic grid."""
         near = np.arange(_TAPS) - (_TAPS - 1) // 2
         x, y = (np.floor(points + 0.5).astype(np.int32)[:, None] + near.astype(np.int32) for points in (across, down))
         value_x, value_y = _kaiser_bessel(x - across[:, None]), _kaiser_bessel(y - down[:, None])
@@ -77,12 +77,12 @@ class FourierSlices:
         return sparse.csr_array((values.ravel(), columns.ravel(), starts), shape=(len(across), self.n_padded**2))
 
     def of_image(self, image: Slice) -> Complex[np.ndarray, "view k"]:
-        """Return the spectra of the projections of a slice ``(y, x)``; lengths are in pixels.
+        """Return the spectra of the projections of a slice ``(y, x)``, with lengths in pixels.
 
         Raises
         ------
         GeometryError
-            The slice is not as large as the detector is wide.
+            The slice is not as wide as the detector.
         """
         n = self.geometry.n_cols
         if image.shape != (n, n):
@@ -97,17 +97,17 @@ class FourierSlices:
         return np.asarray(found.reshape(self.geometry.n_views, -1))
 
     def of_views(self, sinogram: Frame) -> Complex[np.ndarray, "view k"]:
-        """Return the spectra of measured views ``(view, col)``, with the rotation axis as the origin."""
+        """Return the spectra of measured views ``(view, col)``, with the origin at the rotation axis."""
         return np.asarray(fft.rfft(sinogram, self.n_padded, axis=-1) * self._shift)
 
 
 def _kaiser_bessel(offset: np.ndarray) -> np.ndarray:
-    """Return the window at offsets in grid points; zero beyond half its taps."""
+    """Return the window at offsets in grid points; zero beyond half its width."""
     inside = np.clip(1 - (2 * offset / _TAPS) ** 2, 0, None)
     return np.asarray(np.where(inside > 0, np.i0(_WIDTH * np.sqrt(inside)), 0) / _TAPS)
 
 
 def _transformed(position: np.ndarray) -> np.ndarray:
-    """Return the Fourier transform of the window, at a position in widths of the grid."""
+    """Return the Fourier transform of the window, at positions in units of the width of the grid."""
     root = np.sqrt(_WIDTH**2 - (np.pi * _TAPS * position) ** 2)
     return np.asarray(np.sinh(root) / root)

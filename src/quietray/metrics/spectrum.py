@@ -1,4 +1,4 @@
-"""What the noise of images looks like: its power spectrum; and whether denoising shifted the mean of any material."""
+"""Noise power spectra, and shifts of the mean value of each material by denoising."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["PowerSpectrum", "RegionBias", "power_spectrum", "region_bias"]
 
 @dataclass(frozen=True, eq=False)
 class PowerSpectrum:
-    """Power of noise by spatial frequency; its integral over both frequencies is the variance.
+    """Noise power by spatial frequency; its integral is the variance.
 
     Parameters
     ----------
     power
-        ``(ky, kx)`` in the order of an FFT, in :attr:`unit`.
+        Power ``(ky, kx)`` in the order of an FFT, in :attr:`unit`.
     frequency_y, frequency_x
-        ``(ky,)`` and ``(kx,)`` in cycles per mm, or per pixel when the pixel size is unknown.
+        Frequencies ``(ky,)`` and ``(kx,)`` in cycles per mm, or per pixel if the pixel size is unknown.
     pixel_size
-        In mm; None when unknown.
+        Pixel size in mm; None if unknown.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class PowerSpectrum:
 
     @property
     def unit(self) -> str:
-        """The square of the images' unit, times an area."""
+        """The squared unit of the images, times an area."""
         return "value^2 mm^2" if self.pixel_size else "value^2 pixel^2"
 
     @property
@@ -52,9 +52,9 @@ class PowerSpectrum:
         return float(self.power.mean() / pixel**2)
 
     def radial(self) -> tuple[Float[np.ndarray, " ring"], Float[np.ndarray, " ring"]]:
-        """Return the mean frequency and the mean power of rings, up to the finest that pixels show in all directions.
+        """Return the mean frequency and mean power of rings, up to the Nyquist frequency.
 
-        The power at zero, which taking away the mean has removed, is left out.
+        Frequency zero is left out, as the mean was subtracted.
         """
         pixel = self.pixel_size or 1.0
         n_rings = min(self.power.shape) // 2
@@ -74,10 +74,10 @@ def power_spectrum(noise: Volume, pixel_size: float | None = None) -> PowerSpect
     Parameters
     ----------
     noise
-        ``(z, y, x)``: noise alone, such as the difference of two halves (over the square root of 2) or a residual, in a
-        region where it is alike all over.  Each slice's mean is taken away.
+        ``(z, y, x)``: noise without the object, such as the difference of two halves divided by the square root of 2,
+        or a residual, in a region with uniform noise.  The mean of each slice is subtracted.
     pixel_size
-        In mm.
+        Pixel size in mm.
 
     Raises
     ------
@@ -104,18 +104,18 @@ def power_spectrum(noise: Volume, pixel_size: float | None = None) -> PowerSpect
 
 @dataclass(frozen=True)
 class RegionBias:
-    """How far denoising shifted the mean of one material.
+    """Shift of the mean value of one material by denoising.
 
     Parameters
     ----------
     level
-        Mean of the denoised volume there.
+        Mean of the denoised volume in the material.
     bias, error
-        Mean of denoised minus noisy, and its standard error.
+        Mean of denoised minus noisy values, and its standard error.
     share
-        Of the judged voxels that this is measured in.
+        Fraction of the compared voxels that belong to the material.
     spread
-        Standard deviation of the denoised volume there.
+        Standard deviation of the denoised volume in the material.
     """
 
     level: float
@@ -134,30 +134,31 @@ def region_bias(
     erosion: int = 2,
     block: int = 16,
 ) -> tuple[RegionBias, ...]:
-    """Return the shift of the mean attenuation by material, darkest first.
+    """Return the shift of the mean attenuation of each material, darkest first.
 
-    Materials are classes of the denoised grey values (Otsu's thresholds), without the voxels near their borders, where
-    blur and noise decide the class.  Standard errors come from blocks, larger than noise is correlated over.
+    Materials are classes of the denoised grey values (Otsu's thresholds), without voxels near their borders, whose
+    class depends on blur and noise.  Standard errors are computed from blocks larger than the correlation length of the
+    noise.
 
     Parameters
     ----------
     denoised
-        ``(z, y, x)``.
+        Denoised volume ``(z, y, x)``.
     noisy
         The same slices without denoising and without bias, such as a filtered backprojection without a window.
     mask
-        Voxels of each slice that count; all by default.
+        Voxels of each slice to compare; all by default.
     classes
-        Number of materials, air being one.
+        Number of materials, including air.
     erosion
-        Voxels that are left out along the borders.
+        Number of voxels to leave out along borders.
     block
-        Edge of the blocks, in voxels.
+        Edge of the blocks in voxels.
 
     Returns
     -------
     tuple of RegionBias
-        One per class that has voxels left in at least two blocks.
+        One entry per class that has voxels in at least two blocks.
 
     Raises
     ------

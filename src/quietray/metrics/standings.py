@@ -1,4 +1,4 @@
-"""Errors of several methods on the same data, with intervals for each and for the difference of any two."""
+"""Errors of several methods on the same data, with confidence intervals of each and of their differences."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["Standings"]
 
 @dataclass(frozen=True, eq=False)
 class Standings:
-    """How far each of several results is from the truth, as estimated from blocks of data that all were judged by.
+    """Errors of several results, estimated from the same blocks of data.
 
     Parameters
     ----------
     names
-        Of the methods.
+        Names of the methods.
     blocks
-        ``(method, block)`` estimates of the mean squared error; unbiased, so that some may be negative.
+        Estimates of the mean squared error, ``(method, block)``; unbiased, so some may be negative.
     weights
-        ``(block,)``: how much data is behind each.
+        Amount of data in each block, ``(block,)``.
     noise
-        Mean power of the noise that was taken from the residuals.
+        Mean noise power that was subtracted from the residuals.
     domain
-        What the error is of: the ``"volume"`` or the ``"projections"``.
+        Where the error is measured: ``"volume"`` or ``"projections"``.
 
     Examples
     --------
@@ -61,24 +61,24 @@ class Standings:
         return next(iter(self.errors))
 
     def interval(self, name: str, share: float = 0.9) -> tuple[float, float]:
-        """Return the interval of a method's error, by Student's t over blocks.
+        """Return the confidence interval of a method's error, by Student's t over blocks.
 
         Raises
         ------
         SettingsError
-            There is no such method.
+            The method is unknown.
         """
         return self._bounds(self.blocks[self._index(name)], share)
 
     def difference(self, one: str, other: str, share: float = 0.9) -> tuple[float, float, float]:
-        """Return how much larger the error of `one` is than that of `other`, and the interval of that.
+        """Return by how much the error of `one` exceeds that of `other`, and the confidence interval of the difference.
 
-        Both are judged by the same noise, so that this is known far better than either error.
+        Both are compared with the same noisy data, so the difference is known far more precisely than either error.
 
         Raises
         ------
         SettingsError
-            There is no such method.
+            The method is unknown.
         """
         change = self.blocks[self._index(one)] - self.blocks[self._index(other)]
         return (float(np.average(change, weights=self.weights)), *self._bounds(change, share))

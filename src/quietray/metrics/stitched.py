@@ -1,4 +1,4 @@
-"""Views of a half acquisition, put together in pairs: as a detector that sees the whole object would have seen them."""
+"""Stitching of opposite views of a half acquisition into views that see the whole object."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Wide = Float[np.ndarray, "row pair wide"]
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """Views that see the whole object: there is nothing to be put together.
+    """Views that already see the whole object: nothing is stitched.
 
     Parameters
     ----------
     beam
-        Of all views.
+        Beam of all views.
     """
 
     beam: ParallelBeam
 
     def measured(self, views: Int[np.ndarray, " some"]) -> Int[np.ndarray, " measured"]:
-        """Return which of the measured views make these views."""
+        """Return the indices of the measured views that make up these views."""
         return views
 
     def views(self, sinograms: Sinograms) -> Wide:
@@ -37,26 +37,26 @@ class Whole:
         return sinograms
 
     def variance(self, variance: Sinograms) -> Wide:
-        """Return the variance of their noise ``(row, view, col)``."""
+        """Return the noise variance of the views, ``(row, view, col)``."""
         return variance
 
 
 @dataclass(frozen=True, eq=False)
 class Stitched(Whole):
-    """Half a turn of views as wide as the object, each made of two opposite ones of a half acquisition.
+    """Half a turn of views as wide as the object, each stitched from two opposite views of a half acquisition.
 
-    What both see is shared by :attr:`ParallelBeam.redundancy`.  The second is moved to the columns of the first in
-    Fourier space, which leaves noise as strong as it was.  Where no view is exactly opposite, in a full turn of an odd
-    number, the nearest one is taken, half a step away.
+    Where they overlap, the views are weighted with :attr:`ParallelBeam.redundancy`.  The second is shifted to the
+    columns of the first in Fourier space, which preserves the noise level.  If no view is exactly opposite, because a
+    full turn has an odd number of views, the nearest one is used, half a step away.
 
     Parameters
     ----------
     beam
-        Of the stitched views.
+        Beam of the stitched views.
     source
         Beam of the half acquisition.
     pairs
-        ``(2, view)``: which measured views make each stitched one.
+        Indices of the measured views that make up each stitched one, ``(2, view)``.
 
     Examples
     --------
@@ -71,24 +71,24 @@ class Stitched(Whole):
 
     @classmethod
     def of(cls, beam: ParallelBeam) -> Stitched:
-        """Return the pairs of a half acquisition, and the beam of the wide views that they make."""
+        """Return the pairs of a half acquisition, and the beam of the stitched views."""
         turn = (beam.angles - beam.angles.min()) % (2 * np.pi)
         first = np.flatnonzero(turn < np.pi - 1e-9)
         first = first[np.argsort(turn[first], kind="stable")]
         later = np.setdiff1d(np.arange(beam.n_views), first)
-        away = np.abs(turn[later] - turn[first, None] - np.pi - 1e-6)  # of two as near, all take the later one
+        away = np.abs(turn[later] - turn[first, None] - np.pi - 1e-6)  # at a tie, the later one
         nearest = np.argmin(away, axis=1)
-        once = np.unique(nearest, return_index=True)[1]  # no view makes two: their noise would not be independent
+        once = np.unique(nearest, return_index=True)[1]  # no view is used twice, so that the noise stays independent
         first, second = first[once], later[nearest[once]]
         angles = (turn[first] + turn[second] - np.pi) / 2 + beam.angles.min()
         n = beam.across
         axis = (n - 1) / 2
-        axis += (beam.axis - axis + 0.5) % 1 - 0.5  # columns fall onto those of the detector
+        axis += (beam.axis - axis + 0.5) % 1 - 0.5  # columns coincide with those of the detector
         wide = ParallelBeam(angles, beam.n_rows, n, float(np.clip(axis, 0, n - 1)), beam.pixel_size)
         return cls(wide, beam, np.stack([first, second]))
 
     def measured(self, views: Int[np.ndarray, " some"]) -> Int[np.ndarray, " measured"]:
-        """Return which of the measured views make these views."""
+        """Return the indices of the measured views that make up these views."""
         return np.unique(self.pairs[:, views])
 
     def views(self, sinograms: Sinograms) -> Wide:
@@ -96,7 +96,7 @@ class Stitched(Whole):
         return self._together(sinograms, self.source.redundancy)
 
     def variance(self, variance: Sinograms) -> Wide:
-        """Return the variance of their noise ``(row, view, col)``."""
+        """Return the noise variance of the views, ``(row, view, col)``."""
         return np.asarray(np.maximum(self._together(variance, self.source.redundancy**2), 0))
 
     def _together(self, sinograms: Sinograms, weights: Float[np.ndarray, " col"]) -> Wide:
@@ -106,14 +106,14 @@ class Stitched(Whole):
         return np.asarray(self._placed(one, self.source.axis) + self._placed(other, n - 1 - self.source.axis))
 
     def _placed(self, views: Sinograms, axis: float) -> Wide:
-        """Return the views on the wide detector, their axis on its own."""
+        """Return the views on the wide detector, with the axis in its place."""
         n, wide = views.shape[-1], self.beam.n_cols
         size = int(fft.next_fast_len(wide + 2 * n, real=True))
         moved = self.beam.axis - axis
         whole = round(moved)
         if abs(moved - whole) > 1e-6:
             turned = np.exp(-2j * np.pi * np.fft.rfftfreq(size) * (moved - whole)).astype(np.complex64)
-            room = n // 2  # for what rings to either side
+            room = n // 2  # margin for ringing on either side
             spectra = fft.rfft(np.pad(views, ((0, 0), (0, 0), (room, 0))), size, axis=-1)
             views = fft.irfft(spectra * turned, size, axis=-1)[..., : n + 2 * room]
             whole -= room

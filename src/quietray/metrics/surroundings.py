@@ -1,4 +1,4 @@
-"""Where the object is: what of a slice is the air around it, told from grey values that lie about that of air."""
+"""Separation of the object from the surrounding air in a slice."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from quietray.types import Slice, Volume
 
 __all__ = ["ObjectMask"]
 
-_SMOOTHING = 1.5  # pixels
-_MARGIN = 2  # pixels around the object that belong to it: edges, and what a blur carries out of them
-_APART = 3.5  # spreads between two materials; half of a bell curve is 2.7 from the other half
-_LEAST = 0.02  # of the field of view, for a material
-_AROUND = 0.5  # of the edge of the field of view, for air to be around the object
-_NEAR = 0.2  # of the contrast, that air may be away from its value
-_SAME = 1e-6  # of the largest value: a range that is no contrast
+_SMOOTHING = 1.5  # in pixels
+_MARGIN = 2  # margin around the object in pixels, for edges and blur
+_APART = 3.5  # distance between two materials, in spreads; the two halves of a bell curve are 2.7 apart
+_LEAST = 0.02  # smallest fraction of the field of view for a material
+_AROUND = 0.5  # smallest fraction of the edge of the field of view that must be air
+_NEAR = 0.2  # largest deviation of air from its expected value, as a fraction of the contrast
+_SAME = 1e-6  # fraction of the largest value below which the range is no contrast
 _SPLITS = 3
-_THICK = 2  # pixels that a material is wide, at least, on either side of its middle
+_THICK = 2  # smallest width of a material in bins, on either side of its centre
 _VALUES = 2**20
 
 
 @dataclass(frozen=True)
 class ObjectMask:
-    """What tells the object from the air around it, slice by slice.
+    """A mask that separates the object from the air around it, slice by slice.
 
-    Pores, lungs and whatever else is empty inside belong to the object: air is what reaches the edge of the field of
-    view, through gaps that are wider than the margins at both sides.
+    Pores, lungs and other cavities belong to the object.  Air is connected to the edge of the field of view, through
+    gaps wider than the margins on both sides.
 
     Parameters
     ----------
     level
-        Smoothed grey values below it are air, in the unit of the slices.
+        Threshold in the unit of the slices; smoothed grey values below it are air.
     smoothing
         Standard deviation of the Gaussian, in pixels.
     margin
-        Pixels around the object that count as it.
+        Pixels around the object that are counted as part of it.
 
     Examples
     --------
@@ -58,26 +58,26 @@ class ObjectMask:
 
     @classmethod
     def found(cls, slices: Volume, weight: Slice, air: float) -> ObjectMask | None:
-        """Return what tells the object from the air, or None where there is no air around it.
+        """Return the mask for the given slices, or None if there is no air around the object.
 
-        Otsu's threshold is taken again among what lies below it, as long as that falls into two materials: metal in
-        plastic in air.  What is then below must take up half of the edge of the field of view at least, or it may be
-        pores that the edge cuts, and lie about the value of air.
+        Otsu's threshold is applied again to the values below it, as long as these consist of two materials (metal in
+        plastic in air).  The remaining values must be close to that of air and cover at least half of the edge of the
+        field of view; otherwise they might be pores cut by the edge.
 
         Parameters
         ----------
         slices
-            ``(z, y, x)``, denoised.
+            Denoised slices ``(z, y, x)``.
         weight
-            ``(y, x)``: zero outside the field of view.
+            Weight ``(y, x)``, zero outside the field of view.
         air
-            Its grey value.
+            Grey value of air.
         """
         from skimage.filters import threshold_otsu
 
         inside = weight > 0
         smooth = np.stack([_smoothed(one, inside, _SMOOTHING) for one in slices])
-        values = smooth[:, inside].ravel().astype(np.float64)  # whose range always falls into bins
+        values = smooth[:, inside].ravel().astype(np.float64)  # so that the range always falls into bins
         values = values[:: -(-values.size // _VALUES)]
         if np.ptp(values) <= _SAME * np.abs(values).max():
             return None
@@ -89,7 +89,7 @@ class ObjectMask:
             finer = float(threshold_otsu(low))
             between = inside & (smooth >= finer) & (smooth < level)
             wide = sum(int(ndimage.binary_erosion(one, iterations=_THICK).sum()) for one in between)
-            if wide < _LEAST * between.size or not _apart(low, finer):  # edges are between materials, too, but thin
+            if wide < _LEAST * between.size or not _apart(low, finer):  # edges count, too, but are thin
                 break
             level = finer
         mask = cls(level)
@@ -103,14 +103,14 @@ class ObjectMask:
         return mask if away < _NEAR * contrast else None
 
     def of(self, image: Slice, weight: Slice) -> Bool[np.ndarray, "y x"]:
-        """Return where the object is in a slice.
+        """Return the mask of the object in a slice.
 
         Parameters
         ----------
         image
-            ``(y, x)``, denoised.
+            Denoised slice ``(y, x)``.
         weight
-            ``(y, x)``: zero outside the field of view.
+            Weight ``(y, x)``, zero outside the field of view.
         """
         inside = weight > 0
         low = (_smoothed(image, inside, self.smoothing) < self.level) | ~inside
@@ -119,7 +119,7 @@ class ObjectMask:
 
     @property
     def words(self) -> str:
-        """How it was found, in words."""
+        """Description of how the mask was found."""
         return (
             f"all but the air that reaches the edge of the field of view: denoised slices, smoothed by "
             f"{self.smoothing:g} pixels, below {self.level:.3g}, more than {self.margin} pixels away from the rest"
@@ -131,14 +131,14 @@ def _edge(inside: Bool[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
 
 
 def _smoothed(image: Slice, inside: Bool[np.ndarray, "y x"], sigma: float) -> Float[np.ndarray, "y x"]:
-    """Return the image smoothed by what lies inside alone."""
+    """Return the image smoothed with the values inside only."""
     total = ndimage.gaussian_filter(np.where(inside, image, 0).astype(np.float32), sigma)
     share = ndimage.gaussian_filter(inside.astype(np.float32), sigma)
     return np.asarray(total / np.maximum(share, 1e-6))
 
 
 def _apart(values: Float[np.ndarray, " _"], level: float) -> bool:
-    """Return whether values below and above a threshold are two materials, each of some size."""
+    """Return whether the values below and above a threshold are two materials of sufficient size."""
     low, high = values[values < level], values[values >= level]
     if min(low.size, high.size) < max(2, _LEAST * values.size):
         return False

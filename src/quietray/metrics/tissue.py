@@ -1,4 +1,4 @@
-"""Whether CT numbers are right: the bias in Hounsfield units, tissue by tissue."""
+"""Bias of CT numbers in Hounsfield units, by tissue."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from quietray.types import Slice, Volume
 
 __all__ = ["TISSUES", "Tissue", "TissueBias", "tissue_bias"]
 
-_EDGES = (32, 16, 8, 4)  # pixels, of the blocks
+_EDGES = (32, 16, 8, 4)  # edge of the blocks in pixels
 _FINEST = _EDGES[-1]
-_FEWEST = 8  # blocks that tell a spread
+_FEWEST = 8  # number of blocks needed for a standard error
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """A tissue, told by its CT number.
+    """A tissue, identified by its CT numbers.
 
     Parameters
     ----------
     name
-        In words.
+        Name of the tissue.
     low, high
-        In HU; `high` is the first value that does not belong to it.
+        Range in HU; `high` is excluded.
 
     Examples
     --------
@@ -45,13 +45,13 @@ class Tissue:
 
     @property
     def band(self) -> str:
-        """The HU that it has, in words."""
+        """The range in HU, in words."""
         if math.isinf(self.low):
             return f"below {self.high:g} HU"
         return f"above {self.low:g} HU" if math.isinf(self.high) else f"{self.low:g} to {self.high:g} HU"
 
     def holds(self, values: Slice) -> Bool[np.ndarray, "y x"]:
-        """Return where values belong to it."""
+        """Return which values belong to the tissue."""
         return np.asarray((values >= self.low) & (values < self.high))
 
 
@@ -69,20 +69,20 @@ TISSUES = (
 
 @dataclass(frozen=True)
 class TissueBias:
-    """How far images are from a reference in one tissue.
+    """Deviation of images from a reference in one tissue.
 
     Parameters
     ----------
     tissue
-        Which.
+        The tissue.
     pixels
-        Pixels that were compared.
+        Number of pixels that were compared.
     bias, error
         Mean difference, images minus reference, and its standard error, in HU.
     sd
         Standard deviation of the difference over the pixels, in HU.
     block
-        Edge in pixels of the blocks that the standard error comes from; 0 where there are too few of them for one.
+        Edge in pixels of the blocks for the standard error; 0 if there are too few blocks.
     """
 
     tissue: Tissue
@@ -93,62 +93,63 @@ class TissueBias:
     block: int
 
     def record(self) -> dict[str, Any]:
-        """Return the figures by name; JSON."""
+        """Return the figures by name, ready for JSON."""
         figures = {name: value for name, value in vars(self).items() if name != "tissue"}
         return {"tissue": self.tissue.name, "band": self.tissue.band, **figures}
 
 
 def tissue_bias(
     images: Volume,
-    reference: Float[np.ndarray, "_ _ _"],  # its shape is checked below, in words
+    reference: Float[np.ndarray, "_ _ _"],  # the shape is checked below, with a clearer message
     mask: Bool[np.ndarray, "y x"] | None = None,
     *,
     tissues: Sequence[Tissue] = TISSUES,
     smoothing: int = 5,
     erosion: int = 2,
 ) -> tuple[TissueBias, ...]:
-    """Return the bias of images against a reference in each tissue.
+    """Return the bias of images with respect to a reference in each tissue.
 
-    A pixel belongs to the tissue in whose band the median of the reference lies in most of the pixels around it,
-    without the pixels along the borders; a vessel of a few pixels counts with what is around it.  All this matters
-    where the reference is noisy: a band that is chosen by the noisy values themselves holds too many pixels whose noise
-    happened to point into it, and the difference shows that noise as a bias (regression to the mean).  Unbiased images
-    of a simulated body, against a reference with ramp-filtered noise of sd 40 and 60 HU, then look 7 and 19 HU wrong in
-    air and 4 and 10 HU in fat; chosen as here, 0.0 and 0.1 HU in both, with standard errors of 0.1 HU.
+    A pixel belongs to a tissue if the median-filtered reference is in the range of the tissue for most pixels around
+    it; pixels along borders are left out.  A vessel a few pixels wide thus counts as the tissue around it.  This
+    matters if the reference is noisy: choosing pixels by their noisy values prefers pixels whose noise happens to point
+    into the range, and the difference shows that noise as a bias (regression to the mean).  For unbiased images of a
+    simulated body and a reference with ramp-filtered noise of sd 40 and 60 HU, the apparent bias would be 7 and 19 HU
+    in air and 4 and 10 HU in fat.  With the choice made here, it is 0.0 and 0.1 HU in both, with standard errors of 0.1
+    HU.
 
-    The standard error comes from square blocks of pixels, all images together, because the noise of CT is not
-    independent from pixel to pixel, nor the bias from image to image.  The blocks are as large as leaves enough of
-    them.  Where noise reaches over a good part of a block the error is too small: by a third for noise that a Gaussian
-    of sd 2 pixels has smoothed, by half in a small tissue.
+    The standard error is computed from square blocks of pixels through all images, because the noise of CT is
+    correlated between pixels, and the bias between images.  Blocks are as large as possible while leaving enough of
+    them.  If the noise is correlated over a considerable part of a block, the standard error is too small: by a third
+    for noise smoothed with a Gaussian of sd 2 pixels, and by half in a small tissue.
 
-    Scanners that store no value below -1024 HU have cut off the noise of air, which raises its mean before anyone
-    denoises it; the difference in air holds that too.
+    Scanners that store no values below -1024 HU clip the noise of air, which raises its mean before any denoising; the
+    bias in air includes this.
 
     Parameters
     ----------
     images, reference
-        ``(image, y, x)`` in HU.
+        Images ``(image, y, x)`` in HU.
     mask
-        Pixels of every image that count; all by default.
+        Pixels of every image to compare; all by default.
     tissues
-        What to look for.
+        Tissues to look for.
     smoothing
-        Width of the median in pixels, odd; most pixels within twice that, less one, must agree.  1 takes every pixel as
-        it is, which is right where the reference has no noise.
+        Width of the median filter in pixels, odd; most pixels within twice that width, less one, must agree. 1 uses
+        every pixel as it is, which is right for a noise-free reference.
     erosion
-        Pixels left out along the borders, within each image.
+        Number of pixels left out along borders, within each image.
 
     Returns
     -------
     tuple of TissueBias
-        One for each tissue that has pixels left.
+        One entry for each tissue that has pixels left.
 
     Raises
     ------
     GeometryError
         The shapes differ.
     SettingsError
-        The width of the median is not odd.
+        The width of the median filter is not odd.
 
     Examples
     --------
@@ -181,7 +182,7 @@ def tissue_bias(
 
 
 def _eroded(inside: Bool[np.ndarray, "y x"], erosion: int) -> Bool[np.ndarray, "y x"]:
-    """Return the pixels without those within `erosion` pixels of a border, which the edge of the image is not."""
+    """Return the pixels more than `erosion` pixels from a border; the edge of the image is no border."""
     if not erosion:
         return inside
     return np.asarray(ndimage.binary_erosion(inside, np.ones((3, 3)), iterations=erosion, border_value=1))
@@ -197,7 +198,7 @@ def _of_tissue(
     bias, error, edge = float(sums.sum()) / n, math.nan, 0
     for each in _EDGES:
         held, values = (block_sums(some, each // _FINEST).ravel() for some in (counts, sums))
-        if n**2 >= _FEWEST * float((held**2).sum()):  # as many as so many blocks of equal size
+        if n**2 >= _FEWEST * float((held**2).sum()):  # effective number of blocks of equal size
             edge, (bias, error) = each, mean_over_blocks(values[held > 0], held[held > 0])
             break
     variance = max(0.0, float(squares.sum()) - n * bias**2) / max(1.0, n - 1)

@@ -1,5 +1,6 @@
-"""The plug-in for the viewer napari, which finds it by its manifest, ``napari.yaml``; needs the extra ``napari``.
+"""The plug-in for the viewer napari, found through its manifest ``napari.yaml``; needs the extra ``napari``.
 
-``layers`` says how scans and volumes are shown, ``files`` reads and writes them, ``run`` is what happens in the thread,
-``widget`` the window.  It uses what anybody can use of quietray, and nothing of quietray uses it.
+``layers`` defines how scans and volumes are shown, ``files`` reads and writes them, ``run`` is the part that runs in a
+thread, and ``widget`` is the window.  The plug-in only uses the public interface of quietray, and no other module uses
+it.
 """

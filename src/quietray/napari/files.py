@@ -1,4 +1,4 @@
-"""What napari opens and saves with quietray: scans and volumes, and a sample."""
+"""Reading and writing of scans and volumes in napari, and a sample."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from quietray.napari.layers import Layer, scan_layers, volume_layer
 
 __all__ = ["foam", "reader", "voxel", "write"]
 
-_BLOCK = 2**24  # voxels that are written together
+_BLOCK = 2**24  # voxels written at a time
 
 
 def reader(path: str | list[str]) -> Callable[[str], list[Layer]] | None:
-    """Return what reads a path, or None where it is several: a scan has one.
+    """Return a reader for a path, or None for several paths, as a scan has only one.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def _read(path: str) -> list[Layer]:
     Raises
     ------
     FormatError
-        It is neither; told is what each of them lacks.
+        It is neither; the message gives the reasons for both.
     """
     try:
         return scan_layers(quietray.read(path))
@@ -49,16 +49,16 @@ def _read(path: str) -> list[Layer]:
 
 
 def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Write a layer as a volume, in the format that the ending asks for.
+    """Write a layer as a volume, in the format of the file name ending.
 
     Parameters
     ----------
     path
         New file or folder.
     data
-        ``(z, y, x)``, or of a pyramid its levels.
+        Volume ``(z, y, x)``, or the levels of a pyramid.
     meta
-        What napari knows of the layer; its scale in mm becomes the size of a voxel.
+        Metadata of the layer; its scale in mm becomes the voxel size.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     Raises
     ------
     QuietrayError
-        There is no such format, what is shown is no volume, or the disk does not allow it.
+        The format is unknown, the layer is not a volume, or the disk does not permit it.
 
     Examples
     --------
@@ -101,18 +101,18 @@ def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
 
 
 def foam() -> list[Layer]:
-    """Simulate a foam in a parallel beam of few photons, on pixels of 10 um."""
+    """Simulate a parallel-beam scan of a foam with few photons and 10 um pixels."""
     scan = quietray.FoamScan(views=180, rows=24, cols=96, spheres=80, largest=0.2, flats=40, pixel_size=0.01).acquire()
     return scan_layers(dataclasses.replace(scan, source="foam"))
 
 
 def voxel(meta: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Return the edge of a voxel and, where it is another, the distance of slices, in mm; None where not told.
+    """Return the edge of a voxel and the distance of slices (if different) in mm; None if unknown.
 
     Parameters
     ----------
     meta
-        With the ``scale`` and the ``units`` of a layer, z, y, x.
+        The ``scale`` and the ``units`` of a layer, z, y, x.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A scan from layers that another reader opened: projections, flats, darks, and the angles in words."""
+"""A scan from layers that another reader opened: projections, flats, darks and angles."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _NONE = "none"
 
 
 class FromLayers(QGroupBox):
-    """Fields for a scan in a parallel beam; what they make is kept with the layer of the projections.
+    """Fields for a parallel-beam scan, which is stored with the layer of the projections.
 
     Parameters
     ----------
     viewer
-        Whose layers are offered.
+        The viewer whose layers are offered.
     """
 
     made = Signal(object)
-    """The layer of the projections, which has a scan now."""
+    """Emits the layer of the projections, which now has a scan."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__("A scan from layers")
@@ -39,9 +39,9 @@ class FromLayers(QGroupBox):
         form, self.fields = QFormLayout(), QWidget()
         for label, field, tip in (
             ("Projections", self.projections, "Axes: view, row, column"),
-            ("Flats", self.flats, "Open-beam frames; none, where the projections are divided by them already"),
+            ("Flats", self.flats, "Open-beam frames; none if the projections are already divided by them"),
             ("Darks", self.darks, "Beam-off frames"),
-            ("Angles", self.angles, "start:stop in degrees, evenly spaced, the stop left out"),
+            ("Angles", self.angles, "start:stop in degrees, evenly spaced, without the stop"),
         ):
             field.setToolTip(tip)
             field.setAccessibleName(label)
@@ -56,7 +56,7 @@ class FromLayers(QGroupBox):
         self.button.clicked.connect(lambda: self.take())
 
     def offer(self) -> None:
-        """Offer the layers that are open."""
+        """Offer the open layers."""
         stacks = [one for one in self.viewer.layers if isinstance(one, Image) and not (one.rgb or one.multiscale)]
         for field, found in (
             (self.projections, [one for one in stacks if one.ndim == 3]),
@@ -71,7 +71,7 @@ class FromLayers(QGroupBox):
             field.setCurrentIndex(found.index(chosen) if chosen in found else newest)
 
     def take(self) -> None:
-        """Make the scan, and say so; what the user can mend is told."""
+        """Create the scan; show errors that the user can fix."""
         try:
             layer = self.projections.currentData()
             if layer is None:
@@ -94,12 +94,12 @@ class FromLayers(QGroupBox):
 
 
 def evenly(text: str, n_views: int) -> np.ndarray:
-    """Return evenly spaced angles in degrees from ``start:stop``, the stop left out.
+    """Return evenly spaced angles in degrees from ``start:stop``, without the stop.
 
     Raises
     ------
     GeometryError
-        The text says no angles.
+        The text is not of this form.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Scans and volumes as layers: lazy, in mm where sizes are known, in shades that suit what is in them."""
+"""Scans and volumes as layers: lazy, in mm if sizes are known, with suitable contrast limits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from quietray import Scan
 __all__ = ["Layer", "limits", "named", "picture", "scan_layers", "volume_layer"]
 
 Layer = tuple[Any, dict[str, Any], str]
-"""What napari takes for a layer: its data, what it is told of them, and which kind of layer it is."""
+"""A layer for napari: its data, keyword arguments, and type."""
 
 
 def scan_layers(scan: Scan) -> list[Layer]:
-    """Return the layers of a scan: its projections, and below them, hidden, its flats and darks.
+    """Return the layers of a scan: its projections, and hidden below them its flats and darks.
 
-    Views lie as far apart as rows do: one slider then goes through the views and, of volumes beside them, the slices.
+    The distance between views is that between rows, so that one slider moves through the views and, for volumes opened
+    beside them, the slices.
 
     Parameters
     ----------
     scan
-        From :func:`quietray.read`; the layer of the projections keeps it under ``metadata["scan"]``.
+        Scan from :func:`quietray.read`; the layer of the projections stores it under ``metadata["scan"]``.
 
     Examples
     --------
@@ -51,16 +52,16 @@ def scan_layers(scan: Scan) -> list[Layer]:
 
 
 def volume_layer(volume: Any, name: str | None = None, **more: Any) -> Layer:
-    """Return the layer of a volume, with the levels of its pyramid where it has one.
+    """Return the layer of a volume, with the levels of its pyramid if there is one.
 
     Parameters
     ----------
     volume
-        ``(z, y, x)`` or ``(step, z, y, x)``, from :func:`quietray.read_volume`.
+        Volume ``(z, y, x)`` or ``(step, z, y, x)``, from :func:`quietray.read_volume`.
     name
-        Of the layer; that of its file where None.
+        Name of the layer; None for that of the file.
     **more
-        What else napari is to be told of the layer.
+        Further arguments for napari.
 
     Examples
     --------
@@ -82,19 +83,19 @@ def volume_layer(volume: Any, name: str | None = None, **more: Any) -> Layer:
 
 
 def picture(image: np.ndarray, name: str, edge: float | None, aside: int = 0) -> Layer:
-    """Return the layer of one slice ``(y, x)`` of a preview; `aside` of them are to its left."""
+    """Return the layer of one slice ``(y, x)`` of a preview, shifted by `aside` widths to the right."""
     meta = _placed(2, (edge, edge) if edge else None, ("y", "x"))
     step = meta["scale"][1]
     return image, meta | {"name": name, "translate": (0.0, aside * 1.05 * image.shape[1] * step)}, "image"
 
 
 def named(scan: Scan) -> str:
-    """Return what a scan is called in the list of layers."""
+    """Return the name of a scan in the list of layers."""
     return Path(str(scan.source)).stem if scan.source else "scan"
 
 
 def limits(image: np.ndarray) -> tuple[float, float] | None:
-    """Return the values to be shown black and white; None where all are one.
+    """Return the values displayed as black and white; None if all are equal.
 
     Examples
     --------
@@ -112,7 +113,7 @@ def _shades(image: Any) -> dict[str, Any]:
 
 
 def _placed(n_axes: int, steps: Sequence[float] | None, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the scale of a layer, its last axes in mm where `steps` are known, and what its axes are called."""
+    """Return the scale of a layer, in mm for its last axes if `steps` are known, and the names of its axes."""
     known = [float(step) for step in steps or ()]
     others = n_axes - len(known)
     return {
@@ -123,12 +124,12 @@ def _placed(n_axes: int, steps: Sequence[float] | None, labels: Sequence[str]) -
 
 
 def _middle(volume: Any) -> np.ndarray:
-    """Return the middle slice of a volume; of a series, that of the middle entry."""
+    """Return the middle slice of a volume; for a series, of the middle entry."""
     return np.asarray(volume[tuple(int(size) // 2 for size in volume.shape[:-2])])
 
 
 def _lazy(frames: Any) -> Any:
-    """Return an array that is read frame by frame, when it is looked at."""
+    """Return an array that is read frame by frame, when it is displayed."""
     if isinstance(frames, np.ndarray):
         return frames
     from dask.array import from_array  # a dependency of napari

@@ -1,4 +1,4 @@
-"""A run as the window starts it: in a thread, told to somebody, stopped when asked."""
+"""A run started by the window: in a thread, with progress, stopped on request."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import quietray
 
 __all__ = ["Done", "Job", "Preview", "Progress", "StoppedError", "Told", "WindowWatch", "methods"]
 
-_EVERY = 0.1  # seconds, between two looks at the progress
+_EVERY = 0.1  # seconds between updates of the progress
 
 
 class StoppedError(BaseException):
-    """The run was asked to stop; no handler of errors on the way may keep it going."""
+    """The run was asked to stop; error handlers must not catch this."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage is.
+    """Progress of a stage.
 
     Parameters
     ----------
     stage
-        Its name.
+        Name of the stage.
     share
-        Done of it, 0 to 1; None where that is not known.
+        Fraction that is done, 0 to 1; None if unknown.
     text
-        What it says of itself.
+        Its message.
     """
 
     stage: str
@@ -44,14 +44,14 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """A held-out slice ``(y, x)`` while the network learns.
+    """A held-out slice ``(y, x)`` during training.
 
     Parameters
     ----------
     before, after
-        The slice as it is, and denoised.
+        The slice before and after denoising.
     step, steps
-        Of the training.
+        Training step, and number of steps.
     """
 
     before: np.ndarray
@@ -61,18 +61,18 @@ class Preview:
 
 
 Told = Progress | Preview | str
-"""What the window hears: how far it is, what it looks like, a sentence."""
+"""What the window receives: progress, a preview, or a message."""
 
 
 class WindowWatch(quietray.Watch):
-    """Tells the window how a run proceeds, and ends it when it was asked to stop.
+    """Passes the progress of a run to the window, and ends the run on request.
 
     Parameters
     ----------
     tell
-        Given what there is to tell; called in the thread of the run.
+        Receives the progress; called in the thread of the run.
     stopped
-        Whether to stop; asked whenever the run tells something.
+        Whether to stop; called whenever the run reports something.
     """
 
     previews = True
@@ -82,7 +82,7 @@ class WindowWatch(quietray.Watch):
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Tell the share that is done, a few times a second."""
+        """Report the fraction that is done, a few times per second."""
         done, said, latest = 0, 0.0, ""
 
         def advance(units: int, text: str = "") -> None:
@@ -103,7 +103,7 @@ class WindowWatch(quietray.Watch):
         self._tell(Preview(*look, step, n_steps))
 
     def note(self, text: str) -> None:
-        """Pass a sentence on."""
+        """Pass a message on."""
         self._go_on()
         self._tell(text)
 
@@ -114,14 +114,14 @@ class WindowWatch(quietray.Watch):
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """What a run leaves.
+    """Result of a run.
 
     Parameters
     ----------
     result
-        Of the run.
+        The result.
     noisy
-        The volume as it is without denoising, ``(z, y, x)``.
+        The volume without denoising, ``(z, y, x)``.
     """
 
     result: quietray.Result
@@ -137,12 +137,12 @@ class Done:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What is to be done.
+    """A run to be done.
 
     Parameters
     ----------
     scan
-        To be denoised.
+        Scan to denoise.
     folder
         Output folder.
     changes
@@ -150,7 +150,7 @@ class Job:
     model
         Folder of a trained model to apply instead of training one.
     resume
-        Go on with what the folder holds.
+        Whether to resume the run in the folder.
     """
 
     scan: quietray.Scan
@@ -160,7 +160,7 @@ class Job:
     resume: bool = False
 
     def __call__(self, watch: WindowWatch) -> Done | None:
-        """Do it; None when it was stopped."""
+        """Run it; return None if it was stopped."""
         changes: Any = dict(self.changes)
         try:
             if self.model is not None:
@@ -176,7 +176,7 @@ class Job:
 
 
 def methods() -> list[str]:
-    """Return the names of the methods that one scan is enough for.
+    """Return the names of methods that work with a single scan.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The window: choose a scan and a time, look at before and after."""
+"""The window: choose a scan and a time, and compare before and after."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _NONE_OPEN = (
 
 
 class DenoiseWidget(QWidget):
-    """Denoise a scan that is open in the viewer, in a thread, and show the slices while the network learns.
+    """Denoises a scan that is open in the viewer, in a thread, and shows slices during training.
 
     Parameters
     ----------
     napari_viewer
-        Whose scans are denoised, and which shows what comes out.
+        Viewer with the scans, which also shows the result.
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
@@ -76,7 +76,7 @@ class DenoiseWidget(QWidget):
         threading.Thread(target=self._line.offer, daemon=True).start()
 
     def _ask(self) -> None:
-        """Make the fields."""
+        """Create the fields."""
         self.scan, self.method, self.device = QComboBox(), QComboBox(), QComboBox()
         self.method.addItem("auto")
         self.device.addItems(["auto", "cpu", "cuda"])
@@ -106,7 +106,7 @@ class DenoiseWidget(QWidget):
         self.layout().addWidget(self.from_layers)
 
     def _tell(self) -> None:
-        """Make the buttons, and what shows how a run goes."""
+        """Create the buttons and the display of the progress."""
         self.start_button, self.stop_button = QPushButton("Start"), QPushButton("Stop")
         self.start_button.clicked.connect(lambda: self.start())
         self.stop_button.clicked.connect(lambda: self.stop())
@@ -129,7 +129,7 @@ class DenoiseWidget(QWidget):
             self.layout().addWidget(one)
 
     def start(self) -> None:
-        """Start a run with what is in the fields."""
+        """Start a run with the settings in the fields."""
         layer = self.scan.currentData()
         if self.worker is not None:
             return
@@ -158,7 +158,7 @@ class DenoiseWidget(QWidget):
         worker.start()
 
     def stop(self) -> None:
-        """Ask the run to stop, which it does at the next thing that it tells."""
+        """Ask the run to stop, which it does when it next reports something."""
         self._stop.set()
         self.stage.setText("stopping ...")
 
@@ -168,7 +168,7 @@ class DenoiseWidget(QWidget):
 
     @property
     def _changes(self) -> dict[str, Any]:
-        """The settings of the fields; of a model, those that it leaves open."""
+        """The settings from the fields; with a model, only those that it leaves open."""
         changes: dict[str, Any] = {"device": self.device.currentText()}
         if rows := self.rows.text().strip():
             changes["rows"] = rows
@@ -177,11 +177,11 @@ class DenoiseWidget(QWidget):
         return changes
 
     def _offer(self, names: Iterable[str]) -> None:
-        """Offer the methods, whose import takes seconds."""
+        """Offer the methods, which are imported late because that takes seconds."""
         self.method.addItems([name for name in names if self.method.findText(name) < 0])
 
     def _find_scans(self, event: Any = None) -> None:
-        """Offer the scans that are open; the newest, unless another was chosen."""
+        """Offer the open scans; select the newest unless another one was chosen."""
         self.from_layers.offer()
         chosen = self.scan.currentData()
         known = [self.scan.itemData(number) for number in range(self.scan.count())]
@@ -195,12 +195,12 @@ class DenoiseWidget(QWidget):
             self.scan.setCurrentIndex(found.index(wanted))
 
     def _take(self, layer: Any) -> None:
-        """Choose a layer that has been made a scan."""
+        """Select a layer that was turned into a scan."""
         self._find_scans()
         self.scan.setCurrentIndex(self.scan.findText(layer.name))
 
     def _enable(self, *_: Any) -> None:
-        """Allow what makes sense now."""
+        """Enable what makes sense at present."""
         busy = self.worker is not None
         self.start_button.setEnabled(not busy)
         self.stop_button.setEnabled(busy)
@@ -210,7 +210,7 @@ class DenoiseWidget(QWidget):
             field.setEnabled(not busy and self._model is None)
 
     def _hear(self, told: Told) -> None:
-        """Show what a run tells."""
+        """Show progress and messages of a run."""
         match told:
             case Progress(stage, share, text):
                 self.bar.setRange(0, 0 if share is None else 1000)
@@ -223,7 +223,7 @@ class DenoiseWidget(QWidget):
                 self.said.appendPlainText(told)
 
     def _look(self, seen: Preview) -> None:
-        """Show a held-out slice before and after, beside each other."""
+        """Show a held-out slice before and after denoising, side by side."""
         shades = limits(seen.after) or (0.0, 1.0)
         if not self._previews or any(layer not in self.viewer.layers for layer in self._previews):
             self._leave_previews()
@@ -237,7 +237,7 @@ class DenoiseWidget(QWidget):
         self._overlay(f"held-out slice, step {seen.step} of {seen.steps}: before | after")
 
     def _show(self, done: Done | None) -> None:
-        """Show what came out."""
+        """Show the result."""
         self._leave_previews()
         if done is None:
             self._overlay("")
@@ -259,11 +259,11 @@ class DenoiseWidget(QWidget):
         self.stage.setText(done.said)
 
     def _turn(self, before: bool) -> None:
-        """Show the noisy volume under the denoised one, or that again."""
+        """Show or hide the noisy volume instead of the denoised one."""
         self._denoised.visible = not before
 
     def _fail(self, error: Exception) -> None:
-        """Tell what the user can mend; anything else is for napari to show, with where it came from."""
+        """Show errors that the user can fix; others are left to napari, with a traceback."""
         self._leave_previews()
         self._overlay("")
         if not isinstance(error, QuietrayError):
@@ -272,7 +272,7 @@ class DenoiseWidget(QWidget):
         show_error(str(error))
 
     def _rest(self) -> None:
-        """Be ready for another run."""
+        """Get ready for another run."""
         self.worker = None
         self.bar.setRange(0, 1000)
         self.bar.reset()
@@ -284,13 +284,13 @@ class DenoiseWidget(QWidget):
         return self.viewer.add_layer(NapariLayer.create(*layer))
 
     def _hide(self) -> None:
-        """Hide the layers that are shown."""
+        """Hide the visible layers."""
         self._hidden = [layer for layer in self.viewer.layers if layer.visible]
         for layer in self._hidden:
             layer.visible = False
 
     def _leave_previews(self) -> None:
-        """Remove the previews, and show what was shown before them."""
+        """Remove the previews, and show the layers that were visible before."""
         for layer in self._previews:
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
@@ -305,19 +305,19 @@ class DenoiseWidget(QWidget):
 
 
 class _Line(QObject):
-    """Carries what a run tells from its thread to that of the window."""
+    """Passes messages from the thread of a run to that of the window."""
 
     told = Signal(object)
     offered = Signal(object)
 
     def offer(self) -> None:
-        """Say which methods there are; finding out imports for seconds, in which the viewer may have been closed."""
+        """Emit the names of the methods; importing them takes seconds, and the viewer may be closed meanwhile."""
         with contextlib.suppress(RuntimeError):
             self.offered.emit(methods())
 
 
 class _Folder(QWidget):
-    """A folder, typed or chosen."""
+    """A folder, typed or selected."""
 
     def __init__(self, empty: str) -> None:
         super().__init__()
@@ -330,7 +330,7 @@ class _Folder(QWidget):
 
     @property
     def path(self) -> str:
-        """What is typed, without spaces around it."""
+        """The typed path, without surrounding spaces."""
         return str(self.text.text()).strip()
 
     def _choose(self) -> None:
@@ -339,7 +339,7 @@ class _Folder(QWidget):
 
 
 def _temporary() -> str:
-    """Return a new folder for a result that is looked at; it is removed when Python ends."""
+    """Return a new temporary folder for a result, removed when Python ends."""
     folder = tempfile.mkdtemp(prefix="quietray-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -354,7 +354,7 @@ def _row(*fields: Any) -> Any:
 
 
 def _beside(*fields: Any) -> Any:
-    """Return a widget that holds others side by side."""
+    """Return a widget that arranges others side by side."""
     holder = QWidget()
     holder.setLayout(_row(*fields))
     return holder

@@ -3,7 +3,7 @@
 from quietray.networks.base import Architecture
 from quietray.registry import Registry
 
-# In the order in which they are named, the default first.
+# The order here is the order in which networks are listed; the first is the default.
 # isort: off
 from quietray.networks.unet import UNet
 from quietray.networks.lehtinen import LehtinenUNet

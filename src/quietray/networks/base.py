@@ -1,4 +1,4 @@
-"""What the rest of quietray knows of a network: how to build it, and how far it sees."""
+"""The interface of networks: how to build one, and its receptive field."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ __all__ = [
 
 
 class Architecture(Registered, ABC):
-    """Settings of a network; a subclass is a frozen dataclass.
+    """Settings of a network; subclasses are frozen dataclasses.
 
-    In two dimensions the network maps ``(batch, channel, y, x)`` to ``(batch, output, y, x)``.  In three it maps
-    ``(batch, slice, y, x)``, of any number of slices, to as many: every slice denoised, with its neighbours in view.
-    Images may have any size.
+    In two dimensions, the network maps ``(batch, channel, y, x)`` to ``(batch, output, y, x)``.  In three, it maps any
+    number of slices ``(batch, slice, y, x)`` to the same number of denoised slices.  Images may have any size.
     """
 
     registry: ClassVar[Registry[Architecture]] = Registry("network", "quietray.networks")
@@ -37,51 +36,51 @@ class Architecture(Registered, ABC):
     @property
     @abstractmethod
     def radius(self) -> int:
-        """Furthest input pixel, in y or x, that an output pixel depends on, exact."""
+        """Largest distance in pixels, in y or x, of an input pixel that affects an output pixel; exact."""
 
     @property
     def stride(self) -> int:
-        """Pixels to which tiles must be aligned."""
+        """Alignment of tiles in pixels."""
         return 1
 
     @property
     def depth(self) -> int:
-        """Furthest slice that an output slice depends on, exact; 0 in two dimensions, where slices are channels."""
+        """Largest distance of a slice that affects an output slice; 0 in two dimensions, where slices are channels."""
         return 0
 
     @property
     def dimensions(self) -> Literal[2, 3]:
-        """Whether slices are channels (2), or a third axis to convolve along (3)."""
+        """Two if slices are channels; three if the network also convolves along them."""
         return 2
 
     @property
     @abstractmethod
     def bytes_per_pixel(self) -> int:
-        """Bytes that the network holds at most for a pixel of each slice while it is applied, in float32, measured.
+        """Largest memory in bytes per pixel of each slice during inference in float32, measured.
 
-        In two dimensions a slice is what comes out; the channels that go in are few and not counted.
+        In two dimensions, output slices are counted; the input channels are few and are neglected.
         """
 
     @abstractmethod
     def build(self, n_channels: int, n_outputs: int = 1) -> nn.Module:
-        """Return a freshly initialised network; the weights come from torch's global generator, so seed it first.
+        """Return a freshly initialised network; the weights come from torch's global generator, so seed that first.
 
         Parameters
         ----------
         n_channels, n_outputs
-            Slices that the network takes and returns; in three dimensions it takes and returns any number.
+            Numbers of slices that the network takes and returns; ignored in three dimensions, where any number works.
         """
 
 
 def furthest(reach: Callable[[int], tuple[int, int]], stride: int) -> int:
-    """Return the radius of a network with poolings, in which pixels of different phase see differently far.
+    """Return the radius of the receptive field of a network with pooling, where it depends on the pixel's phase.
 
     Parameters
     ----------
     reach
-        Maps an output pixel to the first and last input pixel that it depends on.
+        Maps an output pixel to the first and last input pixels that affect it.
     stride
-        After how many pixels the phases repeat.
+        Period of the phases in pixels.
 
     Examples
     --------
@@ -93,7 +92,7 @@ def furthest(reach: Callable[[int], tuple[int, int]], stride: int) -> int:
 
 
 def middle_channels(x: Tensor, n_outputs: int) -> Tensor:
-    """Return the channels in the middle of ``(batch, channel, y, x)``: what a residual network corrects.
+    """Return the middle channels of ``(batch, channel, y, x)``, which a residual network corrects.
 
     Examples
     --------
@@ -121,7 +120,7 @@ def require_dimensions(dimensions: int) -> None:
 
 
 def require_middle(n_channels: int, n_outputs: int) -> None:
-    """Raise unless a residual network finds its outputs among its channels.
+    """Raise unless a residual network has at least as many input channels as outputs.
 
     Raises
     ------
@@ -140,7 +139,7 @@ def require_middle(n_channels: int, n_outputs: int) -> None:
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Reflect the lower and right border until both sizes are multiples of `multiple`; small images are repeated.
+    """Mirror the lower and right borders until both sizes are multiples of `multiple`; small images are repeated.
 
     Examples
     --------
@@ -153,7 +152,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def pad_to_size(x: Tensor, height: int, width: int) -> Tensor:
-    """Reflect the lower and right border of a smaller image until it has this size; small images are repeated.
+    """Mirror the lower and right borders of a smaller image up to this size; small images are repeated.
 
     Examples
     --------

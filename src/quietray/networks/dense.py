@@ -1,4 +1,4 @@
-"""Densely connected layers without concatenation: many times faster on a processor, in a fraction of the memory."""
+"""Densely connected layers without concatenation: many times faster on a CPU, with a fraction of the memory."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from torch.autograd.function import once_differentiable
 
 __all__ = ["dense_layers"]
 
-_BLOCK = 8  # layers mixed at once
+_BLOCK = 8  # layers whose inputs are mixed at once
 
 
 def dense_layers(x: Tensor, kernels: Sequence[Tensor], bias: Tensor, dilations: Sequence[int]) -> Tensor:
-    """Apply layers of which each sees the input and the maps of all layers before it.
+    """Apply densely connected layers: each takes the input and the maps of all previous layers.
 
     Layer i, at pixel p, is ``relu(bias[i] + sum of kernel[i][j, t] * x[j](p + dilation[i] * t))`` over the taps t and
-    all maps j before it, mirrored at the border.
+    all previous maps j, mirrored at the border.
 
     Parameters
     ----------
     x
         Input, ``(batch, channel, y, x)`` or ``(batch, channel, z, y, x)``.
     kernels
-        Of each layer, ``(map, seen, tap y, tap x)`` or with ``tap z`` before; each axis has one tap or three.
+        Kernel of each layer, ``(map, previous map, tap y, tap x)``, or with ``tap z`` before ``tap y``; each axis has
+        one or three taps.
     bias
-        Of all layers' maps.
+        Bias of all maps of all layers.
     dilations
-        Of each layer, in pixels.
+        Dilation of each layer in pixels.
 
     Returns
     -------
@@ -39,10 +40,11 @@ def dense_layers(x: Tensor, kernels: Sequence[Tensor], bias: Tensor, dilations: 
 
     Notes
     -----
-    Mixing maps commutes with moving them.  So a layer first mixes the maps before it into one per tap, a product of two
-    matrices that reads the maps where they lie, and then moves and adds only those nine.  Concatenating would copy all
-    maps for every layer, and a convolution with one output spends its time waiting for memory.  The maps before a block
-    of layers are mixed for the whole block at once, which again is less waiting.
+    Mixing maps commutes with shifting them.  Each layer therefore first mixes the previous maps into one
+    map per tap, with a matrix product that reads the maps in place, and then shifts and adds only those nine.
+    Concatenation would copy all maps for every layer, and a convolution with a single output is limited by memory
+    bandwidth.  Maps that precede a block of layers are mixed for the whole block at once, which reduces memory traffic
+    further.
 
     Examples
     --------
@@ -104,7 +106,7 @@ class _DenseLayers(torch.autograd.Function):
             found = torch.bmm(together, flat[:, :after].mT).sum(dim=0).split(_rows(matrices))
             of_kernels[:0] = [_as_kernel(rows, kernels[layer]) for layer, rows in zip(block, found, strict=True)]
         n_channels = kernels[0].shape[1]
-        of_bias = of_flat[:, n_channels:].sum(dim=(0, 2))  # by now behind the rectifiers
+        of_bias = of_flat[:, n_channels:].sum(dim=(0, 2))  # these maps have already passed the rectifiers
         return of_maps[:, :n_channels], of_bias, None, *of_kernels
 
 
@@ -131,7 +133,7 @@ def _as_kernel(rows: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _add_neighbours(taps: Tensor, dilation: int, axis: int) -> Tensor:
-    """Sum ``(batch, tap, ...)`` over the taps, each moved by its distance along `axis` and mirrored at the border."""
+    """Sum ``(batch, tap, ...)`` over the taps, each shifted along `axis` and mirrored at the border."""
     if taps.shape[1] == 1:
         return taps[:, 0]
     out = taps[:, 1].clone()
@@ -166,6 +168,6 @@ def _moves(n: int, dilation: int, device: torch.device) -> tuple[tuple[int, int,
 
 
 def _mirrored(position: Tensor, n: int) -> Tensor:
-    """Return positions brought back to ``0 .. n - 1`` by mirrors on the first and last pixel."""
+    """Return positions mirrored into ``0 .. n - 1`` about the first and last pixels."""
     period = max(1, 2 * (n - 1))
     return torch.minimum(position % period, -position % period)

@@ -1,4 +1,4 @@
-"""The plain residual network that learns the noise."""
+"""DnCNN: a residual network that predicts the noise."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["DnCNN", "DnCNNModule"]
 
 @dataclass(frozen=True)
 class DnCNN(Architecture):
-    """Settings of DnCNN: a chain of 3 x 3 convolutions and rectifiers that returns the noise, to be taken away.
+    """Settings of DnCNN: a chain of 3 x 3 convolutions and rectifiers that predicts the noise to be subtracted.
 
-    Without the original's batch normalisation.  It takes its mean and variance over a batch, which in tomography is a
-    few images, often one: the network would learn with other numbers than it is applied with.
+    Batch normalisation is left out, unlike in the original.  In tomography, a batch has few images, often one, so the
+    statistics at training and at inference would differ.
 
     Parameters
     ----------
     layers
         Number of convolutions, two or more.
     maps
-        Feature maps between them.
+        Number of feature maps between the convolutions.
     bias
-        Whether to add constants.  Without them, brightness that is scaled by any positive factor comes out scaled by
-        it, and the network works at noise levels that it never met (Mohan et al.).
+        Whether the convolutions have biases.  Without them, scaling the input by a positive factor scales the output by
+        the same factor, and the network works at noise levels it was not trained for (Mohan et al.).
 
     Notes
     -----
@@ -55,18 +55,18 @@ class DnCNN(Architecture):
 
     @property
     def radius(self) -> int:
-        """Furthest input pixel that an output pixel depends on: one for each layer."""
+        """Radius of the receptive field in pixels: one for each layer."""
         return self.layers
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Maps before and after a layer, and the input."""
+        """Memory for the maps before and after a layer, and for the input."""
         return 4 * (2 * self.maps + 8)
 
     def build(self, n_channels: int, n_outputs: int = 1) -> DnCNNModule:
         """Return a freshly initialised network that corrects the middle `n_outputs` of `n_channels` slices.
 
-        The weights come from torch's global generator: seed it first.
+        The weights come from torch's global generator, which should be seeded first.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class DnCNN(Architecture):
 
 
 class DnCNNModule(nn.Module):
-    """The network itself; see :class:`DnCNN`."""
+    """The module built by :class:`DnCNN`."""
 
     def __init__(self, settings: DnCNN, n_channels: int, n_outputs: int = 1) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class DnCNNModule(nn.Module):
             chain += [convolution, nn.ReLU(inplace=True)]
         self.noise = nn.Sequential(*chain[:-1])
         with torch.no_grad():
-            convolution.weight.mul_(0.1)  # start near the input
+            convolution.weight.mul_(0.1)  # start close to the identity
 
     def forward(self, x: Tensor) -> Tensor:
         """Denoise ``(batch, channel, y, x)`` of any size; returns ``(batch, output, y, x)``."""

@@ -15,22 +15,23 @@ from quietray.networks.base import Architecture, furthest, pad_to_multiple
 __all__ = ["LehtinenModule", "LehtinenUNet"]
 
 _LEVELS = 5
-_SLOPE = 0.1  # of the rectifiers, below zero
+_SLOPE = 0.1  # slope of the leaky rectifiers for negative values
 
 
 @dataclass(frozen=True)
 class LehtinenUNet(Architecture):
-    """Settings of the U-Net of Noise2Noise: six levels of equal width, whose coarsest skip is the input itself.
+    """Settings of the U-Net of Noise2Noise: six levels of equal width, with the input as an additional skip connection.
 
-    On the way down a convolution and a pooling per level, on the way up two convolutions with twice as many maps; the
-    last three have 4/3 and 2/3 as many maps as those on the way down, and then one per output.  All are 3 x 3 with
-    leaky rectifiers of slope 0.1 but the last, which is linear.  With one channel in and out the default has 988 609
-    weights.
+    The encoder has one convolution and one pooling per level; the decoder has two convolutions per level with twice as
+    many maps.  The last three convolutions have 4/3 and 2/3 of the maps of the encoder, then one per output.  All are 3
+    x 3, with leaky rectifiers of slope 0.1 except for the last, which is linear.  With one channel in and out, the
+    default has 988 609 weights.
 
     Parameters
     ----------
     maps
-        Feature maps on the way down, a multiple of 3; the paper's 48 gives 96 on the way up, and 64 and 32 at its end.
+        Number of feature maps in the encoder, a multiple of 3; with the paper's 48, the decoder has 96, and 64 and 32
+        at its end.
 
     Notes
     -----
@@ -53,21 +54,21 @@ class LehtinenUNet(Architecture):
 
     @property
     def stride(self) -> int:
-        """Pixels to which tiles must be aligned, so that pooling falls on the same pixels as in the whole image."""
+        """Alignment of tiles in pixels, so that pooling acts on the same pixels as in the whole image."""
         return int(2**_LEVELS)
 
     @property
     def radius(self) -> int:
-        """Furthest input pixel that an output pixel depends on, exact."""
+        """Radius of the receptive field in pixels, exact."""
         return furthest(self._reach, self.stride)
 
     @property
     def bytes_per_pixel(self) -> int:
-        """At the finest level: enlarged maps, the same beside the input, and what follows from them."""
+        """Memory at the finest level: upsampled maps, their concatenation with the input, and the next layers."""
         return 4 * 7 * self.maps
 
     def _reach(self, pixel: int) -> tuple[int, int]:
-        """Return the first and last input pixel that the output at `pixel` depends on, by going back layer by layer."""
+        """Return the first and last input pixels that affect the output at `pixel`, going back layer by layer."""
         skips = []
         low, high = pixel - 3, pixel + 3
         for _ in range(_LEVELS):
@@ -81,12 +82,12 @@ class LehtinenUNet(Architecture):
         return min(low - 1, skips[0][0]), max(high + 1, skips[0][1])
 
     def build(self, n_channels: int, n_outputs: int = 1) -> LehtinenModule:
-        """Return a network with the weights of He et al.; they come from torch's global generator."""
+        """Return a network with the initial weights of He et al., drawn from torch's global generator."""
         return LehtinenModule(self, n_channels, n_outputs)
 
 
 class LehtinenModule(nn.Module):
-    """The network itself; see :class:`LehtinenUNet`."""
+    """The module built by :class:`LehtinenUNet`."""
 
     def __init__(self, settings: LehtinenUNet, n_channels: int, n_outputs: int = 1) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The mixed-scale dense network: few weights, a wide view, and no noise fitted."""
+"""The mixed-scale dense network: few weights and a large receptive field, and little overfitting to noise."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ __all__ = ["MSD", "MSDModule"]
 
 @dataclass(frozen=True)
 class MSD(Architecture):
-    """Settings of a mixed-scale dense network: every layer sees the input and the maps of all layers before it.
+    """Settings of a mixed-scale dense network, in which each layer takes the input and the maps of all previous layers.
 
-    Convolutions are 3 x 3, dilated instead of pooled, mirrored at the border; a layer's maps share a dilation.  With
-    one channel in and out the default has 45 652 weights: 45 450 in the kernels, a bias for each of the 100 layers, and
-    102 in the head, which sees the input and every map, and has a bias too.
+    Convolutions are 3 x 3, with dilation instead of pooling, and mirrored at the border; all maps of a layer have the
+    same dilation.  With one channel in and out, the default has 45 652 weights: 45 450 in the kernels, 100 biases, and
+    102 in the output layer, which takes the input and every map and has a bias.
 
     Parameters
     ----------
     layers
-        Number of layers; the paper's depth.
+        Number of layers (the depth in the paper).
     width
-        Maps per layer.
+        Number of maps per layer.
     dilations
-        Distance between the pixels under a kernel, layer by layer, cycled.
+        Distance in pixels between the taps of a kernel, for each layer in turn, repeated cyclically.
     dimensions
-        3 for volumes.  Kernels then reach to the neighbouring slices where the dilation is the smallest, and there
-        alone, for the slices that the network sees are few: by default 10 to each side.
+        3 for volumes.  Only kernels with the smallest dilation then extend to neighbouring slices, so that the network
+        sees few slices: by default, 10 to each side.
 
     Notes
     -----
-    Pelt & Sethian (2018), doi:10.1073/pnas.1715832114.  By default the weights could use 550 pixels around each, and so
-    much must tiles overlap to give the numbers of the whole.
+    Pelt & Sethian (2018), doi:10.1073/pnas.1715832114.  The receptive field of the default extends 550
+    pixels to each side; tiles must overlap by as much to give the same result as the whole image.
 
     Examples
     --------
@@ -63,17 +63,17 @@ class MSD(Architecture):
 
     @property
     def radius(self) -> int:
-        """Furthest input pixel that an output pixel depends on: by the path through every layer."""
+        """Radius of the receptive field in pixels, along the path through every layer."""
         return sum(self.dilation(layer) for layer in range(self.layers))
 
     @property
     def depth(self) -> int:
-        """Furthest slice that a slice of the output depends on."""
+        """Largest distance of a slice that affects an output slice."""
         return sum(self.thickness(layer) // 2 for layer in range(self.layers)) * min(self.dilations)
 
     @property
     def bytes_per_pixel(self) -> int:
-        """All maps, and those of a block of layers mixed for each tap."""
+        """Memory for all maps, and for those of a block of layers mixed for each tap."""
         return 4 * self.width * (self.layers + 150)
 
     def dilation(self, layer: int) -> int:
@@ -81,16 +81,16 @@ class MSD(Architecture):
         return self.dilations[layer % len(self.dilations)]
 
     def thickness(self, layer: int) -> Literal[1, 3]:
-        """Return how many slices lie under the kernels of a layer."""
+        """Return the number of slices covered by the kernels of a layer."""
         return 3 if self.dimensions == 3 and self.dilation(layer) == min(self.dilations) else 1
 
     def build(self, n_channels: int, n_outputs: int = 1) -> MSDModule:
-        """Return a freshly initialised network, whose head is zero."""
+        """Return a freshly initialised network, whose output layer is zero."""
         return MSDModule(self, n_channels, n_outputs)
 
 
 class MSDModule(nn.Module):
-    """The network itself; see :class:`MSD`."""
+    """The module built by :class:`MSD`."""
 
     def __init__(self, settings: MSD, n_channels: int, n_outputs: int = 1) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class MSDModule(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Denoise ``(batch, channel, y, x)`` of any size; returns ``(batch, output, y, x)``, in float32 always."""
+        """Denoise ``(batch, channel, y, x)`` of any size; always returns ``(batch, output, y, x)`` in float32."""
         settings, kernels = self.settings, list(self.kernels)
         volume = settings.dimensions == 3
         if volume:

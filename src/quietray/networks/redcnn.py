@@ -1,4 +1,4 @@
-"""The residual encoder-decoder for low-dose CT."""
+"""RED-CNN, the residual encoder-decoder for low-dose CT."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from quietray.networks.base import Architecture, middle_channels, pad_to_size, r
 __all__ = ["REDCNN", "REDCNNModule"]
 
 _PAIRS = 5
-_SMALLEST = 4 * _PAIRS + 1  # of which the convolutions leave one pixel
-_SKIPS = (0, 2, 4)  # convolutions before each skip: it leaves from there and comes back after as many deconvolutions
+_SMALLEST = 4 * _PAIRS + 1  # smallest size of which the convolutions leave a pixel
+_SKIPS = (0, 2, 4)  # convolutions between skip connections; each returns after the same number of deconvolutions
 
 
 @dataclass(frozen=True)
 class REDCNN(Architecture):
-    """Settings of RED-CNN: five convolutions and five deconvolutions of 5 x 5, without padding, with three skips.
+    """Settings of RED-CNN: five convolutions and five deconvolutions of 5 x 5 without padding, and three skips.
 
-    The first skip is the input itself, so that the network learns a correction.  The default has 1 848 865 weights with
-    one channel in and out.
+    The first skip connection is the input itself, so the network learns a correction.  With one channel in and out, the
+    default has 1 848 865 weights.
 
     Parameters
     ----------
     maps
-        Feature maps of each layer.
+        Number of feature maps of each layer.
     rectified
-        End in a rectifier, as the original does.  CT numbers shifted to start at zero lose nothing by it.  Scaled
-        attenuation would: its darkest pixels are negative, would come out as zero, and would never learn, for a
-        rectifier that is off passes no gradient.
+        Whether the output passes a rectifier, as in the original.  CT numbers shifted to start at zero are unaffected.
+        Scaled attenuation has negative values, which would become zero and stay so, because an inactive rectifier
+        passes no gradient.
 
     Notes
     -----
@@ -54,18 +54,18 @@ class REDCNN(Architecture):
 
     @property
     def radius(self) -> int:
-        """Furthest input pixel that an output pixel depends on: two for each of the ten layers."""
+        """Radius of the receptive field in pixels: two for each of the ten layers."""
         return 2 * 2 * _PAIRS
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Maps before and after a layer, and those that are skipped."""
+        """Memory for the maps before and after a layer, and for those of the skip connections."""
         return 4 * 4 * self.maps
 
     def build(self, n_channels: int, n_outputs: int = 1) -> REDCNNModule:
         """Return a freshly initialised network that corrects the middle `n_outputs` of `n_channels` slices.
 
-        The weights come from torch's global generator: seed it first.
+        The weights come from torch's global generator, which should be seeded first.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class REDCNN(Architecture):
 
 
 class REDCNNModule(nn.Module):
-    """The network itself; see :class:`REDCNN`."""
+    """The module built by :class:`REDCNN`."""
 
     def __init__(self, settings: REDCNN, n_channels: int, n_outputs: int = 1) -> None:
         super().__init__()
@@ -89,16 +89,16 @@ class REDCNNModule(nn.Module):
             nn.ConvTranspose2d(maps, maps if layer else n_outputs, 5) for layer in reversed(range(_PAIRS))
         )
         for layer in (*self.encoder, *self.decoder):
-            transposed = isinstance(layer, nn.ConvTranspose2d)  # whose weights lie as those of the way back
+            transposed = isinstance(layer, nn.ConvTranspose2d)  # input and output axes are swapped
             nn.init.kaiming_normal_(layer.weight, mode="fan_out" if transposed else "fan_in", nonlinearity="relu")
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            layer.weight.mul_(0.1)  # start near the input
+            layer.weight.mul_(0.1)  # start close to the identity
 
     def forward(self, x: Tensor) -> Tensor:
         """Denoise ``(batch, channel, y, x)``; returns ``(batch, output, y, x)``.
 
-        Images smaller than 21 pixels, of which the convolutions would leave nothing, are mirrored up to that.
+        Images smaller than 21 pixels, of which the convolutions would leave nothing, are mirrored up to that size.
         """
         height, width = x.shape[-2:]
         x = pad_to_size(x, _SMALLEST, _SMALLEST).contiguous(memory_format=torch.channels_last)

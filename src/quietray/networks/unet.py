@@ -17,15 +17,19 @@ __all__ = ["UNet", "UNetModule"]
 
 @dataclass(frozen=True)
 class UNet(Architecture):
-    """Settings of a U-Net: convolutions of 3 x 3, max pooling, nearest upsampling, a linear head.
+    """Settings of a U-Net: 3 x 3 convolutions, max pooling, nearest-neighbour upsampling and a linear output layer.
 
     Parameters
     ----------
     widths
-        Feature maps per level, finest first.
+        Number of feature maps per level, finest first.
     dimensions
-        3 for volumes.  The first convolution of each level on the way down then has a kernel of 3 x 3 x 3, and no other
-        looks at neighbouring slices: as many to each side as there are levels.  Slices are never pooled.
+        3 for volumes.  The first convolution of each encoder level then has a kernel of 3 x 3 x 3; the network sees as
+        many neighbouring slices to each side as it has levels.  Slices are never pooled.
+
+    Notes
+    -----
+    Ronneberger, Fischer & Brox (2015), doi:10.1007/978-3-319-24574-4_28.
 
     Examples
     --------
@@ -47,27 +51,27 @@ class UNet(Architecture):
 
     @property
     def stride(self) -> int:
-        """Pixels to which tiles must be aligned, so that pooling falls on the same pixels as in the whole image."""
+        """Alignment of tiles in pixels, so that pooling acts on the same pixels as in the whole image."""
         return int(2 ** (len(self.widths) - 1))
 
     @property
     def radius(self) -> int:
-        """Furthest input pixel that an output pixel depends on, exact."""
+        """Radius of the receptive field in pixels, exact."""
         return furthest(self._reach, self.stride)
 
     @property
     def depth(self) -> int:
-        """Furthest slice that a slice of the output depends on: one per level, in three dimensions."""
+        """Largest distance of a slice that affects an output slice: one per level in three dimensions."""
         return len(self.widths) if self.dimensions == 3 else 0
 
     @property
     def bytes_per_pixel(self) -> int:
-        """At the finest level: maps skipped, maps enlarged from below, both side by side, and what follows."""
+        """Memory at the finest level: skipped maps, upsampled maps, their concatenation, and the next layers."""
         fine, coarse = (*self.widths, 0)[:2]
         return 4 * (2 * fine + 3 * coarse)
 
     def _reach(self, pixel: int) -> tuple[int, int]:
-        """Return the first and last input pixel that the output at `pixel` depends on, by going back layer by layer."""
+        """Return the first and last input pixels that affect the output at `pixel`, going back layer by layer."""
         skips = []
         low = high = pixel
         for _ in range(len(self.widths) - 1):
@@ -82,13 +86,13 @@ class UNet(Architecture):
     def build(self, n_channels: int, n_outputs: int = 1) -> UNetModule:
         """Return a freshly initialised network that takes `n_channels` slices and returns `n_outputs`.
 
-        The weights come from torch's global generator: seed it first.
+        The weights come from torch's global generator, which should be seeded first.
         """
         return UNetModule(self, n_channels, n_outputs)
 
 
 class UNetModule(nn.Module):
-    """The network itself; see :class:`UNet`."""
+    """The module built by :class:`UNet`."""
 
     def __init__(self, settings: UNet, n_channels: int, n_outputs: int = 1) -> None:
         super().__init__()
@@ -106,7 +110,7 @@ class UNetModule(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.head.weight.mul_(0.1)  # start near zero, where the scaled data's background lies
+            self.head.weight.mul_(0.1)  # start near zero, the level of the background in scaled data
 
     def forward(self, x: Tensor) -> Tensor:
         """Denoise ``(batch, channel, y, x)`` of any size; returns ``(batch, output, y, x)``."""
@@ -128,16 +132,16 @@ class UNetModule(nn.Module):
 
 
 def with_neighbours(x: Tensor, n_slices: int) -> Tensor:
-    """Return the maps of the slice before, of the slice itself and of the slice after, side by side; dark at the ends.
+    """Return the maps of the previous, the same and the next slice as channels; zero beyond the ends.
 
-    A convolution of these is one of three dimensions, and on processors many times as fast as torch's own.
+    A 2-D convolution of these is equivalent to a 3-D convolution, and on CPUs many times faster than torch's own.
 
     Parameters
     ----------
     x
-        Maps ``(volume and slice, map, y, x)``.
+        Maps, ``(volume and slice, map, y, x)``.
     n_slices
-        Slices of a volume.
+        Number of slices in a volume.
 
     Examples
     --------

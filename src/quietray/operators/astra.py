@@ -1,6 +1,6 @@
-"""Projectors through the ASTRA toolbox (GPL-3, imported at run time).
+"""Projectors based on the ASTRA toolbox (GPL-3, imported at run time).
 
-Slices of a parallel or fan beam are independent and ASTRA releases the interpreter lock: they run in a thread pool.
+Slices of a parallel or fan beam are independent.  They run in a thread pool, as ASTRA releases the interpreter lock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def n_threads() -> int:
-    """Return the number of processors that this process may use.
+    """Return the number of CPUs that this process may use.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def _astra() -> ModuleType:
 def require_gpu(what: str) -> None:
     """Raise unless ASTRA can use a GPU.
 
-    ASTRA without a GPU ends the whole process in a 3-D call, so every such call asks here first.
+    Without a GPU, a 3-D call of ASTRA terminates the whole process, so each is preceded by this check.
 
     Raises
     ------
@@ -88,9 +88,9 @@ class SliceProjector(LinearOperator):
     geometry
         Beam; ``geometry.n_rows`` is the number of slices.
     grid
-        Voxels.
+        Voxel grid of the volume.
     threads
-        Slices worked on at once.
+        Number of slices processed in parallel.
 
     Raises
     ------
@@ -118,21 +118,21 @@ class SliceProjector(LinearOperator):
     @property
     @abstractmethod
     def _geometries(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """ASTRA's projection and volume geometry of one slice, in voxels."""
+        """ASTRA's projection and volume geometries of one slice, in voxels."""
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
-        """``(z, y, x)``."""
+        """Shape of the volume, ``(z, y, x)``."""
         return self.grid.shape
 
     @property
     def range_shape(self) -> tuple[int, ...]:
-        """``(row, view, col)``."""
+        """Shape of the sinograms, ``(row, view, col)``."""
         return (self.grid.shape[0], *self._n_rays)
 
     @property
     def slicewise(self) -> bool:
-        """Every detector row sees one slice."""
+        """True: every detector row sees one slice."""
         return True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -144,13 +144,13 @@ class SliceProjector(LinearOperator):
         return self._each_slice(y, np.empty(self.domain_shape, np.float32), self._backproject)
 
     def with_slices(self, n: int) -> SliceProjector:
-        """Return the same for `n` slices."""
+        """Return the same projector for `n` slices."""
         other = copy.copy(self)
         other.geometry, other.grid = self.geometry.rows(n), self.grid.with_slices(n)
         return other
 
     def matrix(self) -> Any:
-        """Return one slice's projection as a scipy sparse matrix ``(view * col, y * x)``, without the voxel size."""
+        """Return the projection of one slice as a scipy sparse matrix ``(view * col, y * x)``, for voxels of size 1."""
         astra = _astra()
         with _Projector(self) as projector:
             handle = astra.projector.matrix(projector)
@@ -196,21 +196,21 @@ class SliceProjector(LinearOperator):
 class ParallelProjector(SliceProjector):
     """Parallel-beam projection of a stack of slices: volume ``(z, y, x)`` to sinograms ``(row, view, col)``.
 
-    The unit of the line integrals is the unit of the volume times the voxel size (pixels, when it is unknown).
+    The unit of the line integrals is the unit of the volume times the voxel size (pixels if that is unknown).
 
     Parameters
     ----------
     geometry
         Beam; ``geometry.n_rows`` is the number of slices.
     grid
-        Voxels; defaults to slices as large as the detector is wide, around the rotation axis.
+        Voxel grid; by default, slices as wide as the detector, centred on the rotation axis.
     interpolation
         ASTRA's CPU projector: ``strip`` (area of the ray within a voxel), ``linear`` (Joseph) or ``line`` (Siddon).
-        The adjoint of ``linear`` is twice as fast, but backprojects a texture of about 0.5 %, different in every subset
-        of the views, which is no noise and which Noise2Inverse would have to learn; that of ``strip`` does not.
-        Filtered backprojection asks no projector for it (:class:`~quietray.operators.nufft.ParallelRays`).
+        The adjoint of ``linear`` is twice as fast, but it adds a texture of about 0.5 % that differs between subsets of
+        the views and that Noise2Inverse would have to learn; the adjoint of ``strip`` does not.  Filtered
+        backprojection does not use this projector, but :class:`~quietray.operators.nufft.ParallelRays`.
     threads
-        Slices worked on at once; all processors by default.
+        Number of slices processed in parallel; by default, one for each CPU.
 
     Raises
     ------
@@ -254,23 +254,24 @@ class ParallelProjector(SliceProjector):
 class FanProjector(SliceProjector):
     """Fan-beam projection of a stack of slices: volume ``(z, y, x)`` to sinograms ``(row, view, col)``.
 
-    A ray is a line through the middle of a pixel; its integral adds the lengths within the voxels (Siddon 1985,
-    doi:10.1118/1.595715).  The unit of the line integrals is the unit of the volume times the voxel size.
+    A ray is a line through the centre of a pixel; its integral is the sum over voxels, weighted by the length of the
+    ray in each (Siddon 1985, doi:10.1118/1.595715).  The unit of the line integrals is the unit of the volume times the
+    voxel size.
 
     Parameters
     ----------
     geometry
         Beam; ``geometry.n_rows`` is the number of slices.
     grid
-        Voxels; defaults to slices as wide as the detector is at the object, around the rotation axis.
+        Voxel grid; by default, slices as wide as the detector appears at the object, centred on the rotation axis.
     threads
-        Slices worked on at once; all processors by default.
+        Number of slices processed in parallel; by default, one for each CPU.
 
     Raises
     ------
     GeometryError
-        The grid does not have one slice per detector row, or has sizes in mm where the beam has none, or the source
-        stands within it.
+        The grid does not have one slice per detector row, has a size in mm although the beam has none, or contains the
+        source.
 
     Examples
     --------
@@ -303,12 +304,12 @@ class FanProjector(SliceProjector):
 
 
 def voxel_edge(geometry: FanBeam | ConeBeam, grid: VolumeGrid) -> float:
-    """Return the edge of a voxel in the beam's unit of length.
+    """Return the edge of a voxel in the unit of length of the beam.
 
     Raises
     ------
     GeometryError
-        The grid has a size in mm and the beam none.
+        The grid has a size in mm although the beam has none.
 
     Examples
     --------
@@ -332,7 +333,7 @@ def _slice(grid: VolumeGrid) -> dict[str, Any]:
 
 
 class _Projector:
-    """ASTRA's handle of a CPU projector, deleted on the way out."""
+    """ASTRA's handle of a CPU projector, deleted on exit."""
 
     def __init__(self, operator: SliceProjector) -> None:
         self._operator = operator

@@ -1,6 +1,6 @@
 """Backprojection of filtered views of a diverging beam, voxel by voxel, on the CPU.
 
-No library does this for a fan beam without a GPU, and the one for cone beams is an extra: hence a kernel of our own.
+No library does this for fan beams without a GPU, and the one for cone beams is an optional dependency.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = ["ConeRays"]
 
 @dataclass(frozen=True, eq=False)
 class ConeRays:
-    """Where the rays of some detector rows go, and the voxels that they meet: all that FDK needs of a projector.
+    """The rays of some detector rows and the voxels they cross: what FDK needs instead of a projector.
 
     Parameters
     ----------
     geometry
-        Of the whole detector.
+        Beam with the whole detector.
     grid
-        Voxels.
+        Voxel grid.
     rows
-        Detector rows at hand, neighbours; all where None.  Those in :attr:`seen` are enough.
+        Consecutive detector rows that are available; None for all.  The rows in :attr:`seen` are sufficient.
 
     Examples
     --------
@@ -48,53 +48,53 @@ class ConeRays:
 
     @property
     def band(self) -> range:
-        """Detector rows at hand."""
+        """Available detector rows."""
         return range(self.geometry.n_rows) if self.rows is None else self.rows
 
     @property
     def range_shape(self) -> tuple[int, ...]:
-        """``(row, view, col)``."""
+        """Shape of the sinograms, ``(row, view, col)``."""
         return (len(self.band), self.geometry.n_views, self.geometry.n_cols)
 
     @property
     def edge(self) -> float:
-        """Of a voxel, in the beam's unit of length."""
+        """Edge of a voxel, in the unit of length of the beam."""
         return voxel_edge(self.geometry, self.grid)
 
     @cached_property
     def seen(self) -> range:
-        """Detector rows that the voxels project to, with those that are interpolated between."""
+        """Detector rows that the voxels project to, including those needed for interpolation."""
         n_rows = self.geometry.n_rows
         depth, row = self._corners()
-        if depth.min() <= 0:  # the grid reaches beyond the source: anything may be needed
+        if depth.min() <= 0:  # the grid extends beyond the source: any row may be needed
             return range(n_rows)
         first, last = int(np.floor(row.min())), int(np.ceil(row.max())) + 1
         return range(min(max(first, 0), n_rows - 1), max(min(last, n_rows), 1))
 
     def _corners(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the depth and the row of the corners of the grid, ``(view, corner)``."""
+        """Return the depth and the detector row of the corners of the grid, ``(view, corner)``."""
         steps = np.array(np.meshgrid(*((0, n - 1) for n in self.grid.shape), indexing="ij")).reshape(3, -1)
         z, y, x = (start - sign * step for start, sign, step in zip(self.grid.first, (1, 1, -1), steps, strict=True))
         cast = self.geometry.matrices @ np.stack([*(self.edge * np.stack([x, y, z])), np.ones_like(x)])
         return cast[:, 2], cast[:, 1] / np.where(cast[:, 2] > 0, cast[:, 2], np.inf)
 
     def backproject(self, filtered: Sinograms, factors: Float[np.ndarray, " view"]) -> Volume:
-        """Return the sum over the views of ``factors / depth ** 2`` times what the shadow of each voxel holds.
+        """Return the sum over the views of ``factors / depth ** 2`` times the filtered value that a voxel projects to.
 
-        The depth is that of a voxel before the source, along the detector's normal, in the beam's unit of length.
-        What lies off the detector counts for nothing.
+        The depth is the distance of a voxel from the source along the detector's normal, in the unit of length of the
+        beam.  Voxels that project outside the detector get nothing.
 
         Parameters
         ----------
         filtered
-            ``(row, view, col)`` of the rows at hand.
+            Filtered views of the available rows, ``(row, view, col)``.
         factors
-            One for each view.
+            One factor per view.
 
         Raises
         ------
         GeometryError
-            The sinograms do not fit.
+            The shape of the sinograms is wrong.
         """
         if tuple(filtered.shape) != self.range_shape:
             raise GeometryError(
@@ -116,7 +116,7 @@ class ConeRays:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
+@no_type_check  # numba must compile the plain function, not one wrapped by a run-time type checker
 def _backproject_slice(
     data: np.ndarray,
     matrices: np.ndarray,
@@ -127,8 +127,8 @@ def _backproject_slice(
 ) -> None:
     """Add all views to one slice; linear interpolation between the pixels.
 
-    `place` is ``(z, y, x)`` of its first voxel, in voxels, and the edge of a voxel; `rows` the first row at hand, and
-    how many the detector has.
+    `place` holds the position ``(z, y, x)`` of the first voxel, in voxels, and the edge of a voxel; `rows` holds the
+    first available row and the number of rows of the detector.
     """
     (z, y0, x0, edge), (first_row, n_rows) = place, rows
     n_here, n_views, n_cols = data.shape

@@ -1,4 +1,4 @@
-"""The projector of any beam, and what filtered backprojection needs instead of one."""
+"""Projectors for all kinds of beams, and the rays that filtered backprojection needs instead."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["projector", "rays"]
 
 
 def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool = False) -> LinearOperator:
-    """Return what projects volumes ``(z, y, x)`` to sinograms ``(row, view, col)`` in this geometry, here.
+    """Return a projector from volumes ``(z, y, x)`` to sinograms ``(row, view, col)`` for this beam and machine.
 
-    Parallel and fan beams on the CPU; cone beams on the GPU where there is one, else on the CPU through RTK.
+    Parallel and fan beams are projected on the CPU; cone beams on the GPU if there is one, else on the CPU with RTK.
 
     Parameters
     ----------
     geometry
-        Of the views.
+        Beam of the views.
     grid
-        Voxels; those of ``geometry.grid()`` by default.
+        Voxel grid; ``geometry.grid()`` by default.
     many
-        Whether it is used many times, so that a matrix is worth its making where it is small.
+        Whether the projector is used many times, so that computing a sparse matrix pays off if it is small.
 
     Raises
     ------
     GeometryError
-        The grid does not fit.
+        The grid does not match the beam.
     MissingExtra
-        A cone beam without a GPU and without RTK.
+        The beam is a cone beam, and there is neither a GPU nor RTK.
 
     Examples
     --------
@@ -63,21 +63,21 @@ def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool 
 def rays(
     geometry: Geometry, grid: VolumeGrid | None = None, device: torch.device | None = None
 ) -> ParallelRays | FanProjector | ConeRays:
-    """Return what filtered backprojection needs of a beam instead of a projector, where there is something simpler.
+    """Return the rays that filtered backprojection needs; if there is no simpler form, a projector.
 
     Parameters
     ----------
     geometry
-        Of the views.
+        Beam of the views.
     grid
-        Voxels; those of ``geometry.grid()`` by default.
+        Voxel grid; ``geometry.grid()`` by default.
     device
-        Where to project back; None is the processors, which do it for other than parallel beams in any case.
+        Device for the backprojection; None is the CPU, which is used for all but parallel beams in any case.
 
     Raises
     ------
     GeometryError
-        The grid does not fit.
+        The grid does not match the beam.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Cone-beam projection on the CPU through RTK (Apache-2.0, the extra ``cone``)."""
+"""Cone-beam projection on the CPU with RTK (Apache-2.0, installed with the extra ``cone``)."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from quietray.operators.linear import LinearOperator
 
 __all__ = ["ConeProjector"]
 
-_TO_RTK = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # RTK turns around y; its source starts at positive z
+_TO_RTK = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])  # RTK rotates about y, and its source starts at positive z
 
 
 class ConeProjector(LinearOperator):
     """Cone-beam projection: volume ``(z, y, x)`` to sinograms ``(row, view, col)``, with its matched adjoint.
 
-    Rays go through the middle of the pixels and interpolate within the planes that they meet (Joseph 1982,
+    Rays go through pixel centres and are interpolated within the planes that they cross (Joseph 1982,
     doi:10.1109/TMI.1982.4307572).  The unit of the line integrals is the unit of the volume times the voxel size.
 
     Parameters
     ----------
     geometry
-        Any cone beam whose pixels are rectangles, of one shape in all views.
+        Cone beam with rectangular pixels that have the same shape in all views.
     grid
-        Voxels; the detector's rows and columns, as large as a pixel at the origin, by default.
+        Voxel grid; by default as many voxels as the detector has rows and columns, each as large as a pixel at the
+        origin.
 
     Raises
     ------
     MissingExtra
         RTK is not installed.
     GeometryError
-        The pixels are no such rectangles, or the grid has sizes in mm where the beam has none.
+        The pixels are not such rectangles, or the grid has a size in mm although the beam has none.
 
     Notes
     -----
-    The pair fulfils ``<A x, y> = <x, A.T y>`` to single precision.  Rit et al. (2014),
+    Projector and adjoint satisfy ``<A x, y> = <x, A.T y>`` to single precision.  Rit et al.  (2014),
     doi:10.1088/1742-6596/489/1/012079.
 
     Examples
@@ -67,12 +68,12 @@ class ConeProjector(LinearOperator):
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
-        """``(z, y, x)``."""
+        """Shape of the volume, ``(z, y, x)``."""
         return self.grid.shape
 
     @property
     def range_shape(self) -> tuple[int, ...]:
-        """``(row, view, col)``."""
+        """Shape of the sinograms, ``(row, view, col)``."""
         return (self.geometry.n_rows, self.geometry.n_views, self.geometry.n_cols)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -94,7 +95,7 @@ class ConeProjector(LinearOperator):
 
     @property
     def _unit(self) -> np.float32:
-        """What takes RTK's lengths, in units of the beam, to voxels times their size."""
+        """Factor from RTK's lengths, in the unit of the beam, to voxels times their size."""
         return np.float32((self.grid.voxel_size or 1.0) / self.edge)
 
     def _run(self, name: str, onto: Any, source: Any) -> np.ndarray:
@@ -109,7 +110,7 @@ class ConeProjector(LinearOperator):
 
     @cached_property
     def _rays(self) -> Any:
-        """RTK's geometry; every detector is moved along its rays until its columns are as wide as the first one's."""
+        """RTK's geometry; detectors are moved along their rays until all columns are as wide as those of the first."""
         itk, beam = self._itk, self.geometry
         rays = itk.RTK.ThreeDCircularProjectionGeometry.New()
         for source, centre, u, v in zip(beam.sources, beam.centres, beam.us, beam.vs, strict=True):
@@ -137,7 +138,7 @@ class ConeProjector(LinearOperator):
         return self._image(y, [across, down, 1.0], np.diag([1.0, -1.0, 1.0]), first)
 
     def _image(self, array: np.ndarray, spacing: list[float], ways: np.ndarray, first: np.ndarray) -> Any:
-        image = self._itk.image_from_array(array)  # a copy: a view would not keep the array alive
+        image = self._itk.image_from_array(array)  # a copy, because a view would not keep the array alive
         image.SetSpacing(spacing)
         image.SetDirection(self._itk.matrix_from_array(np.ascontiguousarray(ways)))
         image.SetOrigin([float(value) for value in first])
@@ -145,7 +146,7 @@ class ConeProjector(LinearOperator):
 
 
 def _itk() -> Any:
-    """Import ITK with RTK in it."""
+    """Import ITK with RTK."""
     itk = require("itk", "cone")
     if not hasattr(itk, "RTK"):
         raise MissingExtra("itk-rtk must be installed for this, got ITK without RTK; run: pip install 'quietray[cone]'")

@@ -1,4 +1,4 @@
-"""Cone-beam projection on a CUDA GPU through the ASTRA toolbox (GPL-3, imported at run time)."""
+"""Cone-beam projection on a CUDA GPU with the ASTRA toolbox (GPL-3, imported at run time)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ __all__ = ["CudaConeProjector", "astra_geometries"]
 
 
 class CudaConeProjector(LinearOperator):
-    """Cone-beam projection: volume ``(z, y, x)`` to sinograms ``(row, view, col)``; tensors stay on the GPU.
+    """Cone-beam projection of ``(z, y, x)`` to sinograms ``(row, view, col)``; tensors stay on the GPU.
 
-    ASTRA's projection interpolates along rays and its backprojection at the voxels: the adjoint is that of a slightly
-    different operator, see `matched`.  The unit of the line integrals is the unit of the volume times the voxel size.
+    ASTRA's projection interpolates along rays, its backprojection at the voxels.  The adjoint is therefore that of a
+    slightly different operator; see `matched`.  The unit of the line integrals is the unit of the volume times the
+    voxel size.
 
     Parameters
     ----------
     geometry
         Any cone beam.
     grid
-        Voxels; the detector's rows and columns, as large as a pixel at the origin, by default.
+        Voxel grid; by default as many voxels as the detector has rows and columns, each as large as a pixel at the
+        origin.
 
     Raises
     ------
     ResourceError
-        There is no CUDA GPU; ASTRA would end the process.
+        There is no CUDA GPU; ASTRA would terminate the process.
     GeometryError
-        The grid has sizes in mm where the beam has none.
+        The grid has a size in mm although the beam has none.
 
     Examples
     --------
@@ -43,7 +45,7 @@ class CudaConeProjector(LinearOperator):
     (6, 8, 8)
     """
 
-    matched = False  # adjoint and projection discretise the rays differently
+    matched = False  # adjoint and projection discretise rays differently
 
     def __init__(self, geometry: ConeBeam, grid: VolumeGrid | None = None) -> None:
         require_gpu("cone-beam projection")
@@ -53,12 +55,12 @@ class CudaConeProjector(LinearOperator):
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
-        """``(z, y, x)``."""
+        """Shape of the volume, ``(z, y, x)``."""
         return self.grid.shape
 
     @property
     def range_shape(self) -> tuple[int, ...]:
-        """``(row, view, col)``."""
+        """Shape of the sinograms, ``(row, view, col)``."""
         return (self.geometry.n_rows, self.geometry.n_views, self.geometry.n_cols)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -70,13 +72,13 @@ class CudaConeProjector(LinearOperator):
         return np.asarray(self.adjoint_tensor(torch.from_numpy(y)).cpu().numpy())
 
     def forward_tensor(self, x: Tensor) -> Tensor:
-        """Project the volume; what is on the GPU is not copied."""
+        """Project the volume; data on the GPU is not copied."""
         volume, out = self._on_gpu(x), torch.zeros(self.range_shape, dtype=torch.float32, device="cuda")
         self._run("direct_FP", volume, out)
         return (out * (self.grid.voxel_size or 1.0)).to(device=x.device, dtype=x.dtype)
 
     def adjoint_tensor(self, y: Tensor) -> Tensor:
-        """Backproject the sinograms; what is on the GPU is not copied."""
+        """Backproject the sinograms; data on the GPU is not copied."""
         sinograms, out = self._on_gpu(y), torch.zeros(self.domain_shape, dtype=torch.float32, device="cuda")
         self._run("direct_BP", sinograms, out)
         return (out * (self.grid.voxel_size or 1.0)).to(device=y.device, dtype=y.dtype)
@@ -92,7 +94,7 @@ class CudaConeProjector(LinearOperator):
     def _run(self, name: str, source: Tensor, out: Tensor) -> None:
         import astra
 
-        torch.cuda.synchronize()  # ASTRA works on a stream of its own
+        torch.cuda.synchronize()  # ASTRA uses its own CUDA stream
         projector = astra.create_projector("cuda3d", *self._geometries)
         try:
             getattr(astra.projector3d, name)(projector, source, out=out)
@@ -101,9 +103,9 @@ class CudaConeProjector(LinearOperator):
 
 
 def astra_geometries(geometry: ConeBeam, grid: VolumeGrid) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return ASTRA's geometry of the projections and of the volume, in voxels; no GPU is needed.
+    """Return ASTRA's geometries of the projections and of the volume, in voxels; works without a GPU.
 
-    ASTRA's three axes grow with the index, ours do not: y and z are turned around.
+    All axes of ASTRA increase with the index.  Ours do not, so y and z are reversed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Linear operators: ``A(x)``, ``A.T(y)``; the adjoint is the gradient."""
+"""Linear operators ``A(x)`` with adjoints ``A.T(y)``, which also give the gradients."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["Adjoint", "LinearOperator"]
 class LinearOperator(ABC):
     """A linear map between arrays of fixed shapes, with its exact adjoint.
 
-    Numpy arrays go in and out as numpy arrays.  Torch tensors go in and out as tensors that carry gradients: the
-    gradient of ``A(x)`` is ``A.T`` applied to the incoming gradient.
+    A numpy array gives a numpy array; a torch tensor gives a tensor that carries gradients.  The gradient of ``A(x)``
+    is ``A.T`` applied to the incoming gradient.
     """
 
     matched: ClassVar[bool] = True
-    """Whether ``A.T`` is the adjoint of ``A`` to single precision, and not that of an operator near it."""
+    """Whether ``A.T`` is the adjoint of ``A`` to single precision, and not only an approximation."""
 
     @property
     @abstractmethod
     def domain_shape(self) -> tuple[int, ...]:
-        """Shape of what ``A`` takes."""
+        """Shape of the input of ``A``."""
 
     @property
     @abstractmethod
     def range_shape(self) -> tuple[int, ...]:
-        """Shape of what ``A`` returns."""
+        """Shape of the output of ``A``."""
 
     @property
     def slicewise(self) -> bool:
-        """Whether the first axes of domain and range correspond: no ray meets two slices."""
+        """Whether slices are independent: no ray crosses two, and the first axes of domain and range correspond."""
         return False
 
     @abstractmethod
@@ -49,11 +49,11 @@ class LinearOperator(ABC):
         """Apply the adjoint to a float32 array of `range_shape`."""
 
     def forward_tensor(self, x: Tensor) -> Tensor:
-        """Apply the operator to a tensor, without gradients; its type and device stay."""
+        """Apply the operator to a tensor, without gradients; dtype and device are preserved."""
         return _through_numpy(self.forward, x)
 
     def adjoint_tensor(self, y: Tensor) -> Tensor:
-        """Apply the adjoint to a tensor, without gradients; its type and device stay."""
+        """Apply the adjoint to a tensor, without gradients; dtype and device are preserved."""
         return _through_numpy(self.adjoint, y)
 
     @property
@@ -62,7 +62,7 @@ class LinearOperator(ABC):
         return Adjoint(self)
 
     def __call__(self, x: Any) -> Any:
-        """Apply the operator to a numpy array or a torch tensor of `domain_shape`; the same kind comes back."""
+        """Apply the operator to a numpy array or a torch tensor of `domain_shape`, and return the same type."""
         if tuple(x.shape) != self.domain_shape:
             raise GeometryError(f"the operator's input must have shape {self.domain_shape}, got {tuple(x.shape)}")
         if isinstance(x, Tensor):
@@ -94,7 +94,7 @@ class Adjoint(LinearOperator):
 
     @property
     def slicewise(self) -> bool:
-        """As the operator."""
+        """Same as that of the operator."""
         return self._operator.slicewise
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def _through_numpy(apply: Callable[[np.ndarray], np.ndarray], x: Tensor) -> Tens
 
 
 class _Apply(torch.autograd.Function):
-    """Apply an operator to a tensor; the backward pass applies the adjoint, which is differentiable again."""
+    """Apply an operator to a tensor; the backward pass applies the adjoint, which is itself differentiable."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, operator: LinearOperator) -> Tensor:

@@ -1,7 +1,7 @@
-"""Backprojection of a parallel beam by non-uniform FFT, on processors or on a GPU.
+"""Backprojection of a parallel beam by non-uniform FFT, on the CPU or a GPU.
 
-By the Fourier slice theorem the spectra of the views lie on lines through the spectrum of the slice.  One transform of
-type 1 (FINUFFT) adds all of them up, at a cost that hardly depends on their number.
+By the Fourier slice theorem the spectra of the views lie on lines through the spectrum of the slice.  A single type-1
+transform (FINUFFT) sums all of them, at a cost that hardly depends on the number of views.
 """
 
 from __future__ import annotations
@@ -33,44 +33,45 @@ Views = Float[np.ndarray, "row view col"] | Float[Tensor, "row view col"]
 Slices = Float[Tensor, "z y x"]
 Spectra = Complex[np.ndarray, "view frequency"]
 
-_FINER = 1.25  # than the slice is the grid that FINUFFT spreads onto: a third of the time of 2, its usual choice
-_ROLL_OFF = 0.5  # of the band at half of the sampling rate
-_TOGETHER = 8  # slices in one transform on a GPU
-_BLOCK = 64  # views whose weights are worked out at once, in double precision
+_FINER = 1.25  # oversampling of FINUFFT's grid: takes a third of the time of 2, its usual choice
+_ROLL_OFF = 0.5  # roll-off, as a fraction of the band around half the sampling rate
+_TOGETHER = 8  # slices per transform on a GPU
+_BLOCK = 64  # views whose weights are computed at once, in double precision
 
 
 class ParallelRays:
-    r"""Where the rays of parallel views go, and the voxels that they meet: all that filtered backprojection needs.
+    r"""The rays of parallel views and the voxels they cross: what filtered backprojection needs of a beam.
 
-    A voxel is the sum over the views i and the frequencies k
+    The value of a voxel p is a sum over views i and frequencies k,
 
     .. math:: x(p) = \sum_{ik} f_i \, h_k \, \hat y_{ik} \, s_{ik} \, e^{2 \pi \mathrm{i} k t_i(p) / n}
 
-    of their spectra, with the factors f of the views, the response h of a filter, the column t that the middle of the
-    voxel projects to, and the padded width n.  Beyond the detector the views go on as if there were nothing but air.
+    of the spectra of the views, with the factor f of each view, the response h of a filter, the column t that the
+    centre of the voxel projects to, and the padded width n.  Views are continued with zeros (air) beyond the detector.
 
-    The smoothing s is the mean over the square of the voxel, and a raised cosine of roll-off 1/2 around half of the
-    sampling rate: its pulse goes through the samples and dies out within three of them, where a band that ends at once
-    would ring all through the slice.  Against backprojection by areas (ASTRA's ``strip``) white noise comes back with
-    0.99 times the standard deviation, and discs with 0.9 times the error.
+    The smoothing s is the mean over the area of the voxel, times a raised cosine of roll-off 1/2 around half the
+    sampling rate.  The pulse of the raised cosine interpolates the samples and decays within three of them; a sharp
+    cut-off would cause ringing throughout the slice.  Compared with backprojection by areas (ASTRA's ``strip``), the
+    standard deviation of white noise is 0.99 times and the error of discs 0.9 times as large.
 
-    On processors every slice is a transform of its own, on one thread: to the last bit, it does not depend on the
-    slices beside it nor on how many are worked on at once.  On a GPU (cuFINUFFT) several are transformed together, and
-    the last bits may differ from run to run.  What FINUFFT prepares is kept for the slices to come, and shared by
-    :meth:`with_slices`.  It is not pickled, but prepared anew.
+    On the CPU, every slice is transformed separately on one thread, so the result does not depend on the other slices
+    or on the number of threads, down to the last bit.  On a GPU (cuFINUFFT), several slices are transformed together,
+    and the last bits may differ between runs.  FINUFFT's plan is kept for further slices and shared by
+    :meth:`with_slices`.  It is not pickled but computed anew.
 
     Parameters
     ----------
     geometry
         Beam; ``geometry.n_rows`` is the number of slices.
     grid
-        Voxels as large as pixels; by default slices as large as the detector is wide.
+        Grid with voxels as large as pixels; by default, slices as wide as the detector.
     threads
-        Slices worked on at once; by default as many as PyTorch may use, and there are processors for.
+        Number of slices processed in parallel; by default the number of PyTorch's threads, limited by the number of
+        CPUs.
     accuracy
-        Error of the transform relative to the slice; single precision ends at 6e-5 where a slice has 1000 columns.
+        Error of the transform relative to the slice.  The limit of single precision is 6e-5 for slices of 1000 columns.
     device
-        Where to transform; None is the processors.
+        Device of the transform; None is the CPU.
 
     Raises
     ------
@@ -107,47 +108,47 @@ class ParallelRays:
         self._lines = _Lines(geometry, self.grid, accuracy)
 
     def with_slices(self, n: int) -> ParallelRays:
-        """Return the same for `n` slices; what is prepared is shared."""
+        """Return the same rays for `n` slices; the plan is shared."""
         other = copy.copy(self)
         other.geometry, other.grid = self.geometry.rows(n), self.grid.with_slices(n)
         return other
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
-        """``(z, y, x)``."""
+        """Shape of the volume, ``(z, y, x)``."""
         return self.grid.shape
 
     @property
     def range_shape(self) -> tuple[int, ...]:
-        """``(row, view, col)``."""
+        """Shape of the sinograms, ``(row, view, col)``."""
         return (self.grid.shape[0], self.geometry.n_views, self.geometry.n_cols)
 
     @property
     def width(self) -> int:
-        """Columns of the views padded with zeros, an even number: at least twice their own, and what the grid needs."""
+        """Columns of the zero-padded views: even, at least twice their own number, and enough for the grid."""
         return self._lines.width
 
     def backproject(self, y: Views, response: Response, factors: Factors) -> Volume:
-        """Return the sum over the views of their factor times what a voxel reads in the filtered view.
+        """Return the sum over the views of their factor times the filtered view at the projection of each voxel.
 
         Parameters
         ----------
         y
-            ``(row, view, col)``; may be on the device already.
+            Sinograms ``(row, view, col)``; may already be on the device.
         response
-            Of the filter, on the ``width // 2 + 1`` frequencies of a real FFT.
+            Response of the filter at the ``width // 2 + 1`` frequencies of a real FFT.
         factors
-            One for each view.
+            One factor per view.
 
         Returns
         -------
         Volume
-            ``(z, y, x)``, in the unit of `y`.
+            Volume ``(z, y, x)``, in the unit of `y`.
 
         Raises
         ------
         GeometryError
-            The sinograms do not fit.
+            The shape of the sinograms is wrong.
         """
         if tuple(y.shape) != self.range_shape:
             raise GeometryError(f"sinograms must have shape {self.range_shape} (row, view, col), got {tuple(y.shape)}")
@@ -165,12 +166,12 @@ class ParallelRays:
         return self._each(work, np.asarray(y), self.domain_shape)
 
     def project(self, x: Volume, response: Response, factors: Factors) -> Sinograms:
-        """Return what the adjoint of :meth:`backproject` makes of a volume ``(z, y, x)``, ``(row, view, col)``.
+        """Apply the adjoint of :meth:`backproject` to a volume ``(z, y, x)``; returns ``(row, view, col)``.
 
         Raises
         ------
         GeometryError
-            The volume does not fit.
+            The shape of the volume is wrong.
         """
         if tuple(x.shape) != self.domain_shape:
             raise GeometryError(f"the volume must have shape {self.domain_shape} (z, y, x), got {tuple(x.shape)}")
@@ -186,7 +187,7 @@ class ParallelRays:
     def _each(
         self, work: Callable[[np.ndarray, np.ndarray], None], given: np.ndarray, shape: tuple[int, ...]
     ) -> np.ndarray:
-        """Return what the work makes of every slice."""
+        """Apply `work` to every slice and return the results."""
         out = np.empty(shape, np.float32)
         threads = min(self.threads or _default_threads(), len(out))
         if threads == 1:
@@ -199,14 +200,14 @@ class ParallelRays:
 
 
 def smoothing(cycles: Float[np.ndarray, " k"], angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, "view k"]:
-    """Return what :class:`ParallelRays` does to the spectra of views: a raised cosine, and the mean over the voxel.
+    """Return the transfer function of :class:`ParallelRays`: a raised cosine times the mean over a voxel.
 
     Parameters
     ----------
     cycles
         Frequencies in cycles per pixel.
     angles
-        ``(view,)`` in radians.
+        Angles in radians, ``(view,)``.
 
     Examples
     --------
@@ -219,11 +220,11 @@ def smoothing(cycles: Float[np.ndarray, " k"], angles: Float[np.ndarray, " view"
 
 
 def workspace(geometry: ParallelBeam, grid: VolumeGrid, parts: int = 1) -> tuple[int, int]:
-    """Return the bytes that backprojection keeps for all angular subsets together, and that each thread takes.
+    """Return the memory in bytes that backprojection needs for all angular subsets together, and per thread.
 
     Examples
     --------
-    2048 views of 2048 columns:
+    For 2048 views of 2048 columns:
 
     >>> beam = ParallelBeam(np.linspace(0, np.pi, 2048, endpoint=False), n_rows=2048, n_cols=2048)
     >>> [round(bytes / 2**20) for bytes in workspace(beam, beam.grid())]
@@ -231,7 +232,7 @@ def workspace(geometry: ParallelBeam, grid: VolumeGrid, parts: int = 1) -> tuple
     """
     width = _width(geometry, grid)
     points = geometry.n_views * _n_frequencies(width)
-    kept = (8 + 8 + 8 + 8) * points  # weights, these with a filter, where they lie, and in which order they are taken
+    kept = (8 + 8 + 8 + 8) * points  # weights, weights times filter, positions, and their sorted order
     views = -(-geometry.n_views // parts)
     return kept, 8 * views * (_n_frequencies(width) + width // 2) + int(8 * (_FINER**2 + 1) * grid.n_pixels)
 
@@ -243,7 +244,7 @@ def _cpu_plans() -> Any:
 
 
 def gpu_transforms(device: torch.device | None) -> bool:
-    """Return whether this is a GPU, and slices can be transformed there.
+    """Return whether this is a GPU on which slices can be transformed.
 
     Examples
     --------
@@ -259,7 +260,7 @@ def _cuda_plans() -> Any:
     Raises
     ------
     MissingExtra
-        It is not installed.
+        cuFINUFFT is not installed.
     """
     try:
         import cufinufft
@@ -276,32 +277,32 @@ def _default_threads() -> int:
 
 
 def _width(geometry: ParallelBeam, grid: VolumeGrid) -> int:
-    """Return the padded width: no column that a voxel projects to may be mistaken for one on the other side."""
+    """Return the padded width, which must be large enough for projections of all voxels without wrap-around."""
     n, axis = geometry.n_cols, geometry.axis
     reach = math.hypot(*(abs(middle) + size / 2 for middle, size in zip(grid.centre, grid.shape[1:], strict=True)))
     return 2 * int(next_fast_len(max(n, math.ceil((reach + max(axis, n - 1 - axis)) / 2) + 2)))
 
 
 def _n_frequencies(width: int) -> int:
-    """Return how many frequencies there are before the roll-off ends, from zero on."""
+    """Return the number of frequencies up to the end of the roll-off, counted from zero."""
     return math.ceil(width * (1 + _ROLL_OFF) / 2)
 
 
 class _Lines:
-    """The lines through the spectrum of a slice on which those of the views lie, and FINUFFT's plan for them."""
+    """The lines on which the spectra of the views lie in the spectrum of a slice, and FINUFFT's plan for them."""
 
     def __init__(self, geometry: ParallelBeam, grid: VolumeGrid, accuracy: float) -> None:
         self.width = _width(geometry, grid)
         self._angles, self._axis = geometry.angles, geometry.axis
         self._shape, self._accuracy = grid.shape[1:], accuracy
         _, y, x = grid.first
-        self._origin = (y - self._shape[0] // 2, x + self._shape[1] // 2)  # of FINUFFT: voxel n // 2
+        self._origin = (y - self._shape[0] // 2, x + self._shape[1] // 2)  # FINUFFT's origin is voxel n // 2
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("plan", "_smoothed", "_plans")}
 
     def transformed(self, views: Float[Tensor, "row view col"], weights: Complex[Tensor, "view frequency"]) -> Slices:
-        """Return the slices ``(z, y, x)`` of many views at once, all on their device."""
+        """Return slices ``(z, y, x)`` of many views at once, on the device of the views."""
         weights, plan = weights.to(views.device), self._plan_of_many(views.device)
         out = torch.empty((len(views), *self._shape), dtype=torch.float32, device=views.device)
         for first in range(0, len(views), _TOGETHER):
@@ -314,7 +315,7 @@ class _Lines:
         return out
 
     def _plan_of_many(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return what transforms the strengths ``(slice, point)`` of several slices."""
+        """Return a plan that transforms the strengths ``(slice, point)`` of several slices."""
         if device not in self._plans:
             kind: Any = _cuda_plans() if device.type == "cuda" else _cpu_plans()
             more = {"gpu_device_id": device.index or 0} if device.type == "cuda" else {"nthreads": 1}
@@ -334,11 +335,11 @@ class _Lines:
 
     @cached_property
     def _mirror_images(self) -> Tensor:
-        """Which of the frequencies of a real FFT, conjugated, are those beyond half of the sampling rate."""
+        """Indices of the frequencies whose conjugates are those above half the sampling rate."""
         return torch.from_numpy(np.arange(self.width // 2 + 1)[self._mirrored].copy())
 
     def spectra(self, views: Float[np.ndarray, "view col"]) -> Spectra:
-        """Return the spectra of views, which are periodic, up to the end of the roll-off."""
+        """Return the spectra of periodic views up to the end of the roll-off."""
         half = rfft(views, self.width, axis=-1)
         out = np.empty((len(views), _n_frequencies(self.width)), np.complex64)
         middle, mirrored = half.shape[1], self._mirrored
@@ -347,52 +348,52 @@ class _Lines:
         return out
 
     def views(self, spectra: Spectra) -> Float[np.ndarray, "view padded"]:
-        """Return what the adjoint of :meth:`spectra` makes of them, before the padding is cut off."""
+        """Apply the adjoint of :meth:`spectra`; the result still has the padding."""
         middle, mirrored = self.width // 2 + 1, self._mirrored
         half = spectra[:, :middle].copy()
         half[:, mirrored] += spectra[:, middle:].conj()
-        half[:, 1:-1] /= 2  # these the inverse transform to real numbers counts twice
+        half[:, 1:-1] /= 2  # the inverse real transform counts these twice
         half *= np.float32(self.width)
         padded: np.ndarray = irfft(half, self.width, axis=-1)
         return padded
 
     def weighted(self, response: Response, factors: Factors) -> Spectra:
-        """Return what the spectra are multiplied by."""
+        """Return the factors by which the spectra are multiplied."""
         whole = np.concatenate([response, response[self._mirrored]]).astype(np.float32)
         weights: Spectra = self._smoothed * (whole * factors.astype(np.float32)[:, None])
         return weights
 
     @cached_property
     def plan(self) -> Any:
-        """FINUFFT's plan of one transform on one thread; several threads may execute it at once."""
+        """FINUFFT's plan of one transform on one thread; several threads may execute it at the same time."""
         plan = _cpu_plans()(1, self._shape, 1, self._accuracy, 1, "complex64", nthreads=1, upsampfac=self._finer)
         plan.setpts(*self._points)
         return plan
 
     @property
     def _finer(self) -> float:
-        """How much finer than the slice the grid is that points are spread onto."""
+        """Oversampling of FINUFFT's grid relative to the slice."""
         return _FINER if self._accuracy >= 1e-4 else 2.0
 
     @property
     def _points(self) -> tuple[Float[np.ndarray, " point"], Float[np.ndarray, " point"]]:
-        """Rows and columns of the spectrum, in radians per pixel; rows go down, y goes up."""
+        """Rows and columns in the spectrum, in radians per pixel; rows point down, y points up."""
         cos, sin = (of(self._angles)[:, None] * self._frequencies for of in (np.cos, np.sin))
         return -sin.astype(np.float32).ravel(), cos.astype(np.float32).ravel()
 
     @property
     def _mirrored(self) -> slice:
-        """Which of the frequencies of a real FFT, conjugated, are those beyond half of the sampling rate."""
+        """Indices of the frequencies whose conjugates are those above half the sampling rate."""
         return slice(self.width // 2 - 1, self.width - _n_frequencies(self.width), -1)
 
     @property
     def _frequencies(self) -> Float[np.ndarray, " frequency"]:
-        """Radians per pixel."""
+        """Frequencies in radians per pixel."""
         return 2 * np.pi / self.width * np.arange(_n_frequencies(self.width))
 
     @cached_property
     def _smoothed(self) -> Spectra:
-        """What turns spectra to FINUFFT's origin and smooths them; positive frequencies stand for the negative ones."""
+        """Factors that shift spectra to FINUFFT's origin and smooth them; negative frequencies are left out."""
         cycles, (y, x) = self._frequencies / (2 * np.pi), self._origin
         times = np.full(cycles.size, 2 / self.width)
         times[0] /= 2

@@ -1,4 +1,4 @@
-"""Projection of many slices at once, through the sparse matrix of one of them."""
+"""Projection of many slices at once with the sparse matrix of a single slice."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from quietray.operators.linear import LinearOperator
 
 __all__ = ["SparseProjector", "many_slices"]
 
-_MOST_BYTES = 2**30  # of a matrix and its transpose
+_MOST_BYTES = 2**30  # total size of the matrix and its transpose
 _FEWEST_SLICES = 4
-_BYTES = 16  # of one entry, in both
-_AT_ONCE = 32  # slices in one product, at most
+_BYTES = 16  # size of one entry in both
+_AT_ONCE = 32  # largest number of slices per product
 
 
 class SparseProjector(LinearOperator):
-    """The same map as a projector of independent slices, as one matrix that is computed once.
+    """A projector of independent slices in the form of a sparse matrix, which is computed once.
 
-    Where the views are few the matrix fits in memory, and going through it once for many slices costs less than
-    finding every ray again in each of them.
+    If there are few views, the matrix fits in memory, and multiplying many slices by it is faster than tracing every
+    ray again in each slice.
 
     Parameters
     ----------
     projector
-        Of the slices.
+        Projector of the slices.
     threads
-        Products worked on at once; all processors by default.
+        Number of products computed in parallel; by default, one for each CPU.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class SparseProjector(LinearOperator):
         self._unit = np.float32(self.grid.voxel_size or 1.0)
 
     def with_slices(self, n: int) -> SparseProjector:
-        """Return the same for `n` slices; the matrix is shared."""
+        """Return the same projector for `n` slices; the matrix is shared."""
         projector, other = self.projector, copy.copy(self)
         other.projector = projector.with_slices(n)
         return other
@@ -63,22 +63,22 @@ class SparseProjector(LinearOperator):
 
     @property
     def grid(self) -> VolumeGrid:
-        """Voxels."""
+        """Voxel grid."""
         return self.projector.grid
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
-        """``(z, y, x)``."""
+        """Shape of the volume, ``(z, y, x)``."""
         return self.projector.domain_shape
 
     @property
     def range_shape(self) -> tuple[int, ...]:
-        """``(row, view, col)``."""
+        """Shape of the sinograms, ``(row, view, col)``."""
         return self.projector.range_shape
 
     @property
     def slicewise(self) -> bool:
-        """Every detector row sees one slice."""
+        """True: every detector row sees one slice."""
         return True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ class SparseProjector(LinearOperator):
 
 
 def many_slices(projector: SliceProjector) -> SliceProjector | SparseProjector:
-    """Return what projects this many slices fastest: through a matrix where it is small, else ray by ray.
+    """Return the fastest projector for this number of slices: a matrix if it is small, else ray by ray.
 
     Examples
     --------
@@ -118,5 +118,5 @@ def many_slices(projector: SliceProjector) -> SliceProjector | SparseProjector:
     """
     rows, views, cols = projector.range_shape
     _, n_y, n_x = projector.domain_shape
-    entries = 3 * views * cols * max(n_y, n_x)  # a ray as wide as a voxel meets about three in every line
+    entries = 3 * views * cols * max(n_y, n_x)  # a ray as wide as a voxel crosses about three voxels per line
     return SparseProjector(projector) if rows >= _FEWEST_SLICES and entries * _BYTES <= _MOST_BYTES else projector

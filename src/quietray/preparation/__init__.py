@@ -1,1 +1,1 @@
-"""From a raw scan to one that is ready to be reconstructed."""
+"""Preparation of raw scans for reconstruction."""

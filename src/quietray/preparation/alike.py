@@ -1,4 +1,4 @@
-"""Whether two measurements show one scene: what their difference holds beside noise."""
+"""Check whether two measurements show the same scene, from their difference beyond noise."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from quietray.types import Slice
 
 __all__ = ["require_alike", "unlike"]
 
-_BLOCK = 8  # pixels
-_OTHER = (0.1, 0.2)  # of the scene's variance, and of the fine difference's: another scene
-_MOVED = 0.04  # of the fine difference's variance; noise that is correlated over pixels stays below in a slice
+_BLOCK = 8  # in pixels
+_OTHER = (0.1, 0.2)  # fraction of the scene's and of the fine difference's variance for another scene
+_MOVED = 0.04  # fraction of the fine difference's variance; noise correlated over a few pixels stays below it
 
 
 def unlike(one: Slice, other: Slice) -> tuple[float, float]:
-    """Return how much of a scene another measurement does not show, and how coarse what they differ by is.
+    """Return how much of a scene another measurement does not explain, and how coarse the difference is.
 
-    Both are averaged over blocks, which leaves the scene and hardly any noise; the one is fitted to the other, for the
-    light may have changed.
+    Both are averaged over blocks, which removes most of the noise but not the scene.  One is fitted to the other,
+    because the light may have changed.
 
     Parameters
     ----------
     one, other
-        ``(y, x)``.
+        Images ``(y, x)``.
 
     Returns
     -------
     share, coarse
-        Variance that is left after the fit, as a share of that of the blocks of `one`; and as a share of the variance
-        of the difference inside of blocks, which is 1/64 for white noise.
+        Variance left after the fit, relative to the variance of the blocks of `one`; and relative to the variance of
+        the difference inside blocks, which gives 1/64 for white noise.
 
     Examples
     --------
@@ -63,22 +63,24 @@ def unlike(one: Slice, other: Slice) -> tuple[float, float]:
 
 
 def require_alike(one: Slice, other: Slice, what: str, help_: str) -> bool:
-    """Return whether two slices of one object lie at one place; raise if they show different objects.
+    """Raise if two slices show different objects, or the same object at different positions.
 
     Parameters
     ----------
     one, other
-        ``(y, x)``.
+        Slices ``(y, x)``.
     what
-        What must show one scene, in words.
+        Description of the slices.
     help_
-        What to do.
+        Advice for the error message.
 
     Raises
     ------
     NoiseError
-        They show different scenes.
+        They show different scenes, or are the same measurement twice.
     """
+    if np.array_equal(one, other):
+        raise NoiseError(f"{what} must be measured anew, got the same numbers twice; {help_}")
     share, coarse = unlike(one, other)
     if share > _OTHER[0] and coarse > _OTHER[1]:
         raise NoiseError(

@@ -1,4 +1,4 @@
-"""What a run would find and say of a scan, from samples of it and before anything is computed."""
+"""Predicts from samples of a scan what a run would find and report, before anything is computed."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from quietray.scan import Scan
 
 __all__ = ["Examined", "examine"]
 
-_VIEWS, _ROWS = 400, 12  # that are corrected
-_AXIS = 400 * 1200  # views times columns; finding the axis takes too long with more
+_VIEWS, _ROWS = 400, 12  # rows that are corrected
+_AXIS = 400 * 1200  # views times columns; finding the axis would take too long for more
 
 
 @dataclass(frozen=True, eq=False)
 class Examined:
-    """What was found.
+    """Result of the examination.
 
     Parameters
     ----------
     scan
-        As a run would use it.
+        The scan as a run would use it.
     found
-        Sentences of a run.
+        Sentences that a run would report.
     looked_at
-        On how much of the scan they rest.
+        Description of the part of the scan that was examined.
     refusal
-        Why a run would be refused, or None.
+        Why a run would be refused; None if it would not be.
     """
 
     scan: Scan
@@ -45,25 +45,25 @@ class Examined:
     refusal: QuietrayError | None
 
     def record(self) -> dict[str, str]:
-        """Return it as text by name."""
+        """Return the result as text, by name."""
         said = {f"found {number}": text for number, text in enumerate(self.found, 1)}
         verdict = "would be refused: " + str(self.refusal) if self.refusal else "would go on"
         return {**said, "looked at": self.looked_at, "a run": verdict}
 
 
 def examine(scan: Scan, correction: Correction, seconds: float, *, axis: bool) -> Examined:
-    """Look at a few rows of every view, of as many as there is time for, and correct a few rows of some.
+    """Examine a few rows of as many views as time permits, and correct a few rows of some views.
 
     Parameters
     ----------
     scan
-        As read.
+        The scan as read.
     correction
-        How it would be corrected.
+        Settings of the correction.
     seconds
-        Time to look at the views.
+        Time available for examining the views.
     axis
-        Whether the rotation axis is looked for.
+        Whether to look for the rotation axis.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def examine(scan: Scan, correction: Correction, seconds: float, *, axis: bool) -
         try:
             calibration = calibrate(part, usable(correction, part)[0])
             found += calibration.notes
-            FBP().for_beam(claims.scan.geometry)  # as a run does that is told nothing else
+            FBP().for_beam(claims.scan.geometry)  # as in a run with default settings
             if axis and isinstance(part.geometry, ParallelBeam) and part.geometry.rotation_axis is None:
                 found += _axis(part, calibration)
             elif axis and (part.geometry.rotation_axis is None or part.provenance.get("axis") == "to be found"):
@@ -95,7 +95,7 @@ def examine(scan: Scan, correction: Correction, seconds: float, *, axis: bool) -
 
 
 def _part(claims: Claims) -> tuple[Scan, slice, int]:
-    """Return some rows of some views in memory, which rows, and every how many views."""
+    """Return some rows of some views in memory, the numbers of the rows, and the step between views."""
     scan = claims.scan
     n_rows = min(_ROWS, scan.n_rows)
     first = (scan.n_rows - n_rows) // 2

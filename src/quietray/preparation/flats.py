@@ -1,4 +1,4 @@
-"""Whether the angular subsets get flats of their own, and what of the rings is then left to a filter."""
+"""Whether angular subsets get flats of their own, and whether a ring filter is then still needed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _WHITE = np.array([[1.0]])
 
 
 def dealt(known: Calibrated, n_subsets: int, shared_by: str = "") -> Calibrated:
-    """Give each angular subset flats of its own, if that is asked for or the better choice, and say what was decided.
+    """Give each angular subset its own flats if requested or advantageous, and note what was decided.
 
     Parameters
     ----------
     known
-        The scan, calibrated.
+        The calibrated scan.
     n_subsets
-        K, of the views ``j::K`` whose noise must be independent; under 2 there is nothing to deal.
+        Number K of subsets ``j::K`` whose noise must be independent; with fewer than 2, nothing is done.
     shared_by
-        What else looks at these flats, so that dealing them would make nothing independent.
+        Another use of the same flats, because of which separate flats would not make anything independent.
 
     Examples
     --------
@@ -68,14 +68,14 @@ def dealt(known: Calibrated, n_subsets: int, shared_by: str = "") -> Calibrated:
 
 
 def dealt_in(run: Run, known: Calibrated, n_subsets: int, shared_by: str = "") -> Calibrated:
-    """Return what :func:`dealt` does, unless the run was begun by a version that knew only shared flats."""
+    """Return the result of :func:`dealt`, unless the run was started by a version that only knew shared flats."""
     output = run.output
     new = output.decide("flats", lambda: {"new": output.noted("plan") is None})["new"]
     return dealt(known, n_subsets, shared_by if new else "the run was begun with shared ones")
 
 
 def _kept_shared(scan: Scan, n_subsets: int, found: Prediction, asked: bool | None, shared_by: str) -> str:
-    """Return why flats stay shared, to be told after 'share their flats'; empty where they do not."""
+    """Return why flats stay shared, to follow 'share their flats'; empty if they do not."""
     rings = ", whose noise stays as rings: "
     if asked is False:
         return ", as asked."
@@ -92,7 +92,7 @@ def _kept_shared(scan: Scan, n_subsets: int, found: Prediction, asked: bool | No
 
 
 def _without_explained(scan: Scan, calibration: Calibration) -> tuple[Calibration, str]:
-    """Return the calibration without a ring filter that was chosen for what the flats' noise explains, and say so."""
+    """Return the calibration without a ring filter if the noise of the flats explains the rings, and a note on that."""
     if calibration.settings.rings != "auto" or calibration.remove_rings == "none":
         return calibration, ""
     if calibration.detectors is None:
@@ -108,9 +108,9 @@ def _without_explained(scan: Scan, calibration: Calibration) -> tuple[Calibratio
 
 
 def _over_flats(scan: Scan, calibration: Calibration) -> float | None:
-    """Return the variance of the rings in air over what the noise of all flats explains; None where that is not known.
+    """Return the variance of rings in air relative to what the noise of all flats explains; None if unknown.
 
-    Beside the air, what the object has in common in all views counts as well.
+    Outside the air, features of the object that are common to all views count as well.
     """
     found = measure_rings(scan, calibration, _WHITE)
     return found.over_flats if found is not None and found.source == "air columns" else None

@@ -1,4 +1,4 @@
-"""From a raw scan to one that is ready to be reconstructed: calibrated, its axis known, its memory planned."""
+"""From a raw scan to one that is ready for reconstruction: calibration, rotation axis, memory plan."""
 
 from __future__ import annotations
 
@@ -49,40 +49,41 @@ __all__ = [
 ]
 
 _WITHOUT_CUFINUFFT = (
-    "Slices were reconstructed on the processors: cuFINUFFT is not installed; pip install 'quietray[cuda]' brings it."
+    "Slices were reconstructed on the CPU: cuFINUFFT is not installed; for the GPU, run pip install 'quietray[cuda]'."
 )
 _MIXED = (
-    "This run was begun by a version that projected back by areas: in the slabs that it left edges are a little softer "
+    "This run was started by a version with another backprojection (by areas): in its slabs, edges are slightly softer "
     "than in the others; start anew with --overwrite if that matters."
 )
-_CHOOSING = 8  # rows that tell how long to iterate
-_ITERATING = 2**30 + 2**28  # bytes for the matrix of the views and what is iterated on
+_CHOOSING = 8  # rows for choosing the number of iterations
+_ITERATING = 2**30 + 2**28  # memory in bytes for the matrix of the views and the iterates
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A scan that is ready to be reconstructed.
+    """A scan that is ready for reconstruction.
 
     Parameters
     ----------
     scan
-        With its rotation axis.
+        The scan with its rotation axis.
     calibration
-        Flat, dark, bad pixels, beam.
+        Flats, darks, bad pixels and beam intensity.
     rows
-        Detector rows to work on; in a cone beam slices of the volume, which has one for each row.
+        Detector rows to process; for a cone beam, slices of the volume, which has as many slices as the detector has
+        rows.
     grid
-        Of the volume.
+        Voxel grid of the volume.
     plan
-        How the work fits into memory.
+        How the work is divided to fit into memory.
     algorithm
-        What reconstructs; nothing of it is left to be chosen.
+        Reconstruction algorithm, with all settings chosen.
     notes
-        What was found on the way.
+        Findings to report.
     device
-        Where to reconstruct; None is the processors.
+        Device for the reconstruction; None is the CPU.
     flats
-        What was decided about flats of their own for angular subsets; None where there was nothing to decide.
+        What was decided about separate flats for angular subsets; None if there was nothing to decide.
     """
 
     scan: Scan
@@ -97,25 +98,25 @@ class Prepared:
 
     @property
     def weight(self) -> Slice:
-        """1 inside the field of view of all views, else 0; ``(y, x)``."""
+        """Weight ``(y, x)``: 1 inside the field of view of all views, else 0."""
         return field_of_view(*self.grid.shape[1:], self.scan.geometry.seen_radius, self.grid.centre)
 
     @property
     def detector_rows(self) -> range:
-        """Detector rows that the volume needs: its own; all of a cone beam's, whose rays cross the slices."""
+        """Detector rows that the volume needs: the same rows, or for a cone beam all rows, as rays cross slices."""
         return range(self.scan.n_rows) if isinstance(self.scan.geometry, ConeBeam) else self.rows
 
     @property
     def slabs(self) -> tuple[tuple[int, int], ...]:
-        """The plan's slabs as ranges of slices of the volume."""
+        """The slabs of the plan, as ranges of slices of the volume."""
         return tuple((first - self.rows.start, last - self.rows.start) for first, last in self.plan.slabs)
 
     def source(self, n_parts: int = 1) -> PartReconstruction:
-        """Return what reconstructs bands of rows."""
+        """Return an object that reconstructs bands of rows."""
         return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts, self.device)
 
     def log_bias(self) -> dict[str, float] | None:
-        """Return the bias of the logarithm in the middle row, and the mean line integral that it adds to."""
+        """Return the bias of the logarithm in the middle row, and the mean line integral that it is added to."""
         middle = self.rows[len(self.rows) // 2]
         band = slice(middle, middle + 1)
         sinograms, _ = correct_rows(self.scan.read(band), self.calibration, band)
@@ -131,7 +132,7 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
     Raises
     ------
     SettingsError
-        The text is not such a region.
+        The text is not of this form.
 
     Examples
     --------
@@ -148,7 +149,7 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
 
 
 def calibrated(scan: Scan, run: Run) -> Calibrated:
-    """Calibrate a scan, retrieve its phase if that is asked for, and find its rotation axis."""
+    """Calibrate a scan, retrieve its phase if requested, and find its rotation axis."""
     rotation_axis, watch = run.settings.rotation_axis, run.watch
     correction, remarks = usable(run.settings.correction, scan)
     with watch.stage("calibrating"):
@@ -176,35 +177,35 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
 
 
 def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:
-    """Return the column of the axis of a diverging beam of which nobody told it, and what is said of it."""
+    """Return the column of the axis of a diverging beam if it was not given, and a note on how it was found."""
     found = find_diverging_axis(scan, calibration)
     if found is not None:
-        return found, f"The rotation axis is at column {found:.2f}, where rays meet those of the other side."
+        return found, f"The rotation axis is at column {found:.2f}, found from opposite rays."
     middle = scan.geometry.axis
     return middle, (
-        f"The rotation axis was taken at the detector's middle ({middle:g}): rays do not tell it clearly, or there is "
-        "no full turn; give it with --rotation-axis if it is known."
+        f"The rotation axis was taken at the detector's middle ({middle:g}): opposite rays do not determine it, "
+        "or there is no full turn; give it with --rotation-axis if it is known."
     )
 
 
 def _half_told(before: Geometry, beam: Geometry) -> tuple[str, ...]:
-    """Return what is to be said of half acquisition: that it is one, or that it is none though it looks like one."""
+    """Return a note on half acquisition: that the scan is one, or that it only looks like one."""
     if beam.half:
-        why = "as was said" if before.half else "a full turn around an axis near an edge"
+        why = "as stated" if before.half else "a full turn around an axis near an edge"
         return (
-            f"Half acquisition ({why}): opposite views are put together, so that slices are {beam.across} voxels wide "
-            f"instead of {beam.n_cols}; --half no if it is none.",
+            f"Half acquisition ({why}): opposite views are stitched, so slices are {beam.across} voxels wide instead "
+            f"of {beam.n_cols}; use --half no if it is not one.",
         )
     if before.half is False and beam.off_centre:
-        return ("The axis is near an edge, but this is no half acquisition, as was said.",)
+        return ("The axis is near an edge, but the scan was stated not to be a half acquisition.",)
     return ()
 
 
 def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, ...]]:
-    """Return how a scan can be corrected, and what is said of it: rings are told from the object by its turning."""
+    """Return how a scan can be corrected, with notes; rings can only be recognised if the object rotates."""
     if not isinstance(scan.geometry, ConeBeam) or scan.geometry.turning or correction.rings != "auto":
         return correction, ()
-    said = "Rings were not looked for: the views come from fixed directions, where the object stands still, too."
+    said = "Rings were not searched for: in views from fixed directions, they cannot be told from the object."
     return replace(correction, rings="none"), (said,)
 
 
@@ -214,19 +215,19 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     Parameters
     ----------
     scan
-        As read, or calibrated before.
+        The scan as read, or already calibrated.
     run
-        Its settings say how radiographs are corrected, what is reconstructed and how, what memory there is and what
-        network is applied; its output keeps the plan, so that a resumed run has the same one.
+        Its settings determine the correction, the region, the algorithm, the memory limit and the network; its output
+        stores the plan, so that a resumed run uses the same one.
     n_parts, n_slices
-        Subsets per slice, and slices that the network sees.
+        Numbers of subsets per slice, and of slices that the network takes.
     n_subsets
-        Angular subsets of the views whose noise must be independent: they get flats of their own where that helps.
+        Number of angular subsets whose noise must be independent; they get separate flats if that helps.
 
     Raises
     ------
     QuietrayError
-        The scan, the choice or the memory does not allow it.
+        The scan, the choice of rows or region, or the memory does not permit it.
     """
     settings, output, watch = run.settings, run.output, run.watch
     chosen = chosen_rows(settings.rows, (scan.scan if isinstance(scan, Calibrated) else scan).n_rows)
@@ -242,29 +243,28 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     grid = whole.slab(chosen.start, chosen.stop) if cone else whole.with_slices(len(chosen))
     if isinstance(geometry, ConeBeam) and iterating:
         whole = geometry.tall_grid(whole)
-        projector(geometry, whole)  # what is missing for it is better said now than after hours
+        projector(geometry, whole)  # better to report missing requirements now than after hours
     planned = partial(plan_whole, algorithm=algorithm) if cone and iterating else plan_run
-    kept = output.decide(
-        "plan",
-        lambda: asdict(
-            planned(
-                scan,
-                chosen,
-                whole if cone and iterating else grid,
-                parts=n_parts,
-                n_slices=n_slices,
-                memory=parse_bytes(settings.max_memory) if settings.max_memory else None,
-                base=resident_memory() + (_ITERATING if iterating and not cone else 0),
-                network=settings.network if settings.method.trained else UNet(),  # no filter takes as much
-            )
-        ),
-    )
+    network = settings.network if settings.method.trained else UNet()  # no filter takes as much
+    need, crew = partial(planned, parts=n_parts, n_slices=n_slices, network=network), run.executor.crew
+    matrix = _ITERATING if iterating and not cone else 0
+
+    def choose() -> dict[str, Any]:
+        memory = parse_bytes(settings.max_memory) if settings.max_memory else None
+        volume = whole if cone and iterating else grid
+        plan = need(scan, chosen, volume, memory=memory, base=resident_memory() + matrix)
+        if crew is not None and not (cone and iterating):  # whose slices cannot be told apart
+            theirs = need(scan, chosen, volume, memory=crew.memory, base=crew.base + matrix)
+            plan = plan.shared(theirs, crew.count, max(n_slices // 2, network.depth))
+        return asdict(plan)
+
+    kept = output.decide("plan", choose)
     ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
     plan = Plan(**{**kept, **ranges})
     said = known.notes
     if run.device.type == "cuda" and not gpu_transforms(run.device):
         said = (*said, _WITHOUT_CUFINUFFT)
-    if isinstance(geometry, ParallelBeam) and not iterating:  # versions that noted nothing here did it by areas
+    if isinstance(geometry, ParallelBeam) and not iterating:  # versions that stored nothing here backprojected by areas
         mixed = output.decide("backprojection", lambda: {"mixed": output.begun})["mixed"]
         said = (*said, _MIXED) if mixed else said
     for note in (*said, f"Plan: {plan.describe()}."):
@@ -277,12 +277,12 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
 
 
 def with_choices(prepared: Prepared, run: Run, what: str = "measured") -> Prepared:
-    """Choose, on the middle rows, what the algorithm leaves to be chosen; `what` tells apart what was chosen for."""
+    """Choose the open setting of the algorithm on the middle rows; `what` identifies the purpose."""
     algorithm, rows, left = prepared.algorithm, prepared.rows, prepared.algorithm.chosen_by_views
     if not algorithm.open:
         return prepared
     geometry, grid = prepared.scan.geometry, prepared.grid
-    cone = isinstance(geometry, ConeBeam)  # whose slices cannot be told apart
+    cone = isinstance(geometry, ConeBeam)  # their slices cannot be separated
     n = prepared.scan.n_rows if cone else min(_CHOOSING, len(rows))
     first = 0 if cone else rows.start + (len(rows) - n) // 2
     band = slice(first, first + n)
@@ -302,14 +302,14 @@ def with_choices(prepared: Prepared, run: Run, what: str = "measured") -> Prepar
 
     found = run.output.decide(f"reconstruction-{what}", choose)
     said = f"{called(type(algorithm))}, {left} {found[left]:.4g}"
-    note = f"The {what} views are reconstructed by {said}: that told one view in eight best."
+    note = f"The {what} views are reconstructed by {said}, which predicted held-out views best."
     run.watch.note(note)
     settled: Any = algorithm
     return replace(prepared, algorithm=replace(settled, **found), notes=(*prepared.notes, note))
 
 
 def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch) -> tuple[Parts, RowCounts]:
-    """Return the reconstructions ``(part, z, y, x)`` of the training windows, one after the other, step after step.
+    """Return the reconstructions ``(part, z, y, x)`` of the training windows, one step of a series after the other.
 
     Parameters
     ----------
@@ -318,12 +318,12 @@ def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch
     source
         Reconstructs the parts.
     watch
-        Told the progress.
+        Receives the progress.
 
     Returns
     -------
     parts, changed
-        The reconstructions, and what correcting changed.
+        The reconstructions, and counts of what the correction changed.
     """
     windows = prepared.plan.windows
     total = len(source.steps) * sum(stop - start for start, stop in windows)

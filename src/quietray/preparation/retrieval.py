@@ -1,7 +1,7 @@
-"""Radiographs corrected and their phase retrieved, frame by frame, before anything is reconstructed.
+"""Correction and phase retrieval of radiographs, frame by frame, before reconstruction.
 
-A frame is needed whole, so that the retrieved ones are kept, in the folder of the run, in memory or in a file that
-vanishes.  What comes after sees transmissions that need no other correction, and does not know of any phase.
+Phase retrieval needs whole frames.  The retrieved frames are kept in the folder of the run, in memory, or in a
+temporary file.  Later stages get transmissions that need no further correction, and need not know about the phase.
 """
 
 from __future__ import annotations
@@ -30,27 +30,26 @@ from quietray.settings import parse_bytes
 __all__ = ["retrieved"]
 
 _BYTES_AT_ONCE = 2**27
-_IN_MEMORY = 0.25  # of the memory, that retrieved frames may take of it
-_FLOOR = 1e-6  # transmission: what noise made negative counts for nothing, and what is weak for what it is
+_IN_MEMORY = 0.25  # fraction of the memory that retrieved frames may take
+_FLOOR = 1e-6  # in transmission: values at or below zero, caused by noise, carry no information
 
 
 def retrieved(scan: Scan, known: Calibration, run: Run) -> tuple[Scan, Calibration]:
-    """Return the scan as if the object touched the detector, and the calibration of what needs no other correction.
+    """Return the scan without propagation effects, and a calibration that applies no further correction.
 
     Parameters
     ----------
     scan
-        As measured.
+        The measured scan.
     known
         Its calibration.
     run
-        Its settings say how; its output keeps the frames, so that a resumed run need not make them again.
+        Its settings control the retrieval; its output stores the frames, so that a resumed run can reuse them.
 
     Raises
     ------
     SettingsError
-        The method hides pixels or takes their noise for white, the projections are line integrals, or something that it
-        takes is not known.
+        The method relies on the noise of single pixels, the projections are line integrals, or a parameter is unknown.
     """
     phase, settings = run.settings.phase, run.settings
     assert phase is not None
@@ -88,7 +87,9 @@ def retrieved(scan: Scan, known: Calibration, run: Run) -> tuple[Scan, Calibrati
         f"{found['zingers']} zingers were replaced before."
     )
     if len(band) < scan.n_rows:
-        note += f" Only rows {band.start} to {band.stop - 1} were: those asked for, and as far as the filter reaches."
+        note += (
+            f" Only rows {band.start} to {band.stop - 1} were: those requested, and those within reach of the filter."
+        )
     after = replace(settings.correction, zingers=0.0, bad_pixels=False, air="none", floor=_FLOOR)
     plain = replace(
         known,
@@ -108,18 +109,18 @@ def retrieved(scan: Scan, known: Calibration, run: Run) -> tuple[Scan, Calibrati
 
 
 def _require_whole(run: Run) -> None:
-    """Raise where the method would take the noise of a pixel for its own."""
+    """Raise if the method assumes that the noise of pixels is independent."""
     method = run.settings.method
     if method.domain in ("radiographs", "projections"):
         raise SettingsError(
-            "the method must not take each pixel's noise for its own where the phase is retrieved, which spreads it "
-            f"over pixels, got {called(type(method))}; use noise2inverse or a filter, or denoise the radiographs "
+            "the method must not need independent noise in every pixel when the phase is retrieved, which spreads "
+            f"it over pixels, got {called(type(method))}; use noise2inverse or a filter, or denoise the radiographs "
             "without --delta-beta and then reconstruct OUT/radiographs.h5 with it"
         )
 
 
 def _band(scan: Scan, rows: str | None, reach: int) -> range:
-    """Return the rows that those asked for depend on; all of a cone beam, whose rays cross them."""
+    """Return the rows that affect those requested; for a cone beam all rows, as rays cross slices."""
     if isinstance(scan.geometry, ConeBeam):
         return range(scan.n_rows)
     chosen = chosen_rows(rows, scan.n_rows)
@@ -127,7 +128,7 @@ def _band(scan: Scan, rows: str | None, reach: int) -> range:
 
 
 def _corrected(out: Any, scan: Scan, known: Calibration, run: Run, rows: range) -> RowCounts:
-    """Write the transmissions of some rows, corrected but for rings; return what was changed."""
+    """Write the transmissions of some rows, corrected except for rings; return counts of what was changed."""
     plain = {number: replace(part, remove_rings="none", floor=_FLOOR) for number, part in known.parts.items()}
     calibration = replace(known, remove_rings="none", floor=_FLOOR, parts=plain)
     step, changed = max(1, _BYTES_AT_ONCE // (12 * scan.n_views * scan.n_cols)), RowCounts()

@@ -1,4 +1,4 @@
-"""Rows of the detector that a run works on, as the user says."""
+"""Detector rows that a run works on, as given by the user."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["chosen_rows"]
 
 
 def chosen_rows(text: str | None, n_rows: int) -> range:
-    """Return the detector rows in ``start:stop``, either of which may be left out.
+    """Return the detector rows in ``start:stop``; either number may be left out.
 
     Raises
     ------
     SettingsError
-        The text is not such a range.
+        The text is not of this form.
     GeometryError
         The rows are not on the detector.
 

@@ -1,4 +1,4 @@
-"""Where slabs come from: any slices of a scan, reconstructed straight from the file, whatever the beam."""
+"""Sources of slabs: any slices of a scan, reconstructed directly from the file, for any beam."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ __all__ = [
 ]
 
 _PROCESSORS = torch.device("cpu")
-_ON_GPU = 32  # rows of filtered backprojection at once
-_ITERATING = 2**28  # bytes that iterating may take, at about ten numbers per voxel
+_ON_GPU = 32  # rows per filtered backprojection
+_ITERATING = 2**28  # memory in bytes for iterations, at about ten numbers per voxel
 
 
 @dataclass(frozen=True, eq=False)
 class PartReconstruction:
-    """Reconstructs the angular subsets ``j::n_parts`` of any band of rows, straight from the file.
+    """Reconstructs the angular subsets ``j::n_parts`` of any band of rows, directly from the file.
 
     Parameters
     ----------
     scan, calibration
-        The scan, its axis known, and its calibration.
+        The scan, with a known axis, and its calibration.
     algorithm
-        Filtered backprojection, or one that iterates.
+        Filtered backprojection, or an iterative algorithm.
     grid
-        Slices to reconstruct; the number of slices follows the rows.
+        Voxel grid of a slice; the number of slices follows from the rows.
     n_parts
-        Subsets; 1 is a plain reconstruction.
+        Number of subsets; 1 for a plain reconstruction.
     device
-        Where to filter and project back; None is the processors.
+        Device for filtering and backprojection; None is the CPU.
     """
 
     scan: Scan
@@ -67,23 +67,23 @@ class PartReconstruction:
 
     @property
     def steps(self) -> tuple[PartReconstruction | RepeatedReconstruction, ...]:
-        """What stands one after the other along z: only this."""
+        """The sources that follow one another along z: only this one."""
         return (self,)
 
     def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
-        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and what correcting changed."""
+        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and counts of corrected values."""
         out = np.empty((self.n_parts, rows.stop - rows.start, *self.grid.shape[1:]), np.float32)
         return out, self.into(out, rows)
 
     def ahead(self, rows: slice) -> PartReconstruction:
-        """Return the same with the counts of some rows read already."""
+        """Return the same source with the counts of some rows already read."""
         other = copy.copy(self)
-        other.__dict__["_prepared"] = self._prepared  # by the transforms, for all rows
+        other.__dict__["_prepared"] = self._prepared  # needed by the transforms for all rows
         other.__dict__["_read"] = (rows, self.scan.read(rows))
         return other
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
-        """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is told the rows done."""
+        """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is called with the rows done."""
         known, counts = self.__dict__.get("_read", (None, None))
         counts, there = counts if known == rows else self.scan.read(rows), self.device or _PROCESSORS
         at_once = rows_at_once() if there.type == "cpu" else _ON_GPU
@@ -111,24 +111,25 @@ class PartReconstruction:
         return changed
 
     def _apart(self, part: int, rows: range) -> Float[np.ndarray, "row 1 col"] | None:
-        """Return how the logarithm of a subset's flat differs from that of all, to be seen in all views alike.
+        """Return how the logarithm of a subset's flat differs from that of all flats, to be applied to all views.
 
-        It is the same in every view of the subset.  Put back from these alone, it would be streaks and no rings beyond
-        the radius ``n_views / (2 K)``; put back from all views it is rings everywhere, and a fraction of that noise.
+        The difference is the same in every view of the subset.  Backprojected from these views only, it would cause
+        streaks instead of rings beyond the radius ``n_views / (2 K)``.  Backprojected from all views, it causes rings
+        everywhere, with a fraction of the noise.
         """
         subsets = self.calibration.subsets
         apart = subsets[part].apart if len(subsets) == self.n_parts else None
         return None if apart is None or self.algorithm.iterates else apart[rows.start : rows.stop, None]
 
     def rays_of(self, part: int | None, n_rows: int) -> Any:
-        """Return what the algorithm needs of a subset of the views, or of all; what it prepares is kept for more rows.
+        """Return the rays or the projector of a subset of the views, or of all; prepared data is kept for further rows.
 
         Parameters
         ----------
         part
-            Which of the subsets; None is all views.
+            Number of the subset; None for all views.
         n_rows
-            Rows at once.
+            Number of rows per call.
         """
         if part in self._prepared:
             return self._prepared[part].with_slices(n_rows)
@@ -146,28 +147,28 @@ class PartReconstruction:
 
 @dataclass(frozen=True, eq=False)
 class ConeReconstruction(PartReconstruction):
-    """Reconstructs the angular subsets ``j::n_parts`` of any slices of a cone beam's volume, straight from the file.
+    """Reconstructs the angular subsets ``j::n_parts`` of slices of a cone beam's volume, directly from the file.
 
-    FDK reads the detector rows that the slices project to.  What iterates needs the whole volume whatever the slices.
+    FDK reads only the detector rows that the slices project to.  Iterative algorithms always need the whole volume.
 
     Parameters
     ----------
     scan, calibration
         The scan and its calibration.
     algorithm
-        FDK, or one that iterates.
+        FDK, or an iterative algorithm.
     grid
-        Slices to reconstruct; the whole volume has one for each detector row.
+        Voxel grid of the slices; the whole volume has as many slices as the detector has rows.
     n_parts
-        Subsets; 1 is a plain reconstruction.
+        Number of subsets; 1 for a plain reconstruction.
     """
 
     def ahead(self, rows: slice) -> PartReconstruction:
-        """Return this very one: which detector rows slices need is known when they are due."""
+        """Return this object unchanged: the detector rows are only known when the slices are due."""
         return self
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
-        """Reconstruct slices ``start:stop`` into `out`; `advance` is told the slices done."""
+        """Reconstruct slices ``start:stop`` into `out`; `advance` is called with the slices done."""
         whole = self.algorithm.iterates
         geometry = self.scan.geometry
         assert isinstance(geometry, ConeBeam)
@@ -189,7 +190,7 @@ class ConeReconstruction(PartReconstruction):
         return changed
 
     def _sinograms(self, rows: range) -> tuple[Sinograms, RowCounts]:
-        """Return the line integrals of detector rows, a few of them corrected at a time."""
+        """Return the line integrals of detector rows, corrected a few at a time."""
         out, changed = np.empty((len(rows), self.scan.n_views, self.scan.n_cols), np.float32), RowCounts()
         at_once = rows_at_once()
         for first in range(rows.start, rows.stop, at_once):
@@ -202,37 +203,37 @@ class ConeReconstruction(PartReconstruction):
 
 @dataclass(frozen=True, eq=False)
 class RepeatedReconstruction:
-    """Reconstructs any band of rows of several scans of one object, each a part of its own.
+    """Reconstructs any band of rows of several scans of one object, each as a separate part.
 
     Parameters
     ----------
     sources
-        One for each scan.
+        One source per scan.
     """
 
     sources: tuple[PartReconstruction, ...]
 
     @property
     def n_parts(self) -> int:
-        """Scans."""
+        """Number of scans."""
         return len(self.sources)
 
     @property
     def steps(self) -> tuple[PartReconstruction | RepeatedReconstruction, ...]:
-        """What stands one after the other along z: only this."""
+        """The sources that follow one another along z: only this one."""
         return (self,)
 
     def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
-        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and what correcting changed."""
+        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop``, and counts of corrected values."""
         out = np.empty((self.n_parts, rows.stop - rows.start, *self.sources[0].grid.shape[1:]), np.float32)
         return out, self.into(out, rows)
 
     def ahead(self, rows: slice) -> RepeatedReconstruction:
-        """Return the same with the counts of some rows read already."""
+        """Return the same source with the counts of some rows already read."""
         return dataclasses.replace(self, sources=tuple(source.ahead(rows) for source in self.sources))
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
-        """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is told the rows done."""
+        """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is called with the rows done."""
         changed = RowCounts()
         for part, source in enumerate(self.sources):
             changed += source.into(out[part : part + 1], rows, advance if part == 0 else lambda rows: None)
@@ -246,22 +247,22 @@ class SeriesReconstruction:
     Parameters
     ----------
     steps
-        One for each scan of the series.
+        One source per scan of the series.
     """
 
     steps: tuple[PartReconstruction, ...]
 
     @property
     def n_parts(self) -> int:
-        """Subsets of each scan."""
+        """Number of subsets of each scan."""
         return self.steps[0].n_parts
 
     def ahead(self, rows: slice) -> SeriesReconstruction:
-        """Return the same with the counts of some rows read already."""
+        """Return the same source with the counts of some rows already read."""
         return dataclasses.replace(self, steps=tuple(step.ahead(rows) for step in self.steps))
 
     def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
-        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop`` of every step, and what was changed."""
+        """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop`` of every step, and corrected counts."""
         out = np.empty(
             (self.n_parts, len(self.steps) * (rows.stop - rows.start), *self.steps[0].grid.shape[1:]), np.float32
         )
@@ -273,16 +274,16 @@ class SeriesReconstruction:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Reconstructions that lie in memory already, for a volume in one piece.
+    """Reconstructions that are already in memory, for volumes that are processed in one piece.
 
     Parameters
     ----------
     parts
-        ``(part, z, y, x)``.
+        Reconstructions ``(part, z, y, x)``.
     changed
-        What correcting changed in them.
+        Counts of what the correction changed.
     rows
-        That they are of.
+        Rows that they cover.
     """
 
     parts: Parts
@@ -290,7 +291,7 @@ class Held:
     rows: range
 
     def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
-        """Return all of them, for all of the rows."""
+        """Return all reconstructions, for the whole range of rows."""
         assert (rows.start, rows.stop) == (self.rows.start, self.rows.stop), "there is only one piece"
         return self.parts, self.changed
 
@@ -303,7 +304,7 @@ def reconstruction_of(
     n_parts: int = 1,
     device: torch.device | None = None,
 ) -> PartReconstruction:
-    """Return what reconstructs slices of this scan, whatever its beam; parameters as :class:`PartReconstruction`."""
+    """Return a source for slices of this scan, whatever its beam; parameters as for :class:`PartReconstruction`."""
     kind = ConeReconstruction if isinstance(scan.geometry, ConeBeam) else PartReconstruction
     return kind(scan, calibration, algorithm, grid, n_parts, device)
 

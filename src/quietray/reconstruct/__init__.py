@@ -3,7 +3,7 @@
 from quietray.reconstruct.analytic import FBP
 from quietray.reconstruct.base import ALGORITHMS, Algorithm
 
-# In the order in which they are named.
+# The order here is the order in which algorithms are listed.
 # isort: off
 from quietray.reconstruct.diverging import FDK
 from quietray.reconstruct.iterative import CGLS, SIRT

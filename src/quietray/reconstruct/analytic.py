@@ -21,25 +21,29 @@ from quietray.types import Sinograms, Volume
 
 __all__ = ["FBP", "angular_weights"]
 
-_GAP = 4.0  # times the steps beside it, that a step may count
+_GAP = 4.0  # largest weight of a view, in angular steps
 
 
 @dataclass(frozen=True)
 class FBP(Algorithm):
     """Filtered backprojection of a parallel beam, or of a fan beam on a flat detector.
 
-    A fan beam needs a full turn, or half a turn and the angle of the fan; what is then measured twice is shared by
-    Parker's weights.  So is, by :attr:`ParallelBeam.redundancy`, what two views of a half acquisition see.  A cone beam
-    is reconstructed by :class:`~quietray.reconstruct.diverging.FDK`.
+    A fan beam needs a full turn, or half a turn plus the fan angle; rays that are measured twice are weighted with
+    Parker's weights.  Rays that two views of a half acquisition share are weighted with
+    :attr:`ParallelBeam.redundancy`.  Cone beams are reconstructed by :class:`~quietray.reconstruct.diverging.FDK`.
 
-    Parallel views are backprojected by non-uniform FFT, whatever the projector: only its geometry and grid count.  Band
-    after band is best given to one :class:`~quietray.operators.nufft.ParallelRays`, which keeps what the transform
-    prepares.
+    Parallel views are backprojected by non-uniform FFT; of the projector, only the geometry and grid are used.  To
+    reconstruct many bands of rows, use one :class:`~quietray.operators.nufft.ParallelRays`, which keeps the plan of the
+    transform.
 
     Parameters
     ----------
     filter
         ``ram-lak`` (the ramp alone), ``shepp-logan`` (times a sinc) or ``hann`` (times a raised cosine).
+
+    Notes
+    -----
+    Kak & Slaney (1988), doi:10.1137/1.9780898719277.
 
     Examples
     --------
@@ -64,11 +68,11 @@ class FBP(Algorithm):
 
     @property
     def linear(self) -> bool:
-        """Whether the result depends linearly on the data, as Noise2Inverse needs."""
+        """Whether the result depends linearly on the data, as Noise2Inverse requires."""
         return True
 
     def for_beam(self, geometry: Geometry) -> Algorithm:
-        """Return that of Feldkamp, Davis and Kress for a cone beam; see the base."""
+        """Return the algorithm for this beam: :class:`~quietray.reconstruct.diverging.FDK` for a cone beam."""
         if isinstance(geometry, ConeBeam):
             return FDK(self.filter).for_beam(geometry)
         if not isinstance(geometry, ParallelBeam):
@@ -76,24 +80,25 @@ class FBP(Algorithm):
         return self
 
     def __call__(self, A: SliceProjector | SparseProjector | ParallelRays, y: Views) -> Volume:
-        """Reconstruct.
+        """Reconstruct a volume.
 
         Parameters
         ----------
         A
-            Projector of the views in `y`, all over at least half a turn, of a fan beam over more; or their rays.
+            Projector or rays of the views in `y`.  A parallel beam must cover at least half a turn, a fan beam more.
         y
             Line integrals ``(row, view, col)``, dimensionless.
 
         Returns
         -------
         Volume
-            Attenuation ``(z, y, x)`` in 1/mm, or 1/pixel when the pixel size is unknown.
+            Attenuation ``(z, y, x)`` in 1/mm, or 1/pixel if the pixel size is unknown.
 
         Raises
         ------
         GeometryError
-            The sinograms do not fit the projector, or the beam is another one, or turns too little.
+            The sinograms do not match the projector, the beam is of another kind, or the views cover too small an
+            angle.
         """
         if not isinstance(A, (SliceProjector, SparseProjector, ParallelRays)):
             raise GeometryError(
@@ -108,14 +113,14 @@ class FBP(Algorithm):
         return rays.backproject(_weighted(rays, y), ramp_response(self.filter, rays.width), _shares(rays))
 
     def adjoint(self, A: ParallelRays, x: Volume) -> Sinograms:
-        """Return what the adjoint of the reconstruction of parallel views makes of a volume ``(z, y, x)``.
+        """Apply the adjoint of the reconstruction of parallel views to a volume ``(z, y, x)``.
 
         Parameters
         ----------
         A
             Rays of the views.
         x
-            Anything of the volume's shape.
+            Any array of the volume's shape.
 
         Returns
         -------
@@ -130,7 +135,7 @@ class FBP(Algorithm):
 
 
 def _shares(rays: ParallelRays) -> Float[np.ndarray, " view"]:
-    """Return the part of half a turn that each view stands for, per pixel size: 1/pixel becomes 1/mm."""
+    """Return the part of half a turn that each view represents, divided by the pixel size: converts 1/pixel to 1/mm."""
     n_views, turn = rays.geometry.n_views, 2 * np.pi if rays.geometry.half else np.pi
     weights = angular_weights(rays.geometry.angles, turn)
     share = np.pi / (n_views * (rays.grid.voxel_size or 1.0))
@@ -138,7 +143,7 @@ def _shares(rays: ParallelRays) -> Float[np.ndarray, " view"]:
 
 
 def _weighted(rays: ParallelRays, y: Any) -> Any:
-    """Return the sinograms; those of a half acquisition twice, shared between the two views that see a ray."""
+    """Return the sinograms; those of a half acquisition appear twice, with weights shared between opposite views."""
     if not rays.geometry.half:
         return y
     weights = (2 * rays.geometry.redundancy).astype(np.float32)
@@ -146,17 +151,17 @@ def _weighted(rays: ParallelRays, y: Any) -> Any:
 
 
 def angular_weights(angles: Float[np.ndarray, " view"], turn: float = np.pi) -> Float[np.ndarray, " view"] | None:
-    """Return how much of a turn each view stands for, relative to the mean; None where all stand for the same.
+    """Return the weight of each view, the angle it represents relative to the mean; None if all are equal.
 
-    Beside a lone gap, where views were lost, a view stands for no more than four steps: what is missing would else be
-    taken from two views, whose noise and edges become streaks.
+    At a single gap, where views are missing, the weight is limited to four angular steps.  Otherwise the whole gap
+    would be filled from two views, and their noise and edges would appear as streaks.
 
     Parameters
     ----------
     angles
-        Radians, in any order.
+        Angles in radians, in any order.
     turn
-        After which views are alike: half a turn, in a parallel beam that sees the whole object.
+        Angle after which views repeat: half a turn for a parallel beam that covers the whole object.
 
     Examples
     --------
@@ -168,7 +173,7 @@ def angular_weights(angles: Float[np.ndarray, " view"], turn: float = np.pi) -> 
     within = np.mod(angles - angles.min(), turn)
     order = np.argsort(within, kind="stable")
     steps = np.diff(within[order], append=turn)
-    if np.ptp(angles) + 2 * np.median(steps) < turn:  # the directions that are missing count for none
+    if np.ptp(angles) + 2 * np.median(steps) < turn:  # missing directions have no weight
         steps[-1] = 0.0
     usual = np.median(steps[steps > 0]) if (steps > 0).any() else 0.0
     steps = np.minimum(steps, _GAP * np.maximum.reduce([np.roll(steps, 1), np.roll(steps, -1), steps * 0 + usual]))

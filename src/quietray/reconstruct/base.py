@@ -1,4 +1,4 @@
-"""What the rest of quietray knows of an algorithm that reconstructs."""
+"""The interface of reconstruction algorithms."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ALGORITHMS: Registry[Algorithm] = Registry("algorithm", "quietray.algorithms")
 
 
 class Algorithm(Registered, ABC):
-    """Settings of an algorithm, with ``__call__(A, y)``; a subclass is a frozen dataclass."""
+    """Settings of an algorithm, with ``__call__(A, y)``; subclasses are frozen dataclasses."""
 
     registry = ALGORITHMS
 
     iterates: ClassVar[bool] = True
-    """Whether it needs a projector and the whole volume; what filters and projects back needs neither."""
+    """Whether the algorithm needs a projector and the whole volume, unlike filtered backprojection."""
 
     chosen_by_views: ClassVar[str] = ""
-    """Setting that held-out views choose where it is None; none where it is empty."""
+    """The setting that is chosen on held-out views if it is None; empty if there is no such setting."""
 
     held: ClassVar[tuple[int, int]] = (15, 7)
     """Volumes and stacks of views that it holds at its peak, where it iterates on a whole volume.
@@ -38,11 +38,11 @@ class Algorithm(Registered, ABC):
     @property
     @abstractmethod
     def linear(self) -> bool:
-        """Whether the result depends linearly on the data, as Noise2Inverse needs."""
+        """Whether the result depends linearly on the data, as Noise2Inverse requires."""
 
     @property
     def open(self) -> bool:
-        """Whether something is still to be chosen on held-out views."""
+        """Whether a setting is still to be chosen on held-out views."""
         return bool(self.chosen_by_views) and getattr(self, self.chosen_by_views) is None
 
     def for_beam(self, geometry: Geometry) -> Algorithm:
@@ -51,24 +51,24 @@ class Algorithm(Registered, ABC):
         Raises
         ------
         GeometryError
-            It is not for this beam, or the views do not turn far enough for it.
+            The algorithm does not support this beam, or the views cover too small an angle.
         """
         return self
 
     def chosen(self, A: Any, y: Sinograms, missed: Callable[[Any], float]) -> Algorithm:
-        """Return the algorithm with what is open chosen so that held-out views are missed least.
+        """Return the algorithm with its open setting chosen so that held-out views are predicted best.
 
         Parameters
         ----------
         A
-            Projector of the other views.
+            Projector of the views that are not held out.
         y
-            Line integrals of these, ``(row, view, col)``.
+            Line integrals of these views, ``(row, view, col)``.
         missed
-            Mean squared error of the prediction of the held-out views, of a volume.
+            Returns the mean squared error with which a volume predicts the held-out views.
         """
         return self
 
     @abstractmethod
     def __call__(self, A: Any, y: Any) -> Any:
-        """Reconstruct the line integrals `y`, in the range of the projector `A`."""
+        """Reconstruct a volume from line integrals `y` in the range of the projector `A`."""

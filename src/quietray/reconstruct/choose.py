@@ -1,4 +1,4 @@
-"""How long to iterate, and how much to regularise, told by unseen views."""
+"""Choice of the number of iterations or the regularisation weight on held-out views."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from quietray.types import Sinograms
 __all__ = ["chosen", "held_out_every"]
 
 Numbers = Int[np.ndarray, " view"]
-Views = tuple[np.ndarray, np.ndarray]  # to work with, and held out
-Project = Callable[[np.ndarray], LinearOperator]  # the projector of some of the views
+Views = tuple[np.ndarray, np.ndarray]  # indices of the views to use and of those held out
+Project = Callable[[np.ndarray], LinearOperator]  # returns the projector of some of the views
 
-_EVERY = 8  # view is held out
-_FEWEST = 3  # views, to hold one out
+_EVERY = 8  # one view in this many is held out
+_FEWEST = 3  # least number of views to hold one out
 
 
 def held_out_every(angles: Float[np.ndarray, " view"], detectors: Numbers | None = None) -> Views:
-    """Return the views to work with and those held out: one in eight of each detector's, and at least one.
+    """Return the views to use and those to hold out: one in eight of each detector's views, and at least one.
 
-    If it were one in eight of all, those of two detectors that take turns would all be of one.  Each detector begins
-    where its views look least along those already held out.  A detector with fewer than three views has none to spare:
-    then they are not told apart.
+    Views are chosen per detector because, with two alternating detectors, every eighth view belongs to the same one.
+    For each detector, the first held-out view is the one furthest in direction from those already held out.  If a
+    detector has fewer than three views, all views are treated as those of one detector.
 
     Parameters
     ----------
     angles
-        ``(view,)`` in radians.
+        Angles in radians, ``(view,)``.
     detectors
-        ``(view,)`` number of the detector that took each; None for a single one.
+        Number of the detector that took each view, ``(view,)``; None for a single detector.
 
     Raises
     ------
@@ -68,26 +68,26 @@ def held_out_every(angles: Float[np.ndarray, " view"], detectors: Numbers | None
 
 
 def _apart(angles: Float[np.ndarray, " view"], others: Float[np.ndarray, " other"]) -> float:
-    """Return the least angle between two directions, in radians; nothing is far from no other."""
+    """Return the smallest angle between two directions in radians; pi if there is nothing to compare with."""
     between = np.mod(angles[:, None] - others + np.pi, 2 * np.pi) - np.pi
     return float(np.abs(between).min(initial=np.pi).round(6))
 
 
 def chosen(algorithm: Algorithm, project: Project, y: Sinograms, views: Views | None = None) -> Algorithm:
-    """Return the algorithm with the number of iterations, or the weight, that predicts held-out views best.
+    """Return the algorithm with the number of iterations or the weight that predicts held-out views best.
 
-    Those views are only held out here; reconstruct with all of them afterwards.
+    The views are held out only for this choice; use all of them for the reconstruction.
 
     Parameters
     ----------
     algorithm
-        Returned as it is where nothing is left to be chosen.
+        Returned unchanged if no setting is open.
     project
-        Gives the projector of some of the views.
+        Returns the projector of some of the views.
     y
-        Line integrals ``(row, view, col)`` of some rows.
+        Line integrals of some rows, ``(row, view, col)``.
     views
-        To work with and to hold out, from :func:`held_out_every`; one in eight is held out by default.
+        Views to use and to hold out, from :func:`held_out_every`; by default, one in eight is held out.
 
     Raises
     ------

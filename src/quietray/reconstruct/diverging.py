@@ -1,4 +1,4 @@
-"""Filtered backprojection of diverging beams: FDK for a circular cone beam, and its plane for a fan beam."""
+"""Filtered backprojection of diverging beams: FDK for circular cone beams, and its central plane for fan beams."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from quietray.types import Sinograms, Volume
 
 __all__ = ["FDK", "fan_backprojection", "require_turn", "turn_weights"]
 
-_TILT = math.radians(2.0)  # of the detector against that of an ideal scanner
-_ROUND = 1e-3  # of the radius, that the source may leave its circle by
-_GAP = 4.0  # times as wide as the other steps: there the scan begins and ends
+_TILT = math.radians(2.0)  # largest tilt of the detector
+_ROUND = 1e-3  # largest deviation of the source from its circle, relative to the radius
+_GAP = 4.0  # factor by which a step must exceed the others to be taken for the gap between end and start of the scan
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class FDK(Algorithm):
 
     .. math:: x = \sum_i \frac{R D \, \Delta\beta_i}{d_i^2 \, \Delta u} \, h * \frac{w_i D y_i}{\sqrt{D^2 + u^2 + v^2}}
 
-    with the distances R and D from the source to the axis and to the detector, the depth d of a voxel before the
-    source, the ramp h along the rows, and w one half over a full turn.  Over less, w are Parker's weights.  Exact in
-    the plane of the source, an approximation away from it.
+    with the distances R and D from the source to the axis and to the detector, the depth d of a voxel as seen from the
+    source, the ramp filter h along the rows, and w = 1/2 for a full turn.  For shorter scans, w are Parker's weights.
+    The result is exact in the plane of the source and an approximation elsewhere.
 
     Parameters
     ----------
@@ -42,13 +42,13 @@ class FDK(Algorithm):
 
     Notes
     -----
-    Feldkamp, Davis & Kress (1984), doi:10.1364/JOSAA.1.000612; short scans: Parker (1982), doi:10.1118/1.595078, over
-    the angle that was swept.  A detector shifted in its plane is taken exactly; one tilted by up to 2 degrees is so
-    where it is projected, and filtered as if it were not.
+    Feldkamp, Davis & Kress (1984), doi:10.1364/JOSAA.1.000612; short scans: Parker (1982),
+    doi:10.1118/1.595078, for the actual angular range.  Shifts of the detector in its plane are treated exactly.  Tilts
+    of up to 2 degrees are treated exactly in the backprojection but neglected in the filter.
 
     Examples
     --------
-    A ball of attenuation 1 comes back as 1:
+    A ball of attenuation 1 is reconstructed as 1:
 
     >>> from quietray.simulate.bodies import Bodies
     >>> angles = np.linspace(0, 2 * np.pi, 90, endpoint=False)
@@ -69,18 +69,18 @@ class FDK(Algorithm):
 
     @property
     def linear(self) -> bool:
-        """Whether the result depends linearly on the data, as Noise2Inverse needs."""
+        """Whether the result depends linearly on the data, as Noise2Inverse requires."""
         return True
 
     def for_beam(self, geometry: Geometry) -> Algorithm:
-        """Return it if this is a cone beam that turns far enough; see the base."""
+        """Return the algorithm if this is a cone beam with a sufficient angular range."""
         if not isinstance(geometry, ConeBeam):
             raise GeometryError(f"FDK must have a cone beam, got {type(geometry).__name__}; use fbp")
         require_turn(geometry)
         return self
 
     def __call__(self, A: Any, y: Sinograms) -> Volume:
-        """Reconstruct.
+        """Reconstruct a volume.
 
         Parameters
         ----------
@@ -92,12 +92,13 @@ class FDK(Algorithm):
         Returns
         -------
         Volume
-            Attenuation ``(z, y, x)`` in 1/mm, or 1/pixel when the pixel size is unknown.
+            Attenuation ``(z, y, x)`` in 1/mm, or 1/pixel if the pixel size is unknown.
 
         Raises
         ------
         GeometryError
-            The sinograms do not fit, the source does not go round in a circle or not far enough.
+            The sinograms do not match the projector, the source is not on a circle, or the views cover too small an
+            angle.
         """
         if not isinstance(A.geometry, ConeBeam):
             raise GeometryError(
@@ -114,12 +115,12 @@ class FDK(Algorithm):
 
 
 def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window: RampFilter) -> Volume:
-    """Return the filtered backprojection of a fan beam with a flat detector, slice by slice: FDK in its plane.
+    """Return the filtered backprojection of a fan beam with a flat detector, slice by slice: FDK in its central plane.
 
     Raises
     ------
     GeometryError
-        The views cover less than half a turn and the angle of the fan.
+        The views cover less than half a turn plus the fan angle.
 
     Examples
     --------
@@ -137,7 +138,7 @@ def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window
 
 
 def _missing(beam: ConeBeam) -> tuple[int, int]:
-    """Return how many columns a half acquisition lacks to either side for the axis to lie in the middle."""
+    """Return the number of columns missing on either side of a half acquisition to have the axis in the middle."""
     if not beam.half:
         return 0, 0
     more = round(2 * beam.axis - (beam.n_cols - 1))
@@ -145,7 +146,7 @@ def _missing(beam: ConeBeam) -> tuple[int, int]:
 
 
 def _widened(beam: ConeBeam) -> ConeBeam:
-    """Return the beam with a detector as wide as a half acquisition together: filtered views go on beyond its own."""
+    """Return the beam with a detector widened to the whole half acquisition: filtered views extend that far."""
     before, after = _missing(beam)
     moved = (after - before) / 2
     return dataclasses.replace(beam, n_cols=beam.n_cols + before + after, centres=beam.centres + moved * beam.us)
@@ -157,30 +158,30 @@ def require_turn(geometry: FanBeam | ConeBeam) -> None:
     Raises
     ------
     GeometryError
-        Its source does not go round in a circle, or not far enough.
+        The source is not on a circle, or covers too small an angle.
 
     Examples
     --------
     >>> require_turn(FanBeam(np.linspace(0, 1, 9), 1, 33, source_axis=100.0, source_detector=150.0))
     Traceback (most recent call last):
-    quietray.errors.GeometryError: the views of a diverging beam must cover a full turn, or half a turn and the angle of
-    the fan (192 degrees), got 64; use sirt, cgls or tv
+    quietray.errors.GeometryError: the views of a diverging beam must cover a full turn, or half a turn plus the fan
+    angle (192 degrees), got 64; use sirt, cgls or tv
     """
     _Circle.of(geometry.as_cone() if isinstance(geometry, FanBeam) else geometry)
 
 
 @dataclass(frozen=True, eq=False)
 class _Circle:
-    """A source that goes round the z axis, and what each of its rays counts for.
+    """A source on a circle around the z axis, and the weights of its rays.
 
     Parameters
     ----------
     beam
-        Whose it is.
+        The beam of that source.
     foot
-        ``(view, 2)`` row and column where the normal through the source meets the detector.
+        Detector row and column at the foot of the normal through the source, ``(view, 2)``.
     weights
-        ``(view, col)`` in radians: the step that each view stands for, shared with the rays that run the other way.
+        Weights in radians, ``(view, col)``: the angular step of each view, shared with rays in the opposite direction.
     """
 
     beam: ConeBeam
@@ -189,12 +190,12 @@ class _Circle:
 
     @classmethod
     def of(cls, beam: ConeBeam) -> _Circle:
-        """Return what is known of a circular scan.
+        """Return the circle of a circular scan.
 
         Raises
         ------
         GeometryError
-            It is none.
+            The scan is not circular.
         """
         radius = np.hypot(*beam.sources[:, :2].T)
         inward = -beam.sources[:, :2] / radius[:, None]
@@ -205,7 +206,7 @@ class _Circle:
         if off > _ROUND or straight.min() < math.cos(_TILT):
             tilt = math.degrees(math.acos(min(1.0, float(straight.min()))))
             raise GeometryError(
-                "FDK must have a source on a circle around the axis and a detector upright before it, got a source "
+                "FDK must have a source on a circle around the axis and an upright detector, got a source "
                 f"{off:.2%} of the radius off its circle and a detector tilted by {tilt:.1f} degrees; use sirt, cgls "
                 "or tv, which take any cone beam"
             )
@@ -219,24 +220,24 @@ class _Circle:
         middle = beam.shadow(np.zeros(3))[:, 1:] - foot[:, 1:]
         scale = (du / distance)[:, None]
         rays = np.arctan(columns * scale) - np.arctan(middle * scale)
-        rays *= np.sign(np.einsum("vi,vi->v", u[:, :2], across))[:, None]  # a mirrored detector
+        rays *= np.sign(np.einsum("vi,vi->v", u[:, :2], across))[:, None]  # the detector is mirrored
         edges = np.arctan((np.array([-0.5, beam.n_cols - 0.5]) - foot[:, 1:]) * scale) - np.arctan(middle * scale)
         angles = np.arctan2(-inward[:, 0], inward[:, 1])
         return cls(beam, foot, turn_weights(angles, rays, np.abs(edges) if beam.half else None))
 
     def weighted(self, sinogram: Float[np.ndarray, "view col"], row: int) -> Float[np.ndarray, "view col"]:
-        """Return one row's views times the cosine of each ray with the normal, and what the ray counts for."""
+        """Return the views of one row times their weights and the cosine of each ray with the detector normal."""
         beam, distance = self.beam, self.beam.reach[:, 1:]
         across, down = (np.linalg.norm(one, axis=1)[:, None] for one in (beam.us, beam.vs))
         u, v = (np.arange(beam.n_cols) - self.foot[:, 1:]) * across, (row - self.foot[:, :1]) * down
         return np.asarray(sinogram * (self.weights * distance / np.sqrt(distance**2 + u**2 + v**2)), np.float32)
 
     def on_wide(self, weighted: Float[np.ndarray, "view col"]) -> Float[np.ndarray, "view wide"]:
-        """Return weighted views on the columns of the widened detector; what was not measured counts for nothing."""
+        """Return weighted views on the columns of the widened detector; columns that were not measured are zero."""
         return np.pad(weighted, ((0, 0), _missing(self.beam)))
 
     def factors(self, edge: float, grid: VolumeGrid) -> Float[np.ndarray, " view"]:
-        """Return what a view is worth at depth 1, so that the result is in the unit of the grid."""
+        """Return the factor of each view at depth 1 that gives the result in the unit of the grid."""
         to_axis, to_detector = self.beam.reach.T
         steps = np.linalg.norm(self.beam.us, axis=1)
         return np.asarray(to_axis * to_detector / steps * (edge / (grid.voxel_size or 1.0)))
@@ -247,17 +248,17 @@ def turn_weights(
     rays: Float[np.ndarray, "view col"],
     edges: Float[np.ndarray, "view 2"] | None = None,
 ) -> Float[np.ndarray, "view col"]:
-    """Return the step that each view stands for, in radians, times the share of each ray in what is measured twice.
+    """Return the angular step of each view in radians, times the weight of each ray that is measured more than once.
 
     Parameters
     ----------
     angles
-        Of the source, in radians, in any order.
+        Angles of the source in radians, in any order.
     rays
-        Angle of each ray with the one through the axis, positive where a detector column is along the turn.
+        Angle of each ray with the central ray, positive for detector columns in the direction of rotation.
     edges
-        Size of that angle at both ends of the detector, of a half acquisition: rays that no other view sees then count
-        twice; None where all views see the whole object.
+        Magnitude of the ray angle at both ends of the detector, for a half acquisition: rays that no other view sees
+        count twice.  None if all views see the whole object.
 
     Raises
     ------
@@ -271,7 +272,7 @@ def turn_weights(
     """
     turned = np.mod(angles, 2 * np.pi).round(9) % (2 * np.pi)
     known, place, count = np.unique(turned, return_inverse=True, return_counts=True)
-    gaps = np.diff(known, append=known[0] + 2 * np.pi)  # after each direction
+    gaps = np.diff(known, append=known[0] + 2 * np.pi)  # the gap after each direction
     last = int(np.argmax(gaps))
     others = np.delete(gaps, last)
     typical = float(np.median(others)) if others.size else 0.0
@@ -285,12 +286,12 @@ def turn_weights(
     swept, fan = 2 * np.pi - gaps[last] + typical, 2 * float(np.abs(rays).max())
     if swept < np.pi + fan - 0.5 * typical:
         raise GeometryError(
-            "the views of a diverging beam must cover a full turn, or half a turn and the angle of the fan "
+            "the views of a diverging beam must cover a full turn, or half a turn plus the fan angle "
             f"({180 + math.degrees(fan):.0f} degrees), got {math.degrees(swept):.0f}; use sirt, cgls or tv"
         )
     begin = (last + 1) % len(known)
     before, after = np.roll(gaps, 1).copy(), gaps.copy()
-    before[begin], after[last] = after[begin], before[last]  # at the ends there is one neighbour only
+    before[begin], after[last] = after[begin], before[last]  # there is only one neighbour at the ends
     since = np.mod(known - known[begin], 2 * np.pi) + typical / 2
     steps = (before + after) / 2 / count
     parker = _parker(since[place][:, None], -rays, (swept - np.pi) / 2)

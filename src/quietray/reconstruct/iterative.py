@@ -19,27 +19,27 @@ from quietray.types import Sinograms
 __all__ = ["CGLS", "SIRT", "Callback", "checked_start", "inverse", "require_count"]
 
 Array = Float[np.ndarray, "..."] | Float[Tensor, "..."]
-Callback = Callable[[int, Array], bool | None]  # iterations done and the volume; True stops
+Callback = Callable[[int, Array], bool | None]  # called with the number of iterations and the volume; True stops
 
-_PATIENCE = 1.3  # times as many iterations without a better prediction
+_PATIENCE = 1.3  # stop after this factor more iterations without a better prediction
 
 
 @dataclass(frozen=True)
 class SIRT(Algorithm):
-    r"""Simultaneous iterative reconstruction technique, within a box if there is one.
+    r"""Simultaneous iterative reconstruction technique, optionally with box constraints.
 
     .. math:: x \leftarrow P\,(x + C A^T R\,(y - A x))
 
-    with R and C the inverse row and column sums of A, and P the projection onto the box.  It converges to the weighted
-    least-squares solution, smooth details first, so that the number of iterations regularises.
+    where R and C are the inverse row and column sums of A, and P is the projection onto the box.  SIRT converges to the
+    weighted least-squares solution, smooth structures first, so stopping early regularises.
 
     Parameters
     ----------
     iterations
-        How many; None finds the number that predicts held-out views best, see
+        Number of iterations; None chooses the number that predicts held-out views best, see
         :func:`~quietray.reconstruct.choose.chosen`.
     box
-        Least and largest attenuation.  It makes the reconstruction nonlinear.
+        Smallest and largest attenuation.  A box makes the reconstruction nonlinear.
     relaxation
         Factor of every step, above 0 and below 2.
 
@@ -73,33 +73,33 @@ class SIRT(Algorithm):
 
     @property
     def linear(self) -> bool:
-        """Whether the result depends linearly on the data, as Noise2Inverse needs."""
+        """Whether the result depends linearly on the data, as Noise2Inverse requires."""
         return self.box is None
 
     def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> SIRT:
-        """Return it with the number of iterations after which held-out views are missed least; see the base."""
+        """Return the algorithm with the number of iterations that predicts held-out views best."""
         return replace(self, iterations=best_iterations(replace(self, iterations=1000), A, y, missed))
 
     def __call__(self, A: LinearOperator, y: Any, *, start: Any = None, callback: Callback = lambda k, x: None) -> Any:
-        """Reconstruct.
+        """Reconstruct a volume.
 
         Parameters
         ----------
         A
             Projector.
         y
-            Line integrals of its range, a numpy array or a torch tensor; the volume comes back as the same kind.
+            Line integrals in its range, a numpy array or a torch tensor; the volume is returned as the same type.
         start
             Volume to start from; zeros by default.
         callback
-            Called with the iterations done and the volume; stops when it returns True.
+            Called with the number of iterations and the volume; the reconstruction stops if it returns True.
 
         Raises
         ------
         GeometryError
-            The shapes do not fit.
+            The shapes do not match.
         SettingsError
-            The number of iterations is still to be chosen.
+            The number of iterations has not been chosen.
         """
         if self.iterations is None:
             raise SettingsError("iterations must be known, got None; choose them on held-out views with chosen()")
@@ -119,19 +119,19 @@ class SIRT(Algorithm):
 class CGLS(Algorithm):
     r"""Conjugate gradients on the normal equations :math:`A^T A x = A^T y`.
 
-    Far fewer iterations than :class:`SIRT` for the same residual, and the noise comes in as much sooner.  Slices that
-    do not share rays are solved each by itself, so that it does not matter how many there are.
+    CGLS needs far fewer iterations than :class:`SIRT` for the same residual, and noise appears correspondingly earlier.
+    Slices that do not share rays are solved independently, so the result does not depend on their number.
 
     Parameters
     ----------
     iterations
-        How many; None finds the number that predicts held-out views best, see
+        Number of iterations; None chooses the number that predicts held-out views best, see
         :func:`~quietray.reconstruct.choose.chosen`.
 
     Notes
     -----
-    Hestenes & Stiefel (1952), doi:10.6028/jres.049.044; in this form Bjorck (1996), algorithm 7.4.1.  Not linear in the
-    data, strictly: the steps depend on them.
+    Hestenes & Stiefel (1952), doi:10.6028/jres.049.044; in this form Bjorck (1996), algorithm 7.4.1.
+    Strictly speaking, CGLS is not linear, because the step lengths depend on the data.
 
     Examples
     --------
@@ -153,15 +153,15 @@ class CGLS(Algorithm):
 
     @property
     def linear(self) -> bool:
-        """Near enough for Noise2Inverse: the steps are those of the noise-free data but for a share of the noise."""
+        """True, as a good approximation: the step lengths hardly depend on the noise."""
         return True
 
     def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> CGLS:
-        """Return it with the number of iterations after which held-out views are missed least; see the base."""
+        """Return the algorithm with the number of iterations that predicts held-out views best."""
         return replace(self, iterations=best_iterations(replace(self, iterations=100), A, y, missed))
 
     def __call__(self, A: LinearOperator, y: Any, *, start: Any = None, callback: Callback = lambda k, x: None) -> Any:
-        """Reconstruct; parameters and errors as those of :meth:`SIRT.__call__`."""
+        """Reconstruct a volume; parameters and errors as for :meth:`SIRT.__call__`."""
         if self.iterations is None:
             raise SettingsError("iterations must be known, got None; choose them on held-out views with chosen()")
         x, y_, kind = checked_start(A, y, start)
@@ -191,12 +191,12 @@ class CGLS(Algorithm):
 
 
 def checked_start(A: LinearOperator, y: Any, start: Any) -> tuple[Tensor, Tensor, Callable[[Tensor], Any]]:
-    """Return a volume to work on, the data as a tensor, and what gives a tensor back as the kind that `y` is.
+    """Return a start volume, the data as a tensor, and a function that converts a tensor back to the type of `y`.
 
     Raises
     ------
     GeometryError
-        The data or the volume do not fit the operator.
+        The data or the volume do not match the operator.
     """
     for what, given, wanted in (("data", y, A.range_shape), ("volume to start from", start, A.domain_shape)):
         if given is not None and tuple(given.shape) != wanted:
@@ -210,7 +210,7 @@ def checked_start(A: LinearOperator, y: Any, start: Any) -> tuple[Tensor, Tensor
 
 
 def inverse(x: Tensor) -> Tensor:
-    """Return 1 / x, and 0 where x is 0: rays that miss the volume and voxels that no ray meets are left alone.
+    """Return 1 / x, and 0 where x is 0, for rays that miss the volume and voxels that no ray crosses.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def inverse(x: Tensor) -> Tensor:
 
 
 def require_count(iterations: int | None) -> None:
-    """Raise unless there is at least one iteration, or their number is still to be chosen.
+    """Raise unless there is at least one iteration, or None.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def require_count(iterations: int | None) -> None:
 
 
 def require_box(box: tuple[float, float] | None) -> None:
-    """Raise unless the box has a lower end below its upper one.
+    """Raise unless the lower end of the box is below its upper end.
 
     Examples
     --------
@@ -249,14 +249,14 @@ def require_box(box: tuple[float, float] | None) -> None:
 
 
 def best_iterations(algorithm: Any, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> int:
-    """Return after how many iterations held-out views are missed least, looking ever more seldom.
+    """Return the number of iterations that predicts held-out views best, testing at increasing intervals.
 
     Parameters
     ----------
     algorithm
-        With the most iterations that may be tried.
+        The algorithm, with the largest number of iterations to try.
     A, y, missed
-        As those of :meth:`~quietray.reconstruct.base.Algorithm.chosen`.
+        As for :meth:`~quietray.reconstruct.base.Algorithm.chosen`.
     """
     found = {0: missed(np.zeros(A.domain_shape, np.float32))}
 

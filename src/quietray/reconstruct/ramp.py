@@ -17,10 +17,10 @@ RampFilter = Literal["ram-lak", "shepp-logan", "hann"]
 
 
 def ramp_filtered(y: Sinograms, window: RampFilter) -> Sinograms:
-    """Return the sinograms convolved with the windowed ramp, in 1/pixel; one row at a time to spare memory.
+    """Return the sinograms convolved with the windowed ramp, in 1/pixel, one row at a time to save memory.
 
-    The ramp is built from its band-limited impulse response (Kak & Slaney 1988, eq. 3.29), so that the mean value is
-    right, and applied in Fourier space to sinograms zero-padded to at least twice their width.
+    The ramp is built from its band-limited impulse response (Kak & Slaney 1988, eq. 3.29), so that mean values are
+    preserved.  It is applied in Fourier space to sinograms zero-padded to at least twice their width.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def ramp_filtered(y: Sinograms, window: RampFilter) -> Sinograms:
 
 
 def padded_width(n_cols: int) -> int:
-    """Return the next power of two that is at least twice the width, where a circular convolution is a linear one.
+    """Return the smallest power of two that is at least twice the width, to avoid wrap-around in the convolution.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def padded_width(n_cols: int) -> int:
 
 
 def require_filter(window: str) -> None:
-    """Raise unless this is the name of a window.
+    """Raise unless this is the name of a filter window.
 
     Examples
     --------

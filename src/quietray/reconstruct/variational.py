@@ -1,4 +1,4 @@
-"""Reconstruction as the minimum of a functional: total variation."""
+"""Variational reconstruction with total variation."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from quietray.types import Sinograms
 
 __all__ = ["TV"]
 
-_RAYS = 6  # mean row sum of the projector for which the method converges fastest, at weak and strong weights
-_FACTORS = (4.0, 2.0, 2.0**0.5)  # from one weight to the next
-_TRIALS = 12  # of weights in one direction
-_ITERATIONS = 50  # with a weight on trial; the next one goes on from there
+_RAYS = 6  # mean row sum of the projector with the fastest convergence, for weak and strong weights
+_FACTORS = (4.0, 2.0, 2.0**0.5)  # factor between successive weights
+_TRIALS = 12  # largest number of weights in one direction
+_ITERATIONS = 50  # iterations per trial weight; the next trial continues from there
 
 
 @dataclass(frozen=True)
 class TV(Algorithm):
-    r"""The volume of least total variation that explains the data.
+    r"""Total variation reconstruction: the volume of least total variation that explains the data.
 
     .. math:: \min_x \tfrac12 \|A x - y\|^2 + \lambda \sum |\nabla x|, \quad x \in [\mathrm{box}]
 
-    by the primal-dual hybrid gradient method with steps of its own for every ray and voxel.  The gradient, in
-    attenuation per voxel, is that of the slices where they do not share rays, else that of the volume.
+    solved with the primal-dual hybrid gradient method, with individual step sizes for every ray and voxel.  The
+    gradient, in attenuation per voxel, is taken within slices if these do not share rays, else in the whole volume.
 
     Parameters
     ----------
     weight
-        :math:`\lambda`; None finds the one that predicts held-out views best, see
+        Weight :math:`\lambda`; None chooses the weight that predicts held-out views best, see
         :func:`~quietray.reconstruct.choose.chosen`.
     iterations
-        How many.
+        Number of iterations.
     box
-        Least and largest attenuation.
+        Smallest and largest attenuation.
 
     Notes
     -----
@@ -77,13 +77,14 @@ class TV(Algorithm):
 
     @property
     def linear(self) -> bool:
-        """Total variation is not linear in the data."""
+        """False: total variation is nonlinear."""
         return False
 
     def chosen(self, A: LinearOperator, y: Sinograms, missed: Callable[[Array], float]) -> TV:
-        """Return it with the weight with which held-out views are missed least; see the base.
+        """Return the algorithm with the weight that predicts held-out views best.
 
-        The search goes downhill in ever smaller factors; every weight starts from the volume of the best one so far.
+        The weight is varied by ever smaller factors as long as the error decreases.  Each trial starts from the best
+        volume so far.
         """
 
         def tried(weight: float, start: Array | None) -> tuple[float, Array]:
@@ -107,16 +108,16 @@ class TV(Algorithm):
         return replace(self, weight=best)
 
     def __call__(self, A: LinearOperator, y: Any, *, start: Any = None, callback: Callback = lambda k, x: None) -> Any:
-        """Reconstruct; parameters and errors as those of :meth:`~quietray.reconstruct.iterative.SIRT.__call__`."""
+        """Reconstruct a volume; parameters and errors as for :meth:`~quietray.reconstruct.iterative.SIRT.__call__`."""
         if self.weight is None:
             raise SettingsError("weight must be known, got None; choose it on held-out views with chosen()")
         x, y_, kind = checked_start(A, y, start)
         axes = (1, 2) if A.slicewise else (0, 1, 2)
         with torch.no_grad():
             rows, columns = A(torch.ones_like(x)), A.T(torch.ones_like(y_))
-            unit = float(rows.mean()) / _RAYS or 1.0  # all is solved for A / unit and y / unit
+            unit = float(rows.mean()) / _RAYS or 1.0  # the problem is solved for A / unit and y / unit
             y_, sigma, columns = y_ / unit, unit * inverse(rows), columns / unit
-            scale = float(columns.mean()) / (2 * len(axes))  # makes gradient and projector alike in size
+            scale = float(columns.mean()) / (2 * len(axes))  # balances the norms of gradient and projector
             radius, tau = self.weight / (scale * unit**2), inverse(columns + 2 * len(axes) * scale)
             p, q, ahead = torch.zeros_like(y_), torch.zeros(len(axes), *x.shape), x.clone()
             for k in range(self.iterations):
@@ -134,7 +135,7 @@ class TV(Algorithm):
 
 
 def gradient(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return forward differences along the axes, ``(axis, z, y, x)``; zero at the far border.
+    """Return forward differences along the axes, ``(axis, z, y, x)``; zero at the upper border.
 
     Examples
     --------

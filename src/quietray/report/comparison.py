@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from quietray.pictures import LONGEST, data_uri, detailed_region, grey, grey_window, shrink
+from quietray.pictures import LONGEST, Window, data_uri, detailed_region, grey, grey_window, shrink
 from quietray.report.words import MINUS, NOT_KNOWN, duration, interval, label, number
 from quietray.types import Slice
 
 __all__ = ["Board", "Gallery", "Picture", "Row", "board_of", "gallery_of"]
 
-ROOM = 8_000_000  # characters for all pictures: eleven methods of 800 x 800 pixels as they are
+ROOM = 1_400_000  # characters for all pictures
 
 _SETTINGS = {
     "sigma": "sigma {} px", "sigma_value": "sigma {} in value", "sigma_space": "sigma {} px in place",
@@ -67,12 +67,16 @@ class Board:
         What the choice rests on.
     of
         What the figures are of.
+    relative
+        Whether the PSNR is told against the best only, as beside the figures of a run: those are of the error against
+        the same views without noise, these of views that no method saw, and two figures would be told of one thing.
     """
 
     rows: tuple[Row, ...]
     left_out: tuple[tuple[str, str], ...]
     why: str
     of: str
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class Gallery:
         The values shown black and white, the same in all.
     at
         Left and top of what is worth a closer look, in percent.
+    greys
+        The window as values.
     """
 
     pictures: tuple[Picture, ...]
@@ -110,9 +116,10 @@ class Gallery:
     crisp: bool
     window: str
     at: tuple[float, float]
+    greys: Window
 
 
-def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
+def board_of(record: Mapping[str, Any], unit: str | None = None, relative: bool = False) -> Board:
     """Return a comparison in words.
 
     Parameters
@@ -121,6 +128,8 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
         As :meth:`quietray.assessment.comparison.Comparison.record` returns it.
     unit
         Of the grey values; None is not known.
+    relative
+        Whether to tell the PSNR against the best only.
 
     Examples
     --------
@@ -132,12 +141,13 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
     >>> row.psnr, row.interval, row.behind, row.setting, row.marks
     ('31.42 dB', 'at least 31.10 dB', '', 'weight 0.125', ('best', 'recommended'))
     """
+    best = next((one["psnr_db"] for one in record["methods"] if one["method"] == record["winner"]), None)
     marks = (("best", record["winner"]), ("recommended", record["recommended"]))
     rows = tuple(
         Row(
             method=figures["method"],
-            psnr=_decibel(figures["psnr_db"]),
-            interval=_between(figures["psnr_db_at_least"], figures["psnr_db_at_most"]),
+            psnr=_against(figures["psnr_db"], best) if relative else _decibel(figures["psnr_db"]),
+            interval="" if relative else _between(figures["psnr_db_at_least"], figures["psnr_db_at_most"]),
             behind=_behind(figures, record["winner"]),
             seconds=duration(figures["seconds"]),
             setting=_setting(figures["settings"]),
@@ -152,7 +162,10 @@ def board_of(record: Mapping[str, Any], unit: str | None = None) -> Board:
         left_out=tuple((left["method"], left["reason"]) for left in record["left_out"]),
         why=record["why"],
         of=f"Error of the {record['domain']}{where}, estimated from views that no method saw, without a clean "
-        f"reference. PSNR for a data range of {span}. Interval: {record['interval']}.",
+        + (
+            "reference." if relative else f"reference. PSNR for a data range of {span}. Interval: {record['interval']}."
+        ),
+        relative=relative,
     )
 
 
@@ -203,6 +216,7 @@ def gallery_of(pictures: Mapping[str, Slice], board: Board, unit: str, room: int
         crisp=max(height, width) <= 240,
         window=f"{interval(window.low, window.high)} {unit}",
         at=(round(100 * centre[0], 2), round(100 * centre[1], 2)),
+        greys=window,
     )
 
 
@@ -212,6 +226,13 @@ def _known(value: float | int | None) -> bool:
 
 def _decibel(value: float | int | None) -> str:
     return f"{value:.2f} dB".replace("-", MINUS) if value is not None and math.isfinite(value) else NOT_KNOWN
+
+
+def _against(value: float | None, best: float | None) -> str:
+    """Return by how much a PSNR is below the best one."""
+    if value is None or best is None or not math.isfinite(value - best):
+        return NOT_KNOWN
+    return f"{value - best:+.2f} dB".replace("-", MINUS) if value != best else "0 dB"
 
 
 def _between(least: float | int | None, most: float | int | None) -> str:

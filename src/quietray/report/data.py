@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 
 from quietray.errors import GeometryError
+from quietray.running.planes import Stack
 from quietray.types import Slice
 
 __all__ = ["Cut", "Histogram", "ReportData"]
@@ -27,6 +28,10 @@ class Cut:
         ``(y, x)`` images of one shape, in the unit of the report.  NaN is shown black.
     axes
         Names of the two axes, rows first.
+    stack
+        Further planes in this direction, to go through; None where there are none.
+    labels
+        Where each of them lies, in words.
 
     Raises
     ------
@@ -44,6 +49,8 @@ class Cut:
     before: Slice
     after: Float[np.ndarray, "_ _"]  # its shape is checked below, in words
     axes: tuple[str, str] = ("y", "x")
+    stack: Stack | None = None
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.before.ndim != 2 or self.before.shape != self.after.shape or 0 in self.before.shape:
@@ -133,6 +140,16 @@ class ReportData:
         Whether it tells of a series of images, not of a volume.
     object
         ``(y, x)`` where the object is in the first cut; None where it was not told from the air around it.
+    verdict
+        Whether to use the result, ``kind`` and ``reason``; None where there is nothing to judge yet.
+    steps
+        The middle slice of some steps or channels of a series, before and after, by what they are called.
+    stacks
+        Further slices by each method, as `pictures`.
+    methods_text
+        A paragraph for the methods section of a paper.
+    references
+        The papers behind it.
 
     Examples
     --------
@@ -159,3 +176,8 @@ class ReportData:
     window: tuple[float, float] | None = None
     images: bool = False
     object: Bool[np.ndarray, "_ _"] | None = None
+    verdict: Mapping[str, str] | None = None
+    steps: Mapping[str, tuple[Slice, Slice]] = field(default_factory=dict)
+    stacks: Mapping[str, Float[np.ndarray, "_ _ _"]] = field(default_factory=dict)
+    methods_text: str = ""
+    references: tuple[str, ...] = ()

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from quietray.assessment.comparison import Comparison
+from quietray.assessment.verdict import verdict_on_methods
+from quietray.pictures import grey_window
 from quietray.report.comparison import board_of
 from quietray.report.data import Cut, ReportData
 from quietray.report.page import write_report
 from quietray.running.facts import versions
+from quietray.running.planes import Planes
+from quietray.running.provenance import provenance
 from quietray.scan import Scan
 
 __all__ = ["write_comparison"]
@@ -33,15 +39,19 @@ def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> Report
     pictures = {standing.name: standing.picture for standing in comparison.standings}
     best = comparison.standings[0].name
     raw, size = pictures.get("fbp"), scan.geometry.pixel_size
+    window = grey_window([pictures[best]])
     unfiltered = "No method is clearly better than the reconstruction without any filter."
     return ReportData(
         title=Path(str(scan.source)).name or "scan",
         unit="1/mm" if size else "1/pixel",
         voxel_size=size,
         kind="comparison of methods",
-        cuts=() if raw is None or best == "fbp" else (Cut(f"middle slice, fbp and {best}", raw, pictures[best]),),
+        cuts=() if best == "fbp" else _cuts(comparison),
+        window=(window.low, window.high),
         metrics={"comparison": record},
         pictures=pictures,
+        stacks={standing.name: standing.volume for standing in comparison.standings},
+        verdict=verdict_on_methods(record).record(),
         headline=(
             *((f"Estimated PSNR of {row.method}, {' and '.join(row.marks)}", row.psnr) for row in marked),
             *(
@@ -53,5 +63,25 @@ def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> Report
         ),
         warnings=(unfiltered,) if comparison.recommended == "fbp" else (),
         settings_toml=settings_toml,
-        provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": versions()},
+        provenance={**provenance(str(scan.source)), "scan": dict(scan.provenance), "versions": versions()},
     )
+
+
+def _cuts(comparison: Comparison) -> tuple[Cut, ...]:
+    """Return planes through the reconstruction as it is and through the best one, in three directions."""
+    volumes = {standing.name: standing.volume for standing in comparison.standings}
+    best = comparison.standings[0].name
+    if "fbp" not in volumes:
+        return ()
+    raw, clean = volumes["fbp"], volumes[best]
+    n_z, n_y, n_x = raw.shape
+    planes = Planes((n_z, n_y, n_x))
+    stacks = planes.stacks([(0, planes.cut(0, raw))], [(0, planes.cut(0, clean))])
+    middle = {"axial": "middle slice", "coronal": f"coronal, y = {n_y // 2}", "sagittal": f"sagittal, x = {n_x // 2}"}
+    found = []
+    for axis, (name, axes) in enumerate({"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}.items()):
+        stack, place = stacks.get(name), raw.shape[axis] // 2
+        labels = [] if stack is None else [f"{'zyx'[axis]} = {one}" for one in stack.places]
+        before, after = (np.take(volume, place, axis) for volume in (raw, clean))
+        found.append(Cut(f"{middle[name]}, fbp and {best}", before, after, axes, stack, tuple(labels)))
+    return tuple(found if n_z > 1 else found[:1])

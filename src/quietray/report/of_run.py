@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text, headline
+from quietray.assessment.figures import gain_text, headline, psnr_text
 from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
 from quietray.pictures import stated_window
 from quietray.report.data import Cut, Histogram, ReportData
-from quietray.report.words import label, value
+from quietray.report.methods import methods_text, references_of
+from quietray.report.words import MINUS, label, value
 from quietray.result import Result
+from quietray.running.planes import Stack
+from quietray.running.provenance import provenance
 from quietray.scan import Scan
 
 __all__ = ["report_of"]
@@ -54,7 +57,11 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         }
         for progress in result.history
     )
-    shown = {name: part for name, part in metrics.items() if name not in ("versions", "training", "evidence")}
+    shown = {
+        name: part
+        for name, part in metrics.items()
+        if name not in ("versions", "training", "evidence", "seconds", "verdict")
+    }
     shown["training"] = {
         name: value for name, value in metrics["training"].items() if name not in ("history", "offset_of_judgements")
     }
@@ -65,7 +72,14 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         unit=metrics["scan"]["unit"],
         voxel_size=scan.pixel_size if isinstance(scan, ImageSeries) else metrics["scan"]["voxel_size_mm"],
         cuts=tuple(
-            Cut(f"{name}, {middle[name]}" if len(gathered.cuts) > 1 else middle[name], before, after, _AXES[name])
+            Cut(
+                f"{name}, {middle[name]}" if len(gathered.cuts) > 1 else middle[name],
+                before,
+                after,
+                _AXES[name],
+                gathered.stacks.get(name),
+                _labels(middle[name], gathered.stacks.get(name)),
+            )
             for name, (before, after) in gathered.cuts.items()
         ),
         histogram=Histogram(gathered.edges, gathered.counts_before, gathered.counts_after),
@@ -75,13 +89,31 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         warnings=result.warnings,
         notes=result.notes,
         settings_toml=settings_toml,
-        provenance={"scan": dict(scan.provenance), "source": str(scan.source), "versions": metrics["versions"]},
+        provenance={
+            **provenance(str(scan.source)),
+            "whole_run_seconds": metrics.get("seconds"),
+            "scan": dict(scan.provenance),
+            "versions": metrics["versions"],
+        },
+        methods_text=methods_text(metrics, result.settings),
+        references=references_of(metrics),
         evidence=_evidence(metrics),
         trust=None if result.trust is None else np.asarray(result.trust[n_z // 2]),
         window=None if isinstance(scan, Scan) else shown_window(scan),
         images=isinstance(scan, ImageSeries),
         object=gathered.object,
+        verdict=metrics.get("verdict"),
+        steps={f"{series['of']} {step}": pair for step, pair in gathered.steps.items()} if series else {},
     )
+
+
+def _labels(middle: str, stack: Stack | None) -> tuple[str, ...]:
+    """Return where the planes of a stack lie, as the middle one is called."""
+    if stack is None:
+        return ()
+    if middle.startswith("image"):
+        return tuple(f"image {place + 1}" for place in stack.places)
+    return tuple(f"{middle[0]} = {place}" for place in stack.places)
 
 
 def shown_window(series: ImageSeries) -> tuple[float, float] | None:
@@ -117,15 +149,21 @@ def _decibel(mse: float, data_range: float) -> float | None:
 
 def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
     estimate = metrics["estimate"]
-    told, changed = headline(estimate), estimate.get("object") or metrics["volume"]
-
-    def text(value: float | None, form: str) -> str:
-        return "not known" if value is None else form.format(value)
-
+    told, inside = headline(estimate), estimate.get("object")
+    change = (inside or metrics["volume"])["relative_change_of_mean"]
+    where, gains = "", [("Estimated PSNR gain", gain_text(told))]
+    if inside:
+        where = " inside the object"
+        share = f"{100 * inside['share_of_field_of_view']:.0f} %"
+        over = {name: item for name, item in estimate.items() if name != "object"}
+        gains = [
+            (f"Estimated PSNR gain{where}, {share} of the field of view", gain_text(told)),
+            ("Estimated PSNR gain over all of that", gain_text(over)),
+        ]
     return (
-        ("Estimated PSNR gain", gain_text(estimate)),
-        ("Estimated PSNR", text(told["psnr_db"], "{:.1f} dB")),
-        ("Change of the mean", text(changed["relative_change_of_mean"], "{:+.2%}")),
+        *((name, text.replace("-", MINUS)) for name, text in gains),
+        (f"Estimated PSNR{where}", psnr_text(told).replace("-", MINUS)),
+        (f"Change of the mean{where}", "not known" if change is None else f"{100 * change:+.2f} %".replace("-", MINUS)),
         _making(metrics),
     )
 

@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -25,16 +26,21 @@ from quietray.pictures import (
     round_length,
     shrink,
 )
-from quietray.report.comparison import board_of, gallery_of
+from quietray.report.comparison import Gallery, board_of, gallery_of
 from quietray.report.data import Cut, ReportData
 from quietray.report.evidence import resolution_and_noise
 from quietray.report.plots import histogram_figure, profile_figure, ranking_figure, training_figure
+from quietray.report.reel import Film, film_of, fitting
 from quietray.report.trust import trust_picture
-from quietray.report.words import interval, length, number, sections
+from quietray.report.words import interval, length, number, sections, with_units
+from quietray.running.planes import spread
 
 __all__ = ["write_report"]
 
-BUDGET = 6_500_000  # characters for the images of all cuts; the largest are averaged until they fit
+LARGEST = 4_900_000  # bytes of the page
+BUDGET = 1_500_000  # characters for the images of all cuts; the largest are averaged until they fit
+_SLIDES = 2_600_000  # characters for the slices to go through, at most
+_STEPS = 600_000  # characters for the pictures of steps
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,15 @@ class _Panel:
     object: str
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One step or channel, small."""
+
+    name: str
+    before: str
+    after: str
+
+
 def write_report(path: Path, data: ReportData) -> Path:
     """Write one self-contained HTML file; an older one is replaced in one step.
 
@@ -116,7 +131,9 @@ def _render(data: ReportData) -> str:
     window = grey_window([cut.after for cut in data.cuts]) if data.window is None else Window(*data.window)
     compared = data.metrics.get("comparison")
     element = "pixel" if data.images else "voxel"
-    board = board_of(compared, data.unit) if compared else None
+    beside = "estimate" in data.metrics
+    board = board_of(compared, data.unit, beside) if compared else None
+    panels, board_pictures = _panels(data, window), gallery_of(data.pictures, board, data.unit) if board else None
     templates = Environment(
         loader=PackageLoader("quietray.report", "."),
         autoescape=True,
@@ -124,28 +141,70 @@ def _render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("report.html.j2").render(
-        data=data,
-        panels=_panels(data, window),
-        board=board,
-        ranking=Markup(ranking_figure(compared["methods"]) if compared else ""),
-        gallery=gallery_of(data.pictures, board, data.unit) if board else None,
-        trust=None
+    numbers = {key: item for key, item in data.metrics.items() if key != "comparison"}
+    template = templates.get_template("report.html.j2")
+    shown: dict[str, Any] = {
+        "data": data,
+        "panels": panels,
+        "board": board,
+        "ranking": Markup(ranking_figure(compared["methods"]) if compared and not beside else ""),
+        "gallery": board_pictures,
+        "trust": None
         if data.trust is None
         else trust_picture(data.cuts[0].after, data.trust, data.metrics["trust"], window, data.unit),
-        window=f"{interval(window.low, window.high)} {data.unit}",
-        element=element,
-        object=((data.metrics.get("estimate") or {}).get("object") or {}).get("found", ""),
-        voxel=length(data.voxel_size) if data.voxel_size else None,
-        profile=Markup(profile_figure(data.cuts[0], data.unit, data.voxel_size) if data.cuts else ""),
-        detail=resolution_and_noise(data.evidence, data.unit),
-        profile_row=data.cuts[0].before.shape[0] // 2 if data.cuts else 0,
-        histogram=Markup(histogram_figure(data.histogram, data.unit, window, element) if data.histogram else ""),
-        training=Markup(training_figure(data.history)),
-        estimated=any(record.get("psnr") is not None for record in data.history),
-        metrics=sections({key: item for key, item in data.metrics.items() if key != "comparison"}, "Run"),
-        provenance=sections(data.provenance, "This run"),
-    )
+        "window": f"{interval(window.low, window.high)} {data.unit}",
+        "greys": (window.low, window.high),
+        "element": element,
+        "object": ((data.metrics.get("estimate") or {}).get("object") or {}).get("found", ""),
+        "voxel": length(data.voxel_size) if data.voxel_size else None,
+        "profile": Markup(profile_figure(data.cuts[0], data.unit, data.voxel_size) if data.cuts else ""),
+        "detail": resolution_and_noise(data.evidence, data.unit),
+        "profile_row": data.cuts[0].before.shape[0] // 2 if data.cuts else 0,
+        "histogram": Markup(histogram_figure(data.histogram, data.unit, window, element) if data.histogram else ""),
+        "training": Markup(training_figure(data.history)),
+        "estimated": any(record.get("psnr") is not None for record in data.history),
+        "metrics": sections(with_units(numbers, data.unit), "Run"),
+        "provenance": sections(data.provenance, "This run"),
+        "steps": _steps(data, window),
+        "films": {},
+    }
+    if not data.stacks and all(cut.stack is None for cut in data.cuts):
+        return template.render(shown)
+    room = min(_SLIDES, LARGEST - len(template.render(shown)))
+    return template.render({**shown, "films": _films(data, window, board_pictures, room)})
+
+
+def _films(data: ReportData, window: Window, gallery: Gallery | None, room: int) -> dict[str, dict[str, Any]]:
+    """Return what there is to go through, by the number of the panel, or of the gallery, for the script."""
+    found: dict[str, Film] = {}
+    for place, cut in enumerate(data.cuts, 1):
+        if cut.stack is not None and len(cut.labels) > 1:
+            pictures = {"before": cut.stack.before, "after": cut.stack.after}
+            found[f"cut-{place}"] = film_of(cut.labels, pictures, window, cut.stack.factor)
+    if gallery is not None and data.stacks:
+        factor = max(1, round(max(gallery.height, gallery.width) / 220))
+        count = len(next(iter(data.stacks.values())))
+        pixels = len(data.stacks) * (gallery.height // factor + 1) * (gallery.width // factor + 1)
+        kept = spread(count, max(1, room // (2 * pixels // 3)))
+        if len(kept) > 1:
+            shown = {name: np.stack([shrink(stack[z], factor) for z in kept]) for name, stack in data.stacks.items()}
+            found["gallery"] = film_of([f"slice {z + 1} of {count}" for z in kept], shown, gallery.greys, factor)
+    fit = fitting(tuple(found.values()), room)
+    return {name: film.record() for name, film in zip(found, fit, strict=False)}
+
+
+def _steps(data: ReportData, window: Window) -> list[_Step]:
+    """Return the middle slices of the steps, averaged until they fit."""
+    factor = 1
+    while data.steps:
+        found = [
+            _Step(name, *(data_uri(grey(shrink(one, factor), window)) for one in pair))
+            for name, pair in data.steps.items()
+        ]
+        if sum(len(one.before) + len(one.after) for one in found) <= _STEPS:
+            return found
+        factor += 1
+    return []
 
 
 def _panels(data: ReportData, window: Window) -> list[_Panel]:
@@ -241,7 +300,8 @@ def _replace(path: Path, content: bytes) -> None:
     fresh = path.with_name(f".{path.name}.partial")  # a kill leaves it, the next report takes its place
     try:
         try:
-            with open(fresh, "wb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(fresh, flags, 0o666), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -96,7 +96,11 @@ def histogram_figure(histogram: Histogram, unit: str, window: Window, element: s
 
 
 def training_figure(history: Sequence[Mapping[str, float | int | None]]) -> str:
-    """Return estimated PSNR and loss over the time of training, or an empty string where nothing was recorded."""
+    """Return the estimated error against that of the best step, and the loss, over the time of training.
+
+    An empty string where nothing was recorded.  No absolute PSNR is drawn: training judges by fewer pixels than the
+    result is judged by, so that two figures would be told of one thing.
+    """
     seconds, over = _column(history, "seconds"), "training time"
     if not np.isfinite(seconds).all() or not np.any(seconds):
         seconds, over = _column(history, "step"), "step"
@@ -110,10 +114,11 @@ def training_figure(history: Sequence[Mapping[str, float | int | None]]) -> str:
         figure, panels = _figure(4.9, 2.7, len(drawn))
         for axes, (key, values) in zip(panels, drawn, strict=True):
             colour = AFTER if key == "psnr" else BEFORE
+            values = values - np.nanmax(values) if key == "psnr" else values
             axes.plot(places, values, color=colour, linewidth=1.4, marker="o" if len(values) < 40 else "", markersize=3)
-            axes.set_ylabel("PSNR (dB)" if key == "psnr" else "loss")
+            axes.set_ylabel("PSNR to best (dB)" if key == "psnr" else "loss")
             if key == "psnr":
-                _mark_best(axes, places, values)
+                _mark_best(axes, places, values, _column(history, "step"))
             elif np.nanmin(values) > 0 and np.nanmax(values) > 20 * np.nanmin(values):
                 _logarithmic(axes)
         panels[-1].set_xlabel(over)
@@ -192,14 +197,14 @@ def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _mark_best(axes: Axes, places: np.ndarray, values: np.ndarray) -> None:
+def _mark_best(axes: Axes, places: np.ndarray, values: np.ndarray, steps: np.ndarray) -> None:
     """Point at the highest estimate."""
     best = int(np.nanargmax(values))
     axes.plot(places[best], values[best], marker="o", markersize=8, markerfacecolor="none", color=AFTER, clip_on=False)
     axes.margins(y=0.12)
     late = places[best] > 0.5 * (places[0] + places[-1])
     axes.annotate(
-        f"best {number(round(float(values[best]), 2))} dB",
+        "best" + (f": step {number(steps[best])}" if np.isfinite(steps[best]) else ""),
         (float(places[best]), float(values[best])),
         xytext=(-8 if late else 8, -14),
         textcoords="offset points",

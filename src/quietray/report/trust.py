@@ -12,11 +12,14 @@ import matplotlib
 import numpy as np
 from jaxtyping import UInt8
 
-from quietray.pictures import LONGEST, Window, data_uri, grey, shrink
+from quietray.pictures import Window, data_uri, grey, shrink
 from quietray.report.words import number
 from quietray.types import Slice
 
 __all__ = ["TrustPicture", "trust_picture"]
+
+
+_EDGE = 480  # px: colours take three times the room of greys
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def trust_picture(after: Slice, sd: Slice, figures: Any, window: Window, unit: s
     >>> trust_picture(sd, sd, {"sd_median": 0.02}, Window(0.0, 1.0), "1/mm").most
     '0.02 1/mm'
     """
-    factor = math.ceil(max(sd.shape) / LONGEST)
+    factor = math.ceil(max(sd.shape) / _EDGE)
     inside = sd[sd > 0]
     most = float(np.percentile(inside, 99.5)) if inside.size else 1.0
     return TrustPicture(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Section", "interval", "label", "length", "number", "sections", "value"]
+__all__ = ["Section", "duration", "interval", "label", "length", "number", "sections", "size", "value", "with_units"]
 
 NOT_KNOWN = "not known"
 THIN = "\u202f"  # narrow space that does not break
@@ -24,6 +24,9 @@ _UNITS = {
     "db": "dB", "mm": "mm", "um": "µm", "px": "px", "percent": "%", "counts": "counts", "photons": "photons",
     "deg": "°", "degrees": "°", "rad": "rad", "kev": "keV", "hz": "Hz",
 }  # fmt: skip
+
+_GREY_VALUES = ("rmse", "rmse_noisy", "data_range", "mean", "mean_noisy", "sd", "sd_median")
+_SHARES = ("relative_change_of_mean", "share_of_field_of_view", "rings_share")
 
 
 @dataclass(frozen=True)
@@ -96,12 +99,12 @@ def size(n_bytes: float | int) -> str:
 
     Examples
     --------
-    >>> size(512), size(3 * 2**30)
-    ('512 B', '3 GiB')
+    >>> size(512), size(13_270_162_636)
+    ('512 B', '13.3 GB')
     """
-    for power, name in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if abs(n_bytes) >= 1024**power:
-            return f"{number(n_bytes / 1024**power, 3)} {name}"
+    for power, name in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if abs(n_bytes) >= 1000**power:
+            return f"{number(n_bytes / 1000**power, 3)} {name}"
     return f"{number(n_bytes)} B"
 
 
@@ -123,14 +126,15 @@ def label(key: str) -> str:
 
     Examples
     --------
-    >>> label("estimated_psnr_db"), label("n_views"), label("floored_percent"), label("my_scan.h5")
-    ('Estimated PSNR', 'Number of views', 'Floored', 'my_scan.h5')
+    >>> label("estimated_psnr_db"), label("n_views"), label("gain_db_at_least"), label("my_scan.h5")
+    ('Estimated PSNR', 'Number of views', 'Gain at least', 'my_scan.h5')
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
         return key
-    words = _words(key)
+    words, bound = _without_bound(_words(key))
     if _unit_word(words):
         words = words[:-1]
+    words += bound
     text = " ".join(_NAMES.get(word.lower(), word) for word in words)
     return text[:1].upper() + text[1:]
 
@@ -141,7 +145,7 @@ def value(key: str, item: Any) -> str:
     Examples
     --------
     >>> value("psnr_db", 31.28312), value("fit_seconds", 75.2), value("peak_memory_bytes", 2**31)
-    ('31.28 dB', '1 min 15 s', '2 GiB')
+    ('31.28 dB', '1 min 15 s', '2.15 GB')
     >>> value("gain", None), value("masked", True), value("shape", [4, 128, 128]), value("psnr_ci_db", [30.12, 31.5])
     ('not known', 'yes', '4, 128, 128', '30.12 to 31.5 dB')
     """
@@ -161,6 +165,11 @@ def _words(key: str) -> list[str]:
     return [word for word in re.split(r"[_-]+", key) if word]
 
 
+def _without_bound(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words of a key, and apart from them the *at least* or *at most* that it ends in."""
+    return (words[:-2], words[-2:]) if words[-2:] in (["at", "least"], ["at", "most"]) else (words, [])
+
+
 def _unit_word(words: list[str]) -> str:
     """Return the last word of a key where that is a unit, else an empty string; ``n_counts`` is a number."""
     last = words[-1].lower() if words else ""
@@ -172,7 +181,7 @@ def _measured(key: str, item: float | int) -> str:
     """Return a number with its unit."""
     if math.isnan(item):
         return NOT_KNOWN
-    words = _words(key)
+    words, _ = _without_bound(_words(key))
     if words and words[-1].lower() == "seed":
         return str(item)
     unit = _unit_word(words) or (key if key in ("seconds", "bytes") else "")
@@ -214,6 +223,47 @@ def sections(tree: Mapping[str, Any], title: str) -> tuple[Section, ...]:
             rows = tuple(row for name, inner in _children(item) for row in _rows(name, inner))
             found.append(Section(label(str(key)), rows or (("All", "none"),)))
     return tuple(found)
+
+
+def with_units(metrics: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """Return the figures of a run in words where their names do not say what they are of.
+
+    Parameters
+    ----------
+    metrics
+        As in ``metrics.json``.
+    unit
+        Of grey values.
+
+    Examples
+    --------
+    >>> with_units({"volume": {"mean": 0.25}, "memory": {"peak": 13_270_162_636}}, "1/mm")
+    {'volume': {'mean': '0.25 1/mm'}, 'memory': {'peak': '13.3 GB'}}
+    """
+    estimate = metrics.get("estimate")
+    judged = estimate.get("data_range_is", "volume") if isinstance(estimate, Mapping) else "volume"
+    line_integrals = "volume" not in judged and "images" not in judged
+
+    def told(name: str, item: Any, section: str) -> Any:
+        if isinstance(item, Mapping):
+            return {key: told(key, one, section) for key, one in item.items()}
+        if name == "rows" and isinstance(item, (list, tuple)):
+            return f"{item[0]} to {item[1]}"
+        if isinstance(item, bool) or not isinstance(item, (int, float)):
+            return item
+        if section == "memory" and name != "slabs":
+            return size(item)
+        if name in _GREY_VALUES and section in ("estimate", "volume", "trust", "noise"):
+            return number(item) if line_integrals and section == "estimate" else f"{number(item)} {unit}".strip()
+        if name in _SHARES or section == "correction":
+            return f"{number(100 * item, 3)} %"
+        if name in ("columns", "rows") and section == "scan":
+            return f"{number(item)} px"
+        if name == "rotation_axis":
+            return f"column {item:.2f}"
+        return duration(item) if name == "seconds_per_step" else item
+
+    return {name: told(name, item, name) for name, item in metrics.items()}
 
 
 def _nested(item: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,6 +16,7 @@ from quietray.checkpoint import replace_file, write_json
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError
 from quietray.metrics.surroundings import ObjectMask
+from quietray.running.planes import Planes
 from quietray.types import Slice, Volume
 
 __all__ = ["Ledger", "SlabRecord"]
@@ -42,6 +43,10 @@ class SlabRecord:
         Voxels of the object, and the sums of the noisy and of the denoised ones; None where it is not told from air.
     object
         ``(y, x)`` where it is in the volume's middle slice, where that lies in the slab.
+    planes
+        Which further planes are kept; None in what an older version wrote.
+    kept_before, kept_after
+        Those of the slab, as :meth:`Planes.cut` returns them.
     """
 
     first: int
@@ -54,6 +59,9 @@ class SlabRecord:
     changed: RowCounts
     inside: Float[np.ndarray, 3] | None = None
     object: Bool[np.ndarray, "y x"] | None = None
+    planes: Planes | None = None
+    kept_before: dict[str, np.ndarray] = field(default_factory=dict)
+    kept_after: dict[str, np.ndarray] = field(default_factory=dict)
 
     __repr__ = brief
 
@@ -61,15 +69,15 @@ class SlabRecord:
     def of(
         cls,
         first: int,
-        middle: int,
+        planes: Planes,
         before: Volume,
         after: Volume,
         weight: Slice,
         edges: np.ndarray,
         changed: RowCounts,
     ) -> SlabRecord:
-        """Measure a slab; `middle` is the volume's middle slice and `edges` those of the histogram."""
-        inside = weight > 0
+        """Measure a slab; `planes` are those of the volume that are kept, and `edges` those of the histogram."""
+        inside, middle = weight > 0, planes.middle
 
         def cuts(volume: Volume) -> dict[str, _Plane]:
             _, n_y, n_x = volume.shape
@@ -86,7 +94,17 @@ class SlabRecord:
 
         sums = np.array([sum(float(one[inside].sum(dtype=np.float64)) for one in volume) for volume in (before, after)])
         return cls(
-            first, first + len(after), cuts(before), cuts(after), histogram(before), histogram(after), sums, changed
+            first,
+            first + len(after),
+            cuts(before),
+            cuts(after),
+            histogram(before),
+            histogram(after),
+            sums,
+            changed,
+            planes=planes,
+            kept_before=planes.cut(first, before),
+            kept_after=planes.cut(first, after),
         )
 
     def seen_through(
@@ -125,9 +143,12 @@ class Ledger:
         buffer = BytesIO()
         arrays: dict[str, Any] = {f"before_{name}": cut for name, cut in slab.before.items()}
         arrays |= {f"after_{name}": cut for name, cut in slab.after.items()}
+        arrays |= {f"kept_{name}": cut for name, cut in slab.kept_before.items()}
+        arrays |= {f"kept_{name}_after": cut for name, cut in slab.kept_after.items()}
         arrays |= {} if slab.inside is None else {"inside": slab.inside}
         arrays |= {} if slab.object is None else {"object": slab.object}
-        facts = json.dumps({"first": slab.first, "last": slab.last, "changed": vars(slab.changed)})
+        planes = None if slab.planes is None else [slab.planes.shape, slab.planes.begin, slab.planes.room]
+        facts = json.dumps({"first": slab.first, "last": slab.last, "changed": vars(slab.changed), "planes": planes})
         np.savez(
             buffer,
             **arrays,
@@ -157,6 +178,8 @@ class Ledger:
                     when: {name.split("_")[1]: stored[name] for name in stored.files if name.startswith(f"{when}_")}
                     for when in ("before", "after")
                 }
+                planes = facts.get("planes")
+                kept = [name for name in stored.files if name.startswith("kept_")]
                 return SlabRecord(
                     facts["first"],
                     facts["last"],
@@ -166,7 +189,11 @@ class Ledger:
                     stored["counts_after"],
                     stored["sums"],
                     RowCounts(**facts["changed"]),
-                    *(stored[name] if name in stored.files else None for name in ("inside", "object")),
+                    inside=stored["inside"] if "inside" in stored.files else None,
+                    object=stored["object"] if "object" in stored.files else None,
+                    planes=None if planes is None else Planes(tuple(planes[0]), *planes[1:]),
+                    kept_before={name.split("_")[1]: stored[name] for name in kept if not name.endswith("_after")},
+                    kept_after={name.split("_")[1]: stored[name] for name in kept if name.endswith("_after")},
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise FormatError(

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,7 +20,9 @@ from quietray.errors import ResourceError, SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.io import SeriesAxis, Stored, VolumeFormat, open_volume_writer, read, read_volume, write_scan
 from quietray.io.disk import disk_errors, remove
+from quietray.io.lock import Lock
 from quietray.running.ledger import Ledger, SlabRecord
+from quietray.running.places import OURS, require_no_other_run
 from quietray.running.slabs import Finished
 from quietray.scan import Scan
 from quietray.settings import to_dict, write_toml
@@ -26,8 +30,7 @@ from quietray.types import Volume
 
 __all__ = ["Output", "noted_start"]
 
-_OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report.html", "preview.png", ".work")
-_CHECKPOINT, _RUN, _REPLACED = "training.safetensors", "run.json", "replaces.json"
+_CHECKPOINT, _RUN, _REPLACED, _LOCK = "training.safetensors", "run.json", "replaces.json", ".lock"
 
 
 class Output:
@@ -77,7 +80,9 @@ class Output:
         self._trust: Volume | None = None
         self._trust_writer: Any = None
         self._known = _plain({"settings": to_dict(settings), "identity": dict(identity)})
+        self._lock: Lock | None = None
         self._made = self.folder is not None and not self.folder.exists()
+        self._copied = False
         self.resumed = False
         if self.folder is None:
             return
@@ -170,6 +175,7 @@ class Output:
 
     def write(self, slab: Volume, record: SlabRecord, trust: Volume | None = None) -> None:
         """Write a slab, and its map of trust if there is one, and only then its record."""
+        self._must_be_there()
         if trust is not None and self._trust is not None:
             self._trust[record.first : record.last] = trust
         elif trust is not None:
@@ -187,6 +193,16 @@ class Output:
         """Write a slab with its record, as a sink of the loop over slabs."""
         assert finished.record is not None
         self.write(finished.voxels, finished.record, finished.trust)
+
+    @property
+    def apart(self) -> bool:
+        """Whether slabs share no file, so that several machines can write them at the same time."""
+        return self._writer is not None and self._writer.apart
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy in another process needs; the lock stays with the process that began the run."""
+        folder = None if self.folder is None else self.folder.absolute()
+        return {**vars(self), "folder": folder, "_copied": True, "_lock": None}
 
     def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
         """Return the records of all slabs, first slices first."""
@@ -254,22 +270,54 @@ class Output:
             self._writer.close()
         elif error is not None and self.checkpoint is not None and not self.resumed and not self.checkpoint.exists():
             self._leave()
+        self._let_go()
+
+    def _must_be_there(self) -> None:
+        """Raise if a copy in another process does not see the run: on another disk, or after its end."""
+        if self._copied and self.work is not None and not (self.work / _RUN).exists():
+            raise ResourceError(
+                f"the output folder {self.folder} must be one that all workers see while the run goes on, got none on "
+                f"{socket.gethostname()}; give an --out on a disk that they share"
+            )
 
     def _claim(self, folder: Path, resume: bool, overwrite: bool) -> bool:
         """Make the folder ours; return whether a run is taken up again."""
         if folder.exists() and not folder.is_dir():
             raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
-        there = [name for name in (*_OURS, *_volumes()) if (folder / name).exists()]
+        done = resume and _finished(folder)
+        if folder.exists() and not done:
+            _must_be_writable(folder)
+        try:
+            with suppress(*(OSError,) if done else ()):  # a finished run may be looked at where nothing can be written
+                if folder.exists():
+                    self._hold(folder)
+            return self._claimed(folder, resume, overwrite)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _hold(self, folder: Path) -> None:
+        """Hold the folder for as long as this process works in it."""
+        if self._lock is None:
+            self._lock = Lock(folder / _LOCK, folder)
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _claimed(self, folder: Path, resume: bool, overwrite: bool) -> bool:
+        there = [name for name in (*OURS, *_volumes()) if (folder / name).exists()]
         if there and resume:
+            if not _finished(folder):
+                _refuse_links(folder)
             self._check_same(folder)
             return True
-        if there and not overwrite:
-            raise ResourceError(
-                f"the output folder {folder} must not hold another run, got {', '.join(there)}; "
-                "give another folder, go on with --resume, or replace it with --overwrite"
-            )
+        if not overwrite:
+            require_no_other_run(folder, there)
         folder.mkdir(parents=True, exist_ok=True)
         _must_be_writable(folder)
+        self._hold(folder)
         try:
             self._begin(folder, there)
         except OSError:
@@ -292,9 +340,9 @@ class Output:
     def _check_same(self, folder: Path) -> None:
         if _finished(folder):
             shutil.rmtree(folder / ".work", ignore_errors=True)  # a kill may have left the rest of it
-            before = json.loads((folder / "metrics.json").read_text()).get("run", self._known)
+            before = _noted_in(folder / "metrics.json").get("run", self._known)
         elif (folder / ".work" / _RUN).exists():
-            before = json.loads((folder / ".work" / _RUN).read_text())
+            before = _noted_in(folder / ".work" / _RUN)
         else:
             raise ResourceError(f"{folder} must hold an unfinished run to resume, got none; start with --overwrite")
         differing = sorted(_differences(before, self._known))
@@ -310,8 +358,9 @@ class Output:
         listing = self.folder / ".work" / _REPLACED
         if listing.exists():
             with disk_errors(self.folder):
-                for name in json.loads(listing.read_text()):
-                    if name != ".work":
+                noted = json.loads(listing.read_text())
+                for name in (*OURS, *_volumes()):  # never what else a file may say
+                    if name in noted and name != ".work":
                         remove(self.folder / name)
                 replace_file(self.folder / "run.toml", write_toml(self.settings).encode())
                 listing.unlink()
@@ -322,6 +371,7 @@ class Output:
         if not (self.folder / ".work" / _REPLACED).exists():
             remove(self.folder / "run.toml")
         shutil.rmtree(self.folder / ".work", ignore_errors=True)
+        self._let_go()
         if self._made and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
@@ -365,6 +415,42 @@ def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
             yield from _differences(one.get(key), other.get(key), where)
     elif one != other:
         yield place
+
+
+def _noted_in(place: Path) -> dict[str, Any]:
+    """Return what a run has noted of itself.
+
+    Raises
+    ------
+    ResourceError
+        The file is damaged.
+    """
+    try:
+        found = json.loads(place.read_text())
+        if isinstance(found, dict):
+            return found
+        reason = f"a {type(found).__name__}"
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error)
+    raise ResourceError(f"{place} must be what a run noted of itself, got: {reason}; start anew with --overwrite")
+
+
+def _refuse_links(folder: Path) -> None:
+    """Refuse to go on with a run whose folder holds links: writing would follow them, wherever they lead.
+
+    Raises
+    ------
+    ResourceError
+        There is a link where a run writes.
+    """
+    names = (*OURS, *_volumes(), *(f".{name}.partial" for name in _volumes()))
+    for ours in (folder / name for name in names):
+        for place in (ours, *(ours.rglob("*") if ours.is_dir() and not ours.is_symlink() else ())):
+            if place.is_symlink():
+                raise ResourceError(
+                    f"{place} must not be a link, for a run writes there, got one to {os.readlink(place)}; "
+                    "put in its place what it leads to, or start anew in another folder"
+                )
 
 
 def _must_be_writable(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,8 @@ _WINDOW = 16  # rows of a training window that may be targets, when not all rows
 _HEADROOM = 1200 / 512  # what the process takes for what a network holds, measured for the default one
 _HALO = 64  # pixels around a tile that are counted in any case
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
+_SLABS_EACH = 4  # for each process, so that none waits long for the last
+_LEAST_ROWS, _HALOS = 4, 8  # of such a slab: rows, and as many times the slices around it
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,36 @@ class Plan:
     def in_one_piece(self) -> bool:
         """Whether training already holds every slice."""
         return len(self.slabs) == 1 and self.windows == self.slabs
+
+    @property
+    def learns_all(self) -> bool:
+        """Whether training holds every slice, in however many slabs they are computed."""
+        return self.windows == ((self.slabs[0][0], self.slabs[-1][1]),)
+
+    def shared(self, theirs: Plan, count: int, halo: int) -> Plan:
+        """Return the plan with slabs for several processes: what is trained on stays as it is.
+
+        Parameters
+        ----------
+        theirs
+            What one of them could do alone in its memory.
+        count
+            How many there are.
+        halo
+            Slices around a slab that it needs, too: what is read twice is to stay little.
+
+        Examples
+        --------
+        >>> alone = Plan(2**30, 2**29, ((0, 64),), ((0, 64),), 1024)
+        >>> alone.shared(alone, 2, 1).slabs[:2], alone.shared(alone, 2, 1).learns_all
+        (((0, 8), (8, 16)), True)
+        """
+        first, last = self.slabs[0][0], self.slabs[-1][1]
+        rows, tallest = last - first, max(stop - start for start, stop in theirs.slabs)
+        busy = min(_SLABS_EACH * count, rows // max(_LEAST_ROWS, _HALOS * halo))
+        number = min(rows, max(len(self.slabs), -(-rows // tallest), count, busy))
+        cuts = [first + rows * k // number for k in range(number + 1)]
+        return replace(self, slabs=tuple(pairwise(cuts)), tile=min(self.tile, theirs.tile))
 
     def describe(self) -> str:
         """Return the plan in one sentence."""

@@ -16,7 +16,7 @@ from quietray.filters import Filter
 from quietray.running.device import chosen_device, device_memory
 from quietray.running.output import Output
 from quietray.running.settings import Settings
-from quietray.running.slabs import Executor, Slab, SlabTask, Staged, run_slabs
+from quietray.running.slabs import Executor, Slab, SlabTask, executor_here, run_slabs
 from quietray.running.watch import Watch
 from quietray.settings import parse_bytes, parse_seconds
 from quietray.splits.base import Split
@@ -59,7 +59,7 @@ class Run:
     settings: Settings
     output: Output
     watch: Watch = field(default_factory=Watch)
-    executor: Executor = field(default_factory=Staged)
+    executor: Executor = field(default_factory=executor_here)
     calibrated: Calibrated | None = None
     diagnosis: Diagnosis | None = None
     started: float = field(default_factory=time.monotonic)

@@ -12,15 +12,16 @@ from quietray.brief import changes
 from quietray.detector.correction.correct import Correction
 from quietray.detector.correction.phase import Phase
 from quietray.errors import SettingsError, nearest
+from quietray.geometry import Geometry
 from quietray.io import Stored, VolumeFormat, require_stored
 from quietray.method import METHODS, Auto, Method
 from quietray.networks import NETWORKS, Architecture, UNet
 from quietray.reconstruct import ALGORITHMS, FBP, Algorithm
 from quietray.registry import Registry
 from quietray.running.device import require_device_name
-from quietray.settings import parse_bytes, parse_seconds
+from quietray.settings import parse_bytes, parse_seconds, typed
 
-__all__ = ["METHODS", "Auto", "Changes", "Method", "Settings", "Training", "changed"]
+__all__ = ["METHODS", "Auto", "Changes", "Given", "Method", "Settings", "Training", "changed"]
 
 
 @dataclass(frozen=True)
@@ -243,18 +244,53 @@ class Changes(TypedDict, total=False):
     training: Training
 
 
+class Given(Changes, total=False):
+    """The keywords of a verb: settings, what belongs to projections that are given as arrays, and who is told.
+
+    What is not a setting is said at :meth:`quietray.Scan.from_arrays`; ``progress`` False keeps silent, True tells of
+    the run in scripts, too, and None in notebooks and terminals.
+    """
+
+    angles: Any
+    flats: Any
+    darks: Any
+    degrees: bool
+    pixel_size: float | None
+    geometry: Geometry | None
+    progress: bool | None
+
+
+_OF_VERBS = ("overwrite", "resume", *sorted(Given.__annotations__.keys() - Changes.__annotations__.keys()))
+
+
 def changed(settings: Settings | None, changes: Any) -> Settings:
     """Return the settings with those given by name over them.
 
     Raises
     ------
     SettingsError
-        There is no setting of such a name.
+        There is no setting of such a name, or `settings` is something else.
     """
+    if not (settings is None or isinstance(settings, Settings)):
+        raise SettingsError(
+            f"settings must be quietray.Settings, got {type(settings).__name__}; give single ones by name, such as "
+            "budget='5m', and arrays by theirs: angles=, flats=, darks="
+        )
+    changes = {name: _as_text(name, value) for name, value in changes.items()}
     known = [entry.name for entry in dataclasses.fields(Settings)]
     for name in changes:
         if name not in known:
             raise SettingsError(
-                f"'{name}' must be a known setting, got '{name}'{nearest(name, known)}; known here: {', '.join(known)}"
+                f"'{name}' must be a known setting, got '{name}'{nearest(name, [*known, *_OF_VERBS])}; known here: "
+                f"{', '.join(known)}"
             )
-    return dataclasses.replace(settings or Settings(), **changes)
+    return dataclasses.replace(settings or Settings(), **typed(Settings, changes))
+
+
+def _as_text(name: str, value: Any) -> Any:
+    """Return a setting as the text that it is in files: of rows a slice, of a time seconds, of memory bytes."""
+    if name == "rows" and isinstance(value, slice) and value.step is None and value.stop is not None:
+        return f"{value.start or 0}:{value.stop}"
+    if name in ("budget", "max_memory", "device_memory") and type(value) in (int, float):
+        return f"{value:.0f}" if value >= 10 else f"{value:g}"
+    return value

@@ -6,8 +6,10 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from quietray.errors import SettingsError
 from quietray.running.ledger import SlabRecord
@@ -15,6 +17,7 @@ from quietray.types import Volume
 
 __all__ = [
     "Advance",
+    "Crew",
     "Executor",
     "Finished",
     "Serial",
@@ -24,7 +27,10 @@ __all__ = [
     "Staged",
     "Threads",
     "Work",
+    "executor_here",
+    "height",
     "run_slabs",
+    "running_on",
 ]
 
 Slab = tuple[int, int]  # half-open range of detector rows, or of slices of a cone beam's volume
@@ -103,9 +109,32 @@ class SlabTask:
         return all(self.sink.done(*place) for place in self.work.places(slab))
 
 
+@dataclass(frozen=True)
+class Crew:
+    """Who computes slabs outside of this process.
+
+    Parameters
+    ----------
+    count
+        Slabs that are computed at the same time.
+    memory
+        Bytes that a process may use for one of them.
+    base
+        Bytes that it holds before it has any.
+    """
+
+    count: int
+    memory: int
+    base: int
+
+
 @runtime_checkable
 class Executor(Protocol):
     """Runs the slabs of a task; the results do not depend on which one does."""
+
+    @property
+    def crew(self) -> Crew | None:
+        """Who computes the slabs, where it is not this process: a plan has slabs for each of them."""
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
         """Run the task on every slab; the first error ends it."""
@@ -114,6 +143,8 @@ class Executor(Protocol):
 @dataclass(frozen=True)
 class Serial:
     """One slab after the other."""
+
+    crew: ClassVar[Crew | None] = None
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
         """Run the task on every slab, in their order."""
@@ -128,6 +159,8 @@ class Staged:
     What is read ahead is one slab, where the work says what it needs of the source (``needs(slab)``, detector rows) and
     the source can have that read: ``ahead(rows)`` returns a source that has.
     """
+
+    crew: ClassVar[Crew | None] = None
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
         """Run the task on every slab, in their order; the first error of any stage ends it."""
@@ -171,6 +204,7 @@ class Threads:
         How many.
     """
 
+    crew: ClassVar[Crew | None] = None
     count: int
 
     def __post_init__(self) -> None:
@@ -188,6 +222,37 @@ class Threads:
                 for one in running:
                     one.cancel()
                 raise
+
+
+_HERE: ContextVar[Executor | None] = ContextVar("executor", default=None)
+
+
+@contextmanager
+def running_on(executor: Executor) -> Iterator[None]:
+    """Have the slabs of all runs that begin inside run by an executor.
+
+    Examples
+    --------
+    >>> with running_on(Serial()):
+    ...     executor_here()
+    Serial()
+    """
+    token = _HERE.set(executor)
+    try:
+        yield
+    finally:
+        _HERE.reset(token)
+
+
+def executor_here() -> Executor:
+    """Return what runs slabs, unless a run says otherwise.
+
+    Examples
+    --------
+    >>> executor_here()
+    Staged()
+    """
+    return _HERE.get() or Staged()
 
 
 def run_slabs(
@@ -227,17 +292,18 @@ def run_slabs(
     >>> kept
     {0: 'there already', 2: [4.0]}
     """
-    with stage(sum(_height(task.work, slab) for slab in slabs)) as advance:
+    with stage(sum(height(task.work, slab) for slab in slabs)) as advance:
         executor.each(task, tuple(_left(task, slabs, advance)), advance)
 
 
-def _height(work: Work, slab: Slab) -> int:
+def height(work: Work, slab: Slab) -> int:
+    """Return how many slices of the volume a slab becomes."""
     return sum(last - first for first, last in work.places(slab))
 
 
 def _left(task: SlabTask, slabs: Iterable[Slab], advance: Advance) -> Iterator[Slab]:
     for slab in slabs:
         if task.done(slab):
-            advance(_height(task.work, slab))
+            advance(height(task.work, slab))
         else:
             yield slab

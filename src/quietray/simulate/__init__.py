@@ -1,1 +1,1 @@
-"""Phantoms, noise and whole scans whose truth is known."""
+"""Simulated phantoms, noise and whole scans with known ground truth."""

@@ -1,7 +1,7 @@
-"""A simulated acquisition: phantom, beam and detector give a scan with the truth beside it.
+"""Simulated acquisition: a phantom, a beam and a detector give a scan together with its ground truth.
 
-Frames are drawn when they are read, each from a generator of its own, so that a scan larger than memory can be written
-view by view and comes out the same however it is cut.
+Frames are drawn when they are read, each with its own random generator.  A scan larger than memory can thus be written
+view by view, and the result does not depend on how it is divided.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _KINDS = {"projections": 0, "flats": 1, "darks": 2}
 
 
 def attenuation_for(absorption: float, lengths: Radiographs) -> float:
-    """Return the attenuation per pixel at which ``mean(1 - exp(-mu length))`` over rays that hit equals `absorption`.
+    """Return the attenuation per pixel that gives a mean absorption ``mean(1 - exp(-mu length))`` of `absorption`.
 
     Parameters
     ----------
     absorption
-        Wanted mean absorption, between 0 and 1.
+        Mean absorption of the rays that hit the object, between 0 and 1.
     lengths
         Path lengths through the material, in pixels.
 
@@ -60,7 +60,7 @@ def attenuation_for(absorption: float, lengths: Radiographs) -> float:
 
 @dataclass(frozen=True)
 class Exposure:
-    """How an object is seen: light, detector, frames.
+    """Settings of an exposure: light, detector and frames.
 
     Parameters
     ----------
@@ -69,19 +69,19 @@ class Exposure:
     absorption
         Mean absorption of the rays that hit the object.
     detector
-        Noise model; by default an ideal detector of 10 counts a photon, less where 16 bits would overflow.  Several
-        models take the views in turn, as source-detector pairs do.
+        Noise model; by default an ideal detector with 10 counts per photon, or fewer if 16 bits would overflow.
+        Several models take turns over the views, like several source-detector pairs.
     n_flats, n_darks
-        Open-beam and beam-off frames, of each detector.
+        Number of flats and darks of each detector.
     seed
-        Seed of the noise.
+        Random seed of the noise.
     supersampling
-        Rays per pixel and points per voxel, in each direction.
+        Number of rays per pixel, and of points per voxel, in each direction.
 
     Raises
     ------
     SettingsError
-        There are no photons, or there is no detector.
+        The number of photons is not positive, or there is no detector.
 
     Examples
     --------
@@ -105,14 +105,14 @@ class Exposure:
 
     @property
     def detectors(self) -> tuple[NoiseModel, ...]:
-        """The noise models, which take turns."""
+        """The noise models, which take turns over the views."""
         if self.detector is None:
             return (Scintillator(gain=min(10.0, 40_000 / self.photons), dark=100.0, read_noise=2.0),)
         return (self.detector,) if isinstance(self.detector, NoiseModel) else tuple(self.detector)
 
 
 class _Told(TypedDict, total=False):
-    """The fields of an exposure, as keywords."""
+    """The fields of an exposure as keyword arguments."""
 
     photons: Required[float]
     absorption: float
@@ -139,22 +139,23 @@ def acquire(foam: Foam | Ellipsoids, geometry: Geometry, exposure: Exposure | No
     foam
         The object.
     geometry
-        Any beam; its pixel size sets the unit of the truth.
+        Beam of any kind; its pixel size sets the unit of the ground truth.
     exposure
-        Light, detector, frames.
+        Light, detector and frames.
     **told
-        The fields of an :class:`Exposure` in its place: ``photons``, ``absorption``, ``detector``, ``n_flats``,
-        ``n_darks``, ``seed`` and ``supersampling``.
+        The fields of an :class:`Exposure`, as an alternative to `exposure`: ``photons``, ``absorption``, ``detector``,
+        ``n_flats``, ``n_darks``, ``seed`` and ``supersampling``.
 
     Returns
     -------
     Scan
-        Counts as uint16, with ``truth`` ``(z, y, x)`` and ``clean`` line integrals ``(view, row, col)``.
+        Counts as uint16, with the ground truth ``truth`` ``(z, y, x)`` and ``clean`` line integrals ``(view, row,
+        col)``.
 
     Raises
     ------
     SettingsError
-        The exposure is not possible, or told twice.
+        The exposure is not possible, or given both as an object and as fields.
 
     Examples
     --------
@@ -218,7 +219,7 @@ def acquire(foam: Foam | Ellipsoids, geometry: Geometry, exposure: Exposure | No
 
 @dataclass(frozen=True, eq=False)
 class _Rays:
-    """Line integrals of a run of views."""
+    """Line integrals of consecutive views."""
 
     foam: Foam | Ellipsoids
     geometry: Geometry
@@ -232,7 +233,7 @@ class _Rays:
 
 @dataclass(frozen=True, eq=False)
 class _Light:
-    """Expected photons in a run of frames: behind the object, or the same everywhere."""
+    """Expected photons in consecutive frames, behind the object or in the open beam."""
 
     photons: float
     size: tuple[int, int]
@@ -246,7 +247,7 @@ class _Light:
 
 @dataclass(frozen=True, eq=False)
 class _Counts:
-    """Counts in a run of frames, every frame from its own generator."""
+    """Counts in consecutive frames, each with its own random generator."""
 
     model: NoiseModel
     expected: _Light

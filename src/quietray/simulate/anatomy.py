@@ -1,4 +1,4 @@
-"""A family of torsos made of ellipsoids: every seed is another subject, and line integrals are known in closed form."""
+"""Torsos made of ellipsoids, a different one for every seed, with line integrals in closed form."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from quietray.types import Radiographs, Volume
 
 __all__ = ["ATTENUATION", "FIELD", "attenuation", "beam", "hounsfield", "line_integrals", "photons_for", "subject"]
 
-FIELD: Final = 420.0  # mm across the detector at the rotation axis
+FIELD: Final = 420.0  # width of the detector in mm at the rotation axis
 
-# In 1/mm at 60 keV: mass attenuation coefficients of NIST's tables times the densities of ICRU report 44, rounded.
+# In 1/mm at 60 keV: mass attenuation coefficients from NIST times densities from ICRU report 44, rounded.
 ATTENUATION: Final[dict[str, float]] = {
     "air": 0.0,
     "lung": 0.0053,
@@ -29,28 +29,28 @@ ATTENUATION: Final[dict[str, float]] = {
     "spongy bone": 0.0300,
     "cortical bone": 0.0604,
 }
-_LESIONS: Final = 0.0006  # 1/mm at most, 30 Hounsfield units
-_NEXT_RIB, _NEXT_VERTEBRA = 27.0, 26.0  # mm
+_LESIONS: Final = 0.0006  # at most, in 1/mm: 30 Hounsfield units
+_NEXT_RIB, _NEXT_VERTEBRA = 27.0, 26.0  # in mm
 
 Row = tuple[float | int, ...]
 Triple = tuple[float | int, float | int, float | int]
 
 
 def subject(seed: int) -> Ellipsoids:
-    """Return a torso: fat, muscle, ribs, spine, lungs with vessels and nodules, heart, and the organs below.
+    """Return a torso: fat, muscle, ribs, spine, lungs with vessels and nodules, heart, and abdominal organs.
 
-    The middle of the field is the lower end of the heart; x runs to the subject's left, y to its front, z to its head.
-    Size, thickness of the fat, and place and size of every organ vary from seed to seed.
+    The field is centred on the lower end of the heart; x points to the left of the subject, y to the front, z to the
+    head.  The size, the thickness of the fat, and the position and size of every organ vary with the seed.
 
     Parameters
     ----------
     seed
-        Which subject.
+        Number of the subject.
 
     Returns
     -------
     Ellipsoids
-        Attenuation in 1/mm; lengths in halves of :data:`FIELD`.
+        Attenuation in 1/mm; lengths in units of half of :data:`FIELD`.
 
     Examples
     --------
@@ -83,12 +83,12 @@ def _body(
     turn: float = 0.0,
     more: float = 0.0,
 ) -> Row:
-    """Return an ellipsoid of a tissue within another one; `more` is added to its attenuation."""
+    """Return an ellipsoid of a tissue inside another one; `more` is added to its attenuation."""
     return (ATTENUATION[tissue] - ATTENUATION[around] + more, *half, *middle, turn)
 
 
 def _spine(inner: tuple[float, float], rng: np.random.Generator) -> list[Row]:
-    """Return vertebrae: spongy within a shell, with the canal and the spinous process behind."""
+    """Return vertebrae with spongy bone inside a shell, the spinal canal and spinous processes."""
     size, y = rng.uniform(0.9, 1.1), -0.62 * inner[1]
     rows = []
     for z in np.arange(-260, 261, _NEXT_VERTEBRA) + rng.uniform(0, _NEXT_VERTEBRA):
@@ -103,7 +103,7 @@ def _spine(inner: tuple[float, float], rng: np.random.Generator) -> list[Row]:
 
 
 def _ribs(wall: tuple[float, float], rng: np.random.Generator) -> list[Row]:
-    """Return ribs as chains of ellipsoids within the wall, that sink from back to front."""
+    """Return ribs as chains of ellipsoids in the chest wall that descend from back to front."""
     drop, first, n_links = rng.uniform(25, 45), -60 + rng.uniform(0, _NEXT_RIB), 12
     rows = []
     for level in np.arange(first, 200, _NEXT_RIB):
@@ -122,7 +122,7 @@ def _ribs(wall: tuple[float, float], rng: np.random.Generator) -> list[Row]:
 
 
 def _chest(inner: tuple[float, float], rng: np.random.Generator) -> list[Row]:
-    """Return lungs with what is in them, heart, aorta and trachea."""
+    """Return the lungs with their contents, the heart, the aorta and the trachea."""
     a, b = inner
     z = rng.uniform(60, 80)
     rows = []
@@ -170,7 +170,7 @@ def _scattered(
     rng: np.random.Generator,
     more: float = 0.0,
 ) -> list[Row]:
-    """Return up to `count` small bodies within an ellipsoid, none of which touches another."""
+    """Return up to `count` small bodies inside an ellipsoid that do not touch each other."""
     rows: list[Row] = []
     for _ in range(4 * count):
         direction = rng.normal(size=3)
@@ -190,11 +190,11 @@ def beam(n_views: int, n_rows: int, n_cols: int, turn: Literal["half", "full"] =
     Parameters
     ----------
     n_views
-        Evenly spread views.
+        Number of evenly spaced views.
     n_rows, n_cols
-        Square pixels; the middle row is at the middle of the field.
+        Number of square pixels; the middle row is in the middle of the field.
     turn
-        Half a turn, as for slices, or a full one.
+        Angular range in radians: half a turn, or a full turn.
 
     Examples
     --------
@@ -211,11 +211,11 @@ def line_integrals(torso: Ellipsoids, geometry: ParallelBeam, *, supersampling: 
     Parameters
     ----------
     torso
-        Of :func:`subject`.
+        Subject from :func:`subject`.
     geometry
-        Of :func:`beam`.
+        Beam from :func:`beam`.
     supersampling
-        Rays per pixel in each direction.
+        Number of rays per pixel in each direction.
 
     Examples
     --------
@@ -232,11 +232,11 @@ def attenuation(torso: Ellipsoids, grid: VolumeGrid, *, supersampling: int = 1) 
     Parameters
     ----------
     torso
-        Of :func:`subject`.
+        Subject from :func:`subject`.
     grid
-        Of the slices of a :func:`beam`.
+        Grid of the slices of a :func:`beam`.
     supersampling
-        Points per voxel in each direction.
+        Number of points per voxel in each direction.
 
     Examples
     --------
@@ -253,7 +253,7 @@ def hounsfield(mu: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
     Parameters
     ----------
     mu
-        In 1/mm.
+        Attenuation in 1/mm.
 
     Examples
     --------
@@ -265,16 +265,17 @@ def hounsfield(mu: Float[np.ndarray, ...]) -> Float[np.ndarray, ...]:
 
 
 def photons_for(psnr: float, transmission: Radiographs) -> float:
-    """Return the photons of the open beam at which Poisson noise gives images this PSNR on average.
+    """Return the photons in the open beam for which Poisson noise gives images with this PSNR on average.
 
-    The peak is the open beam, so that the mean squared error of an image is its mean transmission over the photons.
+    The peak of the PSNR is the open beam, so the mean squared error of an image is its mean transmission divided by the
+    number of photons.
 
     Parameters
     ----------
     psnr
-        Wanted mean over the images, in dB.
+        Desired mean over the images, in dB.
     transmission
-        Without noise, ``(view, row, col)``, 1 in the open beam.
+        Noise-free transmission ``(view, row, col)``, 1 in the open beam.
 
     Examples
     --------

@@ -19,18 +19,19 @@ _ENDLESS = 1e30
 
 @dataclass(frozen=True, eq=False)
 class Bodies:
-    """Homogeneous bodies ``|shapes @ (x - centres)| <= 1``, whose attenuations add up where they overlap.
+    """Homogeneous bodies ``|shapes @ (x - centres)| <= 1``; where they overlap, attenuations add up.
 
     Parameters
     ----------
     centres
-        ``(body, 3)`` x, y, z.
+        Positions x, y, z, ``(body, 3)``.
     shapes
-        ``(body, 3, 3)``; the identity over r for a ball of radius r; a zero row makes a body endless that way.
+        Shape matrices ``(body, 3, 3)``; for a ball, the identity divided by its radius.  A zero row makes a body
+        infinite in that direction.
     extents
-        ``(body, 3)`` half the edges of a box around each body; large where it is endless.
+        Half edges of a box around each body, ``(body, 3)``; large for infinite bodies.
     values
-        ``(body,)`` attenuations.
+        Attenuations, ``(body,)``.
 
     Examples
     --------
@@ -46,14 +47,14 @@ class Bodies:
 
     @classmethod
     def balls(cls, spheres: Float[np.ndarray, "sphere 4"], value: float) -> Bodies:
-        """Return balls ``(x, y, z, radius)``, all of one attenuation."""
+        """Return balls ``(x, y, z, radius)``, all with the same attenuation."""
         radii = spheres[:, 3]
         extents = np.repeat(radii[:, None], 3, axis=1)
         return cls(spheres[:, :3].copy(), np.eye(3) / radii[:, None, None], extents, np.full(len(radii), value))
 
     @classmethod
     def cylinder(cls, radius: float) -> Bodies:
-        """Return an endless cylinder of attenuation 1 around the z axis."""
+        """Return an infinite cylinder of attenuation 1 around the z axis."""
         shape = np.diag([1 / radius, 1 / radius, 0.0])
         return cls(np.zeros((1, 3)), shape[None], np.array([[radius, radius, _ENDLESS]]), np.ones(1))
 
@@ -68,18 +69,18 @@ class Bodies:
     def project(
         self, geometry: Geometry, scale: float, *, supersampling: int = 1, rows: slice = slice(None)
     ) -> Radiographs:
-        """Return the line integrals ``(view, row, col)``, averaged over the rays to points within each pixel.
+        """Return line integrals ``(view, row, col)``, averaged over several rays per pixel.
 
         Parameters
         ----------
         geometry
-            Beam.  In a parallel and a fan beam every row is a slice, the middle row that at z = 0.
+            Beam.  For parallel and fan beams, every row is a slice, and the middle row is at z = 0.
         scale
-            Voxels of the beam's grid in the unit of length of the bodies; lengths along rays are in voxels, too.
+            Number of voxels of the beam's grid per unit of length of the bodies; lengths along rays are in voxels, too.
         supersampling
-            Rays per pixel in each direction.
+            Number of rays per pixel in each direction.
         rows
-            Detector rows to project, neighbours.
+            Consecutive detector rows to project.
         """
         chosen = range(geometry.n_rows)[rows]
         rays, kind = _rays(geometry)
@@ -91,7 +92,7 @@ class Bodies:
 
 
 def _rays(geometry: Geometry) -> tuple[Float[np.ndarray, "view 12"], int]:
-    """Return source (or direction), middle of the detector, u and v in voxels, and 0 parallel, 1 fan, 2 cone."""
+    """Return source (or direction), detector centre, u and v in voxels, and the kind: 0 parallel, 1 fan, 2 cone."""
     none, down = np.zeros((geometry.n_views, 1)), np.tile([0.0, 0.0, -1.0], (geometry.n_views, 1))
     if isinstance(geometry, ParallelBeam):
         cos, sin = np.cos(geometry.angles)[:, None], np.sin(geometry.angles)[:, None]
@@ -105,9 +106,9 @@ def _rays(geometry: Geometry) -> tuple[Float[np.ndarray, "view 12"], int]:
 
 
 @numba.njit(cache=True, fastmath=True)
-@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
+@no_type_check  # numba must compile the plain function, not one wrapped by a run-time type checker
 def _shadow(ray: np.ndarray, kind: int, centre: np.ndarray, extent: np.ndarray, out: np.ndarray) -> bool:
-    """Set the least and largest row and column, from the middle, of a box's corners; False where one has none."""
+    """Set the range of rows and columns of a box's corners, from the centre; False if a corner has no projection."""
     ux, uy, uz, vx, vy, vz = ray[6], ray[7], ray[8], ray[9], ray[10], ray[11]
     nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
     uu, uv, vv = ux * ux + uy * uy + uz * uz, ux * vx + uy * vy + uz * vz, vx * vx + vy * vy + vz * vz
@@ -139,7 +140,7 @@ def _shadow(ray: np.ndarray, kind: int, centre: np.ndarray, extent: np.ndarray, 
 @numba.njit(cache=True, fastmath=True)
 @no_type_check
 def _chord(ray: np.ndarray, kind: int, row: float, col: float, centre: np.ndarray, m: np.ndarray) -> float:
-    """Return the length within a body of the ray to a point of the detector, counted from its middle."""
+    """Return the length inside a body of the ray to a point of the detector, given relative to its centre."""
     px = ray[3] + col * ray[6] + row * ray[9]
     py = ray[4] + col * ray[7] + row * ray[10]
     pz = ray[5] + col * ray[8] + row * ray[11]
@@ -170,7 +171,7 @@ def _project(
     n_sub: int,
     out: np.ndarray,
 ) -> None:
-    """Add the chords of all bodies."""
+    """Add the chord lengths of all bodies."""
     n_views, n_rows, n_cols = out.shape
     for view in numba.prange(n_views):
         box = np.empty(4)

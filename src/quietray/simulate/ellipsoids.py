@@ -1,4 +1,4 @@
-"""Phantoms of ellipsoids, whose line integrals are known in closed form."""
+"""Phantoms of ellipsoids with line integrals in closed form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quietray.types import Radiographs, Volume
 
 __all__ = ["Ellipsoids"]
 
-# Value, half axes a, b, c, middle x, y, z, turn around z in degrees.
+# Value, half axes a, b, c, centre x, y, z, rotation about z in degrees.
 _HEAD = (
     (1.0, 0.69, 0.92, 0.81, 0.0, 0.0, 0.0, 0.0),
     (-0.8, 0.6624, 0.874, 0.78, 0.0, -0.0184, 0.0, 0.0),
@@ -30,12 +30,12 @@ _HEAD = (
 
 @dataclass(frozen=True, eq=False)
 class Ellipsoids:
-    """Ellipsoids whose attenuations add up; lengths in units of half the detector's width at the object.
+    """Ellipsoids whose attenuations add up, in units of half the detector's width at the object.
 
     Parameters
     ----------
     table
-        ``(ellipsoid, 8)``: attenuation; half axes along x, y, z; position x, y, z; turn around z in radians.
+        ``(ellipsoid, 8)``: attenuation; half axes along x, y, z; position x, y, z; rotation about z in radians.
 
     Examples
     --------
@@ -48,9 +48,9 @@ class Ellipsoids:
 
     @classmethod
     def shepp_logan(cls, size: float = 1.0) -> Ellipsoids:
-        """Return a head of ten ellipsoids, its contrasts as Toft's, scaled by `size`.
+        """Return a head phantom of ten ellipsoids with Toft's contrasts, scaled by `size`.
 
-        Shepp & Logan (1974), doi:10.1109/TNS.1974.6499235; three dimensions as Kak & Slaney (1988), table 3.1;
+        Shepp & Logan (1974), doi:10.1109/TNS.1974.6499235; three-dimensional version: Kak & Slaney (1988), table 3.1;
         contrasts: Toft, The Radon Transform, 1996, table B.1.
         """
         table = np.array(_HEAD)
@@ -59,18 +59,18 @@ class Ellipsoids:
         return cls(table)
 
     def project(self, geometry: Geometry, *, supersampling: int = 2, rows: slice = slice(None)) -> Radiographs:
-        """Return the line integrals ``(view, row, col)`` in voxels; parameters as those of ``Foam.project``."""
+        """Return line integrals ``(view, row, col)`` in voxels; parameters as for ``Foam.project``."""
         return self._bodies.project(geometry, geometry.n_cols / 2, supersampling=supersampling, rows=rows)
 
     def volume(self, grid: VolumeGrid, *, supersampling: int = 2, n_cols: int | None = None) -> Volume:
-        """Return the attenuation ``(z, y, x)``, averaged over `supersampling` ** 3 points of a voxel.
+        """Return the attenuation ``(z, y, x)``, averaged over ``supersampling ** 3`` points per voxel.
 
         Parameters
         ----------
         grid
-            Voxels.
+            Voxel grid.
         supersampling
-            Points per voxel in each direction.
+            Number of points per voxel in each direction.
         n_cols
             Width of the detector that sets the scale; the grid's width by default.
         """

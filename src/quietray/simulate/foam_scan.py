@@ -1,4 +1,4 @@
-"""A simulated scan as settings, which are the flags of a command: nothing heavy is imported before it is acquired."""
+"""Settings of a simulated foam scan, also used as command-line flags; heavy imports wait until it is acquired."""
 
 from __future__ import annotations
 
@@ -19,85 +19,87 @@ __all__ = ["FoamScan"]
 
 @dataclass(frozen=True)
 class FoamScan:
-    """A scan of a foam in any beam, the truth included.
+    """Settings of a simulated foam scan in any beam, with ground truth.
 
     Parameters
     ----------
     views
-        Radiographs.
+        Number of radiographs.
     rows
-        Detector rows.
+        Number of detector rows.
     cols
-        Detector columns.
+        Number of detector columns.
     beam
-        Parallel, as at a synchrotron; fan, a slice for each row; or cone, as in a laboratory.
+        Parallel, as at a synchrotron; fan, with one slice per row; or cone, as in laboratory scanners.
     source_axis
-        Distance from the source to the rotation axis, in mm, without a pixel size in pixels (default: 4 widths of the
-        detector).
+        Distance from the source to the rotation axis in mm, or in pixels if no pixel size is given (default: 4 widths
+        of the detector).
     source_detector
-        Distance from the source to the detector (default: 1.5 times that to the axis).
+        Distance from the source to the detector, in the same unit (default: 1.5 times `source_axis`).
     pairs
-        Source-detector pairs around the object that take the views in turn, each with a detector of its own.
+        Number of source-detector pairs around the object that take turns over the views, each with its own detector.
     degrees
-        Range of the views, half open; 0 where nothing turns (default: 180, of a fan or cone beam 360).
+        Angular range of the views in degrees, without the end point; 0 if nothing rotates (default: 180, for fan and
+        cone beams 360).
     photons
         Expected photons per pixel and view in the open beam.
     absorption
         Mean absorption of the rays that hit the object.
     spheres
-        Voids in the foam, in a height of 0.7 detector half-widths or the detector's, whichever is more.
+        Number of voids in the foam, within a height of 0.7 half-widths of the detector or the height of the detector,
+        whichever is larger.
     largest
         Radius of the largest voids, in half-widths of the detector.
     rotation_axis
         Column of the rotation axis (default: the middle).
     pixel_size
-        Edge of a pixel in mm (default: unknown: attenuation in 1/pixel).
+        Edge of a pixel in mm (default: unknown; attenuation is then in 1/pixel).
     flats
-        Open-beam frames.
+        Number of open-beam frames.
     darks
-        Beam-off frames.
+        Number of beam-off frames.
     gain
-        Counts per photon (default: 10, less where 16 bits would overflow).
+        Counts per photon (default: 10, or fewer if 16 bits would overflow).
     dark_level
         Counts without beam.
     read_noise
-        Standard deviation of the readout, in counts.
+        Standard deviation of the readout noise in counts.
     read_noise_spread
-        Relative spread of the read noise from pixel to pixel.
+        Relative standard deviation of the read noise between pixels.
     response_width
         Decay length of the scintillator's Laplace point response in pixels, one for all pairs or one for each; 0.5
-        gives about 390 % correlation.
+        gives about 390 % summed correlation with neighbours.
     response_shape
-        Shape of the point response; the width of the Gaussian one is its standard deviation.
+        Shape of the point response; for a Gaussian, the width is its standard deviation.
     excess
         Excess (Swank) factor of the light per photon.
     flicker
-        Relative sd of the beam from frame to frame.
+        Relative standard deviation of the beam intensity between frames.
     drift
-        Relative change of the beam over 1000 frames.
+        Relative change of the beam intensity over 1000 frames.
     row_noise
-        Sd in counts of an offset common to a row.
+        Standard deviation in counts of an offset common to a row.
     gain_spread
-        Relative spread of the gain from pixel to pixel.
+        Relative standard deviation of the gain between pixels.
     afterglow
-        Share of the previous frame's light that is seen again.
+        Fraction of the previous frame's light that appears again.
     dead
-        Share of dead pixels.
+        Fraction of dead pixels.
     hot
-        Share of hot pixels.
+        Fraction of hot pixels.
     stuck
-        Share of pixels that read one and the same number of counts.
+        Fraction of pixels that always read the same number of counts.
     unstable
-        Share of pixels that flicker by themselves.
+        Fraction of pixels that flicker on their own.
     zingers
-        Share of samples hit by a zinger.
+        Fraction of samples hit by a zinger.
     seed
-        Seed of phantom and noise.
+        Random seed of the phantom and the noise.
 
     Raises
     ------
     SettingsError
-        Something that must be positive is not, or there are not as many widths as pairs.
+        A value that must be positive is not, or the number of response widths does not match the number of pairs.
 
     Examples
     --------
@@ -153,7 +155,7 @@ class FoamScan:
 
     @property
     def geometry(self) -> Geometry:
-        """The beam: pairs take turns, each from its own direction."""
+        """The beam; pairs take turns over the views, each from its own direction."""
         import numpy as np
 
         from quietray.geometry import ConeBeam, FanBeam, ParallelBeam
@@ -197,7 +199,7 @@ class FoamScan:
         Raises
         ------
         QuietrayError
-            There is no such beam, foam or detector.
+            The beam, the foam or the detector is impossible.
         """
         import numpy as np
 
@@ -218,24 +220,24 @@ class FoamScan:
         )
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
-        """Write the scan: NXtomo where the name ends in ``.nx`` or ``.nxs``, else DXchange HDF5.
+        """Write the scan as NXtomo if the name ends in ``.nx`` or ``.nxs``, else as DXchange HDF5.
 
         Parameters
         ----------
         path
-            The new scan.
+            The new file.
         overwrite
-            Replace a file of that name.
+            Whether to replace an existing file.
 
         Returns
         -------
         dict
-            What was simulated; JSON.
+            What was simulated, ready for JSON.
 
         Raises
         ------
         QuietrayError
-            It cannot be simulated, or the file cannot be written.
+            The scan cannot be simulated, or the file cannot be written.
         """
         from quietray.io import write_scan
 

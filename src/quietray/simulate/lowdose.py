@@ -1,4 +1,4 @@
-"""Low-dose scans: quantum and electronic noise in the line integrals, from scratch or on top of a scan of more dose."""
+"""Low-dose scans: quantum and electronic noise for line integrals, clean or already measured at a higher dose."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from quietray.types import Radiographs
 
 __all__ = ["low_dose", "lowered_dose"]
 
-_FLOOR = 0.5  # photons; what is dark is not infinitely thick
+_FLOOR = 0.5  # in photons, so that dark pixels do not become infinitely dense
 
 
 def low_dose(
     line_integrals: Radiographs, photons: float, electronic: float, rng: np.random.Generator
 ) -> tuple[Radiographs, float]:
-    """Return the line integrals that a scan of few photons measures, and the share of them that were too dark.
+    """Return the line integrals measured with few photons, and the fraction of them that was clipped as too dark.
 
-    Counts are ``Poisson(photons exp(-l)) + N(0, electronic^2)``; those below half a photon are set to that.
+    Counts are ``Poisson(photons exp(-l)) + N(0, electronic^2)``; those below half a photon are set to half a photon.
 
     Parameters
     ----------
     line_integrals
-        Without noise.
+        Noise-free line integrals.
     photons
-        Of the open beam, per pixel and view.
+        Photons in the open beam, per pixel and view.
     electronic
         Standard deviation of the electronic noise, in photons.
     rng
-        Source of the noise.
+        Random generator of the noise.
 
     Raises
     ------
     SettingsError
-        There are no photons, or the noise is negative.
+        The number of photons is not positive, or the noise is negative.
 
     Examples
     --------
@@ -52,28 +52,28 @@ def low_dose(
 def lowered_dose(
     line_integrals: Radiographs, photons: float, share: float, electronic: float, rng: np.random.Generator
 ) -> Radiographs:
-    """Return the line integrals of a scan as if it had been made with a share of its dose.
+    """Return the line integrals of a scan as if it had been measured with a fraction of its dose.
 
     Noise of variance ``(1 - s) / s * e / N * (1 + (1 + s) / s * E e / N)`` is added, with ``e = exp(l)``, N photons,
-    share s and electronic variance E: what the lower dose has beyond that of the scan itself.
+    dose fraction s and electronic variance E: the noise of the lower dose in excess of that of the scan.
 
     Parameters
     ----------
     line_integrals
-        As measured, with the noise of the whole dose.
+        Measured line integrals, with the noise of the full dose.
     photons
-        Of the open beam of the scan.
+        Photons in the open beam of the scan.
     share
-        Of the dose, above 0 and at most 1.
+        Fraction of the dose, above 0 and at most 1.
     electronic
         Standard deviation of the electronic noise, in photons.
     rng
-        Source of the noise.
+        Random generator of the noise.
 
     Raises
     ------
     SettingsError
-        The share is outside its range.
+        The fraction is out of range.
 
     Notes
     -----

@@ -1,7 +1,7 @@
-"""Noise models of detectors: how counts come out of photons, with moments in closed form.
+"""Noise models of detectors: from expected photons to counts, with moments in closed form.
 
-The whole model is ``I = gain (h * Poisson(lambda)) + N(0, sigma^2) + dark`` with ``*`` a convolution
-with the point response h; each further imperfection of real detectors is optional.
+The whole model is ``I = gain (h * Poisson(lambda)) + N(0, sigma^2) + dark`` where ``*`` is the convolution with the
+point response h.  Further imperfections of real detectors are optional.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Kernel = Float[np.ndarray, "i j"]
 
 
 def laplace_response(width: float, radius: int | None = None) -> Kernel:
-    """Return the point response ``exp(-(|x| + |y|) / width)`` integrated over pixels, with sum 1.
+    """Return the point response ``exp(-(|x| + |y|) / width)``, integrated over pixels and normalised to sum 1.
 
     Parameters
     ----------
     width
-        Decay length in pixels; 0 is an ideal detector.
+        Decay length in pixels; 0 for an ideal detector.
     radius
-        Half-size of the kernel; by default where the tail falls below 1e-4.
+        Half-width of the kernel; by default, the distance at which the response falls below 1e-4.
 
     Examples
     --------
@@ -50,14 +50,14 @@ def laplace_response(width: float, radius: int | None = None) -> Kernel:
 
 
 def gaussian_response(width: float, radius: int | None = None) -> Kernel:
-    """Return a Gaussian point response of standard deviation `width` integrated over pixels, with sum 1.
+    """Return a Gaussian point response of standard deviation `width`, integrated over pixels, with sum 1.
 
     Parameters
     ----------
     width
-        Standard deviation in pixels; 0 is an ideal detector.
+        Standard deviation in pixels; 0 for an ideal detector.
     radius
-        Half-size of the kernel; by default four standard deviations and a pixel.
+        Half-width of the kernel; by default four standard deviations plus one pixel.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class NoiseModel(ABC):
 
     @abstractmethod
     def covariance(self, photons: float, lag: tuple[int, int]) -> float:
-        """Return the covariance of two pixels `lag` apart in a frame evenly lit by `photons` per pixel."""
+        """Return the covariance of two pixels `lag` apart in a frame uniformly lit by `photons` per pixel."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Poisson(NoiseModel):
         return photons
 
     def covariance(self, photons: float, lag: tuple[int, int]) -> float:
-        """Return the variance at lag zero, nothing elsewhere."""
+        """Return the variance at lag zero, and 0 at other lags."""
         return photons if lag == (0, 0) else 0.0
 
 
@@ -139,13 +139,13 @@ class Gaussian(NoiseModel):
         return photons
 
     def covariance(self, photons: float, lag: tuple[int, int]) -> float:
-        """Return the variance at lag zero, nothing elsewhere."""
+        """Return the variance at lag zero, and 0 at other lags."""
         return self.sd**2 if lag == (0, 0) else 0.0
 
 
 @dataclass(frozen=True)
 class Scintillator(NoiseModel):
-    """An indirect detector: photons, light spread, readout, and what goes wrong in practice.
+    """An indirect detector: photons, spread of the light, readout, and common imperfections.
 
     Parameters
     ----------
@@ -154,30 +154,30 @@ class Scintillator(NoiseModel):
     dark
         Counts without beam.
     read_noise
-        Standard deviation of the readout in counts.
+        Standard deviation of the readout noise in counts.
     read_noise_spread
-        Relative spread of the read noise from pixel to pixel (anisotropic noise); a fixed pattern.
+        Relative standard deviation of the read noise between pixels, as a fixed pattern.
     response_width
         Decay length of the Laplace point response, or standard deviation of the Gaussian one, in pixels; 0 for none.
     response_shape
         ``"laplace"`` or ``"gaussian"``.
     excess
-        Variance of the light per photon relative to Poisson alone (Swank noise), at least 1.
+        Variance of the light per photon relative to Poisson noise alone (Swank noise), at least 1.
     flicker
-        Relative standard deviation of the beam from frame to frame.
+        Relative standard deviation of the beam intensity between frames.
     drift
-        Relative change of the beam over 1000 frames, linear in time.
+        Relative change of the beam intensity over 1000 frames, linear in time.
     row_noise
-        Standard deviation in counts of an offset common to a row, fresh in every frame.
+        Standard deviation in counts of an offset common to a row, new in every frame.
     gain_spread
-        Relative spread of the gain from pixel to pixel; a fixed pattern.
+        Relative standard deviation of the gain between pixels, as a fixed pattern.
     dead, hot, unstable, stuck
-        Share of pixels that read nothing, read far too much, flicker by themselves, or read one and the same number of
-        counts whatever the light; fixed positions.
+        Fractions of pixels that read nothing, read far too much, flicker on their own, or always read the same number
+        of counts; at fixed positions.
     afterglow
-        Share of the previous frame's light that is seen again.
+        Fraction of the previous frame's light that appears again.
     zingers
-        Share of pixels per frame hit by a spurious bright spot.
+        Fraction of pixels per frame hit by a zinger, a spurious bright spot.
 
     Examples
     --------
@@ -218,7 +218,7 @@ class Scintillator(NoiseModel):
 
     @property
     def response(self) -> Kernel:
-        """The point response, sum 1."""
+        """The point response, normalised to sum 1."""
         shape = laplace_response if self.response_shape == "laplace" else gaussian_response
         return shape(self.response_width)
 
@@ -227,7 +227,7 @@ class Scintillator(NoiseModel):
         return (self.gain * (1 + self.afterglow) * self._spread(photons) + self.dark).astype(np.float32)
 
     def covariance(self, photons: float, lag: tuple[int, int]) -> float:
-        """Return the covariance of photon and read noise between two good pixels of one frame."""
+        """Return the covariance of photon and read noise between two good pixels of a frame."""
         response = self.response
         span = response.shape[0]
         shifted = np.zeros_like(response)
@@ -256,14 +256,14 @@ class Scintillator(NoiseModel):
         photons
             Expected photons ``(view, row, col)``.
         rng
-            Source of the noise; fixed patterns have their own, so that they stay the same from call to call.
+            Random generator of the noise; fixed patterns have their own, so that they do not change between calls.
         first_frame
-            Number of the first frame, for the drift.
+            Number of the first frame, which determines the drift.
         previous
-            Expected photons of the frame before the first one, ``(1, row, col)``, for the afterglow.
+            Expected photons of the frame before the first one, ``(1, row, col)``, for afterglow.
         previous_rng
-            A fresh copy of the generator that the frame before was drawn from, so that its very light is seen again;
-            without one, light of the same mean but of other noise is.
+            A fresh copy of the generator that the previous frame was drawn from, so that its afterglow has the same
+            noise.  Without it, the afterglow has the right mean but new noise.
         """
         frames, n_rows, n_cols = photons.shape
         beam = 1 + self.drift * (first_frame + np.arange(frames)) / 1000 + self.flicker * rng.standard_normal(frames)
@@ -283,7 +283,7 @@ class Scintillator(NoiseModel):
     def _light_before(
         self, photons: np.ndarray, first_frame: int, rng: np.random.Generator, again: np.random.Generator | None
     ) -> np.ndarray:
-        """Draw the light of the frame before the first one: its own once more where its generator is given."""
+        """Draw the light of the frame before the first one, or repeat it exactly if its generator is given."""
         if again is None:
             return self._light(photons, rng)
         frame = max(first_frame - 1, 0)
@@ -291,7 +291,7 @@ class Scintillator(NoiseModel):
         return self._light(photons * beam[:, None, None], again)
 
     def _light(self, photons: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw the light of each pixel, in photons; the excess factor spreads it further at the same mean."""
+        """Draw the light of each pixel in photons; the excess factor increases the variance but not the mean."""
         light = rng.poisson(photons).astype(np.float64)
         if self.excess > 1:
             light += np.sqrt((self.excess - 1) * light) * rng.standard_normal(light.shape)
@@ -302,7 +302,7 @@ class Scintillator(NoiseModel):
         kernel = self.response
         if kernel.size == 1:
             return np.asarray(light, dtype=np.float64)
-        line = kernel.sum(axis=0)  # both shapes are products of two lines
+        line = kernel.sum(axis=0)  # both kernels are separable
         rows = ndimage.correlate1d(np.asarray(light, dtype=np.float64), line, axis=1, mode="reflect")
         return np.asarray(ndimage.correlate1d(rows, line, axis=2, mode="reflect"))
 

@@ -1,7 +1,7 @@
-"""Objects of many kinds from seeds, as voxels: what a prior learns from must not be of one kind.
+"""Random voxel objects of many kinds, for training priors that must not be specialised on one kind.
 
-Everything that can be drawn: foam, packed grains, fibres, rods, cracks, layers, lattices, textures, ellipsoids and
-torsos, of one to four materials whose contrast is anything from faint to strong.
+Kinds of objects: foam, packed grains, fibres, rods, cracks, layers, lattices, textures, ellipsoids and torsos, made of
+one to four materials with faint to strong contrast.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from quietray.types import Volume
 
 __all__ = ["KINDS", "random_object"]
 
-_THICK = 2  # voxels in a slice that one along z stands for: a slice is as thick as two fine voxels are wide
+_THICK = 2  # fine voxels per slice along z: a slice is as thick as two fine voxels are wide
 
 Drawn = Callable[[tuple[int, int, int], np.random.Generator], Volume]
 Points = tuple[Float[np.ndarray, "z 1 1"], Float[np.ndarray, "1 y 1"], Float[np.ndarray, "1 1 x"]]
 
 
 def random_object(kind: str, shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return an object of a kind: attenuation ``(z, y, x)`` with air around, 1 where there is most of it.
+    """Return an object of this kind, as attenuation ``(z, y, x)`` with a maximum of 1, surrounded by air.
 
     Parameters
     ----------
     kind
         One of :data:`KINDS`.
     shape
-        ``(z, y, x)`` in voxels that are half as high as they are deep: a slice of two by two of them is a pixel.
+        Shape ``(z, y, x)`` in voxels that are half as wide as they are high: 2 x 2 of them in a slice make a pixel.
     rng
-        Source of everything random.
+        Random generator.
 
     Examples
     --------
@@ -57,25 +57,25 @@ def random_object(kind: str, shape: tuple[int, int, int], rng: np.random.Generat
 
 
 def _points(shape: tuple[int, int, int]) -> Points:
-    """Return z, y and x of the voxels from the middle, in halves of the width."""
+    """Return z, y and x of the voxels relative to the centre, in units of half the width."""
     half = shape[2] / 2
     z, y, x = (((np.arange(n) - (n - 1) / 2) / half).astype(np.float32) for n in shape)
     return np.float32(_THICK) * z[:, None, None], y[None, :, None], x[None, None]
 
 
 def _contrast(rng: np.random.Generator) -> float:
-    """Return how much of the attenuation two materials differ by, from faint to strong."""
+    """Return the relative difference in attenuation between two materials, from faint to strong."""
     return float(np.exp(rng.uniform(np.log(0.03), 0.0)))
 
 
 def _materials(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Return attenuations of `n` materials of one object, of which none is air."""
+    """Return the attenuations of `n` materials of an object; none of them is air."""
     contrast = _contrast(rng)
     return np.asarray(1 - contrast * rng.random(n), np.float32)
 
 
 def _envelope(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return where the object is: a cylinder, a box, an ellipsoid or a lump, soft over a voxel."""
+    """Return the outline of the object: a cylinder, a box, an ellipsoid or a lump, with an edge one voxel wide."""
     z, y, x = _points(shape)
     turn, size, flat = rng.uniform(0, np.pi), rng.uniform(0.45, 0.92), rng.uniform(0.5, 1.0)
     u, v = np.cos(turn) * x + np.sin(turn) * y, (np.cos(turn) * y - np.sin(turn) * x) / flat
@@ -93,7 +93,7 @@ def _envelope(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _smooth(shape: tuple[int, int, int], length: float, rng: np.random.Generator) -> Volume:
-    """Return a random field of mean 0 and standard deviation 1 that varies over `length` halves of the width."""
+    """Return a random field of mean 0 and standard deviation 1 with correlation length `length`, in half-widths."""
     sigma = length * shape[2] / 2
     coarse = max(1, int(sigma / 2))
     size = [max(4, -(-n // c) + 4) for n, c in zip(shape, (max(1, coarse // _THICK), coarse, coarse), strict=True)]
@@ -127,16 +127,16 @@ def _stamp(
     extent: tuple[float, float, float],
     value: float,
 ) -> None:
-    """Set the voxels of an ellipsoid ``|shape @ (p - centre)| <= 1`` to a value, soft over a voxel.
+    """Set the voxels of an ellipsoid ``|shape @ (p - centre)| <= 1`` to a value, with an edge one voxel wide.
 
     Parameters
     ----------
     out
-        ``(z, y, x)``, changed.
+        Volume ``(z, y, x)``, modified in place.
     centre, extent
-        x, y, z of its middle and half the edges of a box around it, in halves of the width.
+        Centre x, y, z and half edges of a box around it, in units of half the width.
     shape
-        Its matrix.
+        Shape matrix.
     value
         Attenuation.
     """
@@ -148,14 +148,14 @@ def _stamp(
         near.append(slice(int(found[0]), int(found[-1]) + 1))
     z, y, x = places[0][near[0]] - centre[2], places[1][:, near[1]] - centre[1], places[2][:, :, near[2]] - centre[0]
     radius = np.sqrt(sum((row[0] * x + row[1] * y + row[2] * z) ** 2 for row in shape.astype(np.float32)))
-    voxels = out.shape[2] / 2 / np.linalg.norm(shape, 2)  # of the smallest half axis
+    voxels = out.shape[2] / 2 / np.linalg.norm(shape, 2)  # relative to the smallest half axis
     share = np.clip((1 - radius) * voxels + 0.5, 0, 1).astype(np.float32)
     here = out[near[0], near[1], near[2]]
     here += share * (np.float32(value) - here)
 
 
 def _turned(rng: np.random.Generator, along: np.ndarray | None = None) -> np.ndarray:
-    """Return a random rotation; with `along` its first row is near that direction."""
+    """Return a random rotation; with `along`, its first row is close to that direction."""
     first = rng.standard_normal(3) if along is None else along + 0.15 * rng.standard_normal(3)
     q, _ = np.linalg.qr(np.column_stack([first, rng.standard_normal((3, 2))]))
     return np.asarray(q.T)
@@ -174,7 +174,7 @@ def _grains(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
     owner = nearest[:, 0] if gap else nearest
     kinds = int(rng.integers(1 if gap else 2, 5))
     values = _materials(kinds, rng)[rng.integers(kinds, size=n)]
-    if rng.random() < 0.3:  # every grain its own
+    if rng.random() < 0.3:  # every grain has its own
         values = (1 - _contrast(rng) * rng.random(n)).astype(np.float32)
     out = values[owner]
     if gap:
@@ -199,7 +199,7 @@ def _fibres(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _rods(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return few upright rods and lying discs, in air or in another material."""
+    """Return a few upright rods and flat discs, in air or in another material."""
     around = 0.0 if rng.random() < 0.5 else 1 - _contrast(rng)
     _, y, x = _points(shape)
     out = np.zeros(shape, np.float32)
@@ -219,7 +219,7 @@ def _rods(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _cracks(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return a solid or a texture with thin bent sheets of nothing."""
+    """Return a solid or textured object with thin curved cracks."""
     out = np.ones(shape, np.float32) if rng.random() < 0.5 else _textures(shape, rng)
     z, y, x = _points(shape)
     for _ in range(int(rng.integers(1, 9))):
@@ -232,7 +232,7 @@ def _cracks(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _layers(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return layers of several materials, straight or bent."""
+    """Return layers of several materials, flat or curved."""
     z, y, x = _points(shape)
     direction = _turned(rng)[0] * (1, 1, rng.random())
     along = direction[0] * x + direction[1] * y + direction[2] * z
@@ -245,7 +245,7 @@ def _layers(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _lattice(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return a printed part: a gyroid, or struts along three directions."""
+    """Return a 3-D printed part: a gyroid, or struts along three directions."""
     z, y, x = _points(shape)
     turn, period = _turned(rng), rng.uniform(0.15, 0.6)
     p, q, r = (2 * np.pi / period * (row[0] * x + row[1] * y + row[2] * z) for row in turn.astype(np.float32))
@@ -261,7 +261,7 @@ def _lattice(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _textures(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return random fields: cut into phases, or left smooth, of one length or of several."""
+    """Return random fields, thresholded into phases or continuous, with one or several correlation lengths."""
     field = _smooth(shape, float(np.exp(rng.uniform(np.log(0.02), np.log(0.3)))), rng)
     if rng.random() < 0.5:
         field = field + rng.uniform(0.3, 1) * _smooth(
@@ -280,7 +280,7 @@ def _textures(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _ellipsoids(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
-    """Return overlapping ellipsoids, a few large ones and many small."""
+    """Return overlapping ellipsoids, a few large and many small ones."""
     out = np.zeros(shape, np.float32)
     height, contrast = _THICK * shape[0] / shape[2], _contrast(rng)
     _stamp(out, (0.0, 0.0, 0.0), np.diag([1 / 0.85, 1 / rng.uniform(0.5, 0.85), 0.1]), (0.85, 0.85, 10.0), 1.0)
@@ -307,7 +307,7 @@ def _torsos(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 
 def _add_bright(volume: Volume, rng: np.random.Generator) -> None:
-    """Add a few small dense particles within the object."""
+    """Add a few small dense particles inside the object."""
     inside = np.argwhere(volume[volume.shape[0] // 2] > 0.3)
     if len(inside) == 0:
         return
@@ -332,6 +332,6 @@ KINDS: Final[dict[str, Drawn]] = {
     "ellipsoids": _ellipsoids,
     "torsos": _torsos,
 }
-"""What can be drawn, by its name."""
+"""The kinds of objects, by name."""
 
 _WITH_AIR = ("foam", "rods", "ellipsoids", "torsos")

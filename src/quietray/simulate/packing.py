@@ -1,4 +1,4 @@
-"""Spheres packed into a cylinder, largest first, none of them touching another."""
+"""Random packing of spheres in a cylinder, largest first, without contact."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["pack"]
 
 Spheres = Float[np.ndarray, "sphere 4"]
 
-_TRIES = 4096  # centres in a round
-_FEW = 8  # new spheres in a round, under which smaller ones are tried
+_TRIES = 4096  # trial centres per round
+_FEW = 8  # number of new spheres in a round below which smaller ones are tried
 _SHRINK = 0.85
-_LEAST = 0.75  # of the largest size of a round that its spheres have
-_MOST_CELLS = 4e6  # of the grid of one size class
+_LEAST = 0.75  # smallest sphere accepted in a round, relative to the largest size
+_MOST_CELLS = 4e6  # position in the grid of a size class
 
 
 def pack(
     n_spheres: int, height: float, rng: np.random.Generator, largest: float, smallest: float, radius: float
 ) -> Spheres:
-    """Pack spheres into a cylinder of half-height `height`; fewer than `n_spheres` where there is no more room.
+    """Pack spheres into a cylinder of half-height `height`; fewer than `n_spheres` if there is no more room.
 
-    Each round tries many random centres at once.  A sphere takes all the room it has, up to a size that shrinks from
-    round to round.  Those found are kept in grids of cells, one for each size class, so that the room around a centre
-    costs as much among a hundred thousand as among a hundred.
+    Each round tries many random centres.  A sphere is made as large as possible, up to a limit that decreases from
+    round to round.  Spheres are stored in cell grids, one for each size class, so that the cost of finding the room
+    around a centre does not grow with the number of spheres.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def pack(
 
 @dataclass(frozen=True, eq=False)
 class _SizeClass:
-    """Spheres of one size within a factor of two, in cells as wide as what can touch them is far."""
+    """Spheres whose sizes differ by at most a factor of two, in cells as wide as the reach of a contact."""
 
     edge: float
     corner: Float[np.ndarray, " axis"]
@@ -86,7 +86,7 @@ def _fitting(
     radius: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Return random spheres that fit between those `found` and between each other, none larger than `ceiling`."""
+    """Return random spheres that touch neither those `found` nor each other, none larger than `ceiling`."""
     polar = rng.uniform(0, 2 * np.pi, _TRIES)
     distance = radius * np.sqrt(rng.uniform(0, 1, _TRIES))
     centres = np.stack(
@@ -100,7 +100,7 @@ def _fitting(
 
 
 def _without_conflicts(spheres: np.ndarray) -> np.ndarray:
-    """Keep the spheres that touch no earlier one."""
+    """Keep the spheres that do not touch an earlier one."""
     if len(spheres) < 2:
         return spheres
     keep = np.ones(len(spheres), bool)
@@ -114,7 +114,7 @@ def _without_conflicts(spheres: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True)
-@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
+@no_type_check  # numba must compile the plain function, not one wrapped by a run-time type checker
 def _shrink(
     room: np.ndarray,
     centres: np.ndarray,
@@ -125,7 +125,7 @@ def _shrink(
     corner: np.ndarray,
     edge: float,
 ) -> None:
-    """Lessen the room around every centre to what the spheres of a size class leave; those under `least` are done."""
+    """Reduce the room around every centre to what a size class leaves; centres with less than `least` are skipped."""
     n_x, n_y, n_z = first.shape
     for k in range(len(room)):
         if room[k] < least:

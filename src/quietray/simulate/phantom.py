@@ -1,4 +1,4 @@
-"""Phantoms whose line integrals are known in closed form."""
+"""Foam phantoms, with line integrals in closed form."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Spheres = Float[np.ndarray, "sphere 4"]
 
 @dataclass(frozen=True, eq=False)
 class Foam:
-    """A cylinder with non-overlapping spherical voids; lengths in units of half the detector's width.
+    """A cylinder with non-overlapping spherical voids, in units of half the detector's width.
 
-    The cylinder stands on the rotation axis and reaches beyond the detector, above and below.
+    The cylinder is centred on the rotation axis and extends beyond the detector at the top and the bottom.
 
     Parameters
     ----------
     spheres
-        ``(sphere, 4)``: x, y, z and radius of each void.
+        Position x, y, z and radius of each void, ``(sphere, 4)``.
     radius
         Radius of the cylinder.
 
@@ -65,8 +65,8 @@ class Foam:
     ) -> Foam:
         """Pack `n_spheres` voids into a cylinder of half-height `height`, largest first.
 
-        Each round tries many random centres at once.  A void takes all the room it has, up to a size that shrinks from
-        round to round, so that gaps between large voids fill with small ones.
+        Each round tries many random centres.  A void is made as large as possible, up to a limit that decreases from
+        round to round, so that gaps between large voids are filled with small ones.
 
         Raises
         ------
@@ -86,9 +86,9 @@ class Foam:
         smallest: float = 0.005,
         radius: float = 0.9,
     ) -> Foam:
-        """Pack as :meth:`packed`, but every void is the largest that there is room for among very many trial centres.
+        """Pack more tightly than :meth:`packed`: each void is the largest that fits among very many trial centres.
 
-        The foams of the Noise2Inverse papers are made so: less of them is solid, and their voids touch.
+        The foams of the Noise2Inverse papers are made this way: less of them is solid, and their voids touch.
 
         Raises
         ------
@@ -98,14 +98,14 @@ class Foam:
         return cls(_fitted(pack_tightly, n_spheres, height, rng, (smallest, largest, radius)), radius)
 
     def project(self, geometry: Geometry, *, supersampling: int = 2, rows: slice = slice(None)) -> Radiographs:
-        """Return the line integrals ``(view, row, col)`` in voxels (pixels at the object), averaged over sub-rays.
+        """Return line integrals ``(view, row, col)`` in voxels (pixels at the object), averaged over sub-rays.
 
         Parameters
         ----------
         geometry
-            Beam; in a parallel and a fan beam the middle row is at z = 0 and the axis at ``geometry.axis``.
+            Beam.  For parallel and fan beams, the middle row is at z = 0 and the axis at ``geometry.axis``.
         supersampling
-            Rays per pixel in each direction.
+            Number of rays per pixel in each direction.
         rows
             Detector rows to project.
         """
@@ -129,14 +129,14 @@ class Foam:
         return out
 
     def volume(self, grid: VolumeGrid, *, supersampling: int = 2, n_cols: int | None = None) -> Volume:
-        """Return the attenuation ``(z, y, x)``, 1 inside the material, averaged over `supersampling` ** 3 points.
+        """Return the attenuation ``(z, y, x)``, 1 in the material, averaged over ``supersampling ** 3`` points.
 
         Parameters
         ----------
         grid
-            Voxels.
+            Voxel grid.
         supersampling
-            Points per voxel in each direction.
+            Number of points per voxel in each direction.
         n_cols
             Width of the detector that sets the scale; the grid's width by default.
         """
@@ -147,7 +147,7 @@ class Foam:
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
-@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
+@no_type_check  # numba must compile the plain function, not one wrapped by a run-time type checker
 def _project(
     spheres: np.ndarray,
     radius: float,
@@ -158,7 +158,7 @@ def _project(
     supersampling: int,
     out: np.ndarray,
 ) -> None:
-    """Add the chord of the cylinder and take away those of the spheres; lengths in detector pixels."""
+    """Add the chord lengths of the cylinder and subtract those of the spheres, in detector pixels."""
     n_views, n_rows, n_cols = out.shape
     n_sub = supersampling
     for view in numba.prange(n_views):
@@ -186,7 +186,7 @@ def _project(
 
 
 @numba.njit(cache=True, parallel=True, fastmath=True)
-@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
+@no_type_check  # numba must compile the plain function, not one wrapped by a run-time type checker
 def _voxelise(
     spheres: np.ndarray,
     radius: float,
@@ -195,7 +195,7 @@ def _voxelise(
     supersampling: int,
     out: np.ndarray,
 ) -> None:
-    """Set each voxel to the share of its sample points that lie in the material."""
+    """Set each voxel to the fraction of its sample points that lie in the material."""
     n_z, n_y, n_x = out.shape
     n_sub = supersampling
     weight = 1.0 / n_sub**3
@@ -234,7 +234,7 @@ def _fitted(
     rng: np.random.Generator,
     sizes: tuple[float, float, float],
 ) -> Spheres:
-    """Return the spheres that a packing finds, of which none may be missing; sizes are smallest, largest, cylinder."""
+    """Return the spheres found by a packing; all must fit.  Sizes are smallest, largest, and the cylinder's radius."""
     smallest, largest, radius = sizes
     if n_spheres < 1 or not 0 < smallest <= largest < radius:
         raise SettingsError(

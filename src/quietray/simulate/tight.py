@@ -1,4 +1,4 @@
-"""Spheres packed as tightly as many trial centres allow: each is the largest that any of them has room for."""
+"""Tight packing of spheres: each is the largest that fits at any of many trial centres."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["pack_tightly"]
 
 Spheres = Float[np.ndarray, "sphere 4"]
 
-_TRIALS = 100  # centres for every sphere; with ten, the voids of a foam fill 78 % of it instead of 83 %
-_MOST_CELLS = 4e6  # of the grid of one size class
+_TRIALS = 100  # trial centres per sphere; with ten, the voids of a foam fill 78 % of it instead of 83 %
+_MOST_CELLS = 4e6  # position in the grid of a size class
 
 
 def pack_tightly(
     n_spheres: int, height: float, rng: np.random.Generator, largest: float, smallest: float, radius: float
 ) -> Spheres:
-    """Pack spheres into a cylinder of half-height `height`; fewer than `n_spheres` where there is no more room.
+    """Pack spheres into a cylinder of half-height `height`; fewer than `n_spheres` if there is no more room.
 
-    Of a hundred random centres for each sphere, that with the most room comes first.  Room only ever shrinks, so the
-    centres wait in a heap with the room that they had when they were last looked at, and only the first is looked at.
+    There are a hundred random centres for each sphere, and the one with the most room is used next.  Room can only
+    decrease, so the centres are kept in a heap with the room they last had, and only the first needs to be updated.
 
     Notes
     -----
@@ -40,7 +40,7 @@ def pack_tightly(
     polar, distance = rng.uniform(0, 2 * np.pi, n_trials), radius * np.sqrt(rng.uniform(0, 1, n_trials))
     along = rng.uniform(-height, height, n_trials)
     room = np.minimum(radius - distance, largest)
-    order = np.argsort(-room, kind="stable")  # sorted is a heap
+    order = np.argsort(-room, kind="stable")  # a sorted array is a valid heap
     centres = np.stack([distance * np.cos(polar), distance * np.sin(polar), along], axis=1)[order]
     corner = -np.array([radius, radius, height])
     sizes = largest / 2.0 ** np.arange(max(1, int(np.log2(largest / smallest)) + 1))
@@ -54,12 +54,12 @@ def pack_tightly(
 
 
 @numba.njit(cache=True)
-@no_type_check  # numba compiles the function itself, not one that a type checker has wrapped
+@no_type_check  # numba must compile the plain function, not one wrapped by a run-time type checker
 def _pack(found, centres, room, sizes, grid):
-    """Fill `found`; return how many there are.
+    """Fill `found`, and return the number of spheres.
 
-    The spheres of each size class, alike within a factor of two, stand in a grid of their own, whose cells are as wide
-    as the reach of what can touch them: `first` of a cell, and `following` one another.
+    Each size class, whose radii differ by at most a factor of two, has its own grid of cells as wide as the reach of a
+    contact.  `first` holds the first sphere of a cell, `following` the next sphere in the same cell.
     """
     smallest, largest = sizes
     corner, edges, shapes, first = grid
@@ -88,7 +88,7 @@ def _pack(found, centres, room, sizes, grid):
                             z = centres[best, 2] - found[index, 2]
                             left = min(left, np.sqrt(x * x + y * y + z * z) - found[index, 3])
                             index = following[index]
-        if left == room[best]:  # nothing else has as much room
+        if left == room[best]:  # no other centre has as much room
             found[count, :3] = centres[best]
             found[count, 3] = left
             c = min(int(np.log2(largest / left)), len(edges) - 1)
@@ -111,7 +111,7 @@ def _pack(found, centres, room, sizes, grid):
 @numba.njit(cache=True)
 @no_type_check
 def _sift(heap, room, waiting):
-    """Let the first of a heap sink to its place."""
+    """Let the first entry of a heap sink to its place."""
     at, moved = 0, heap[0]
     while True:
         below = 2 * at + 1

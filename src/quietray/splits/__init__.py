@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from quietray.method import METHODS
 from quietray.splits.base import Split
 
-# In the order in which they are named.
+# The order here is the order in which methods are listed.
 # isort: off
 from quietray.splits.inverse import Noise2Inverse
 from quietray.splits.paired import Noise2Clean, Noise2Noise

@@ -1,4 +1,4 @@
-"""What a self-supervised method is: a rule that makes two independent views of one measurement."""
+"""The base class of self-supervised methods: rules that make two independent views of one measurement."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Pair:
     input
         What the network sees, ``(batch, channel, y, x)``.
     target
-        What its output must meet, ``(batch, 1, y, x)``; its noise is independent of the input's.
+        What the network's output is compared with, ``(batch, 1, y, x)``; its noise is independent of the input's.
     weight
-        Weight of each target pixel, broadcastable to `target`; zero leaves a pixel out.
+        Weight of each target pixel, broadcastable to `target`; a pixel of weight zero does not count.
     measure
-        Applied to the network's output before it meets the target: the identity, a logarithm, a projector.
+        Applied to the network's output before it is compared with the target: the identity, a logarithm, a projector.
     """
 
     input: Tensor
@@ -62,16 +62,16 @@ class Pair:
         Parameters
         ----------
         network
-            Maps the input to what :attr:`measure` takes.
+            Maps the input to an image that :attr:`measure` accepts.
         weight
-            Of each target pixel, broadcastable.
+            Additional weight of each target pixel, broadcastable to `target`.
         power
-            Of the difference: the square, or the absolute value.
+            Exponent of the error: 2 for the mean squared error, 1 for the mean absolute error.
         """
         return self.distance(network(self.input), weight, power)
 
     def distance(self, output: Tensor, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
-        """Return the mean error of an output of the network; see :meth:`loss`."""
+        """Return the mean error of an output that the network has already computed; see :meth:`loss`."""
         difference = self.measure(output).float() - self.target
         weight = (self.weight * weight).expand_as(difference)
         return (weight * power(difference)).sum() / weight.sum().clamp_min(1e-12)
@@ -79,14 +79,14 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A network that a method makes its pairs with, and that takes over what is learned from them.
+    """A network that helps to make training pairs and is updated from the network being trained.
 
     Parameters
     ----------
     network
-        Like the one that is trained; its weights change.
+        Has the architecture of the network being trained; its weights are updated in place.
     period
-        Steps after which it takes over the weights of the one that is trained; 0 for never.
+        Training steps between two updates; 0 for no updates.
 
     Examples
     --------
@@ -103,79 +103,80 @@ class Teacher:
     period: int
 
     def learn(self, network: nn.Module, step: int) -> None:
-        """Take over the weights of `network`, if this step is one to do so."""
+        """Copy the weights of `network` if an update is due at this step."""
         if self.period and step % self.period == 0:
             self.network.load_state_dict(network.state_dict())
 
 
 class Split(Method):
-    """A method: how to draw training pairs, and how to apply the network that they trained.
+    """A self-supervised method: how to draw training pairs, and how to apply the trained network.
 
-    Both eat *samples* ``(batch, part, slice, y, x)``: parts are independent measurements of one object, slices are
-    neighbours that the network sees together; the middle slice is the one to be denoised.
+    Both take *samples* ``(batch, part, slice, y, x)``: parts are independent measurements of one object, slices are
+    neighbours that the network sees together; the middle slice is the one that is denoised.
 
-    A subclass is a frozen dataclass.  What the rest of the program needs to know of a method, its class variables and
-    the methods at the end declare; what they say by default suits a method that is given the reconstructions of angular
-    subsets.
+    A subclass is a frozen dataclass.  Everything else that the program needs to know about a method is declared by its
+    class variables and by the methods at the end of this class.  The defaults suit a method that works on
+    reconstructions of angular subsets.
     """
 
     needs_linear: ClassVar[bool] = False
-    """Whether its parts are independent only where the reconstruction is linear."""
+    """Whether the parts are independent only if the reconstruction is linear."""
 
     parts_are: ClassVar[Parts] = "angular subsets"
     """What the parts of a sample are."""
 
     whole: ClassVar[bool] = False
-    """Whether the network was trained on whole measurements, so that half of one is given to it as one."""
+    """Whether the network is trained on whole measurements; half of the data is then given to it as one measurement."""
 
     judged_by: ClassVar[Judge] = "left-out parts"
-    """What :meth:`judge` judges by."""
+    """What the estimate of :meth:`judge` is based on."""
 
     verdicts: ClassVar[tuple[str, ...]] = ()
-    """Names of the diagnosis' verdicts of which one at least must allow it, for it to be compared."""
+    """Names of verdicts of the noise diagnosis; a comparison tries the method if at least one of them allows it."""
 
     @property
     @abstractmethod
     def n_parts(self) -> int:
-        """Independent measurements that a sample must hold."""
+        """Number of independent measurements in a sample."""
 
     @property
     @abstractmethod
     def n_slices(self) -> int:
-        """Neighbouring slices in a sample; odd."""
+        """Number of neighbouring slices in a sample; odd."""
 
     @property
     def n_clean(self) -> int:
-        """How many of the parts, the last ones, hold no noise; :meth:`infer` goes without them."""
+        """Number of noise-free parts, which come last in a sample; :meth:`infer` does not use them."""
         return 0
 
     @property
     def n_outputs(self) -> int:
-        """Slices that the network returns, around the middle one."""
+        """Number of slices that the network returns, centred on the middle one."""
         return 1
 
     @property
     def neighbourhood(self) -> Neighbourhood:
-        """What of a volume makes one sample."""
+        """Which slices of a volume make up one sample."""
         return Neighbourhood(self.n_slices)
 
     @property
     def teacher(self) -> Teacher | None:
-        """The network that :meth:`draw` asks, which the loop keeps up to date; None where there is none."""
+        """The teacher network used by :meth:`draw`, which the training loop keeps up to date; None if there is none."""
         return None
 
     def reserved(self, shape: tuple[int, int]) -> tuple[Slice, int] | None:
-        """Return which pixels of every image are kept for judging, and after how many pixels they repeat.
+        """Return the pixels that are reserved for validation in every image, and the period of their pattern.
 
         Parameters
         ----------
         shape
-            Of an image.
+            Shape of an image, ``(y, x)``.
 
         Returns
         -------
         tuple or None
-            ``(y, x)``, one at those pixels, else zero; None where whole slices are held out instead.
+            A mask ``(y, x)``, one at the reserved pixels and zero elsewhere, and its period in pixels; None if whole
+            slices are held out instead.
         """
         return None
 
@@ -185,83 +186,83 @@ class Split(Method):
 
     @abstractmethod
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate, without clean data, the error of what :meth:`infer` returns; the samples were never a target."""
+        """Estimate the error of :meth:`infer` without clean data, on samples that were never used for training."""
 
     @abstractmethod
     def infer(self, network: Network, samples: Samples) -> Channels:
-        """Return the denoised slices, ``(batch, output, y, x)``: what the method averages, averaged."""
+        """Return the denoised slices, ``(batch, output, y, x)``, averaged over all passes of the method."""
 
     @property
     def angular(self) -> bool:
-        """Whether a sample holds angular subsets, each with streaks of its own."""
+        """Whether a sample holds angular subsets, each with its own streaks."""
         return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
 
     @property
     def streaky(self) -> bool:
-        """Whether :meth:`judge` takes streaks of angular subsets for noise, which must be given back."""
+        """Whether :meth:`judge` counts streaks of angular subsets as noise, so that its estimate must be corrected."""
         return self.angular
 
     @property
     def n_subsets(self) -> int:
-        """Angular subsets ``j::n_subsets`` whose noise must be independent; 1 where there are none."""
+        """Number of angular subsets ``j::n_subsets`` whose noise must be independent; 1 if there are no subsets."""
         return self.n_parts - self.n_clean if self.angular else 1
 
     def unseen(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield what the network may be given, and what was measured without it; nothing where there is no such pair.
+        """Yield pairs of a network input and a measurement it has not seen; nothing if the method has no such pairs.
 
-        Inputs are ``(batch, slice, y, x)``, targets ``(batch, output, y, x)``, with independent noise.
+        Inputs have shape ``(batch, slice, y, x)``, targets ``(batch, output, y, x)``; their noise is independent.
         """
         return iter(())
 
     def half(self, parts: Samples) -> Sequence[Tensor]:
-        """Return what the network is given of half of the parts, ``(batch, slice, y, x)`` each."""
+        """Return the network inputs that can be made from half of the parts, each ``(batch, slice, y, x)``."""
         return parts.unbind(1)
 
     def on_scan(self, shape: ScanShape) -> Split:
-        """Return the method as it can serve a scan.
+        """Return the method, adapted to a scan of this shape.
 
         Raises
         ------
         QuietrayError
-            It cannot.
+            The method cannot be used for such a scan.
         """
         if shape.scans > 1 and not self.takes_repeats:
             raise SettingsError(f"{called(type(self))} must have one scan, got {shape.scans}; use noise2noise")
         return self
 
     def on_radiographs(self, some: Tensor) -> Split:
-        """Return the method with what it needs to know of some line integrals ``(view, 1, row, col)``."""
+        """Return the method, with the noise it needs to know measured on line integrals ``(view, 1, row, col)``."""
         return self
 
     def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Split:
-        """Return the method, bound to a beam of one row and to the variance ``(view, col)`` of its noise if known."""
+        """Return the method for a given beam of one row, with the noise variance ``(view, col)`` if that is known."""
         return self
 
     @property
     def n_passes(self) -> int:
-        """How often the network is applied to denoise one image."""
+        """Number of network passes needed to denoise one image."""
         return self.n_parts - self.n_clean
 
     @property
     def applied(self) -> int:
-        """How often the network is applied in a step of training."""
+        """Number of network passes in one training step."""
         return 1
 
     def watching(self, reach: int) -> Split:
-        """Return the method, watching the correlation of its residuals up to so many pixels away."""
+        """Return the method, with residual correlations monitored up to `reach` pixels."""
         return self
 
     def hiding_more(self, reach: int) -> Split | None:
-        """Return the method for noise that is shared up to `reach` pixels away; None where there is none."""
+        """Return a variant for noise that is correlated up to `reach` pixels; None if there is no such variant."""
         return None
 
     def on_images(self, noise: ImageNoise) -> tuple[Split, str]:
-        """Return the method as it can serve images, and why in a sentence.
+        """Return the method, adapted to images with this noise, and a sentence that says why it was chosen so.
 
         Raises
         ------
         QuietrayError
-            It cannot.
+            The method cannot be used for images.
         """
         name = called(type(self))
         if noise.measurements > 1:
@@ -276,14 +277,14 @@ class Split(Method):
         return self, noise.described
 
     def with_own_flats(self) -> Split:
-        """Return the method for parts each of which was corrected with flats of its own."""
+        """Return the method for parts that are each corrected with flats of their own."""
         return self
 
     def as_served(self, bound: Split) -> Split:
-        """Return the method with what was settled when it was bound to a scan, to be run again like that."""
+        """Return the method with the settings chosen when it was adapted to a scan, so that a run can be repeated."""
         return self
 
     @classmethod
     def candidates(cls) -> dict[str, Split]:
-        """Return what is to be tried of it in a comparison, by name; nothing unless it says so."""
+        """Return the variants to try in a comparison, by name; empty by default."""
         return {}

@@ -1,4 +1,4 @@
-"""Equivariance: a turned object must come back from its own measurement as the object itself does."""
+"""Equivariance: a rotated object must be recovered from its own projections just as well as the original object."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["EquivariantPair", "rotated"]
 
 @dataclass(frozen=True, eq=False)
 class EquivariantPair(Pair):
-    """A pair whose loss asks, too, that a turned object comes back from its own measurement.
+    """A training pair whose loss also compares rotated objects with reconstructions of their own projections.
 
     Parameters
     ----------
     strength
-        Weight of that.
+        Weight of the equivariance term.
     angles
-        ``(batch,)``, by which the outputs are turned, in radians.
+        Rotation angles of the outputs in radians, ``(batch,)``.
     measured_again
-        Projects an image and reconstructs it as the input was.
+        Projects an image and reconstructs it in the same way as the input.
     """
 
     strength: float = 0.0
@@ -33,7 +33,7 @@ class EquivariantPair(Pair):
     measured_again: Callable[[Tensor], Tensor] = torch.clone
 
     def loss(self, network: Network, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
-        """Return the loss of the views, and that of the turned objects."""
+        """Return the sum of the loss on the views and the loss on the rotated objects."""
         output = network(self.input).float()
         turned = rotated(output, self.angles)
         again = network(self.measured_again(turned)).float()
@@ -41,14 +41,14 @@ class EquivariantPair(Pair):
 
 
 def rotated(image: Tensor, angles: Tensor) -> Tensor:
-    """Return images turned about their middle, by linear interpolation, within the largest disc; 0 beyond.
+    """Return images rotated about their centre by linear interpolation; zero outside the largest inscribed disc.
 
     Parameters
     ----------
     image
         ``(batch, 1, y, x)``, square.
     angles
-        ``(batch,)`` in radians, anticlockwise where row 0 is the largest y.
+        ``(batch,)`` in radians, anticlockwise if row 0 has the largest y.
 
     Examples
     --------

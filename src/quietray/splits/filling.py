@@ -1,6 +1,6 @@
-"""What stands in for pixels that are hidden or were not measured, and the noise that they differ from it by.
+"""Values that stand in for hidden or missing pixels, and estimates of the noise from these values.
 
-NaN marks what was not measured.
+NaN marks pixels that were not measured.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from torch.nn import functional
 
 __all__ = ["completed", "donut", "filled", "mean_variance", "noise_variance"]
 
-_GROUPS = 8  # of pixels of like brightness
+_GROUPS = 8  # groups of pixels of similar brightness
 _FEWEST = 256  # pixels in a group
 
 
 def donut(footprint: int = 0) -> Tensor:
-    """Return the weights ``(i, j)`` that a hidden pixel is filled with from around its blind spot; their sum is 1.
+    """Return the weights ``(i, j)`` that fill a hidden pixel from the surroundings of its blind spot; their sum is 1.
 
     Parameters
     ----------
     footprint
-        Half-width of the blind spot.  0 hides the pixel alone and weighs its direct neighbours 1 and its diagonal ones
-        0.5; more hides a square and takes the mean of the ring around it.
+        Half-width of the blind spot.  0 hides only the pixel itself; its direct neighbours have twice the weight of the
+        diagonal ones.  Larger values hide a square, which is filled with the mean of the ring around it.
 
     Examples
     --------
@@ -38,9 +38,9 @@ def donut(footprint: int = 0) -> Tensor:
 
 
 def filled(x: Tensor, weights: Tensor) -> Tensor:
-    """Return, at every pixel, the weighted mean of the measured pixels around it.
+    """Return, for every pixel, the weighted mean of the measured pixels around it.
 
-    The border is mirrored without repeating the edge, so that no pixel enters its own filling.
+    The border is mirrored without repeating the edge, so that no pixel contributes to its own value.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def filled(x: Tensor, weights: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Same shape; 0 where nothing around was measured.
+        Same shape; 0 where no pixel around was measured.
     """
     reach = weights.shape[-1] // 2
     measured = torch.isfinite(x)
@@ -70,22 +70,22 @@ def filled(x: Tensor, weights: Tensor) -> Tensor:
 
 
 def noise_variance(image: Tensor, reach: int = 0) -> float:
-    """Return the mean variance of the noise in an image, from what pixels differ from those around them.
+    """Return the mean noise variance of an image, estimated from differences between pixels and their surroundings.
 
-    A pixel and the mean of four, in a cross around it, differ by 1.25 times the variance; :func:`mean_variance` keeps
-    edges from counting.
+    The difference between a pixel and the mean of the four pixels in a cross around it has 1.25 times the variance of
+    the noise.  Edges are excluded by :func:`mean_variance`.
 
     Parameters
     ----------
     image
         ``(batch, 1, y, x)``; NaN marks pixels that were not measured.
     reach
-        Furthest pixel whose noise may depend on that of the one in the middle; the cross is one pixel larger.
+        Largest distance in pixels at which noise may be correlated; the arms of the cross are one pixel longer.
 
     Returns
     -------
     float
-        0 where the image is smaller than the cross.
+        Variance of the noise; 0 if the image is smaller than the cross.
 
     Examples
     --------
@@ -104,24 +104,24 @@ def noise_variance(image: Tensor, reach: int = 0) -> float:
     )
     measured = torch.isfinite(middle + cross)
     difference = (middle - cross / 4)[measured] / 1.25**0.5
-    # the mean of all five says nothing about how they differ
+    # a constant removed here would not affect how the five differ from each other
     return mean_variance(difference, (middle + cross)[measured])
 
 
 def mean_variance(noise: Tensor, brightness: Tensor) -> float:
-    """Return the mean variance of noise that hangs on the brightness, from values of which a few are off.
+    """Return the mean variance of noise that depends on brightness, robust to a few outliers.
 
-    The median of the absolute values is taken among those of like brightness.
+    The median of the absolute values is taken within groups of similar brightness.
 
     Parameters
     ----------
     noise, brightness
-        ``(n,)``.
+        One value per pixel, ``(n,)``.
 
     Returns
     -------
     float
-        0 without any values.
+        Mean variance; 0 if there are no values.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def mean_variance(noise: Tensor, brightness: Tensor) -> float:
 
 
 def completed(image: Tensor) -> Tensor:
-    """Return the image ``(batch, 1, y, x)`` with pixels that were not measured, NaN, filled from around them.
+    """Return the image ``(batch, 1, y, x)``, with missing pixels (NaN) filled from their surroundings.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Noise2Inverse: split the angles, reconstruct each part, train one part against the others."""
+"""Noise2Inverse: split the views, reconstruct each subset, and train one reconstruction against the others."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from quietray.types import Channels, Samples
 
 __all__ = ["Noise2Inverse"]
 
-_FEWEST_VIEWS = 0.2  # in a subset, per detector column
-_DEPTH = 16  # slices of a sample for networks of three dimensions
+_FEWEST_VIEWS = 0.2  # views of a subset, per detector column
+_DEPTH = 16  # slices of a sample for 3-D networks
 
 
 @dataclass(frozen=True)
 class Noise2Inverse(Split):
     """Noise2Inverse on reconstructed slices.
 
-    The views are dealt to `parts` subsets, ``j::parts``, and each subset is reconstructed on its own.  The noise of a
-    radiograph ends up in one subset only, so the reconstructions are independent although the noise within each of
-    them is not.
+    The views are split into `parts` angular subsets, ``j::parts``, and each subset is reconstructed separately.  The
+    noise of a radiograph enters only one subset, so the reconstructions have independent noise, although the noise
+    within each of them is correlated.
 
     Parameters
     ----------
     parts
-        Number of angular subsets, K.  :func:`quietray.denoise` makes the default of 4 a 2 where a subset would have
-        less than a fifth as many views as the detector has columns.
+        Number of angular subsets, K.  :func:`quietray.denoise` reduces the default of 4 to 2 if a subset would have
+        fewer views than a fifth of the number of detector columns.
     input
-        ``X:1``: the network sees the mean of K - 1 reconstructions and meets the last one.  ``1:X``: the reverse.
+        ``X:1``: the input is the mean of K - 1 reconstructions and the target is the remaining one.  ``1:X``: the
+        reverse.
     slices
-        Adjacent slices that the network sees (odd); 1 is 2-D, more is 2.5-D.
+        Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D.
     volume
-        Whether the network has three dimensions: it sees `slices` slices, even or odd, and returns and meets them all.
+        Whether the network is three-dimensional: it takes and returns all `slices` slices, and their number may be
+        even.
     times
-        Steps of a series that the network sees (odd): the one to be denoised and its neighbours in time.  Those were
-        measured apart, so that all of their subsets are shown.
+        Number of time steps in the input (odd): the step that is denoised and its neighbours.  The neighbours were
+        measured separately, so all of their subsets are used.
     channels
-        Channels of a spectral series; the network sees and returns them all, each in its own scale.
+        Number of channels of a spectral series; the network takes and returns all of them, each scaled separately.
 
     Notes
     -----
@@ -61,7 +63,7 @@ class Noise2Inverse(Split):
     sees_series: ClassVar[bool] = True
     verdicts: ClassVar[tuple[str, ...]] = ("noise2inverse",)
     prior: ClassVar[str | None] = "volume"
-    _dealt: ClassVar[bool] = False  # of an instance: no setting, for the scan decides
+    _dealt: ClassVar[bool] = False  # set per instance; not a setting, because it depends on the scan
 
     parts: int = 4
     input: Literal["X:1", "1:X"] = "X:1"
@@ -86,12 +88,12 @@ class Noise2Inverse(Split):
 
     @property
     def n_parts(self) -> int:
-        """Angular subsets in a sample."""
+        """Number of angular subsets in a sample."""
         return self.parts
 
     @property
     def n_slices(self) -> int:
-        """Slices in a sample."""
+        """Number of slices in a sample."""
         return self.neighbourhood.size
 
     @property
@@ -101,23 +103,23 @@ class Noise2Inverse(Split):
 
     @property
     def neighbourhood(self) -> Neighbourhood:
-        """Neighbours in space, in time, and all channels."""
+        """Neighbouring slices, time steps and all channels."""
         return Neighbourhood(self.slices, self.times, self.channels)
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
-        """Draw, for each sample, the subset that stands alone."""
+        """Draw, for each sample, which subset stands alone."""
         alone = torch.randint(self.parts, (samples.shape[0],), generator=generator)
         given, wanted = self._views(samples.sum(dim=1), samples[torch.arange(samples.shape[0]), alone])
         return Pair(given, wanted, torch.ones(1, 1, 1, 1))
 
     def choices(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the K choices of the samples: input ``(batch, slice, y, x)`` and target ``(batch, output, y, x)``."""
+        """Yield all K pairs of the samples: input ``(batch, slice, y, x)`` and target ``(batch, output, y, x)``."""
         total = samples.sum(dim=1)
         for part in range(self.parts):
             yield self._views(total, samples[:, part])
 
     def unseen(self, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the same: no target is part of its input."""
+        """Yield the same pairs: no target is part of its input."""
         return self.choices(samples)
 
     def infer(self, network: Network, samples: Samples) -> Channels:
@@ -126,7 +128,7 @@ class Noise2Inverse(Split):
         return torch.stack(outputs).mean(dim=0)
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate the error of the mean of the K outputs from the subset that each of them did not see."""
+        """Estimate the error of the mean of the K outputs, comparing each output with the subset it has not seen."""
         choices = list(self.choices(samples))
         outputs = torch.stack([network(given).float() for given, _ in choices])
         targets = torch.stack([wanted for _, wanted in choices])
@@ -138,24 +140,25 @@ class Noise2Inverse(Split):
 
     @property
     def streaky(self) -> bool:
-        """Whether streaks are taken for noise: not where the even and the odd subsets tell the noise.
+        """Whether streaks count as noise; not if the noise is estimated from even and odd subsets.
 
-        They do not tell that of flats of their own, a part of which is streaks that add up to zero over the subsets: in
-        six scans with one flat to a subset estimates were 1.0 dB too high on average, those of :func:`judge_left_out`
-        0.8 dB, and scattered by 1.2 and 0.8 dB.
+        Even and odd subsets cannot be used if each subset has its own flats: part of the noise of the flats then
+        becomes streaks that cancel in the sum over the subsets.  In six scans with one flat per subset, PSNR estimates
+        from them were 1.0 dB too high on average, with a spread of 1.2 dB; those of :func:`judge_left_out` were 0.8 dB
+        too high, with a spread of 0.8 dB.
         """
         return self._dealt or self.input != "X:1" or self.parts % 2 == 1
 
     @property
     def _outputs(self) -> slice:
-        """Return where in a sample the slices stand that the network returns."""
+        """Return the positions of the network's output slices within a sample."""
         if self.volume:
             return slice(None)
         first = self.times // 2 * self.slices + self.slices // 2
         return slice(first, None, self.slices) if self.channels > 1 else slice(first, first + 1)
 
     def _views(self, total: Tensor, single: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the network sees and what it meets when the subset `single` stands alone."""
+        """Return the input and the target of the network if the subset `single` stands alone."""
         others = (total - single) / (self.parts - 1)
         given, wanted = (others, single) if self.input == "X:1" else (single, others)
         if self.times > 1:
@@ -165,22 +168,23 @@ class Noise2Inverse(Split):
         return given, wanted[:, self._outputs]
 
     def half(self, parts: Samples) -> Sequence[Tensor]:
-        """Return their mean where the network sees the mean of several, else each of them."""
+        """Return the mean of the parts if the network takes the mean of several subsets, else each part."""
         return [parts.mean(dim=1)] if self.input == "X:1" else parts.unbind(1)
 
     def on_scan(self, shape: ScanShape) -> Noise2Inverse:
-        """Return the method with no more slices than there are rows, and fewer subsets where they would be too sparse.
+        """Return the method, with no more slices than the scan has rows, and fewer subsets if they would be too sparse.
 
-        Streaks of sparse subsets add up to nothing, so that the input's are the negative of the target's.  The network
-        learns to turn them round, and the noise of that band with them: on 375 views of 835 columns, air came out with
-        the noise of 10 pixels' period inverted (correlation -0.6) until there were two subsets.
+        The streaks of sparse subsets cancel in their sum, so the streaks of the input are the negative of those of the
+        target.  The network then learns to invert them, together with the noise of the same spatial frequencies: for
+        375 views and 835 columns, noise with a period of 10 pixels was inverted in air (correlation -0.6) unless only
+        two subsets were used.
 
         Raises
         ------
         GeometryError
             There are too few views.
         SettingsError
-            There are several scans, or it is set up for a series.
+            There are several scans, or the method is set up for a series.
         """
         split = self
         super().on_scan(shape)
@@ -207,10 +211,10 @@ class Noise2Inverse(Split):
         return found
 
     def as_served(self, bound: Split) -> Noise2Inverse:
-        """Return the method with the subsets that it was given."""
+        """Return the method with the number of subsets that was used."""
         return replace(self, parts=bound.n_parts)
 
     @classmethod
     def candidates(cls) -> dict[str, Split]:
-        """Return it on single slices and on neighbouring ones."""
+        """Return the variants with single and with neighbouring slices."""
         return {"noise2inverse 2-D": cls(slices=1), "noise2inverse 2.5-D": cls()}

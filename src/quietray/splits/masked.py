@@ -1,8 +1,8 @@
-"""Blind spots: hide pixels from the network and train it on what it could not see.
+"""Blind-spot methods: hide pixels from the network, and train it to predict them.
 
-Valid when the noise of a pixel is independent of the pixels that stay visible.  In the samples, NaN marks a pixel that
-was not measured (dead, saturated): it is filled for the network, and kept out of every loss and of its neighbours'
-filling.
+Valid if the noise of a pixel is independent of the pixels that stay visible.  NaN marks pixels that were not measured
+(dead or saturated).  They are filled in before the network sees them, and do not enter any loss or the values that fill
+other pixels.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["Noise2Self", "Noise2Void"]
 
 @dataclass(frozen=True)
 class _BlindSpot(Split):
-    """What methods with blind spots share.
+    """Base class of blind-spot methods.
 
     Parameters
     ----------
     inference
-        ``single`` shows the network the whole image once; ``masked`` averages over blind spots, pixel by pixel what it
-        could not see.
+        ``single`` applies the network once to the whole image; ``masked`` hides every pixel once and combines the
+        predictions of the hidden pixels.
     watched
-        How many pixels apart the correlation of residuals is watched, of which training stops: 1 for direct neighbours,
-        the half-width of the point response where one was undone.
+        Distance in pixels up to which correlations of the residuals are monitored; training stops if they grow. 1 for
+        direct neighbours; the half-width of the point response if that was deconvolved.
     """
 
     domain: ClassVar[str] = "radiographs"
@@ -48,37 +48,38 @@ class _BlindSpot(Split):
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Radiographs are seen one at a time."""
+        """One: radiographs are processed one at a time."""
         return 1
 
     @abstractmethod
     def phase(self, image: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """Return the image with one phase of pixels hidden, and which pixels it may be judged by."""
+        """Return the image with one phase of pixels hidden, and the mask of pixels that may be used for the loss."""
 
     def reserved(self, shape: tuple[int, int]) -> tuple[Slice, int]:
-        """Return the pixels of the phase that is never trained on: the one that :meth:`judge` hides."""
+        """Return the pixels of the phase that is reserved for validation: the one that :meth:`judge` hides."""
         hidden = self.hidden(torch.zeros(1, 1, *shape), self.n_phases // 2)
         return hidden[0, 0].numpy(), math.isqrt(self.n_phases)
 
     @property
     @abstractmethod
     def n_phases(self) -> int:
-        """Phases that together hide every pixel once."""
+        """Number of phases that together hide every pixel once."""
 
     @property
     def noise_reach(self) -> int:
-        """Furthest pixel, along a row or a column, whose noise may depend on that of the one in the middle."""
+        """Largest distance, along a row or a column, at which the noise of two pixels may be correlated."""
         return 0
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
         """Estimate the error on the reserved pixels, which the network does not see.
 
-        This is the error of ``masked`` inference, there; ``single`` shows the network more, and is not judged apart.
+        This is the error of ``masked`` inference at these pixels.  The error of ``single`` inference, in which the
+        network sees more, is not estimated separately.
         """
         image = samples[:, 0]
         given, judged = self.phase(image, self.n_phases // 2)
@@ -107,26 +108,26 @@ class _BlindSpot(Split):
 
     @abstractmethod
     def hidden(self, image: Tensor, index: int) -> Tensor:
-        """Return 1 at the pixels of a phase, else 0; the phases add up to 1."""
+        """Return 1 at the pixels of a phase and 0 elsewhere; the phases add up to 1."""
 
     def watching(self, reach: int) -> _BlindSpot:
-        """Return the method, watching so far, unless it was told how far to watch."""
+        """Return the method, with residuals monitored up to `reach` pixels unless the user has set the distance."""
         return self if self.watched > 1 else replace(self, watched=max(1, reach))
 
 
 @dataclass(frozen=True)
 class Noise2Self(_BlindSpot):
-    """Noise2Self: a grid of pixels is filled from around them, and the network must find what was there.
+    """Noise2Self: hide a grid of pixels, fill them from their surroundings, and train the network to predict them.
 
     Parameters
     ----------
     grid
-        Distance of hidden pixels, and of hidden pixels in a row; ``grid ** 2`` phases hide every pixel once.
+        Distance between hidden pixels in both directions; ``grid ** 2`` phases hide every pixel once.
     footprint
-        Half-width of what is hidden around a target (a structured blind spot): how many pixels away noise is still
-        shared.  0 for white noise; twice the half-width of the point response, where there is one.
+        Half-width of the square that is hidden around a target pixel (a structured blind spot): the distance in pixels
+        up to which noise is correlated. 0 for white noise; twice the half-width of the point response if there is one.
     inference, watched
-        See above.
+        See :class:`Noise2Void`.
 
     Notes
     -----
@@ -157,16 +158,16 @@ class Noise2Self(_BlindSpot):
 
     @classmethod
     def hiding(cls, reach: int, inference: Literal["single", "masked"] = "single") -> Noise2Self:
-        """Return the method for noise that is shared up to `reach` pixels away, along rows and columns.
+        """Return the method for noise that is correlated up to `reach` pixels along rows and columns.
 
-        A third of the grid stays visible between two blind spots, in each direction.
+        In each direction, a third of the grid stays visible between two blind spots.
 
         Parameters
         ----------
         reach
-            Furthest lag of the noise's auto-correlation that is not zero; 0 is white noise.
+            Largest lag at which the auto-correlation of the noise is not zero; 0 for white noise.
         inference
-            See the class.
+            See :class:`Noise2Self`.
 
         Examples
         --------
@@ -176,38 +177,38 @@ class Noise2Self(_BlindSpot):
         return cls(inference, max(4, 3 * (reach + 1)), reach)
 
     def hiding_more(self, reach: int) -> Noise2Self | None:
-        """Return the method for such noise, unless it was told what to hide."""
+        """Return a variant that hides correlated neighbours, unless the user has set the footprint."""
         return Noise2Self.hiding(reach, self.inference) if self.footprint == 0 else None
 
     @classmethod
     def candidates(cls) -> dict[str, Split]:
-        """Return it as it is by default."""
+        """Return the method with its default settings."""
         return {"noise2self": cls()}
 
     @property
     def n_phases(self) -> int:
-        """``grid ** 2``."""
+        """Number of phases, ``grid ** 2``."""
         return int(self.grid**2)
 
     @property
     def noise_reach(self) -> int:
-        """The footprint."""
+        """Half-width of the blind spot."""
         return self.footprint
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
-        """Draw one phase for the batch."""
+        """Draw one phase for the whole batch."""
         image = samples[:, 0]
         given, judged = self.phase(image, int(torch.randint(self.n_phases, (), generator=generator)))
         return Pair(given, torch.nan_to_num(image), judged)
 
     def hidden(self, image: Tensor, index: int) -> Tensor:
-        """Return 1 at the pixels of a phase."""
+        """Return 1 at the pixels of a phase and 0 elsewhere."""
         mask = torch.zeros_like(image)
         mask[..., index // self.grid :: self.grid, index % self.grid :: self.grid] = 1
         return mask
 
     def phase(self, image: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """Hide one phase, with its footprint; what is hidden takes no part in any filling."""
+        """Hide one phase together with its footprint; hidden pixels do not contribute to any filled value."""
         targets = self.hidden(image, index)
         judged = targets * torch.isfinite(image)
         if self.footprint == 0:
@@ -216,7 +217,7 @@ class Noise2Self(_BlindSpot):
         square = torch.ones(1, 1, size, size).to(image)
         spots = functional.conv2d(targets, square, padding=self.footprint) > 0
         visible = torch.where(spots, torch.nan, image)
-        # squares around the targets do not overlap: each takes the filling of its target
+        # squares around the targets do not overlap; each is filled with the value of its target
         filling = filled(visible, donut(self.footprint)) * targets
         filling = functional.conv2d(filling, square, padding=self.footprint)
         return torch.where(spots, filling, completed(visible)), judged
@@ -224,20 +225,22 @@ class Noise2Self(_BlindSpot):
 
 @dataclass(frozen=True)
 class Noise2Void(_BlindSpot):
-    """Noise2Void: random pixels are replaced by random neighbours, and the network must find what was there.
+    """Noise2Void: replace random pixels by random neighbours, and train the network to predict the original values.
 
     Parameters
     ----------
     share
-        Pixels hidden at once: one in each square of ``1 / share`` pixels.
+        Fraction of pixels hidden at once: one in each square of ``1 / share`` pixels.
     reach
-        How far the neighbour may lie.
+        Largest distance in pixels of the neighbour that replaces a pixel.
     inference, watched
-        See above.
+        ``single`` applies the network once to the whole image; ``masked`` combines predictions of hidden pixels.
+        `watched` is the distance in pixels up to which correlations of the residuals are monitored.
 
     Notes
     -----
-    Krull, Buchholz & Jug (2019), arXiv:1811.10980.  No hidden pixel is a replacement, neither of itself nor of another.
+    Krull, Buchholz & Jug (2019), arXiv:1811.10980.  A hidden pixel is never used as a replacement, neither
+    for itself nor for another pixel.
 
     Examples
     --------
@@ -258,12 +261,12 @@ class Noise2Void(_BlindSpot):
 
     @property
     def side(self) -> int:
-        """Edge of the square that holds one hidden pixel."""
+        """Edge in pixels of the square that holds one hidden pixel."""
         return max(2, round(1 / math.sqrt(self.share)))
 
     @property
     def n_phases(self) -> int:
-        """Positions in a square."""
+        """Number of positions in a square."""
         return int(self.side**2)
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
@@ -280,19 +283,19 @@ class Noise2Void(_BlindSpot):
         return Pair(self._replaced(image, mask, generator), torch.nan_to_num(image), mask * torch.isfinite(image))
 
     def hidden(self, image: Tensor, index: int) -> Tensor:
-        """Return 1 at the pixels of a phase."""
+        """Return 1 at the pixels of a phase and 0 elsewhere."""
         mask = torch.zeros_like(image)
         mask[..., index // self.side :: self.side, index % self.side :: self.side] = 1
         return mask
 
     def phase(self, image: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """Hide one phase; always with the same replacements."""
+        """Hide one phase; the replacements are always the same."""
         mask = self.hidden(image, index)
         given = self._replaced(image, mask, torch.Generator().manual_seed(index))
         return given, mask * torch.isfinite(image)
 
     def _replaced(self, image: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the image in which every hidden pixel has the value of a random visible one within `reach`."""
+        """Return the image with every hidden pixel replaced by a random visible one within `reach`."""
         visible = completed(torch.where(mask > 0, torch.nan, image))
         at = mask.nonzero()
         batch, channel = at[:, :1], at[:, 1:2]

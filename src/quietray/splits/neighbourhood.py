@@ -1,4 +1,4 @@
-"""What of a stack of slices makes one sample."""
+"""Which slices of a stack make up one sample."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Stack = TypeVar("Stack", np.ndarray, Tensor)
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """What of a stack of slices makes one sample: its slices are listed series by series, neighbours within.
+    """Which slices of a stack make up one sample; slices are listed series by series, with neighbours side by side.
 
     Parameters
     ----------
     slices
-        Neighbouring slices, odd where there is one in the middle.
+        Number of neighbouring slices; odd if there is a middle one.
     times
-        Neighbouring steps of a series in time; odd.
+        Number of neighbouring time steps; odd.
     channels
-        All channels of a spectral series.
+        Number of channels of a spectral series.
 
     Examples
     --------
@@ -39,21 +39,22 @@ class Neighbourhood:
 
     @property
     def size(self) -> int:
-        """Slices in a sample."""
+        """Number of slices in a sample."""
         return self.slices * self.times * self.channels
 
     def indices(self, z: int, n_slices: int, n_series: int = 1) -> list[int]:
         """Return the slices of the sample around slice `z`, mirrored at the ends of space and time.
 
-        A step beyond the first or last one is mirrored about the middle one, so that this one, whose neighbours are
-        seen with all that was measured of them, is never among its own neighbours.
+        A time step before the first or after the last one is mirrored about the middle step.  The middle step is thus
+        never its own neighbour; this matters because neighbours are seen with all of their measured data.
 
         Parameters
         ----------
         z
-            Index into a stack in which the steps or channels of a series stand one after the other.
+            Index into a stack in which the steps or channels of a series follow one another.
         n_slices, n_series
-            Slices of the whole stack, and the steps or channels in it; at least as many steps as the window has.
+            Number of slices in the whole stack, and of steps or channels in it; at least as many steps as the window
+            has.
 
         Examples
         --------
@@ -72,7 +73,7 @@ class Neighbourhood:
 
 
 def mirrored(index: int, n: int) -> int:
-    """Return `index` reflected into ``0 .. n - 1`` about the first and last entry.
+    """Return `index` reflected into ``0 .. n - 1`` about the first and last entries.
 
     Examples
     --------
@@ -86,9 +87,9 @@ def mirrored(index: int, n: int) -> int:
 
 
 def neighbours(parts: Stack, z: int, neighbourhood: Neighbourhood, n_series: int = 1) -> Stack:
-    """Return what the window ``(part, slice, y, x)`` sees around slice `z` of ``(part, z, y, x)``.
+    """Return the sample window ``(part, slice, y, x)`` around slice `z` of ``(part, z, y, x)``.
 
-    It is a view where possible, and mirrored at the first and last slice.
+    The result is a view if possible.  Slices beyond the first and last are mirrored.
     """
     seen = neighbourhood.indices(z, parts.shape[1], n_series)
     if seen == list(range(seen[0], seen[0] + len(seen))):

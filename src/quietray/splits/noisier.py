@@ -1,4 +1,4 @@
-"""Noisier2Noise: add more noise of the same kind, and train the network to take some of it away."""
+"""Noisier2Noise: add more noise of the same kind, and train the network to remove part of it."""
 
 from __future__ import annotations
 
@@ -21,33 +21,35 @@ __all__ = ["Noisier2Noise", "seed_of"]
 
 @dataclass(frozen=True)
 class Noisier2Noise(Split):
-    """Noisier2Noise: noise of known variance is added to one measurement, and the network must undo it.
+    """Noisier2Noise: add noise of known variance to a measurement, and train the network to undo that.
 
-    To the image ``y = x + n`` is added ``n'``, of `strength` times the standard deviation of ``n``.  A network ``f``
-    that maps ``z = y + n'`` to ``y`` finds the mean of ``y`` given ``z``, and ``((1 + strength^2) f(z) - z) /
-    strength^2`` is then the mean of ``x`` given ``z``.  That is what :meth:`infer` returns, averaged over draws of
+    To the image ``y = x + n``, noise ``n'`` with `strength` times the standard deviation of ``n`` is added.  A network
+    ``f`` trained to map ``z = y + n'`` to ``y`` returns the mean of ``y`` given ``z``, and ``((1 + strength^2) f(z) -
+    z) / strength^2`` is then the mean of ``x`` given ``z``.  That is what :meth:`infer` returns, averaged over draws of
     ``n'``.
 
-    The noise must be white, of mean zero, close to Gaussian, and of the variance ``poisson * exp(image) + gaussian``,
-    which for line integrals is that of counted photons.  Where the variance is wrong, noise stays or is over-removed.
+    The noise must be white, close to Gaussian, with zero mean and variance ``poisson * exp(image) + gaussian``, which
+    for line integrals is the variance of photon counting.  If the variance is wrong, too little or too much noise is
+    removed.
 
     Parameters
     ----------
     poisson
-        Variance of the counting noise where the line integral is 0: one over the photons of the open beam; where this
-        and `gaussian` are 0 it is measured, see :meth:`measured`.
+        Variance of the counting noise at a line integral of 0: the inverse of the number of photons in the open beam.
+        If this and `gaussian` are both 0, the noise is measured; see :meth:`measured`.
     gaussian
-        Variance that is the same everywhere.
+        Constant part of the variance.
     strength
-        Standard deviation of the added noise, in those of the measured.
+        Standard deviation of the added noise, relative to that of the measured noise.
     passes
-        Draws of added noise to average over at inference.
+        Number of noise realisations to average over at inference.
 
     Notes
     -----
-    Moran, Schmidt, Zhong & Coady (2020), arXiv:1910.11908.  The target is the recorrupted image of Pang et al. (2021),
-    doi:10.1109/CVPR46437.2021.00208: ``w = y - n' / strength^2`` has noise independent of that of ``z``, if both are
-    Gaussian.  It meets the output *after* the correction above, which is Moran's loss times a constant.
+    Moran, Schmidt, Zhong & Coady (2020), arXiv:1910.11908.  In training, the target is the recorrupted
+    image of Pang et al.  (2021), doi:10.1109/CVPR46437.2021.00208: ``w = y - n' / strength^2`` has noise independent of
+    that of ``z`` if both are Gaussian.  It is compared with the output *after* the correction above, which gives
+    Moran's loss times a constant.
 
     Examples
     --------
@@ -77,7 +79,7 @@ class Noisier2Noise(Split):
             raise SettingsError(f"passes must be at least 1, got {self.passes}")
 
     def measured(self, image: Tensor) -> Noisier2Noise:
-        """Return the same method with the noise of an image of line integrals, unless it is known already.
+        """Return the method with the noise measured on an image of line integrals, unless it is already known.
 
         Parameters
         ----------
@@ -96,16 +98,16 @@ class Noisier2Noise(Split):
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Images are seen one at a time."""
+        """One: images are processed one at a time."""
         return 1
 
     def variance(self, image: Tensor) -> Tensor:
-        """Return the variance of the noise, from the brightness around each pixel, so that its own noise has no say."""
+        """Return the noise variance, from the brightness around each pixel, so that its own noise does not enter."""
         if self.poisson + self.gaussian == 0:
             raise SettingsError(
                 "the variance of the noise must be known, got none; call measured() with an image first"
@@ -120,16 +122,16 @@ class Noisier2Noise(Split):
         return Pair(given, wanted, torch.isfinite(image).to(image), partial(self._corrected, given))
 
     def infer(self, network: Network, samples: Samples) -> Channels:
-        """Return the mean of the corrected outputs over the passes; the same image always gets the same noise."""
+        """Return the mean of the corrected outputs over all passes; the same image always gets the same noise."""
         outputs = [self._corrected(given, network(given).float()) for given, _ in self._passes(samples[:, 0])]
         return torch.stack(outputs).mean(dim=0)
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate the error of what :meth:`infer` returns against the recorrupted images.
+        """Estimate the error of :meth:`infer` by comparison with the recorrupted images.
 
         ``w`` is independent of ``z``, so that ``E (g(z) - w)^2 = MSE(g) + var(w)``, with ``g`` the corrected output and
-        ``var(w) = (1 + 1 / strength^2) var(n)``; the mean over the passes is better by their spread.  Unbiased where
-        the noise is Gaussian and its variance as stated.
+        ``var(w) = (1 + 1 / strength^2) var(n)``; averaging over passes reduces the error by their variance.  The
+        estimate is unbiased if the noise is Gaussian and has the stated variance.
         """
         image = samples[:, 0]
         views = list(self._passes(image))
@@ -144,11 +146,11 @@ class Noisier2Noise(Split):
         return averaged(error, noise, weight * torch.isfinite(image), correlation)
 
     def on_radiographs(self, some: Tensor) -> Noisier2Noise:
-        """Return the method with the noise of those line integrals."""
+        """Return the method with the noise measured on these line integrals."""
         return self.measured(some)
 
     def on_images(self, noise: ImageNoise) -> tuple[Noisier2Noise, str]:
-        """Return the method with the noise of the images, unless it is known already."""
+        """Return the method with the noise of the images, unless it is already known."""
         _, said = super().on_images(noise)
         if noise.found is None or self.poisson + self.gaussian > 0:
             return self, said
@@ -160,25 +162,25 @@ class Noisier2Noise(Split):
             yield self._recorrupted(image, generator)
 
     def _recorrupted(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the noisier image, and the one whose noise is independent of it; filled where nothing was measured."""
+        """Return the noisier image and the recorrupted one, whose noise is independent; missing pixels are filled."""
         white = torch.randn(image.shape, generator=generator).to(image)
         added = white * (self.strength * self.variance(image).sqrt())
-        # filled from what is noisier already: the noise of a filling is no target's
+        # filled from the noisier image: noise in the filled values must not be in any target
         return completed(image + added), torch.nan_to_num(image - added / self.strength**2)
 
     def _corrected(self, given: Tensor, output: Tensor) -> Tensor:
-        """Return the mean of the clean image, from that of the noisy one."""
+        """Return the mean of the clean image, computed from that of the noisy one."""
         square = self.strength**2
         return ((1 + square) * output - given.to(output.device)) / square
 
 
 def seed_of(image: Tensor) -> int:
-    """Return a seed that hangs on every pixel: chance must not repeat from view to view, where it would make rings.
+    """Return a seed that depends on every pixel: noise repeated from view to view would cause rings.
 
     Parameters
     ----------
     image
-        Of any shape.
+        An image of any shape.
 
     Examples
     --------

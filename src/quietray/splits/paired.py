@@ -18,14 +18,14 @@ __all__ = ["Noise2Clean", "Noise2Noise"]
 
 @dataclass(frozen=True)
 class _Realisations(Split):
-    """What methods with several noisy realisations share.
+    """Base class of methods that use several noisy realisations.
 
     Parameters
     ----------
     realisations
-        Noisy measurements of one object in a training sample, N.
+        Number of noisy measurements of one object in a training sample, N.
     slices
-        Adjacent slices that the network sees (odd).
+        Number of adjacent slices in the input (odd).
     """
 
     realisations: int = 2
@@ -43,30 +43,30 @@ class _Realisations(Split):
 
     @property
     def n_slices(self) -> int:
-        """Slices in a sample."""
+        """Number of slices in a sample."""
         return self.slices
 
     def infer(self, network: Network, samples: Samples) -> Channels:
-        """Return the mean of the network's outputs for the realisations, of which there may be any number, even one."""
+        """Return the mean of the network's outputs over the realisations; one realisation is enough."""
         return torch.stack([network(noisy).float() for noisy in samples.unbind(1)]).mean(dim=0)
 
     def _middle(self, x: Tensor) -> Tensor:
-        """Return the middle slice, where the third axis from the end holds slices."""
+        """Return the middle slice along the third axis from the end."""
         return x.narrow(-3, self.slices // 2, 1)
 
 
 @dataclass(frozen=True)
 class Noise2Noise(_Realisations):
-    """Noise2Noise: the network sees one noisy realisation and must meet another.
+    """Noise2Noise: train the network to predict one noisy realisation from another.
 
-    All N (N - 1) ordered pairs of realisations are drawn alike.
+    All N (N - 1) ordered pairs of realisations are equally likely.
 
     Parameters
     ----------
     realisations
-        Noisy measurements of one object in a sample, N; their noise must be independent of each other.
+        Number of noisy measurements of one object in a sample, N; their noise must be independent.
     slices
-        Adjacent slices that the network sees (odd); 1 is 2-D, more is 2.5-D.
+        Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D.
 
     Notes
     -----
@@ -91,7 +91,7 @@ class Noise2Noise(_Realisations):
 
     @property
     def n_parts(self) -> int:
-        """Realisations in a sample."""
+        """Number of realisations in a sample."""
         return self.realisations
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
@@ -103,19 +103,19 @@ class Noise2Noise(_Realisations):
         return Pair(samples[batch, seen], self._middle(samples[batch, met]), torch.ones(1, 1, 1, 1))
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate the error of the mean of the outputs from the realisations that each of them did not see."""
+        """Estimate the error of the mean output, comparing each output with the realisations it has not seen."""
         outputs = torch.stack([network(noisy).float() for noisy in samples.unbind(1)])
         seen = self._middle(samples).movedim(1, 0)
         others = (seen.sum(dim=0) - seen) / (self.realisations - 1)
         return judge_left_out(outputs, others, seen, weight, self.realisations - 1, self.realisations)
 
     def on_scan(self, shape: ScanShape) -> Noise2Noise:
-        """Return the method for so many scans, with no more slices than there are rows.
+        """Return the method for this number of scans, with no more slices than the scan has rows.
 
         Raises
         ------
         SettingsError
-            There is only one.
+            There is only one scan.
         """
         if shape.scans < 2:
             raise SettingsError(
@@ -125,12 +125,12 @@ class Noise2Noise(_Realisations):
         return replace(self, realisations=shape.scans, slices=min(self.slices, shape.odd_rows))
 
     def on_images(self, noise: ImageNoise) -> tuple[Noise2Noise, str]:
-        """Return the method for so many measurements.
+        """Return the method for this number of measurements.
 
         Raises
         ------
         SettingsError
-            There is only one.
+            There is only one measurement.
         """
         if noise.measurements < 2:
             raise SettingsError(
@@ -143,20 +143,21 @@ class Noise2Noise(_Realisations):
 
 @dataclass(frozen=True)
 class Noise2Clean(_Realisations):
-    """Noise2Clean: the network sees a noisy realisation and must meet the clean image, where there is one.
+    """Noise2Clean: supervised training, in which the network predicts a clean image from a noisy realisation.
 
-    Training samples and judged ones hold the noisy parts and, last, the clean one.
+    Samples for training and validation hold the noisy parts followed by the clean one.
 
     Parameters
     ----------
     realisations
-        Noisy measurements of one object in a training sample; :meth:`infer` takes any number of them, and no clean one.
+        Number of noisy measurements of one object in a training sample; :meth:`infer` takes any number of them, without
+        a clean image.
     slices
-        Adjacent slices that the network sees (odd); 1 is 2-D, more is 2.5-D.
+        Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D.
 
     Notes
     -----
-    Supervised learning as in Gnudi et al. (2020), and the yardstick of the other methods.
+    Supervised learning as in Gnudi et al.  (2020); a reference for the other methods.
 
     Examples
     --------
@@ -175,34 +176,34 @@ class Noise2Clean(_Realisations):
 
     @property
     def n_parts(self) -> int:
-        """The realisations, and the clean image."""
+        """The realisations and the clean image."""
         return self.realisations + 1
 
     @property
     def n_clean(self) -> int:
-        """The last part."""
+        """One: the last part."""
         return 1
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
-        """Draw a realisation for each sample."""
+        """Draw one realisation for each sample."""
         batch = torch.arange(samples.shape[0])
         seen = torch.randint(self.realisations, batch.shape, generator=generator)
         return Pair(samples[batch, seen], self._middle(samples[:, -1]), torch.ones(1, 1, 1, 1))
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Return the error of the mean of the outputs, and that of the mean of the noisy parts: no estimate."""
+        """Return the true error of the mean output, and that of the mean of the noisy parts."""
         noisy, clean = samples[:, :-1], self._middle(samples[:, -1]).double()
         error = (self.infer(network, noisy) - clean).square()
         noise = (self._middle(noisy).mean(dim=1) - clean).square()
         return averaged(error, noise, weight)
 
     def on_scan(self, shape: ScanShape) -> Noise2Clean:
-        """Return the method with no more slices than there are rows.
+        """Return the method, with no more slices than the scan has rows.
 
         Raises
         ------
         SettingsError
-            It cannot be run on one scan, or not with the network.
+            The method cannot be used for a single scan, or not with this network.
         """
         super().on_scan(shape)
         split = self
@@ -211,5 +212,5 @@ class Noise2Clean(_Realisations):
                 f"noise2clean must have 1 realisation of a scan, got {split.realisations}; leave it out"
             )
         if shape.dimensions == 3:
-            raise SettingsError("noise2clean must have a network of 2 dimensions, got 3; give it more --slices instead")
+            raise SettingsError("noise2clean must have a 2-D network, got a 3-D one; give it more --slices instead")
         return replace(split, slices=min(split.slices, shape.odd_rows))

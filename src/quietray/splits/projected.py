@@ -1,4 +1,4 @@
-"""Noise2Projection: the network must predict measured views that its input was not made of."""
+"""Noise2Projection: train the network to predict measured views that its input was not made from."""
 
 from __future__ import annotations
 
@@ -34,29 +34,30 @@ Views = Int[np.ndarray, " some"]
 
 @dataclass(frozen=True)
 class Noise2Projection(Split):
-    """Train in the projection domain: the network's output, projected, must meet the views that were left out.
+    """Train in the projection domain: the projected output of the network is compared with left-out views.
 
-    The views are dealt to `parts` subsets, ``j::parts``; one is left out, and the network sees the reconstruction of
-    the others.  The noise of each view is its own, so that it cannot be predicted, and each view may count for as much
-    as it was measured well.  What few views do not tell is left to the network's taste; asking that it treats a turned
-    object as well as the one that was measured (`equivariance`) tells it more.
+    The views are split into `parts` angular subsets, ``j::parts``.  One subset is left out, and the network sees the
+    reconstruction from the others.  The noise of a view is independent of all other views and cannot be predicted, and
+    each view can be weighted by its precision.  Few views leave part of the object undetermined; `equivariance` adds
+    information by requiring that rotated objects are recovered as well as the measured one.
 
-    Samples are sinograms of one scan, ``(batch, 1, 1, view, col)``; :meth:`on` says of which.  Scale them by a factor
-    that brings the attenuation to about [0, 1], without an offset.  There is no part of a slice to train on: a view
-    needs the whole of it.
+    Samples are sinograms of one scan, ``(batch, 1, 1, view, col)``; bind the method to the scan with :meth:`on`.  Scale
+    them by a factor that brings the attenuation to about [0, 1], without an offset.  Training uses whole slices, not
+    patches, because a view depends on the whole slice.
 
     Parameters
     ----------
     parts
         Number of angular subsets, K.
     equivariance
-        Weight of the mean squared error of turned objects, in attenuation, against that of the views, in line integrals
-        over pixels.
+        Weight of the mean squared error of rotated objects (in attenuation) relative to that of the views (in line
+        integrals over pixels).
 
     Notes
     -----
-    Equivariance: Chen, Tachella & Davies (2021), doi:10.1109/ICCV48922.2021.00434.  With ``R`` a random rotation, ``A``
-    the projection of the seen views and ``f`` the network, it adds ``|f(FBP(A R f(x))) - R f(x)|^2``.
+    Equivariance: Chen, Tachella & Davies (2021), doi:10.1109/ICCV48922.2021.00434.  With ``R`` a random
+    rotation, ``A`` the projection onto the views that are seen and ``f`` the network, the loss has the additional term
+    ``|f(FBP(A R f(x))) - R f(x)|^2``.
 
     Examples
     --------
@@ -81,20 +82,21 @@ class Noise2Projection(Split):
             raise SettingsError(f"equivariance must be at least 0, got {self.equivariance}")
 
     def on(self, geometry: ParallelBeam, variance: Float[Tensor, "view col"] | None = None) -> Noise2Projection:
-        """Return the same method bound to a scan.
+        """Return the method bound to a scan.
 
         Parameters
         ----------
         geometry
-            Of the sinograms; its rows do not matter.
+            Beam of the sinograms; the number of rows does not matter.
         variance
-            Of the noise of the sinograms, ``(view, col)``, in their units squared.  Views are weighted by one over it.
-            None weighs them alike; :meth:`judge` then takes the noise for white along each row.
+            Variance of the noise of the sinograms, ``(view, col)``, in their unit squared.  Views are weighted by its
+            inverse.  With None, all weights are equal, and :meth:`judge` assumes that the noise is white along each
+            row.
 
         Raises
         ------
         GeometryError
-            There are fewer views than parts, or the variance does not fit.
+            There are fewer views than parts, or the shape of the variance is wrong.
         """
         if geometry.n_views < self.parts:
             raise GeometryError(
@@ -112,35 +114,35 @@ class Noise2Projection(Split):
 
     @property
     def n_parts(self) -> int:
-        """One scan is enough."""
+        """One: a single scan is enough."""
         return 1
 
     @property
     def n_subsets(self) -> int:
-        """Of the views, which one row of sinograms holds all."""
+        """One: a row of sinograms holds all subsets of the views."""
         return self.parts
 
     @property
     def n_slices(self) -> int:
-        """Rows are seen one at a time."""
+        """One: rows are processed one at a time."""
         return 1
 
     @property
     def n_passes(self) -> int:
-        """Once for each choice of the views to leave out."""
+        """One pass for each subset that is left out."""
         return self.parts
 
     @property
     def applied(self) -> int:
-        """To the turned object, too, where that counts."""
+        """Two if equivariance is used, for the rotated object, else one."""
         return 2 if self.equivariance else 1
 
     def on_sinograms(self, geometry: ParallelBeam, variance: Tensor | None) -> Noise2Projection:
-        """Return the method, bound to them."""
+        """Return the method bound to this beam and noise."""
         return self.on(geometry, variance)
 
     def draw(self, samples: Measured, generator: torch.Generator) -> Pair:
-        """Draw the views that are left out, the same ones for the whole batch, and turn every object its own way."""
+        """Draw the subset that is left out, the same for the whole batch, and a random rotation for every object."""
         left_out = int(torch.randint(self.parts, (), generator=generator))
         seen, met = self._dealt(left_out)
         sinograms = self._checked(samples)
@@ -156,11 +158,11 @@ class Noise2Projection(Split):
         def measured_again(image: Tensor) -> Tensor:
             return self._reconstruct(self._project(image, seen), seen)
 
-        strength = self.equivariance * (self._beam.pixel_size or 1.0) ** 2  # as if integrals were over pixels
+        strength = self.equivariance * (self._beam.pixel_size or 1.0) ** 2  # as if integrals were taken over pixels
         return EquivariantPair(*pair, strength, angles, measured_again)
 
     def choices(self, samples: Measured) -> Iterator[tuple[Tensor, Views]]:
-        """Yield the K inputs of the network, ``(batch, 1, y, x)``, each with the views that it is not made of."""
+        """Yield the K inputs of the network, ``(batch, 1, y, x)``, each with the views that were left out of it."""
         sinograms = self._checked(samples)
         for part in range(self.parts):
             seen, met = self._dealt(part)
@@ -171,18 +173,18 @@ class Noise2Projection(Split):
         return torch.stack([network(given).float() for given, _ in self.choices(samples)]).mean(dim=0)
 
     def predict(self, network: Network, samples: Measured) -> Float[Tensor, "batch 1 view col"]:
-        """Return every view as the output tells it that did not see it, ``(batch, 1, view, col)``."""
+        """Return, for every view, its prediction from the output that has not seen it, ``(batch, 1, view, col)``."""
         out = torch.empty_like(samples[:, 0])
         for given, met in self.choices(samples):
             out[:, :, met] = self._project(network(given).float(), met)
         return out
 
     def judge(self, network: Network, samples: Measured, weight: Tensor) -> Judgement:
-        """Estimate the error of predicted views, in the projection domain: squared line integrals.
+        """Estimate the error of predicted views in the projection domain, in squared line integrals.
 
-        ``E |predicted - measured|^2`` is the error plus the variance of the measured view, which the output did not
-        see.  The noise of the judgement is the error of views predicted by filtered backprojection alone.  The mean of
-        the K outputs cannot be judged so, for it has seen all views.
+        ``E |predicted - measured|^2`` is the error plus the variance of the measured view, which the output has not
+        seen.  The error before denoising is that of views predicted by filtered backprojection alone.  The mean of the
+        K outputs cannot be validated this way, because it has seen all views.
         """
         measured = samples[:, 0].double()
         variance = _white_variance(measured) if self.variance is None else self.variance.to(measured)
@@ -192,14 +194,14 @@ class Noise2Projection(Split):
         return averaged(error, noise, weight)
 
     def _checked(self, samples: Measured) -> Tensor:
-        """Return the sinograms, ``(batch, 1, view, col)``."""
+        """Return the sinograms ``(batch, 1, view, col)`` after checking their shape."""
         size = (self._beam.n_views, self._beam.n_cols)
         if tuple(samples.shape[-2:]) != size:
             raise GeometryError(f"sinograms must have shape {size} (view, col), got {tuple(samples.shape[-2:])}")
         return samples[:, 0]
 
     def _dealt(self, left_out: int) -> tuple[Int[np.ndarray, " seen"], Int[np.ndarray, " left"]]:
-        """Return the views that are seen and those that are left out."""
+        """Return the indices of the views that are seen and of those that are left out."""
         views = np.arange(self._beam.n_views)
         return views[views % self.parts != left_out], views[left_out :: self.parts]
 
@@ -210,30 +212,30 @@ class Noise2Projection(Split):
         return self.geometry
 
     def _project(self, image: Tensor, views: Views) -> Tensor:
-        """Return the views of images ``(batch, 1, y, x)``."""
+        """Return projections of images ``(batch, 1, y, x)`` for these views."""
         projector = ParallelProjector(self._beam[views].rows(len(image)))
         return torch.as_tensor(projector(image[:, 0]))[:, None]
 
     def _reconstruct(self, sinograms: Tensor, views: Views) -> Tensor:
-        """Return the reconstruction of sinograms ``(batch, 1, view, col)`` of these views."""
+        """Return reconstructions of sinograms ``(batch, 1, view, col)`` from these views."""
         backprojection = _FilteredBackprojection(self._beam[views].rows(len(sinograms)))
         return torch.as_tensor(backprojection(sinograms[:, 0]))[:, None]
 
 
 class _FilteredBackprojection(LinearOperator):
-    """Filtered backprojection, with its adjoint."""
+    """Filtered backprojection as a linear operator with its adjoint."""
 
     def __init__(self, geometry: ParallelBeam) -> None:
         self._rays = ParallelRays(geometry)
 
     @property
     def domain_shape(self) -> tuple[int, ...]:
-        """``(row, view, col)``."""
+        """Shape of the input, ``(row, view, col)``."""
         return self._rays.range_shape
 
     @property
     def range_shape(self) -> tuple[int, ...]:
-        """``(z, y, x)``."""
+        """Shape of the output, ``(z, y, x)``."""
         return self._rays.domain_shape
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -241,14 +243,15 @@ class _FilteredBackprojection(LinearOperator):
         return FBP()(self._rays, x)
 
     def adjoint(self, y: np.ndarray) -> np.ndarray:
-        """Return what the adjoint makes of every slice."""
+        """Apply the adjoint to every slice."""
         return FBP().adjoint(self._rays, y)
 
 
 def _white_variance(sinograms: Tensor) -> float:
-    """Return the mean variance of the noise, if it is white along the columns, from fourth differences.
+    """Return the mean noise variance from fourth differences, assuming that the noise is white along the columns.
 
-    Their variance is 1 + 16 + 36 + 16 + 1 times that of the noise.  On a coarse detector details count, too.
+    The variance of these differences is 1 + 16 + 36 + 16 + 1 times that of the noise.  On a coarse detector, details of
+    the object also contribute.
     """
     differences = sinograms.diff(n=4, dim=-1) / 70**0.5
     return mean_variance(differences.flatten(), sinograms.unfold(-1, 5, 1).mean(dim=-1).flatten())

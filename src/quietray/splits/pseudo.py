@@ -1,4 +1,4 @@
-"""Pseudo-CT: a trained network's own output is the clean image, and modelled noise on top of it the noisy one."""
+"""Pseudo-CT: the output of a trained network serves as the clean image, and modelled noise makes it noisy again."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ __all__ = [
 
 
 class NoiseSource(ABC):
-    """Where the noise of pseudo low-dose images comes from."""
+    """Base class of noise sources for pseudo low-dose images."""
 
     @abstractmethod
     def draw(self, image: Channels, generator: torch.Generator) -> Channels:
-        """Return noise such as a low-dose image holds, in its shape.
+        """Return noise like that of a low-dose image, in the shape of `image`.
 
         Parameters
         ----------
         image
-            ``(batch, 1, y, x)``, as measured.
+            Measured image, ``(batch, 1, y, x)``.
         generator
-            Source of chance.
+            Random number generator.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class ModelNoise(NoiseSource):
-    """What a network predicts of the noise in the image, always the same.
+    """Noise predicted from the image by a network; the same image always gets the same noise.
 
     Parameters
     ----------
     network
-        Trained to predict the low-dose minus the normal-dose image; a copy is kept, and frozen.
+        Trained to predict the low-dose minus the normal-dose image.  A copy is kept, with fixed weights.
 
     Examples
     --------
@@ -73,12 +73,12 @@ class ModelNoise(NoiseSource):
 
 @dataclass(frozen=True, eq=False)
 class HistogramNoise(NoiseSource):
-    """Every pixel draws from the differences that a training set holds, whatever its neighbours draw.
+    """Noise drawn for every pixel independently from the differences in a training set.
 
     Parameters
     ----------
     differences
-        Low-dose minus normal-dose pixels.
+        Low-dose minus normal-dose pixel values.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class GaussianNoise(NoiseSource):
     Parameters
     ----------
     sd
-        Standard deviation in the scale of the data.
+        Standard deviation, in the scale of the data.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class GaussianNoise(NoiseSource):
 
 @dataclass(frozen=True)
 class MeasuredNoise(NoiseSource):
-    """Gaussian noise of an auto-covariance that was measured: for want of pairs to train noise models on.
+    """Gaussian noise with a measured auto-covariance, for when there are no image pairs to train noise models on.
 
     Parameters
     ----------
@@ -137,20 +137,21 @@ class MeasuredNoise(NoiseSource):
     like: Recorrupted
 
     def draw(self, image: Channels, generator: torch.Generator) -> Channels:
-        """Return noise of that covariance."""
+        """Return noise with that covariance."""
         return self.like.noise(image, generator)
 
 
 @dataclass(frozen=True, eq=False)
 class EnsembleNoise(NoiseSource):
-    """Each pixel, or each block of pixels, takes the noise of one of several sources, drawn anew every time.
+    """Noise in which each pixel, or block of pixels, is taken from a randomly chosen source.
 
     Parameters
     ----------
     sources
-        To choose from, all alike often.
+        Noise sources, chosen with equal probability.
     block
-        Edge of a block in pixels; 1 chooses pixel by pixel, as the paper does, which breaks what neighbours share.
+        Edge of a block in pixels. 1 chooses for every pixel separately, as in the paper, which destroys correlations
+        between neighbours.
 
     Examples
     --------
@@ -170,7 +171,7 @@ class EnsembleNoise(NoiseSource):
             raise SettingsError(f"block must be at least 1 pixel, got {self.block}")
 
     def draw(self, image: Channels, generator: torch.Generator) -> Channels:
-        """Return a patchwork of the sources' noise."""
+        """Return a patchwork of noise from all sources."""
         batch, channels, height, width = image.shape
         blocks = (batch, channels, -(-height // self.block), -(-width // self.block))
         chosen = torch.randint(len(self.sources), blocks, generator=generator).to(image.device)
@@ -181,24 +182,25 @@ class EnsembleNoise(NoiseSource):
 
 @dataclass(frozen=True)
 class PseudoCT(Split):
-    """Pseudo-CT: fine-tune a trained network on the very images to be denoised, with its own output as the target.
+    """Pseudo-CT: fine-tune a trained network on the images to be denoised, with its own output as the target.
 
     With the trained network ``f`` and a source of noise ``Z``, the target is ``f(X)`` and the input ``f(X) + Z(X)``.
-    Every `period` steps ``f`` takes over the weights of the network that is being trained.  :meth:`on` says which
-    network and what noise; bind it anew for every run, for the teacher learns.
+    Every `period` steps, the weights of the network being trained are copied to ``f``.  The network and the noise are
+    set with :meth:`on`, which must be called anew for every run because the teacher changes.
 
     Parameters
     ----------
     period
-        Steps between two updates of the teacher, C; 0 never updates it.
+        Training steps between two updates of the teacher, C; 0 for no updates.
     block
-        Edge in pixels of the blocks that an ensemble of noise models is chosen by; 1 chooses pixel by pixel, as the
-        paper does.
+        Edge in pixels of the blocks in which an ensemble of noise models is sampled; 1 samples every pixel separately,
+        as in the paper.
 
     Notes
     -----
-    Won, Jung, An, Chikontwe & Park (2021), "Self-Supervised Learning based CT Denoising using Pseudo-CT Image Pairs",
-    algorithm 1.  The target is only as right as the teacher: what it gets wrong is in both views, and no loss sees it.
+    Won, Jung, An, Chikontwe & Park (2021), "Self-Supervised Learning based CT Denoising using Pseudo-CT
+    Image Pairs", algorithm 1.  The target is only as good as the teacher: its errors are in both views, and the loss
+    cannot detect them.
 
     Examples
     --------
@@ -227,16 +229,16 @@ class PseudoCT(Split):
             raise SettingsError(f"block must be at least 1 pixel, got {self.block}")
 
     def on(self, network: nn.Module, noise: NoiseSource, judged_by: Split | None = None) -> PseudoCT:
-        """Return the same method with a teacher and a source of noise.
+        """Return the method with a teacher and a source of noise.
 
         Parameters
         ----------
         network
-            Trained already, by any method; a copy is kept.
+            Already trained, by any method; a copy is kept.
         noise
-            Low-dose minus normal-dose, in the scale of the data.
+            Source of low-dose minus normal-dose noise, in the scale of the data.
         judged_by
-            A method of one measurement whose judgement of the network is asked for instead of this one's own.
+            A method for single measurements whose error estimate is used instead of this one's.
         """
         bound = dataclasses.replace(self)
         object.__setattr__(bound, "judge_asked", judged_by)
@@ -251,21 +253,21 @@ class PseudoCT(Split):
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Images are seen one at a time."""
+        """One: images are processed one at a time."""
         return 1
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
-        """Make a pseudo normal-dose image of each sample, and a pseudo low-dose one of that.
+        """Make a pseudo normal-dose image of each sample, and a pseudo low-dose image of that.
 
         Raises
         ------
         SettingsError
-            There is no teacher yet.
+            No teacher has been set.
         """
         if self.bound is None or self.noise is None:
             raise SettingsError(
@@ -277,11 +279,11 @@ class PseudoCT(Split):
         return Pair(clean + self.noise.draw(image, generator), clean, torch.ones(1, 1, 1, 1))
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Return the error on pseudo pairs, and the power of their noise; the same image always gets the same noise.
+        """Return the error on pseudo pairs and the power of their noise; the same image always gets the same noise.
 
-        This is the true error only where the teacher is right and the noise is like the real one.  What teacher and
-        network get wrong alike, it does not see: it is no ground to stop on, nor to compare methods on.  Another
-        method's judgement, if there is one to ask, does.
+        This is the true error only if the teacher is right and the noise is realistic.  Errors that the teacher and the
+        network share go unnoticed, so it must not be used to stop training or to compare methods.  The estimate of
+        another method, if one was given, has no such limit.
         """
         if self.judge_asked is not None:
             return self.judge_asked.judge(network, samples, weight)
@@ -295,7 +297,7 @@ class PseudoCT(Split):
 
 
 def frozen(network: nn.Module) -> nn.Module:
-    """Return a copy of a network that does not learn.
+    """Return a copy of a network with fixed weights.
 
     Examples
     --------
@@ -306,6 +308,6 @@ def frozen(network: nn.Module) -> nn.Module:
 
 
 def _applied(network: nn.Module, image: Channels) -> Channels:
-    """Apply a frozen network where it lies; autograd still sees the image through it."""
+    """Apply a network with fixed weights on its own device; gradients still flow back to the image."""
     device = next((weight.device for weight in network.parameters()), image.device)
     return torch.as_tensor(network(image.to(device))).float().to(image.device)

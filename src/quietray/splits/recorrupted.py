@@ -1,4 +1,4 @@
-"""Recorrupted-to-Recorrupted: for one image whose noise is shared by neighbours, but of known auto-covariance."""
+"""Recorrupted-to-Recorrupted: for single images with correlated noise of known auto-covariance."""
 
 from __future__ import annotations
 
@@ -18,39 +18,40 @@ from quietray.types import Channels, Samples
 
 __all__ = ["Recorrupted"]
 
-_STEP = 0.1  # sds of the noise, over which a derivative is taken
+_STEP = 0.1  # step of the numerical derivative, in standard deviations of the noise
 _PROBES = 2
 
 
 @dataclass(frozen=True)
 class Recorrupted(Split):
-    """Recorrupted-to-Recorrupted: noise of the measured kind is added to the input and taken from the target.
+    """Recorrupted-to-Recorrupted: noise like the measured one is added to the input and subtracted from the target.
 
-    From ``y = x + n`` and ``n'``, which has the covariance of ``n``, come ``z = y + a n'`` and ``w = y - n' / a``.  The
-    noise of ``z`` and ``w`` is uncorrelated, for ``cov(n + a n', n - n' / a) = C - C = 0``, and if it is Gaussian it is
-    independent: a network that maps ``z`` to ``w`` learns the mean of ``x``, whether neighbours share noise or not.
+    From ``y = x + n`` and noise ``n'`` with the covariance of ``n``, it makes ``z = y + a n'`` and ``w = y - n' / a``.
+    The noise of ``z`` and ``w`` is uncorrelated, since ``cov(n + a n', n - n' / a) = C - C = 0``, and independent if it
+    is Gaussian.  A network trained to map ``z`` to ``w`` therefore learns the mean of ``x``, whether or not the noise
+    of neighbours is correlated.
 
-    Judged by Stein's estimate for correlated noise, ``E |f(y) - x|^2 = E |f(y) - y|^2 - tr C + 2 tr(C df/dy)``, with
-    the last trace from the change of the output along random noise of covariance ``C``.
+    The error is estimated with Stein's identity for correlated noise, ``E |f(y) - x|^2 = E |f(y) - y|^2 - tr C + 2 tr(C
+    df/dy)``, where the last trace is computed from the change of the output along random noise of covariance ``C``.
 
-    The noise must be close to Gaussian and alike everywhere.  An error of its variance by a share is an error of the
-    estimate by that share of the noise; which of two results is better hardly depends on it.
+    The noise must be close to Gaussian and the same everywhere.  If the assumed variance is wrong by some fraction, the
+    error estimate is wrong by that fraction of the noise; the ranking of two results hardly changes.
 
     Parameters
     ----------
     covariance
-        Auto-covariance of the noise ``(dy, dx)``, lag zero in the middle, in the scale of the images; none until it is
-        measured, see :meth:`measured`.
+        Auto-covariance of the noise ``(dy, dx)``, in the scale of the images, with lag zero in the middle; None until
+        it is measured, see :meth:`measured`.
     strength
-        Standard deviation of the added noise, in those of the measured: a above.
+        Standard deviation of the added noise, relative to that of the measured noise; ``a`` above.
     passes
-        Draws of added noise to average the output over at inference, as the paper does; 0 shows the network the image
-        as it was measured, which is as good and one pass.
+        Number of noise realisations to average over at inference, as in the paper. 0 applies the network once to the
+        measured image, which is as good and faster.
 
     Notes
     -----
-    Pang, Zheng, Quan & Ji (2021), doi:10.1109/CVPR46437.2021.00208.  Stein (1981), doi:10.1214/aos/1176345632; by
-    random probes: Ramani, Blu & Unser (2008), doi:10.1109/TIP.2008.2001404.
+    Pang, Zheng, Quan & Ji (2021), doi:10.1109/CVPR46437.2021.00208.  Stein (1981),
+    doi:10.1214/aos/1176345632; with random probes: Ramani, Blu & Unser (2008), doi:10.1109/TIP.2008.2001404.
 
     Examples
     --------
@@ -81,34 +82,34 @@ class Recorrupted(Split):
             )
 
     def measured(self, covariance: Float[np.ndarray, "dy dx"]) -> Recorrupted:
-        """Return the same method with the noise's auto-covariance, unless it is known already."""
+        """Return the method with the given auto-covariance of the noise, unless it is already known."""
         if self.covariance:
             return self
         return replace(self, covariance=tuple(tuple(float(value) for value in row) for row in covariance))
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Images are seen one at a time."""
+        """One: images are processed one at a time."""
         return 1
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
-        """Draw the noise to add and to take."""
+        """Draw the noise to add and to subtract."""
         image = samples[:, 0]
         noise = self.noise(image, generator)
         return Pair(image + self.strength * noise, image - noise / self.strength, torch.ones(1, 1, 1, 1))
 
     def infer(self, network: Network, samples: Samples) -> Channels:
-        """Return what the network makes of the image, the mean over the passes; the same image gets the same noise."""
+        """Return the denoised image, averaged over all passes; the same image always gets the same noise."""
         image = samples[:, 0]
         return self._mean(network, image, self._added(image, torch.Generator().manual_seed(seed_of(image)))).float()
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate the error of :meth:`infer` by Stein's identity; the same image always gets the same probes."""
+        """Estimate the error of :meth:`infer` with Stein's identity; the same image always gets the same probes."""
         image = samples[:, 0]
         generator = torch.Generator().manual_seed(seed_of(image))
         added = self._added(image, generator)
@@ -128,7 +129,7 @@ class Recorrupted(Split):
         return torch.stack([network(image + noise) for noise in added] or [network(image)]).mean(dim=0)
 
     def noise(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Return noise of the known covariance in the shape of `image`.
+        """Return noise with the known covariance in the shape of `image`.
 
         Raises
         ------
@@ -139,33 +140,33 @@ class Recorrupted(Split):
             raise SettingsError("the covariance of the noise must be known, got none; call measured() first")
         lags = torch.tensor(self.covariance, dtype=torch.float64)
         reach, (height, width) = len(lags) // 2, image.shape[-2:]
-        # larger than the image, so that what wraps around is cut off
+        # larger than the image, so that the part that wraps around can be cropped
         field = torch.zeros(height + 2 * reach, width + 2 * reach, dtype=torch.float64)
         field[: len(lags), : len(lags)] = lags
         power = torch.fft.fft2(field.roll((-reach, -reach), (0, 1))).real.clamp_min(0)
-        power *= lags[reach, reach] / power.mean().clamp_min(1e-30)  # measured lags may ask for less than none
+        power *= lags[reach, reach] / power.mean().clamp_min(1e-30)  # clamped, as sampling may leave < 0
         white = torch.randn((*image.shape[:-2], *field.shape), generator=generator, dtype=torch.float64)
         coloured = torch.fft.ifft2(torch.fft.fft2(white) * power.sqrt()).real
         cut: Tensor = coloured[..., :height, :width].to(image)
         return cut
 
     def on_images(self, noise: ImageNoise) -> tuple[Recorrupted, str]:
-        """Return the method with the covariance of the noise of the images, unless it is known already.
+        """Return the method with the noise covariance of the images, unless it is already known.
 
         Raises
         ------
         NoiseError
-            The images do not tell it.
+            The covariance could not be measured.
         """
         super().on_images(noise)
         if self.covariance:
             return self, "The covariance of the noise was given."
         if noise.found is None:
             raise NoiseError(
-                "the noise must be read from calm parts of the images, got too few of them; use noise2void, or give "
+                "the noise is measured in uniform regions of the images, got too few of them; use noise2void, or give "
                 "further measurements with --repeats"
             )
-        said = f"{noise.described} Stein's estimate judges, with that correlation."
+        said = f"{noise.described} The error is estimated with Stein's identity and that correlation."
         return self.measured(noise.covariance), said
 
     @property

@@ -1,4 +1,4 @@
-"""What a method may ask of what it is to serve: the shape of a scan, the noise of images."""
+"""What a method can ask about its data: the shape of a scan, the noise of images."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["ImageNoise", "ScanShape"]
 
 @dataclass(frozen=True)
 class ScanShape:
-    """What a method may ask of the scan that it is to serve.
+    """The shape of a scan, for the method that is to denoise it.
 
     Parameters
     ----------
     views, rows, columns
-        Of the scan, as far as they are to be used.
+        Numbers of views, detector rows and columns that are used.
     scans
-        Measurements of the same object.
+        Number of measurements of the same object.
     dimensions
-        Of the network.
+        Dimensions of the network, 2 or 3.
     """
 
     views: int
@@ -34,22 +34,22 @@ class ScanShape:
 
     @property
     def odd_rows(self) -> int:
-        """Most rows that a sample can have around a middle one."""
+        """Largest odd number of rows in the scan, which limits the rows of a sample."""
         return self.rows - (self.rows + 1) % 2
 
 
 @dataclass(frozen=True, eq=False)
 class ImageNoise:
-    """What a method may ask of the images that it is to serve: how often they were measured, and their noise.
+    """Repeats and noise of a set of images, for the method that is to denoise them.
 
     Parameters
     ----------
     measurements
-        Of the same images.
+        Number of measurements of the same images.
     found
-        The noise as it was measured; None where there was nothing to read it from.
+        Measured noise; None if it could not be measured.
     span
-        What is 1 in the scale of the network, in the unit of the images.
+        Size of one unit of the network's scale, in the unit of the images.
     """
 
     measurements: int
@@ -58,20 +58,20 @@ class ImageNoise:
 
     @property
     def variance(self) -> float:
-        """Of the noise, in the scale of the network."""
+        """Variance of the noise, in the network's scale."""
         return 0.0 if self.found is None else float((self.found.sd / self.span) ** 2)
 
     @property
     def covariance(self) -> Lags:
-        """Auto-covariance of the noise, in the scale of the network."""
+        """Auto-covariance of the noise, in the network's scale."""
         assert self.found is not None
         return np.asarray(self.found.lags * (self.found.sd / self.span) ** 2)
 
     @property
     def described(self) -> str:
-        """What was found, in a sentence."""
+        """A sentence that describes the noise."""
         if self.found is None:
-            return "The images have too few calm parts to tell the correlation of their noise."
+            return "The images have too few uniform regions to measure the correlation of their noise."
         shared = f"shared up to {self.found.reach} pixels away"
         kind = "white" if self.found.reach == 0 else shared
         correlation = f"{self.found.neighbours:+.2f} (in {self.found.source})"

@@ -1,4 +1,4 @@
-"""AP-BSN: take every n-th pixel apart, so that noise shared by neighbours becomes white, and hide pixels there."""
+"""AP-BSN: subsample images so that correlated noise becomes white, then apply a blind-spot method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["APBSN", "joined", "taken_apart"]
 
 
 def taken_apart(image: Tensor, stride: int) -> Tensor:
-    """Return the images ``(batch * stride ** 2, 1, y, x)`` of every `stride`-th pixel; NaN beyond the border.
+    """Split images into ``(batch * stride ** 2, 1, y, x)`` of every `stride`-th pixel; NaN beyond the border.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def taken_apart(image: Tensor, stride: int) -> Tensor:
 
 
 def joined(images: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
-    """Undo :func:`taken_apart` and return ``(batch, 1, y, x)`` of the given shape.
+    """Undo :func:`taken_apart`: return ``(batch, 1, y, x)`` of the given shape.
 
     Examples
     --------
@@ -48,30 +48,33 @@ def joined(images: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class APBSN(Split):
-    """AP-BSN: hide pixels in images of every `stride`-th pixel; at inference, of every `inference_stride`-th.
+    """AP-BSN: hide pixels in images of every `stride`-th pixel, or every `inference_stride`-th at inference.
 
-    Noise that neighbours share is nearly white a few pixels apart, but so are details lost; hence the smaller stride at
-    inference, and the refinement after it: some pixels get their measured value back, at random, and the network is
-    applied to the whole image once more, several times over.
+    Correlated noise is nearly white a few pixels apart, but subsampling loses details.  Inference therefore uses a
+    smaller stride, followed by refinement: randomly chosen pixels are set back to their measured value and the network
+    is applied to the whole image again, several times.
 
     Parameters
     ----------
     stride
-        Distance, in training and judging, of pixels that stand side by side in an image; noise must not reach so far.
+        Distance of the pixels that become neighbours, for training and validation; noise must not be correlated over
+        this distance.
     inference_stride
-        The same at inference; 1 leaves the image whole.
+        The same for inference; 1 leaves the image whole.
     grid
-        Distance of hidden pixels within an image, as in Noise2Self.
+        Distance between hidden pixels in a subsampled image, as in Noise2Self.
     inference
-        ``single`` shows the network every image whole; ``masked`` hides pixels there too, at `grid` squared the cost.
+        ``single`` applies the network once to each image; ``masked`` hides pixels there too, which takes ``grid ** 2``
+        passes.
     refinements
-        Times that the result is refined; their mean is returned.  0 returns it as it is.
+        Number of refinements; their mean is returned. 0 for no refinement.
     replaced
-        Share of pixels that get their measured value back.
+        Fraction of pixels that are set back to their measured value.
 
     Notes
     -----
-    Lee, Son & Lee (2022), arXiv:2203.11799.  Their network has a blind spot; here pixels are hidden from any network.
+    Lee, Son & Lee (2022), arXiv:2203.11799.  Their network has a blind spot; here, pixels are hidden from
+    an ordinary network.
 
     Examples
     --------
@@ -99,25 +102,25 @@ class APBSN(Split):
             raise SettingsError(f"refinements must be at least 0, got {self.refinements}")
         if not 0 < self.replaced < 1:
             raise SettingsError(f"replaced must be between 0 and 1, got {self.replaced}")
-        assert self.masking.grid == self.grid  # whose checks hold here too
+        assert self.masking.grid == self.grid  # its checks apply here too
 
     @property
     def masking(self) -> Noise2Self:
-        """What happens within the images."""
+        """The blind-spot method applied to the subsampled images."""
         return Noise2Self(self.inference, self.grid)
 
     @property
     def n_parts(self) -> int:
-        """One measurement is enough."""
+        """One: a single measurement is enough."""
         return 1
 
     @property
     def n_slices(self) -> int:
-        """Radiographs are seen one at a time."""
+        """One: radiographs are processed one at a time."""
         return 1
 
     def reserved(self, shape: tuple[int, int]) -> tuple[Slice, int]:
-        """Return the pixels that :meth:`judge` hides; training never does."""
+        """Return the pixels that :meth:`judge` hides, which are never used for training."""
         height, width = shape
         small, align = self.masking.reserved((-(-height // self.stride), -(-width // self.stride)))
         spread = np.kron(small, np.ones((self.stride, self.stride), np.float32))
@@ -134,9 +137,10 @@ class APBSN(Split):
         return Pair(pair.input, whole(pair.target), whole(pair.weight), whole)
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate the error on the reserved pixels, hidden in images of every `stride`-th pixel.
+        """Estimate the error on the reserved pixels, which are hidden in images of every `stride`-th pixel.
 
-        This is the error of ``masked`` inference at that stride, there; a smaller one and the refinements change more.
+        This is the error of ``masked`` inference at that stride and at those pixels; it does not account for a smaller
+        `inference_stride` or for refinements.
         """
         image = samples[:, 0]
         apart = taken_apart(image, self.stride)[:, None]

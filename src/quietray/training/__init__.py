@@ -1,1 +1,1 @@
-"""The one training loop, and the batches that it draws."""
+"""The training loop, and the data it draws from."""

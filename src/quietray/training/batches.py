@@ -1,4 +1,4 @@
-"""Where training samples are cut from, and what is kept back to judge with."""
+"""Training samples, and the data held out for validation."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ __all__ = ["TrainingSet", "TrainingVolume"]
 
 @dataclass(frozen=True, eq=False)
 class TrainingVolume:
-    """Reconstructed parts to train on, scaled to about [0, 1], with slices, bands or pixels held out.
+    """Scaled reconstructions to train on, with slices, bands or pixels held out.
 
     Parameters
     ----------
     parts
-        ``(part, z, y, x)``, scaled.  The steps or channels of a series stand one after the other along z.
+        Scaled reconstructions ``(part, z, y, x)``.  The steps or channels of a series follow one another along z.
     neighbourhood
-        What of them makes a sample.
+        Which slices make up a sample.
     weight
-        ``(y, x)``: zero outside the field of view, one inside.
+        Weight ``(y, x)``: zero outside the field of view, one inside.
     training_rows, held_out_rows
-        Slices that may be in the middle of a training sample, and slices that are in the middle of held-out ones.
+        Central slices of training samples, and of held-out samples.
     held_out_band
-        ``(y0, y1)``, rows of every slice that are never a training target; for scans of too few slices to hold out.
+        Rows ``(y0, y1)`` of every slice that are never a training target, for scans with too few slices to hold out.
     reserved
-        ``(y, x)``, one at the pixels of every slice that are never a training target, else zero; for methods that hide
-        pixels.  They repeat every `align` pixels.
+        Mask ``(y, x)``: one at the pixels of every slice that are never a training target, for methods that hide
+        pixels.  The pattern repeats every `align` pixels.
     n_series
-        Steps or channels along z.
+        Number of steps or channels along z.
     all_slices
-        Whether every slice of a sample is a target, not only the middle one.
+        Whether every slice of a sample is a target, and not only the middle one.
     channel
-        The one that is judged, of a spectral series; None judges all.
+        Channel of a spectral series that is validated; None for all.
     resident
-        The parts once more, on the device where samples of them are drawn; None draws them from `parts`.
+        A copy of the parts on the device where samples are drawn; None to draw them from `parts`.
 
     Notes
     -----
-    Held-out slices still stand beside the middle slice of training inputs.  That is sound: the estimate needs only
-    that their noise was never a *target*.
+    Held-out slices still appear as neighbours in training inputs.  This does not bias the estimate, which
+    only requires that their noise was never a *target*.
     """
 
     parts: Parts
@@ -71,9 +71,9 @@ class TrainingVolume:
     __repr__ = brief
 
     def on(self, device: torch.device, room: int | None = None) -> TrainingVolume:
-        """Return the same data, whose samples are drawn on a GPU if the parts fit into half of `room` bytes there.
+        """Return the same data, with samples drawn on a GPU if the parts fit into half of `room` bytes there.
 
-        Else patches are cut here and follow one by one.
+        Otherwise, patches are cut on the CPU and copied one at a time.
         """
         if device.type == "cpu" or (room is not None and 2 * self.parts.nbytes > room):
             return self
@@ -89,22 +89,22 @@ class TrainingVolume:
         n_series: int = 1,
         share: float = 0.06,
     ) -> TrainingVolume:
-        """Hold out what the method cannot have learned by heart.
+        """Hold out data for validation, to detect overfitting.
 
-        A method that hides pixels keeps some of them back in every image, and is judged by those of all images: in a
-        few of them there are too few to tell one judgement from the next.  Else about `share` of the slices, evenly
-        spread, are held out in all steps of a series; a band through every slice if there are under eight.
+        Methods that hide pixels reserve some pixels of every image; all images are needed for a sufficiently precise
+        estimate.  For other methods, about `share` of the slices are held out at even distances, in all steps of a
+        series, or a band of every slice if there are fewer than eight slices.
 
         Parameters
         ----------
         parts, weight, n_series
-            As in the class.
+            See :class:`TrainingVolume`.
         split
             The method.
         targets
             Slices (of one step) whose neighbours in `parts` are their true neighbours; all by default.
         share
-            Share to hold out.
+            Fraction to hold out.
 
         Raises
         ------
@@ -147,19 +147,19 @@ class TrainingVolume:
         return replace(data, held_out_band=(first, min(first + height, parts.shape[2])))
 
     def samples(self, z: int, y: slice = slice(None), x: slice = slice(None)) -> Float[Tensor, "part slice y x"]:
-        """Return the parts around slice `z`; beyond the first and last slice they are mirrored."""
+        """Return the parts around slice `z`; slices beyond the first and last are mirrored."""
         return torch.from_numpy(neighbours(self.parts, z, self.neighbourhood, self.n_series)[:, :, y, x])
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
-        """Cut `batch` random patches, each turned and mirrored at random (the square's eight symmetries, and up-down).
+        """Cut `batch` random patches, each with a random symmetry of the square, and randomly flipped in z.
 
         Returns
         -------
         samples
-            ``(batch, part, slice, y, x)``.
+            Samples ``(batch, part, slice, y, x)``.
         weight
-            ``(batch, 1, y, x)``, or ``(batch, slice, y, x)`` where all slices are targets: zero where the target may
-            not be used.
+            Weight ``(batch, 1, y, x)``, or ``(batch, slice, y, x)`` if all slices are targets; zero for pixels that may
+            not be targets.
         """
         _, _, n_y, n_x = self.parts.shape
         size = min(patch, n_y, n_x)
@@ -188,7 +188,7 @@ class TrainingVolume:
         return _turned(sample, patch.turns, patch.mirror), _turned(targets, patch.turns, patch.mirror)
 
     def _gathered(self, chosen: Sequence[_Patch], resident: Tensor) -> tuple[Samples, Tensor]:
-        """Return all samples and weights, in one look-up each: on a GPU many small operations take longer."""
+        """Return all samples and weights, in one look-up each, because many small operations are slow on a GPU."""
         device = resident.device
         slices: list[list[int]] = []
         outputs: list[np.ndarray] = []
@@ -198,7 +198,7 @@ class TrainingVolume:
             wanted = self._slices_weight(patch.z)
             outputs.append(wanted[::-1] if patch.flip else wanted)
         places = np.array([(patch.y, patch.x, patch.turns, patch.mirror) for patch in chosen])
-        # one way each: nothing is waited for
+        # copied without waiting for the GPU
         z, (y0, x0, turns, mirror) = (
             torch.from_numpy(np.array(values)).to(device, non_blocking=True) for values in (slices, places.T)
         )
@@ -209,7 +209,7 @@ class TrainingVolume:
         return samples, targets[:, :, None, None] * self._trainable_there[y, x][:, None]
 
     def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
-        """Yield the held-out samples and their weights, at most about `most_pixels`, always the same ones."""
+        """Yield held-out samples and their weights, at most about `most_pixels`; always the same ones."""
         n_y, n_x = self.parts.shape[2:]
         most_rows = max(1, most_pixels // 64**2)
         rows = self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]
@@ -218,12 +218,12 @@ class TrainingVolume:
         side = int(np.sqrt(budget))
         height = min(y1 - y0, max(side, budget // n_x))
         width = min(n_x, max(side, budget // height))
-        # around the middle of what all views see, which in a region may be a corner
+        # around the centre of the field of view, which in a region may be in a corner
         middle_y, middle_x = (int(np.flatnonzero(self.weight[y0:y1].any(axis=axis)).mean()) for axis in (1, 0))
         top = y0 + int(np.clip(middle_y - height // 2, 0, y1 - y0 - height)) // self.align * self.align
         left = int(np.clip(middle_x - width // 2, 0, n_x - width)) // self.align * self.align
         for z in rows:
-            # a held-out band is seen with its surroundings, judged without them
+            # the network sees the surroundings of a held-out band, but they do not count
             above = 0 if self.held_out_band is None else min(top, 32)
             below = 0 if self.held_out_band is None else min(n_y - top - height, 32)
             y, x = slice(top - above, top + height + below), slice(left, left + width)
@@ -233,12 +233,12 @@ class TrainingVolume:
             yield self.samples(z, y, x)[None], self._judged_weight(weight)
 
     def held_out_slices(self, most_pixels: int) -> Iterator[tuple[Samples, Tensor]]:
-        """Yield held-out samples and weights as :meth:`held_out` does, but of whole slices: two, or what is affordable.
+        """Yield held-out samples and weights like :meth:`held_out`, but of whole slices: two, or as many as permitted.
 
         Parameters
         ----------
         most_pixels
-            About how many in all.
+            Approximate number of pixels in total.
         """
         weight = self.weight if self.reserved is None else self.weight * self.reserved
         if self.held_out_band is not None:
@@ -250,7 +250,7 @@ class TrainingVolume:
             yield self.samples(z)[None], self._judged_weight(weight)
 
     def _judged_weight(self, weight: Slice) -> Float[Tensor, "1 output y x"]:
-        """Return the weight of what is judged in each slice that is returned."""
+        """Return the validation weight in each slice that is returned."""
         outputs = np.ones(1, np.float32)
         if self.channel is not None:
             outputs = (np.arange(self.neighbourhood.channels) == self.channel).astype(np.float32)
@@ -260,7 +260,7 @@ class TrainingVolume:
 
     @property
     def judged(self) -> tuple[int, int]:
-        """Where the slice stands that is judged, in a held-out sample and in what is returned for it."""
+        """Position of the validated slice in a held-out sample, and in the output for it."""
         slices, channels = self.neighbourhood.slices, self.neighbourhood.channels
         middle = slices // 2
         if channels > 1:
@@ -269,14 +269,14 @@ class TrainingVolume:
         return self.neighbourhood.times // 2 * slices + middle, middle if self.all_slices else 0
 
     def of_step(self, step: int) -> TrainingVolume:
-        """Return the same data, of which only one step or channel of the series is judged."""
+        """Return the same data, with only one step or channel of the series used for validation."""
         if self.neighbourhood.channels > 1:
             return replace(self, channel=step)
         n_rows = self.parts.shape[1] // self.n_series
         return replace(self, held_out_rows=tuple(z for z in self.held_out_rows if z // n_rows == step))
 
     def to_tune_on(self, n_slices: int = 4) -> TrainingVolume:
-        """Return the same data with other slices held out, or another band: what is tuned on them is judged fairly."""
+        """Return the same data with other slices or another band held out, so that tuning does not bias validation."""
         if self.held_out_band is not None:
             y0, y1 = self.held_out_band
             inside = np.flatnonzero(self.weight.any(axis=1))
@@ -287,7 +287,7 @@ class TrainingVolume:
         return replace(self, held_out_rows=chosen)
 
     def widely_held_out(self, most_pixels: int) -> TrainingVolume:
-        """Return the same data with more whole slices held out, of so many pixels at most: for what has not learned.
+        """Return the same data with more whole slices held out, up to so many pixels, for models without training.
 
         Examples
         --------
@@ -303,9 +303,10 @@ class TrainingVolume:
         return replace(self, held_out_rows=rows[:: -(-len(rows) // max(1, n))], held_out_band=None)
 
     def halves(self) -> tuple[TrainingVolume, TrainingVolume]:
-        """Return two sets with no training target in common: alternate slices, or the left and right of too few slices.
+        """Return two sets without common training targets: alternate slices, or left and right halves of few slices.
 
-        Each holds out what the whole set does, and the other's targets as well: both can be judged on them.
+        Each holds out the same data as the whole set, and also the targets of the other half; both can be used for
+        validation.
 
         Examples
         --------
@@ -346,7 +347,7 @@ class TrainingVolume:
         return trainable
 
     def _slices_weight(self, z: int) -> Float[np.ndarray, " output"]:
-        """Return which slices of the sample around `z` may be a target."""
+        """Return which slices of the sample around `z` may be targets."""
         if not self.all_slices:
             return np.ones(1, np.float32)
         seen = self.neighbourhood.indices(z, self.parts.shape[1], self.n_series)
@@ -355,18 +356,18 @@ class TrainingVolume:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Several scans to train one network on; each batch is cut from one of them.
+    """Several scans to train one network on; each batch is taken from one of them.
 
     Parameters
     ----------
     volumes
-        All for the same method.
+        Training data, all for the same method.
     """
 
     volumes: tuple[TrainingVolume, ...]
 
     def on(self, device: torch.device, room: int | None = None) -> TrainingSet:
-        """Return the same scans, drawn from on a GPU as far as they fit into `room` bytes there."""
+        """Return the same scans, with samples drawn on a GPU as far as they fit into `room` bytes there."""
         there = []
         for volume in self.volumes:
             there.append(volume.on(device, room))
@@ -375,7 +376,7 @@ class TrainingSet:
         return replace(self, volumes=tuple(there))
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
-        """Cut `batch` random patches of a random scan; see :meth:`TrainingVolume.draw`."""
+        """Cut `batch` random patches from a random scan; see :meth:`TrainingVolume.draw`."""
         chosen = int(torch.randint(len(self.volumes), (), generator=generator))
         return self.volumes[chosen].draw(batch, patch, generator)
 
@@ -386,7 +387,7 @@ class TrainingSet:
 
 
 class _Patch(NamedTuple):
-    """Where a sample is cut, and how it is turned."""
+    """Position and orientation of a sample."""
 
     z: int
     y: int
@@ -398,7 +399,7 @@ class _Patch(NamedTuple):
 
 
 def _looked_up(size: int, turns: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the rows and columns ``(batch, y, x)`` of a square that each pixel of a turned one comes from."""
+    """Return the rows and columns ``(batch, y, x)`` of a square that the pixels of a rotated square come from."""
     y, x = torch.meshgrid(*2 * [torch.arange(size, device=turns.device)], indexing="ij")
     turns, mirror = turns[:, None, None], mirror[:, None, None]
     x = torch.where(mirror > 0, size - 1 - x, x)

@@ -1,4 +1,4 @@
-"""Training within a time budget, and the denoiser that comes out of it."""
+"""Training and tuning within a time budget."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ from quietray.training.state import load_average
 
 __all__ = ["Recipe", "Subject", "learn", "tuned"]
 
-_VOXELS_A_PATCH = 2**16  # of a volume, for each patch in a batch
-_TUNED_ON = (4, 2**15)  # slices, and pixels of them together
-_JUDGED, _JUDGED_PIXELS = 6, 2**17  # passes over what was held out, by which the result is judged at the end
-_REPORT = 3.0  # seconds
-_FEW = 250.0  # steps, after which random weights do as well as the shipped prior (docs/prior.md)
-_OVER = 1.5  # times what is left, that a filter may take before it is refused
+_VOXELS_A_PATCH = 2**16  # pixels of a volume per patch of a batch
+_TUNED_ON = (4, 2**15)  # numbers of slices and of pixels
+_JUDGED, _JUDGED_PIXELS = 6, 2**17  # passes over the held-out data for the final validation
+_REPORT = 3.0  # in seconds
+_FEW = 250.0  # steps after which random initial weights do as well as the shipped prior (docs/prior.md)
+_OVER = 1.5  # factor by which a filter may exceed the remaining time before it is refused
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What training needs to know beside the data.
+    """Settings of the training, independent of the data.
 
     Parameters
     ----------
     network, training
-        Settings.
+        Settings of the network and of the training loop.
     seed
-        Of weights and samples.
+        Seed of weights and samples.
     budget
-        Seconds for training and all that comes after it.
+        Time in seconds for training and everything after it.
     symmetries
-        To average over at inference; 0 takes as many as 15 % of the budget allow.
+        Number of symmetries for test-time augmentation; 0 uses as many as 15 % of the budget allow.
     start
-        A trained network to start from; None for random weights.
+        Trained network to start from; None for random initial weights.
     fresh
-        What random weights are called: with the reason, where there was to be something else.
+        Description of random initial weights, with the reason if another start was intended.
     most
-        Steps; where there is time for more, random weights are taken in place of `start`.
+        Number of steps from which random initial weights are used instead of `start`.
     """
 
     network: Architecture
@@ -73,9 +73,9 @@ class Recipe:
 
     @classmethod
     def of(cls, run: Run, facts: Mapping[str, Any] | None = None) -> Recipe:
-        """Return what the settings of a run say, with the time that is left of its budget.
+        """Return the recipe that follows from the settings of a run, with the remaining time of its budget.
 
-        The facts of the scan choose among the models that are kept.
+        `facts` describes the scan and is used to choose among stored models.
         """
         settings = run.settings
         start = start_of(settings.start, settings.method, settings.network, facts)
@@ -91,25 +91,25 @@ class Recipe:
         Raises
         ------
         SettingsError
-            The model to start from has another network.
+            The model to start from has a different network.
         """
         if self.start is None:
             return self.network.build(split.n_slices, split.n_outputs)
         return self.start.network(self.network, split)
 
     def as_begun(self, denoiser: Denoiser) -> Recipe:
-        """Return the recipe for further networks, which begin as a trained one did."""
+        """Return the recipe for further networks, which start like a trained one did."""
         start = None if began_at_random(denoiser.facts) else self.start
         return dataclasses.replace(self, start=start, most=math.inf)
 
     def begin(
         self, split: Split, data: TrainingData, run: Run, steps: Callable[[float], float]
     ) -> tuple[Callable[[], nn.Module], str]:
-        """Return what makes the network, and in words what it is; a resumed run begins as it did.
+        """Return a function that builds the network, and a description; a resumed run starts as it did originally.
 
-        What gains nothing on the scan as it is has learned from something else: then random weights are better.  So
-        they are where there is time for more than `most` steps; `steps` tells how many, given the seconds of a
-        judgement.
+        If the network to start from does not improve the scan, it was trained on too different data, and random initial
+        weights are better.  They are also used if there is time for more than `most` steps; `steps` returns that
+        number, given the duration of a validation in seconds.
         """
         if self.start is None:
             return lambda: self.build(split).to(run.device), self.fresh
@@ -118,7 +118,7 @@ class Recipe:
 
         def tried() -> dict[str, Any]:
             network = known().eval()
-            judge_held_out(split, network, data, run.device)  # the first time is not what it takes
+            judge_held_out(split, network, data, run.device)  # the first pass is slower than later ones
             begun = time.monotonic()
             judged = judge_held_out(split, network, data, run.device)
             many = steps(time.monotonic() - begun)
@@ -128,7 +128,7 @@ class Recipe:
         if found["error"] >= found["noise"]:
             why = f"since {found['from']} made this scan worse"
         elif found.get("steps", 0) > self.most:
-            why = f"for with time for about {found['steps']:.0f} steps they end as good as {found['from']} or better"
+            why = f"since there is time for about {found['steps']:.0f} steps, after which they are as good or better"
         else:
             return known, found["from"]
         return dataclasses.replace(self, start=None).begin(split, data, run, steps)[0], f"{RANDOM}, {why}"
@@ -136,20 +136,20 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What is to be denoised.
+    """The data that are to be denoised.
 
     Parameters
     ----------
     scale
-        Of the data that the network sees.
+        Scale of the data that the network sees.
     images
         Number, height and width of the images.
     tile
-        Edge of the tiles that they are denoised in.
+        Edge of the tiles for inference.
     facts
-        To keep with the model.
+        Facts to store with the model.
     after
-        Seconds that its domain needs once the network has been applied, or while: such as for reconstructing.
+        Time in seconds needed besides applying the network, such as for the reconstruction.
     """
 
     scale: Scale
@@ -160,7 +160,7 @@ class Subject:
 
 
 def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, run: Run) -> tuple[Denoiser, Fitted]:
-    """Train within the budget, leaving time for what comes after; small images make larger batches.
+    """Train within the budget, leaving time for what follows; small images give larger batches.
 
     Parameters
     ----------
@@ -169,11 +169,11 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     split
         The method.
     recipe
-        Network, training, seed, budget.
+        Settings of network and training, seed, budget.
     subject
-        What will be denoised.
+        The data that will be denoised.
     run
-        Its output keeps the state of the training and its decisions.
+        Its output stores the state of the training and its decisions.
     """
     output, images, scale = run.output, subject.images, subject.scale
     size = min(recipe.training.patch, *images[1:])
@@ -183,7 +183,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     budget, told = recipe.budget, False
 
     def inference(per_step: float, pixels: float = float(np.prod(images))) -> float:
-        """Return the seconds that one pass over the images takes: a training step costs about three passes."""
+        """Return the time of one pass over the images in seconds; a training step costs about three passes."""
         return (split.n_parts - split.n_clean) * pixels / (training.batch * size**2) * per_step / 3
 
     def symmetries(per_step: float) -> Literal[1, 2, 4, 8]:
@@ -193,7 +193,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         return next((n for n in choices if n * inference(per_step) <= 0.15 * budget), 1)
 
     def closing(per_step: float) -> float:
-        """Return the seconds from the last step to the end of the run."""
+        """Return the time from the last step to the end of the run in seconds."""
         judging = _JUDGED * inference(per_step, min(_JUDGED_PIXELS, 0.2 * np.prod(images)))
         files = 0.0 if output.folder is None else _REPORT
         return symmetries(per_step) * (inference(per_step) + judging) + subject.after + files
@@ -214,7 +214,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         def show(step: int, n_steps: int | None, latest: Progress | None) -> None:
             nonlocal shown
             now = int(1000 * step / n_steps) if n_steps else 0
-            advance(now - shown, _gain(latest))
+            advance(now - shown, _how_far(step, n_steps, latest))
             shown = now
             if run.watch.previews and latest is not None and latest.step == step and output.checkpoint is not None:
                 average = recipe.network.build(split.n_slices, split.n_outputs)
@@ -224,7 +224,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         here = data.on(run.device, run.device_memory)
 
         def steps(judgement: float) -> float:
-            """Return about how many there will be: a judgement is passes over what is held out, a step takes three."""
+            """Return the approximate number of steps; a validation passes over held-out data, a step takes three."""
             judged = sum(float(x.shape[0] * x.shape[-2] * x.shape[-1]) for x, _ in here.held_out(_JUDGED_PIXELS))
             per_step = 3 * judgement * training.batch * size**2 / ((split.n_parts - split.n_clean) * judged)
             return float(training.steps or max(0.3 * budget, budget - closing(per_step)) / per_step)
@@ -242,7 +242,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
             checkpoint=output.checkpoint,
             watch=show,
         )
-    pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # of a resumed run
+    pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # in a resumed run
     chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})
     if recipe.training.steps is not None and chosen["symmetries"] > 1:
         run.watch.note(
@@ -272,7 +272,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
 
 
 def _times(run: Run, training: float, closing: float) -> str:
-    """Return how the budget is spent, in a sentence, and whether it is kept."""
+    """Return a sentence on how the budget is spent, and whether it can be kept."""
     budget, spent = run.settings.budget, run.elapsed
     said = f"Of the {budget}, {spent:.0f} s are gone, {training:.0f} s go into training, and about {closing:.0f} s "
     said += "into denoising, judging and the report."
@@ -284,10 +284,10 @@ def _times(run: Run, training: float, closing: float) -> str:
 
 
 def batch_for(stated: int, device: torch.device, images: tuple[int, int, int]) -> int:
-    """Return how many patches make a step: as stated, but on a GPU as many as it takes in the time of one.
+    """Return the batch size: as set, but on a GPU as many patches as take the time of one.
 
-    A small volume is learned by heart with large batches, noise included: of foam of 32 x 128 x 128 voxels, batches of
-    8 made 22.6 dB in 20 s, and 32 made 16.6 dB in 40 s.
+    For small volumes, large batches lead to overfitting: for foam of 32 x 128 x 128 voxels, batches of 8 gave 22.6 dB
+    after 20 s, and batches of 32 gave 16.6 dB after 40 s.
 
     Examples
     --------
@@ -310,37 +310,37 @@ def tuned(
     amount: tuple[int, int] = _TUNED_ON,
     seconds: float | None = None,
 ) -> tuple[Denoiser, Fitted]:
-    """Find the filter's setting with the smallest estimated error, on slices that it will not be judged on.
+    """Find the filter setting with the smallest estimated error, on slices not used for validation.
 
-    Where `data` hold nothing out, some of the slices that it is judged on serve: one or two numbers learn nothing by
-    heart.
+    If `data` have nothing else to tune on, some of the validation slices are used; one or two parameters cannot
+    overfit.
 
     Parameters
     ----------
     data
         Scaled samples.
     split
-        What makes independent views of them.
+        Makes the independent views of the data.
     start
-        The filter.
+        Filter to start from.
     subject
-        What will be filtered.
+        The data that will be filtered.
     run
-        Told the progress; it keeps the setting.
+        Reports the progress and stores the setting.
     amount
-        Slices to tune on, and pixels of them together.
+        Numbers of slices to tune on, and of pixels in total.
     seconds
-        For trying settings, after which the best one so far is taken; by default what the budget leaves beside
-        filtering everything.
+        Time for the search, after which the best setting so far is used; by default what the budget leaves besides the
+        filtering itself.
 
     Raises
     ------
     ResourceError
-        The run must keep its budget, and filtering everything does not fit into it.
+        The run must keep its budget, and filtering all slices does not fit into it.
     """
     here, cpu, began, trials = data.to_tune_on(amount[0]), torch.device("cpu"), time.monotonic(), 0
     left = run.left
-    passes = float(np.prod(subject.images)) / amount[1]  # of filtering everything, in trials
+    passes = float(np.prod(subject.images)) / amount[1]  # time to filter all slices, in units of one trial
 
     def denoiser(candidate: Filter) -> Denoiser:
         network = candidate.build(split.n_slices, split.n_outputs)
@@ -386,7 +386,11 @@ def _look(network: nn.Module, split: Split, scale: Scale, data: TrainingData) ->
     return scale.undo(before), scale.undo(after)
 
 
-def _gain(latest: Progress | None) -> str:
-    if latest is None or not (latest.error > 0 and latest.noise > 0):
-        return ""
-    return f"estimated gain {10 * np.log10(latest.noise / latest.error):.1f} dB"
+def _how_far(step: int, n_steps: int | None, latest: Progress | None) -> str:
+    """Return the step, and the loss and estimated gain of the latest validation."""
+    told = [f"step {step}" + (f" of {n_steps}" if n_steps else "")]
+    if latest is not None and latest.step > 0:
+        told.append(f"loss {latest.loss:.3g}")
+    if latest is not None and latest.error > 0 and latest.noise > 0:
+        told.append(f"gain on a sample of the held-out data {10 * np.log10(latest.noise / latest.error):+.1f} dB")
+    return ", ".join(told)

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ from quietray.types import Samples
 
 __all__ = ["Fitted", "Progress", "Training", "TrainingData", "fit", "judge_held_out"]
 
-logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is in the metrics
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the precision is recorded in the metrics
 
-_WARM_UP, _SHORT_WARM_UP = 30, 8  # steps; of a network that is good already
+_WARM_UP, _SHORT_WARM_UP = 30, 8  # warm-up in steps for a network that is already trained
 _POWERS: dict[str, Callable[[Tensor], Tensor]] = {"mse": torch.square, "mae": torch.abs}
-_MOST_THREADS = 4  # a patch is too small to feed more
+_MOST_THREADS = 4  # a single patch is too small to occupy more
 
 
 @runtime_checkable
 class TrainingData(Protocol):
-    """Where samples come from."""
+    """Base class of training data."""
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Return random samples and the weight of their targets."""
 
     def on(self, device: torch.device, room: int | None = None) -> TrainingData:
-        """Return data whose samples are drawn on a device, where they fit into `room` bytes there."""
+        """Return data whose samples are drawn on a device if they fit into `room` bytes there."""
 
     def held_out(self, most_pixels: int) -> Iterable[tuple[Samples, Tensor]]:
-        """Return samples that are never trained on, with weights, of at most about `most_pixels`."""
+        """Return samples that are never trained on, and their weights, of at most about `most_pixels`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What training leaves behind.
+    """Result of the training.
 
     Parameters
     ----------
     network
-        The network with the weights of the best judgement.
+        The network with the weights of the smallest validation error.
     history
-        Every judgement.
+        All validations.
     best
-        The judgement whose weights were kept.
+        The validation whose weights were kept.
     stopped
-        Why the loop ended, in words.
+        Why the training ended.
     seconds_per_step
         Median time of one step.
     """
@@ -76,10 +76,10 @@ class Fitted:
 
 @contextmanager
 def _half_the_processors() -> Iterator[None]:
-    """Compute on half of the processors.
+    """Compute on half of the CPUs.
 
-    The operations of a step are so short that one processor lost to another program stalls them all.  Measured on two
-    processors: 18 ms a step alone and 400 ms beside one busy process; one thread takes 27 ms either way.
+    The operations of a step are so short that losing one CPU to another program stalls all of them.  On two CPUs, a
+    step took 18 ms alone and 400 ms beside one busy process; with one thread, 27 ms in both cases.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(min(_MOST_THREADS, max(1, threads // 2)))
@@ -101,28 +101,28 @@ def fit(
     checkpoint: Path | None = None,
     watch: Callable[[int, int | None, Progress | None], None] = lambda step, n_steps, latest: None,
 ) -> Fitted:
-    """Train a network by a split, judge it on what was held out, keep the best.
+    """Train a network, validate it on held-out data, and keep the best weights.
 
     Parameters
     ----------
     split
         The method.
     build
-        Makes the network, on the device where it is to be trained; called with torch's generator seeded.  One that is
-        :class:`Known` to be good is judged before the first step, which may stay the best one, warms up shorter, and
-        has an average that counts from there on.
+        Builds the network on the device where it is trained, with torch's generator seeded.  A :class:`Known` network
+        is validated before the first step, whose weights may remain the best ones; it also has a shorter warm-up, and
+        its exponential moving average starts from its weights.
     data
-        Where samples come from and what is held out.
+        Source of the training samples and of the held-out ones.
     settings
-        The loop's settings.
+        Settings of the training loop.
     seed
-        Seed of the weights and the samples.
+        Seed of weights and samples.
     budget
-        Seconds of training when ``settings.steps`` is None, given the seconds that one step takes.
+        Computes the time for training in seconds from the duration of a step, if ``settings.steps`` is None.
     checkpoint
-        File that the state is kept in at every judgement; if it exists the run goes on from there.
+        File in which the state is stored at every validation; if it exists, the training is resumed from there.
     watch
-        Called after every step with the step, the planned number of steps if known, and the latest judgement.
+        Called after every step with the step, the planned number of steps if known, and the latest validation.
 
     Returns
     -------
@@ -175,7 +175,7 @@ def fit(
 
         if state.n_steps is None:
             if device.type == "cuda":
-                torch.cuda.synchronize(device)  # steps are timed, not their orders
+                torch.cuda.synchronize(device)  # time the steps, not only their submission
             state.n_steps = pace.first_plan(state.step)
         if state.n_steps is not None and due(state.step, state.n_steps, settings.judgements):
             judged = judge_held_out(split, average, data, fabric.device)
@@ -196,7 +196,7 @@ def fit(
             if best(state.history) is state.history[-1]:
                 state.best_weights = copy_weights(state.average)
             state.n_steps = pace.next_plan(state.step, state.n_steps)
-            # while the learning rate is high the estimate wanders; only its second half can say that there is no more
+            # the estimate fluctuates while the learning rate is high; only the second half can show convergence
             since = max(best(state.history).step, state.n_steps // 2)
             if state.step - since > settings.patience * state.n_steps:
                 reason = (
@@ -213,7 +213,7 @@ def fit(
 
 
 def schedule(step: int, n_steps: int | None, warm_up: int) -> float:
-    """Return the share of the peak learning rate: a linear rise, then half a cosine down to zero.
+    """Return the learning rate relative to its peak: a linear rise, then half a cosine down to zero.
 
     Examples
     --------
@@ -228,7 +228,7 @@ def schedule(step: int, n_steps: int | None, warm_up: int) -> float:
 
 
 def due(step: int, n_steps: int, judgements: int) -> bool:
-    """Return whether a judgement falls on this step; the last step always has one.
+    """Return whether there is a validation after this step; the last step always has one.
 
     Examples
     --------
@@ -242,20 +242,20 @@ def due(step: int, n_steps: int, judgements: int) -> bool:
 def judge_held_out(
     split: Split, network: Network, data: TrainingData, device: torch.device, most_pixels: int = 2**17
 ) -> Judgement:
-    """Return the split's estimate of its own error, over what was held out.
+    """Return the method's estimate of its own error on the held-out data.
 
     Parameters
     ----------
     split
         The method; its :meth:`~quietray.splits.base.Split.judge` makes the estimate.
     network
-        The network to judge.
+        The network to validate.
     data
-        Held-out samples.
+        Source of held-out samples.
     device
-        Where to compute.
+        Device for the computation.
     most_pixels
-        Pixels to judge by; the same ones every time, so that judgements of one run share the chance in them.
+        Number of pixels to use; always the same ones, so that estimates within a run have the same statistical error.
     """
     held_out = data.held_out(most_pixels)
     return Judgement.pooled(split.judge(network, samples.to(device), weight.to(device)) for samples, weight in held_out)

@@ -1,4 +1,4 @@
-"""How many steps there will be: as told, or as many as fit a time budget."""
+"""Number of training steps: as requested, or as many as fit into a time budget."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Callable
 
 __all__ = ["Pace"]
 
-_FEWEST = 12  # steps to time before a plan is made; the first ones warm the caches and do not count
+_FEWEST = 12  # steps to time before planning; the first ones fill caches and do not count
 _COLD = 4
 
 
 class Pace:
-    """Measures the time that steps take, and plans their number.
+    """Measures the duration of steps and plans their number.
 
-    A plan is kept unless it turns out wrong by more than a tenth of what is left, so that on a steady machine a run is
-    planned once.
+    A plan is only changed if it is wrong by more than a tenth of the remaining steps, so on a machine with constant
+    load there is a single plan.
 
     Parameters
     ----------
     n_steps
         The number of steps, or None to fill a budget.
     budget
-        Seconds for training, given the seconds that one step takes.
+        Computes the time for training in seconds from the duration of a step.
     seconds
-        Time spent before this run was resumed.
+        Time spent in seconds before this run was resumed.
     """
 
     def __init__(self, n_steps: int | None, budget: Callable[[float], float], seconds: float = 0.0) -> None:
@@ -37,12 +37,12 @@ class Pace:
 
     @property
     def per_step(self) -> float:
-        """Median time of the latest steps, in seconds."""
+        """Median duration of the latest steps in seconds."""
         recent = sorted(self._steps[_COLD:][-100:])
         return recent[len(recent) // 2] if recent else 0.0
 
     def tick(self, step: bool = True) -> None:
-        """Count the time since the last tick; that of a step also counts towards the pace."""
+        """Count the time since the last tick, which for a training step also counts towards its duration."""
         now = time.monotonic()
         if step:
             self._steps.append(now - self._last)
@@ -50,14 +50,14 @@ class Pace:
         self._last = now
 
     def first_plan(self, step: int) -> int | None:
-        """Return the planned number of steps once enough of them were timed."""
+        """Return the planned number of steps once enough steps have been timed."""
         if len(self._steps) < _FEWEST + _COLD:
             return None
         self._since = (step, self.seconds)
         return step + max(1, int(self._left() / max(self.per_step, 1e-6)))
 
     def next_plan(self, step: int, n_steps: int) -> int:
-        """Return the number of steps after a judgement, whose time the plan has to bear as well."""
+        """Return the number of steps after a validation, whose duration is included in the plan."""
         if self._fixed is not None or step >= n_steps:
             return n_steps
         before, self._since = self._since, (step, self.seconds)

@@ -1,4 +1,4 @@
-"""Whole sinograms to train on, for losses in the projection domain."""
+"""Whole sinograms as training data, for losses in the projection domain."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["TrainingSinograms"]
 
 @dataclass(frozen=True, eq=False)
 class TrainingSinograms:
-    """Whole sinograms to train on, rows held out.
+    """Whole sinograms to train on, with rows held out.
 
     Parameters
     ----------
     sinograms
-        ``(row, view, col)``, scaled.
+        Scaled sinograms ``(row, view, col)``.
     training_rows, held_out_rows
-        Rows to train on, and to judge by.
+        Rows for training and for validation.
     device
-        Where samples are made; None is the processors.
+        Device of the samples; None is the CPU.
     """
 
     sinograms: Sinograms
@@ -35,7 +35,7 @@ class TrainingSinograms:
 
     @classmethod
     def with_held_out(cls, sinograms: Sinograms, share: float = 0.06) -> TrainingSinograms:
-        """Hold out about `share` of the rows, evenly spread, and at least one.
+        """Hold out about `share` of the rows, evenly spaced, and at least one.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class TrainingSinograms:
         return cls(sinograms, tuple(row for row in range(n) if row not in held), held)
 
     def on(self, device: torch.device, room: int | None = None) -> TrainingSinograms:
-        """Return the same data, whose samples come on a device; a few rows at a time, so that they always fit."""
+        """Return the same data with samples on a device; they always fit, as only a few rows are copied at a time."""
         return replace(self, device=device)
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
@@ -65,7 +65,7 @@ class TrainingSinograms:
         return self._samples([self.training_rows[row] for row in rows]), torch.ones(1, 1, 1, 1, device=self.device)
 
     def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
-        """Yield the held-out rows, of at most about `most_pixels` in all, with their weights."""
+        """Yield the held-out rows, at most about `most_pixels` in total, with their weights."""
         most_rows = max(1, most_pixels // self.sinograms[0].size)
         for row in self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]:
             yield self._samples([row]), torch.ones(1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""What a run starts from: random weights, a trained model, or the prior that is shipped; fitted to the run's window."""
+"""Initial weights: random, a trained model, or the shipped prior; adapted to the slices that the run's network sees."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PRIOR: Final = "prior"
 DEFAULT: Final = "default"
 AUTO: Final = "auto"
 RANDOM: Final = "random weights"
-_NEAR = 1.5  # distance of a kept model that is taken in place of the prior
+_NEAR = 1.5  # largest distance of a stored model that is used instead of the prior
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +55,21 @@ class Start:
     Parameters
     ----------
     model
-        The network, and how it saw its data.
+        The network with its scale and method.
     said
-        What it is, in words that follow "started from".
+        Description, to follow "started from".
     """
 
     model: Denoiser
     said: str
 
     def network(self, architecture: Architecture, split: Split) -> nn.Module:
-        """Return a copy of the network for a run's window, to be trained.
+        """Return a copy of the network, adapted to the input of a run and ready for training.
 
         Raises
         ------
         SettingsError
-            The run has another network.
+            The run has a different network.
         """
         known = self.model.trained_architecture
         if known != architecture:
@@ -85,12 +85,12 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Makes a network that is good already: it is judged before the first step, and its average starts there.
+    """Builds a network that is already trained: it is validated before the first step, and its average starts from it.
 
     Parameters
     ----------
     build
-        Makes it.
+        Builds the network.
     """
 
     build: Callable[[], nn.Module]
@@ -103,28 +103,28 @@ class Known:
 def adapted(
     network: nn.Module, architecture: Architecture, known: tuple[Neighbourhood, int], split: Split
 ) -> nn.Module:
-    """Return a network with the weights of another one that sees other slices.
+    """Return a network with the weights of another one that sees different slices.
 
-    Of neighbours that are no longer there, what looked at them looks at the outermost that are left: slices that are
-    alike give what they gave.  Further ones are not looked at before training tells why.  Steps and channels are
-    looked at through one set of kernels, shared evenly among channels; of steps only the middle one counts at first.
-    Every output is at first that of the middle channel.
+    Kernels for neighbours that no longer exist are added to those of the outermost remaining neighbours, so identical
+    slices give the same output as before.  Kernels for additional neighbours start at zero.  All steps and channels use
+    the same kernels, divided evenly among channels; of the steps, only the middle one contributes at first.  All
+    outputs start as that of the middle channel.
 
     Parameters
     ----------
     network
-        Trained.
+        Trained network.
     architecture
-        Of both.
+        Architecture of both networks.
     known
-        What it sees, and how many slices it returns.
+        Input slices of the trained network, and number of its outputs.
     split
-        What is to be seen and returned.
+        Method of the new network.
 
     Raises
     ------
     SettingsError
-        The network has no such layers.
+        The network cannot be adapted.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def adapted(
 
 
 def _inputs(weight: Tensor, seen: Neighbourhood, wanted: Neighbourhood) -> Tensor:
-    """Return first kernels ``(map, slice, y, x)`` for another window."""
+    """Return the first kernels ``(map, slice, y, x)`` for another input window."""
     middle = seen.times // 2 * seen.channels + seen.channels // 2
     groups = weight.unflatten(1, (seen.times * seen.channels, seen.slices))
     one = groups.sum(dim=1) if seen.channels > 1 else groups[:, middle]
@@ -176,18 +176,18 @@ def _inputs(weight: Tensor, seen: Neighbourhood, wanted: Neighbourhood) -> Tenso
 def start_of(
     text: str | None, method: Method, network: Architecture, facts: Mapping[str, Any] | None = None
 ) -> Start | None:
-    """Return what the setting ``start`` stands for; None for random weights.
+    """Return the network that the setting ``start`` refers to; None for random initial weights.
 
     Parameters
     ----------
     text
-        None or ``scratch``; ``prior``, which is random weights where no prior fits; ``default``, the same, to be left
-        where there is time for many steps; ``auto``, the kept model whose noise is near enough, else the prior; or the
-        folder of a model.
+        None or ``scratch``; ``prior``, with random initial weights if no prior fits; ``default``, the same, but
+        replaced by random weights if there is time for many steps; ``auto``, a stored model with similar noise, else
+        the prior; or the folder of a model.
     method, network
-        Of the run.
+        Method and network of the run.
     facts
-        Of the scan, for ``auto``.
+        Facts of the scan, for ``auto``.
     """
     if text is None or text == SCRATCH:
         return None
@@ -206,7 +206,7 @@ def start_of(
 
 
 def began_at_random(facts: Mapping[str, Any]) -> bool:
-    """Return whether a network with these facts was trained from random weights.
+    """Return whether a network with these facts was trained from random initial weights.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def shipped_prior(name: str) -> Denoiser:
     Raises
     ------
     FormatError
-        There is none of this name, or it is damaged.
+        There is no prior of this name, or it is damaged.
 
     Examples
     --------
@@ -272,18 +272,18 @@ def shipped_prior(name: str) -> Denoiser:
 def save_prior(
     folder: Path, name: str, network: nn.Module, architecture: Architecture, split: Split, card: Mapping[str, Any]
 ) -> None:
-    """Write the weights in bfloat16, and their card, as they are shipped.
+    """Write the weights in bfloat16 and their card, as they are shipped.
 
     Parameters
     ----------
     folder
-        Where to.
+        Folder to write to.
     name
-        ``volume`` or such.
+        Name such as ``volume``.
     network, architecture, split
-        What was trained.
+        The trained network, its architecture and its method.
     card
-        What else is to be told; JSON.
+        Further information, ready for JSON.
     """
     import hashlib
 

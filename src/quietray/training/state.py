@@ -1,4 +1,4 @@
-"""The state of a training run: all that a resumed run needs to go on as if nothing had happened."""
+"""State of the training: everything needed to resume it exactly."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ __all__ = [
     "start",
 ]
 
-NOT_WHITE = 0.15  # correlation of neighbouring residuals
+NOT_WHITE = 0.15  # largest correlation of neighbouring residuals
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One judgement of the run so far.
+    """One validation during the training.
 
     Parameters
     ----------
     step, n_steps
-        Steps done and planned.
+        Number of steps done and planned.
     seconds
         Time spent training.
     loss
-        Mean training loss since the last judgement; of a start that is judged before the first step, its error.
+        Mean training loss since the last validation; for a validation before the first step, its error.
     error, noise
-        Held-out estimates of the mean squared error of the method's result and of the data without denoising, in the
-        data's scale.
+        Estimated mean squared error after and before denoising on held-out data, in the scale of the data.
     correlation
-        Of the residuals of neighbouring pixels, where the method needs white noise: far from 0 the network is fitting
-        what the noise of neighbours has in common.
+        Correlation of the residuals of neighbouring pixels, for methods that need white noise; far from 0, the network
+        is fitting the correlated part of the noise.
     """
 
     step: int
@@ -61,13 +60,13 @@ class Progress:
 
     @property
     def white(self) -> bool:
-        """Whether the residuals are as white as a method that hides pixels needs them."""
+        """Whether the residuals are as white as methods that hide pixels require."""
         return abs(self.correlation) <= NOT_WHITE
 
 
 @dataclass
 class State:
-    """Everything that a resumed run needs to go on as if nothing had happened."""
+    """Everything needed to resume the training exactly."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -83,7 +82,7 @@ class State:
 
 
 def seeded(seed: int, name: str) -> torch.Generator:
-    """Return the generator called `name` of a run with this seed; different names give unrelated streams.
+    """Return the random generator called `name` of a run with this seed; different names give independent streams.
 
     Examples
     --------
@@ -116,23 +115,23 @@ def start(
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights as they are now."""
+    """Return a copy of the present weights."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Move the averaged weights towards the network's."""
+    """Update the exponential moving average of the weights."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
 
 
 def best(history: list[Progress]) -> Progress:
-    """Return the judgement with the smallest error, among those with white residuals if there are any."""
+    """Return the validation with the smallest error, among those with white residuals if there are any."""
     return min(history, key=lambda progress: (not progress.white, progress.error))
 
 
 def halvings(history: list[Progress], patience: int) -> int:
-    """Return how often a row of `patience` judgements came that held no better one than those before them.
+    """Return how many times `patience` validations in a row have brought no improvement.
 
     Examples
     --------
@@ -152,7 +151,7 @@ def halvings(history: list[Progress], patience: int) -> int:
 
 
 def save(state: State, path: Path) -> None:
-    """Write the state into one file, whole or not at all."""
+    """Write the state to one file, atomically."""
     tensors: dict[str, Tensor] = {"generator": state.generator.get_state()}
     modules = [("network", state.network), ("average", state.average)]
     if state.teacher is not None:
@@ -173,14 +172,14 @@ def save(state: State, path: Path) -> None:
 
 
 def load_average(network: nn.Module, path: Path) -> None:
-    """Give a network the averaged weights of a state on disk."""
+    """Load the averaged weights of a stored state into a network."""
     tensors, _ = load_tensors(path)
     prefix = "average."
     network.load_state_dict({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)})
 
 
 def restore(state: State, path: Path) -> None:
-    """Set the state to what a file holds.
+    """Set the state to the content of a file.
 
     Raises
     ------
@@ -203,7 +202,7 @@ def restore(state: State, path: Path) -> None:
         index, _, slot = name.partition(".")
         slots.setdefault(int(index), {})[slot] = value
     parameters = state.optimizer.param_groups[0]["params"]
-    for number, moments in slots.items():  # the fused step walks through memory: moments must lie as weights do
+    for number, moments in slots.items():  # the fused step requires moments in the same memory layout as the weights
         for slot, value in moments.items():
             if value.shape == parameters[number].shape:
                 moments[slot] = torch.empty_like(parameters[number]).copy_(value)

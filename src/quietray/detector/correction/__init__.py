@@ -1,1 +1,1 @@
-"""Counts to line integrals: flat and dark, bad pixels, beam, zingers, rings, the rotation axis."""
+"""From counts to line integrals: flats, darks, bad pixels, beam, zingers, rings, rotation axis."""

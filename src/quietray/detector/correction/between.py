@@ -1,4 +1,4 @@
-"""A beam that changed between the flats: interpolated in time, where the file tells when they were taken."""
+"""Beam intensity between flats, interpolated in time if the file gives the times."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from quietray.types import Frame
 
 __all__ = ["beam_between_flats"]
 
-_LEAST = 0.005  # of the beam; less is not worth a factor
+_LEAST = 0.005  # smallest relative change of the beam worth correcting
 
 
 def beam_between_flats(scan: Scan, dark: Frame) -> Float[np.ndarray, " view"] | None:
-    """Return how bright the beam was in each view, relative to the mean of the flats; None where nothing tells.
+    """Return the beam intensity of each view relative to the mean of the flats; None if it is unknown.
 
-    Flats that follow each other are one measurement; the beam goes straight from one to the next.
+    Consecutive flats count as one measurement; the beam intensity is interpolated linearly between measurements.
 
     Parameters
     ----------
     scan
-        With the times of views and flats.
+        Scan with the times of views and flats.
     dark
-        ``(row, col)`` in counts.
+        Mean dark in counts, ``(row, col)``.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def beam_between_flats(scan: Scan, dark: Frame) -> Float[np.ndarray, " view"] | 
     """
     if scan.flats is None or scan.flats_taken is None or scan.taken is None:
         return None
-    group = np.searchsorted(np.sort(scan.taken), scan.flats_taken)  # views before each flat
+    group = np.searchsorted(np.sort(scan.taken), scan.flats_taken)  # number of views before each flat
     if np.ptp(group) == 0:
         return None
     n_flats, n_rows, n_cols = (int(size) for size in scan.flats.shape)

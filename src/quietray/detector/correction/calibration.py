@@ -1,4 +1,4 @@
-"""What is known about a scan before any row is corrected: flat, dark, bad pixels, beam, whether there are rings."""
+"""Global properties of a scan, measured before any row is corrected: flat, dark, bad pixels, beam, rings."""
 
 from __future__ import annotations
 
@@ -20,35 +20,37 @@ from quietray.types import Frame, PixelMask
 
 __all__ = ["Calibrated", "Calibration", "Correction", "calibrate"]
 
-RINGS_RATIO = 3.0  # stripes above so many times what noise leaves in the mean over the views are removed
-RINGS_LEAST = 1e-3  # attenuation; weaker stripes are never worth a filter
+RINGS_RATIO = 3.0  # stripes are removed if they exceed this multiple of the noise in the mean over the views
+RINGS_LEAST = 1e-3  # in attenuation; weaker stripes are never filtered
 
 
 @dataclass(frozen=True)
 class Correction:
-    """How radiographs are corrected.
+    """Settings of the correction of radiographs.
 
     Parameters
     ----------
     zingers
-        Samples this many noise sds brighter than the views before and after are replaced; 0 keeps all.
+        Samples that exceed the previous and next views by this many standard deviations of the noise are replaced; 0
+        keeps all.
     bad_pixels
-        Whether dead, hot, stuck and unstable pixels are found and interpolated.
+        Whether dead, hot, stuck and unstable pixels are detected and interpolated.
     air
-        Columns that see the open beam in every view, such as ``"0:90,745:835"``; ``"auto"`` looks at the
-        edges, ``"none"`` takes the beam as steady.
+        Columns that see the open beam in every view, such as ``"0:90,745:835"``; ``"auto"`` searches the edges,
+        ``"none"`` assumes a constant beam.
     rings
         Stripe removal in the sinogram: ``"none"``, ``"sorting"`` (thin rings), ``"large"``, ``"all"``; ``"auto"`` uses
-        sorting when stripes stand out of the noise.
+        sorting if stripes exceed the noise.
     floor
-        Smallest transmission before the log; 0 chooses one detected quantum or one dark sd, whichever is more.
+        Smallest transmission before the log; 0 uses one detected quantum or one standard deviation of the dark,
+        whichever is larger.
     line_integrals
-        The projections are line integrals already, of the attenuation or of anything else (XRD-CT, fluorescence): no
-        flat, no dark and no logarithm, and only the rings that are asked for are removed.
+        The projections are already line integrals, of the attenuation or of another quantity (XRD-CT, fluorescence).
+        No flats, darks or logarithm are applied, and rings are only removed on request.
     own_flats
-        Whether every angular subset is corrected with flats and darks of its own, so that a network unlearns their
-        noise like any other; None does so where the noise of shared flats would show.  With fewer flats than subsets
-        they are shared.
+        Whether every angular subset is corrected with its own flats and darks, so that their noise is independent and
+        is removed as well.  None does so if the noise of shared flats would be visible.  If there are fewer flats than
+        subsets, they are shared.
 
     Examples
     --------
@@ -77,38 +79,40 @@ class Correction:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """All that `correct_rows` needs to know about a scan, measured once.
+    """Everything that `correct_rows` needs to know about a scan, measured once.
 
     Parameters
     ----------
     flat, dark
         ``(row, col)`` float32: mean flat minus dark (bad pixels filled from neighbours), and mean dark, in counts.
     bad
-        ``(row, col)`` pixels that are interpolated.
+        Mask of pixels that are interpolated, ``(row, col)``.
     air_factors
-        ``(view,)`` float32: brightness of the beam relative to the flats.
+        Beam intensity of each view relative to the flats, ``(view,)`` float32.
     air_columns
-        Half-open ranges of columns where it was measured; empty when it was not.
+        Ranges of columns in which the beam was measured, end exclusive; empty if it was not.
     remove_rings
         Stripe removal to apply: "none", "sorting", "large" or "all".
     floor
         Smallest transmission before the log.
     quantum, read_noise
-        Counts per detected quantum and sd of the dark in counts; 0 when unknown.
+        Counts per detected quantum, and standard deviation of the dark in counts; 0 if unknown.
     order, reach
-        ``(view,)`` views in the order of their angles, and columns that a detail can move between two of them.
+        Views in the order of their angles, ``(view,)``, and number of columns that a detail can move between
+        consecutive views.
     settings
-        What was asked for.
+        The requested settings.
     notes
-        Sentences for the user.
+        Notes for the user.
     detectors, parts
-        ``(view,)`` detector of each view, and what is known about each detector, where there are several: then the
-        parts correct the views, and what is said here holds for all detectors together (flat and dark: on average).
+        Detector number of each view, ``(view,)``, and the calibration of each detector, if there are several.  Views
+        are then corrected with the parts; the other fields refer to all detectors together (flat and dark are
+        averages).
     subsets
-        What corrects the views ``j::K`` where each of the K angular subsets has flats of its own; else empty.
+        Calibrations of the views ``j::K`` if each of the K angular subsets has its own flats; else empty.
     apart
-        Of an angular subset: ``(row, col)`` float32, the logarithm of its flat over that of all; the mean over the
-        subsets is zero.  None where it would not be the same in all views, or is changed by a ring filter.
+        For an angular subset: logarithm of its flat relative to the flat of all, ``(row, col)`` float32, with zero mean
+        over the subsets.  None if it differs between views or is changed by a ring filter.
     """
 
     flat: Frame
@@ -132,12 +136,12 @@ class Calibration:
     __repr__ = brief
 
     def of_views(self, scan: Scan, views: slice) -> Calibration:
-        """Return what is known about some of the views, which `scan` holds alone, with the stripes as in all of them.
+        """Return the calibration of some of the views, which `scan` contains alone, with the stripes of all views.
 
         Raises
         ------
         SettingsError
-            Several detectors took turns.
+            The scan was taken by several detectors in turn.
         """
         if self.detectors is not None:
             raise SettingsError(
@@ -147,18 +151,18 @@ class Calibration:
         return replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=())
 
     def of_part(self, scan: Scan, views: slice, fields: Mapping[int, tuple[Frame, Frame]]) -> Calibration:
-        """Return what corrects an angular subset with flats and darks of its own.
+        """Return the calibration of an angular subset with its own flats and darks.
 
-        Bad pixels, brightness of the beam, floor and ring removal stay those of all views.
+        Bad pixels, beam intensity, floor and ring removal are those of all views.
 
         Parameters
         ----------
         scan
-            Of this subset alone.
+            Scan that contains only this subset.
         views
-            Which of all views it holds.
+            Indices of the views of the subset.
         fields
-            Flat minus dark, and dark, ``(row, col)``, by detector; 0 where there is only one.
+            Flat minus dark, and dark, each ``(row, col)``, by detector number; the number is 0 for a single detector.
         """
         order, reach = _order(scan)
         here = replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=(), detectors=None)
@@ -177,24 +181,24 @@ class Calibration:
         return replace(here, flat=flat, dark=dark, detectors=self.detectors[views], parts=parts)
 
     def of_view(self, view: int) -> Calibration:
-        """Return what is known about the detector that took a view."""
+        """Return the calibration of the detector that took a view."""
         return self if self.detectors is None else self.parts[int(self.detectors[view])]
 
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """A scan of which everything global was measured.
+    """A scan whose global properties have been measured.
 
     Parameters
     ----------
     scan
-        With its rotation axis.
+        The scan with its rotation axis.
     calibration
-        Flat, dark, bad pixels, beam.
+        Flat, dark, bad pixels and beam intensity.
     notes
-        What was found on the way.
+        Findings to report.
     flats
-        What was decided about flats of their own for angular subsets, and why; None where there was nothing to decide.
+        What was decided about separate flats for angular subsets, and why; None if there was nothing to decide.
     """
 
     scan: Scan
@@ -206,15 +210,15 @@ class Calibrated:
 
 
 def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:
-    """Measure flat, dark, bad pixels, beam and stripes of a scan, reading it in blocks.
+    """Measure flat, dark, bad pixels, beam and stripes of a scan, which is read in blocks.
 
     Raises
     ------
     NoiseError
-        Frames are saturated, hold NaN, or the flats are not brighter than the darks; flats are missing and the
+        Frames are saturated or contain NaN, the flats are not brighter than the darks, or flats are missing and the
         projections do not look like transmissions.
     SettingsError
-        The air columns leave the detector.
+        The air columns are outside the detector.
 
     Examples
     --------
@@ -268,12 +272,12 @@ def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:
 
 
 def _of_line_integrals(scan: Scan, settings: Correction) -> Calibration:
-    """Return the calibration of projections that need none."""
+    """Return a calibration for projections that need no correction."""
     if scan.flats is not None:
         raise SettingsError(
             f"a scan of line integrals must have no flats, got {scan.flats.shape[0]} frames; leave --line-integrals out"
         )
-    survey_views(scan)  # refuses what is not finite
+    survey_views(scan)  # rejects values that are not finite
     ones = np.ones((scan.n_rows, scan.n_cols), np.float32)
     rings = "none" if settings.rings == "auto" else settings.rings
     note = f"The projections were taken as line integrals: no logarithm, ring removal '{rings}'."
@@ -284,7 +288,7 @@ def _of_line_integrals(scan: Scan, settings: Correction) -> Calibration:
 def _together(
     scan: Scan, detectors: Int[np.ndarray, " view"], parts: Mapping[int, Calibration], settings: Correction
 ) -> Calibration:
-    """Return the calibration of a scan of several detectors: bad is what is bad in any, air what is air in all."""
+    """Return the calibration of several detectors: pixels bad in any are bad, columns air in all are air."""
     every = tuple(parts.values())
     factors, air = np.ones(scan.n_views, np.float32), np.ones(scan.n_cols, bool)
     for number, part in parts.items():
@@ -320,7 +324,7 @@ def _floor(scan: Scan, flat: Frame, quantum: float, read_noise: float) -> float:
 
 
 def _order(scan: Scan) -> tuple[Int[np.ndarray, " view"], int]:
-    """Return the views by angle, and how many columns a detail at the edge moves between two of them (64 at most)."""
+    """Return the views sorted by angle, and how far a detail at the edge moves between two (at most 64 columns)."""
     turned = np.mod(scan.geometry.angles - scan.geometry.angles.min(), 2 * np.pi)
     order = np.argsort(turned, kind="stable")
     if scan.n_views < 2:
@@ -361,7 +365,7 @@ def _beam_notes(
 
 
 def _rings(settings: Correction, survey: BeamSurvey) -> tuple[str, str]:
-    """Return the stripe removal to use, and the sentence that says why."""
+    """Return the stripe removal to use, and a sentence with the reason."""
     measured = f"stripes of sd {survey.stripes:.2g} in the attenuation, {survey.stripe_ratio:.1f} times the noise"
     if settings.rings != "auto":
         return settings.rings, f"Ring removal '{settings.rings}' as asked ({measured})."

@@ -1,6 +1,6 @@
-"""Is every frame what it claims to be?  What is not is named, and left out or mended; or the run is refused.
+"""Checks that every frame is what it claims to be; faulty frames are reported and left out, or the run is refused.
 
-One look at a few rows of every frame serves `info`, `check` and every run alike.
+A few rows of every frame are sampled once, for `info`, `check` and runs alike.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from quietray.detector.correction.layout import doubted_angles, doubted_layout
 from quietray.detector.correction.light import judge_light
 from quietray.detector.correction.numbers import masked_pixels, true_type
 from quietray.detector.correction.sides import sides_of
+from quietray.detector.correction.sweep import doubted_sweep
 from quietray.errors import NoiseError, QuietrayError
 from quietray.lazy import chosen_frames, mended_frames
 from quietray.scan import Scan
@@ -30,18 +31,18 @@ _USUAL = Correction()
 
 @dataclass(frozen=True, eq=False)
 class Claims:
-    """What was found of a scan.
+    """Result of the checks of a scan.
 
     Parameters
     ----------
     scan
-        With only those frames that are what they claim to be, and what was found among its notes.
+        Scan with only the valid frames, and with the findings added to its notes.
     found
         Sentences about frames and pixels.
     refusal
-        Why a run would be refused, or None.
+        Why a run would be refused; None if it would not be.
     looked_at
-        Views that were looked at, of how many.
+        Number of views that were examined, and of all views.
     """
 
     scan: Scan
@@ -51,21 +52,21 @@ class Claims:
 
 
 def sound(scan: Scan, settings: Correction = _USUAL, *, turning: bool = True) -> Scan:
-    """Return a scan with only those frames that are what they claim to be; its notes name the others.
+    """Return a scan with only the valid frames; its notes list the others.
 
     Parameters
     ----------
     scan
-        As read.
+        Scan as read from file.
     settings
-        How it is to be corrected.
+        Settings of the correction.
     turning
-        Whether the object turned: then angles and axes of the stack are looked at, too.
+        Whether the object rotates; angles and axes of the stack are then checked, too.
 
     Raises
     ------
     NoiseError, GeometryError
-        What is in the file cannot be used as it is.
+        The data cannot be used as they are.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def sound(scan: Scan, settings: Correction = _USUAL, *, turning: bool = True) ->
 
 
 def claims_of(scan: Scan, settings: Correction = _USUAL, seconds: float = math.inf, *, turning: bool = True) -> Claims:
-    """Look at a few rows of every frame; of as many, evenly spread, as there is time for."""
+    """Examine a few rows of every frame, or of as many evenly spaced frames as time permits."""
     views = glance(scan.projections, seconds)
     found: list[str] = []
     refusal: QuietrayError | None = None
@@ -97,7 +98,7 @@ def claims_of(scan: Scan, settings: Correction = _USUAL, seconds: float = math.i
         reasons = unwritten(views)
         finite = bool(
             np.isfinite(views.samples[good_frames(reasons, len(views.samples))]).all()
-        )  # else it is refused later
+        )  # if so, it is refused later
         if scan.detectors is None and views.known and finite:
             judge_light(scan, views, sides, settings, reasons)
         kept, more = left_out("Views", reasons, views)
@@ -107,6 +108,7 @@ def claims_of(scan: Scan, settings: Correction = _USUAL, seconds: float = math.i
         if turning:
             doubted_angles(scan)
             doubted_layout(scan, settings)
+            doubted_sweep(scan, settings)
     except QuietrayError as error:
         refusal = error
     return Claims(replace(scan, notes=(*scan.notes, *found)), tuple(found), refusal, (len(views.numbers), views.total))
@@ -128,7 +130,7 @@ def _without(scan: Scan, kept: Int[np.ndarray, " view"], found: list[str], turni
 
 
 def _numbers_mended(scan: Scan, views: Glance, settings: Correction) -> tuple[Scan, Glance, list[str]]:
-    """Return the scan with numbers that wrapped around unwrapped, and mask values out of the way."""
+    """Return the scan with integer overflow undone and mask values marked as bad."""
     found: list[str] = []
     stacks: dict[str, Any] = {"projections": scan.projections}
     stacks |= {name: frames for name in ("flats", "darks") if (frames := getattr(scan, name)) is not None}
@@ -151,7 +153,7 @@ def _numbers_mended(scan: Scan, views: Glance, settings: Correction) -> tuple[Sc
 
 
 def _glance_again(scan: Scan, views: Glance) -> Glance:
-    """Return the same samples of a scan that was mended."""
+    """Return the same samples from the repaired scan."""
     whole = chosen_frames(scan.projections, views.numbers)
     seen = glance(whole)
     return replace(seen, numbers=views.numbers, total=views.total)

@@ -1,4 +1,4 @@
-"""The rotation axis of a fan or cone beam from rays that run the same way in opposite directions."""
+"""Rotation axis of a fan or cone beam, from rays that are measured in opposite directions."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from quietray.scan import Scan
 
 __all__ = ["axis_of_conjugate_rays", "find_diverging_axis"]
 
-_ROWS = 8  # around the plane of the source, where cone beams are fans
-_SEARCHED = 0.25  # of the columns to either side of the middle
-_CLEAR = 0.3  # of the usual difference, that the least one may be
-_FEWEST = 60  # views
+_ROWS = 8  # rows around the plane of the source, where cone beams are close to fan beams
+_SEARCHED = 0.25  # search range as a fraction of the columns on either side of the middle
+_CLEAR = 0.3  # largest ratio of the smallest difference to the typical one
+_FEWEST = 60  # least number of views
 _STEP = 0.1
 
 
 def find_diverging_axis(scan: Scan, calibration: Calibration) -> float | None:
-    """Return the column of the axis of a full turn, None where rays do not tell it clearly.
+    """Return the column of the axis of a full turn; None if it cannot be determined reliably.
 
     Parameters
     ----------
     scan
-        Of a fan beam, or of a cone beam whose source goes round in a circle.
+        Fan-beam scan, or cone-beam scan with a circular source path.
     calibration
-        Its calibration.
+        Calibration of the scan.
     """
     beam = scan.geometry.as_cone() if isinstance(scan.geometry, FanBeam) else scan.geometry
     if (
@@ -48,18 +48,19 @@ def find_diverging_axis(scan: Scan, calibration: Calibration) -> float | None:
 def axis_of_conjugate_rays(
     sinogram: Float[np.ndarray, "view col"], angles: Float[np.ndarray, " view"], pixel: float
 ) -> float | None:
-    """Return the column around which a fan beam's rays meet those of the other side, None where it is not clear.
+    """Return the column around which opposite rays of a fan beam agree; None if it is not clear.
 
-    The ray at an angle g from the one through the axis, in the view at b, is that at -g in the view at b + pi - 2 g.
+    The ray at an angle g from the central ray, in the view at angle b, coincides with the ray at -g in the view at b +
+    pi - 2 g.
 
     Parameters
     ----------
     sinogram
         Line integrals of a full turn.
     angles
-        In radians, growing as the beam turns counter-clockwise.
+        Angles in radians, increasing with counter-clockwise rotation of the beam.
     pixel
-        Width of a column over the distance from source to detector.
+        Width of a column divided by the distance from source to detector.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""From counts to line integrals of the attenuation: flat and dark, beam, bad pixels, zingers, rings.
+"""From counts to line integrals of the attenuation: flats, darks, beam, bad pixels, zingers, rings.
 
-All that is global is measured once, in `calibrate`.  All that `correct_rows` does acts on the sinogram of one detector
-row, so the result is bit-identical however the rows are cut into slabs.  Many rows are corrected together, in torch, on
-the device that their counts are on.
+Global properties are measured once, in `calibrate`.  `correct_rows` acts on the sinogram of each detector row
+separately, so the result is bit-identical however the rows are divided into slabs.  Many rows are corrected at a time,
+in torch, on the device of their counts.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from quietray.types import Sinograms
 
 __all__ = ["Calibration", "Correction", "RowCounts", "calibrate", "correct_rows", "corrected", "stored", "workspace"]
 
-_AT_ONCE = 2**20  # samples that are corrected together, on each thread: a row or two, to stay in the cache
-_DEVICE_AT_ONCE = 2**25  # the same on a device
-_EACH = 36  # bytes that correcting takes for each of them at most, besides the counts and the result
+_AT_ONCE = 2**20  # samples corrected at a time by each thread: a row or two, to stay in the cache
+_DEVICE_AT_ONCE = 2**25  # the same for a GPU
+_EACH = 36  # largest memory in bytes per sample, besides the counts and the result
 
 
 @dataclass(frozen=True)
 class RowCounts:
-    """How many samples were changed.
+    """Numbers of samples that were changed.
 
     Examples
     --------
@@ -58,32 +58,32 @@ def correct_rows(
     rows: slice,
     device: torch.device | str | None = None,
 ) -> tuple[Sinograms, RowCounts]:
-    """Turn the counts of a band of rows, all views, into line integrals of the attenuation.
+    """Convert the counts of a band of rows, for all views, to line integrals of the attenuation.
 
     ``p = -log(max((counts - dark) / (flat * beam), floor))`` after bad pixels and zingers are replaced, then rings.
 
     Parameters
     ----------
     counts
-        ``(view, row, col)`` as read, or as stored.
+        Counts ``(view, row, col)``, as read or as stored.
     calibration
-        Of the scan that the rows belong to.
+        Calibration of the scan.
     rows
-        Which detector rows these are.
+        The detector rows of the band.
     device
-        Where to work; the CPU by default.
+        Device for the computation; the CPU by default.
 
     Returns
     -------
     sinograms, changed
-        ``(row, view, col)`` float32, dimensionless; and the numbers of samples changed.
+        Line integrals ``(row, view, col)``, float32, dimensionless; and the numbers of samples changed.
 
     Raises
     ------
     NoiseError
-        NaN or infinity in the counts.
+        The counts contain NaN or infinity.
     GeometryError
-        The counts do not fit the calibration.
+        The shape of the counts does not match the calibration.
 
     Examples
     --------
@@ -94,33 +94,33 @@ def correct_rows(
 
 
 def stored(counts: Real[np.ndarray, "view row col"]) -> Real[Tensor, "view row col"]:
-    """Return counts as a tensor: of the type that they are stored in where torch works with it, else float32.
+    """Return counts as a tensor, of the stored type if torch supports it, else as float32.
 
     Examples
     --------
     >>> [str(stored(np.ones((1, 1, 1), kind)).dtype) for kind in ("u2", ">u2")]
     ['torch.uint16', 'torch.float32']
     """
-    known = counts.dtype in (np.uint8, np.uint16, np.float32)  # other integers and byte orders are not
+    known = counts.dtype in (np.uint8, np.uint16, np.float32)  # other integer types and byte orders are not supported
     return torch.from_numpy(np.require(counts, None if known else np.float32, ["C", "W"]))
 
 
 def corrected(
     counts: Real[Tensor, "view row col"], calibration: Calibration, rows: slice
 ) -> tuple[Float[Tensor, "row view col"], RowCounts]:
-    """Turn counts that are on a device into line integrals there, as :func:`correct_rows` does.
+    """Convert counts on a device to line integrals on the same device, like :func:`correct_rows`.
 
     Parameters
     ----------
     counts
-        ``(view, row, col)`` as stored (uint16, say) or as float32; they are not changed.
+        Counts ``(view, row, col)`` as stored (for example uint16) or as float32; they are not modified.
     calibration, rows
         As for :func:`correct_rows`.
 
     Returns
     -------
     sinograms, changed
-        ``(row, view, col)`` float32 on the device of the counts; and the numbers of samples changed.
+        Line integrals ``(row, view, col)``, float32, on the device of the counts; and the numbers of samples changed.
 
     Examples
     --------
@@ -155,7 +155,7 @@ def corrected(
 
 
 def workspace(n_views: int, n_cols: int, n_rows: int, device: torch.device | str = "cpu") -> int:
-    """Return the bytes that correcting so many rows takes at most, besides the counts and the result.
+    """Return the peak memory in bytes for correcting this many rows, besides the counts and the result.
 
     Examples
     --------
@@ -167,17 +167,17 @@ def workspace(n_views: int, n_cols: int, n_rows: int, device: torch.device | str
 
 
 def _rows_together(device: torch.device, row: int) -> int:
-    """Return how many rows of so many samples are corrected together."""
+    """Return the number of rows of this many samples that are corrected at a time."""
     at_once = _AT_ONCE * torch.get_num_threads() if device.type == "cpu" else _DEVICE_AT_ONCE
     return max(1, at_once // max(1, row))
 
 
 def _correct(band: Float[Tensor, "row view col"], calibration: Calibration, rows: range) -> RowCounts:
-    """Correct the counts of rows in place; nothing but the row and the calibration enters into each."""
+    """Correct the counts of rows in place; each row depends only on itself and the calibration."""
     if calibration.detectors is None:
         return _correct_views(band, calibration, rows)
     changed = RowCounts()
-    for number, part in calibration.parts.items():  # zingers and rings are those of one detector
+    for number, part in calibration.parts.items():  # zingers and rings are treated per detector
         views = torch.from_numpy(np.flatnonzero(calibration.detectors == number)).to(band.device)
         own = band[:, views]
         changed += _correct_views(own, part, rows)
@@ -211,14 +211,14 @@ def _correct_views(band: Float[Tensor, "row view col"], calibration: Calibration
 
 
 def _attenuate(transmissions: Float[Tensor, "row view col"]) -> None:
-    """Make transmissions the attenuation, in place."""
+    """Convert transmissions to attenuation in place."""
     transmissions.log_().neg_()
 
 
 def _mend_zingers(
     band: Float[Tensor, "row view col"], calibration: Calibration, scale: Float[Tensor, " row"], good: Tensor
 ) -> int:
-    """Replace zingers in transmissions, and return how many good samples they were."""
+    """Replace zingers in transmissions, and return how many good samples were replaced."""
     settings = calibration.settings
     if settings.zingers == 0:
         return 0

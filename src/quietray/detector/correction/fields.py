@@ -1,4 +1,4 @@
-"""The two fields of a scan, flat and dark, from its frames: measured, checked, and mended where a pixel is bad."""
+"""Flat and dark fields of a scan: measured from its frames, checked, and filled at bad pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["measure_fields", "noise_of_frames", "without_holes"]
 def measure_fields(
     scan: Scan, views: ViewSurvey
 ) -> tuple[Frame, Frame, FrameStatistics | None, FrameStatistics | None, tuple[str, ...]]:
-    """Return flat minus dark, dark, the statistics of both, and notes."""
+    """Return flat minus dark, the dark, the statistics of both, and notes."""
     dark, darks, flats, notes = np.zeros((scan.n_rows, scan.n_cols), np.float32), None, None, []
     if scan.flats is None:
         _require_transmissions(scan, views)
@@ -53,14 +53,14 @@ def measure_fields(
 
 
 def _require_transmissions(scan: Scan, views: ViewSurvey) -> None:
-    """Raise unless projections without flats can be transmissions: fractions, air about 1."""
+    """Raise unless projections without flats look like transmissions: fractions, with air at about 1."""
     kind = np.dtype(scan.projections.dtype)
     across = views.mean.mean(axis=0)
     n_edge = max(1, len(across) // 20)
     ends, middle = (float(across[:n_edge].mean()), float(across[-n_edge:].mean())), float(across.max())
     edge, air = sum(ends) / 2, max(ends)
     if 0.85 < air < 1.15 and air > 0.9 * middle:
-        pass  # air at one edge is enough: the other may lie within the object
+        pass  # air at one edge is enough: the other edge may be inside the object
     elif len(across) >= 16 and edge < 0.75 * middle and (edge < 0.2 or middle - edge > 0.3):
         raise NoiseError(
             f"projections without flats must be transmissions (air about 1, the object darker), got {kind} values of "
@@ -77,7 +77,7 @@ def _require_transmissions(scan: Scan, views: ViewSurvey) -> None:
 
 
 def _without_spots(flat: Frame, light: Frame) -> Frame:
-    """Return a single flat without its zingers: bright spots that the views do not show."""
+    """Return a single flat without zingers, which are bright spots that the views do not show."""
     around = local_median(flat, flat > 0)
     seen, around_seen = light / np.maximum(flat, 1e-6), light / np.maximum(around, 1e-6)
     limit = np.maximum(6 * robust_sd(flat - around), 0.05 * around)
@@ -87,7 +87,7 @@ def _without_spots(flat: Frame, light: Frame) -> Frame:
 
 
 def without_holes(flat: Frame, bad: PixelMask) -> Frame:
-    """Return a flat that can be divided by everywhere; the filled pixels are interpolated later."""
+    """Return a flat without zeros, safe to divide by; the filled pixels are interpolated later."""
     filled = np.where(bad, local_median(flat, ~bad), flat)
     usable = filled[filled > 0]
     return np.where(filled > 0, filled, np.median(usable) if usable.size else 1).astype(np.float32)
@@ -96,7 +96,7 @@ def without_holes(flat: Frame, bad: PixelMask) -> Frame:
 def noise_of_frames(
     flat: Frame, flats: FrameStatistics | None, darks: FrameStatistics | None, bad: PixelMask
 ) -> tuple[float, float]:
-    """Return counts per quantum, from variance against mean of the flats, and the dark's noise sd."""
+    """Return counts per quantum, from the variance and mean of the flats, and the noise of the dark."""
     good = ~bad
     read_noise = float(np.median(darks.spread[good])) if darks and darks.spread is not None and good.any() else 0.0
     if flats is None or flats.spread is None or not good.any():

@@ -1,4 +1,4 @@
-"""Repeated frames of one static scene: flats and darks, summed up pixel by pixel without their zingers."""
+"""Statistics of repeated frames of a static scene, such as flats and darks, without zingers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from quietray.types import Frame, Frames, PixelMask, Radiographs
 
 __all__ = ["SAMPLES", "FrameStatistics", "Pile", "dealt_means", "frame_statistics", "robust_sd", "sampled_rows"]
 
-SAMPLES = 2**23  # pixels held at once, as float32
+SAMPLES = 2**23  # pixels in memory at a time, as float32
 _SURVEY_ROWS = 64
 
 
 def robust_sd(values: Float[np.ndarray, " ..."]) -> float:
-    """Return the standard deviation of normal `values` from their median absolute deviation (0 for no values).
+    """Return the standard deviation of normal `values` from their median absolute deviation (0 if there are none).
 
     Examples
     --------
@@ -31,7 +31,7 @@ def robust_sd(values: Float[np.ndarray, " ..."]) -> float:
 
 
 def sampled_rows(n_rows: int, at_most: int = _SURVEY_ROWS) -> slice:
-    """Return a slice of evenly spread rows, not more than `at_most`.
+    """Return a slice of evenly spaced rows, at most `at_most` of them.
 
     Examples
     --------
@@ -44,18 +44,18 @@ def sampled_rows(n_rows: int, at_most: int = _SURVEY_ROWS) -> slice:
 
 @dataclass(frozen=True, eq=False)
 class FrameStatistics:
-    """Repeated frames of one static scene, summed up pixel by pixel.
+    """Statistics of repeated frames of a static scene, pixel by pixel.
 
     Parameters
     ----------
     mean
-        ``(row, col)`` mean over the frames without zingers, in counts.
+        Mean over the frames without zingers, in counts, ``(row, col)``.
     spread
-        ``(row, col)`` standard deviation over the frames, without the largest deviations; None with under 3 frames.
+        Standard deviation over the frames without the largest deviations, ``(row, col)``; None for fewer than 3 frames.
     constant
-        ``(row, col)`` whether all frames agree exactly.
+        Whether all frames agree exactly, ``(row, col)``.
     n_frames, zingers
-        Frames read; samples left out of the mean.
+        Numbers of frames that were read, and of samples left out of the mean.
     """
 
     mean: Frame
@@ -66,23 +66,24 @@ class FrameStatistics:
 
 
 def frame_statistics(frames: Frames, what: str, offset: Frame | None = None, drift: bool = False) -> FrameStatistics:
-    """Measure the mean and the spread of repeated frames, leaving zingers out.
+    """Measure the mean and standard deviation of repeated frames without zingers.
 
     Parameters
     ----------
     frames
-        ``(frame, row, col)`` in counts.
+        Frames ``(frame, row, col)`` in counts.
     what
         Their name in messages: "flats" or "darks".
     offset
-        ``(row, col)`` counts subtracted first.
+        Counts that are subtracted first, ``(row, col)``.
     drift
-        Whether the frames may differ in brightness as a whole: their levels are then made equal before comparing.
+        Whether the overall brightness may differ between frames; frames are then scaled to the same level before the
+        comparison.
 
     Raises
     ------
     NoiseError
-        NaN in the frames, or integer frames that are saturated in more than 1 % of their samples.
+        The frames contain NaN, or integer frames are saturated in more than 1 % of their samples.
 
     Examples
     --------
@@ -116,20 +117,20 @@ def frame_statistics(frames: Frames, what: str, offset: Frame | None = None, dri
 def dealt_means(
     frames: Frames, n_subsets: int, offset: Frame | None = None, drift: bool = False
 ) -> Float[np.ndarray, "subset row col"]:
-    """Return the means of the frames ``j::n_subsets``, leaving out the zingers that all frames together show.
+    """Return the means of the frames ``j::n_subsets``, without the zingers found in all frames together.
 
     Parameters
     ----------
     frames
-        ``(frame, row, col)`` in counts, in the order in which they were taken.
+        Frames ``(frame, row, col)`` in counts, in the order of acquisition.
     n_subsets
-        Not more than there are frames.
+        Number of subsets; at most the number of frames.
     offset, drift
         As in `frame_statistics`.
 
     Notes
     -----
-    A pixel that holds a zinger in every frame of a subset has the mean of all frames there.
+    A pixel with a zinger in every frame of a subset gets the mean of all frames.
 
     Examples
     --------
@@ -156,7 +157,7 @@ def dealt_means(
 
 
 def _levels(frames: Frames, offset: Frame | None) -> Float[np.ndarray, " frame"]:
-    """Return the brightness of each frame relative to their mean; ones when there is nothing to compare."""
+    """Return the brightness of each frame relative to their mean; ones if there is nothing to compare."""
     n_frames, n_rows = frames.shape[:2]
     rows = sampled_rows(n_rows, max(1, min(_SURVEY_ROWS, SAMPLES // (n_frames * frames.shape[2]))))
     stack = np.asarray(frames[:, rows], dtype=np.float32)
@@ -185,7 +186,7 @@ def _clipped(stack: Radiographs) -> tuple[Frame, Frame, int]:
 
 
 def _without_zingers(stack: Radiographs) -> tuple[Frame, Radiographs, Bool[np.ndarray, "frame row col"]]:
-    """Return what is typical of two or more frames, how each differs from it, and which samples are no zingers."""
+    """Return the typical value of two or more frames, the deviation of each frame, and a mask without zingers."""
     n = len(stack)
     middle = np.median(stack, axis=0) if n > 2 else stack.min(axis=0)
     weight = np.sqrt(np.maximum(middle, max(0.05 * float(np.median(middle)), 1e-6)))
@@ -196,20 +197,20 @@ def _without_zingers(stack: Radiographs) -> tuple[Frame, Radiographs, Bool[np.nd
 
 
 def _kept(n_frames: int) -> int:
-    """Return how many of the smallest deviations enter the spread."""
+    """Return how many of the smallest deviations are used for the standard deviation."""
     return max(n_frames - max(1, int(np.sqrt(n_frames) / 1.5)), 2)
 
 
 @lru_cache
 def _trimming(n_frames: int) -> float:
-    """Return what makes the trimmed spread of normal noise its standard deviation, from 20 000 simulated pixels."""
+    """Return the factor from trimmed to true standard deviation of normal noise, from 20 000 simulated pixels."""
     noise = np.random.default_rng(0).standard_normal((n_frames, 20000))
     deviations = np.sort(np.abs(noise - np.median(noise, axis=0)), axis=0)[: _kept(n_frames)]
     return float(1 / np.sqrt((deviations**2).mean()))
 
 
 class Pile:
-    """Counts how many integer samples pile up at the largest value: the sign of saturation."""
+    """Counts how many integer samples have the largest value, a sign of saturation."""
 
     def __init__(self, dtype: np.dtype[np.generic]) -> None:
         self.integer = np.issubdtype(dtype, np.integer)
@@ -217,7 +218,7 @@ class Pile:
         self.value, self.at_top, self.total = -1, 0, 0
 
     def add(self, raw: np.ndarray) -> None:
-        """Take one more part of the samples into account."""
+        """Include more samples."""
         if not self.integer or raw.size == 0:
             return
         largest = int(raw.max())
@@ -228,9 +229,9 @@ class Pile:
         self.total += raw.size
 
     def check(self, what: str, noisy: bool) -> None:
-        """Raise when more than 1 % sit at the top.
+        """Raise if more than 1 % of the samples have the largest value.
 
-        Without noise a plateau is no sign of saturation, unless it is at a full scale: 2^k - 1, also shifted left.
+        Without noise, a plateau is no sign of saturation unless it is at full scale: 2^k - 1, possibly shifted left.
         """
         if not self.integer or self.at_top <= max(0.01 * self.total, 20) or self.value < 255:
             return

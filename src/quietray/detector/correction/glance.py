@@ -1,4 +1,4 @@
-"""A few samples of every frame, read once: enough to tell what each frame is."""
+"""A few samples of every frame, read once, for checking what each frame shows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from quietray.types import Frames
 
 __all__ = ["Glance", "glance", "named"]
 
-_ROWS, _COLS = 12, 256  # of each frame, at most about twice as many
-_PASSES = 16  # in which frames are gone through where time is short
+_ROWS, _COLS = 12, 256  # samples per frame, at most about twice as many
+_PASSES = 16  # order in which frames are read if time is short
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +26,13 @@ class Glance:
     Parameters
     ----------
     samples
-        ``(frame, row, col)`` as they are stored; rows and columns evenly spread, the last row among them.
+        ``(frame, row, col)`` as stored, at evenly spaced rows and columns that include the last row.
     numbers
-        ``(frame,)`` which frames these are.
+        Numbers of these frames, ``(frame,)``.
     total
-        How many there are.
+        Number of all frames.
     rows, cols
-        Where in a frame the samples are.
+        Positions of the samples in a frame.
     """
 
     samples: np.ndarray
@@ -43,44 +43,44 @@ class Glance:
 
     @property
     def known(self) -> bool:
-        """Whether frames hold enough samples to be judged."""
+        """Whether there are enough samples per frame."""
         return self.samples[0].size >= 16 and len(self.samples) > 1
 
     def flat(self) -> np.ndarray:
-        """Return the samples of each frame in one row, ``(frame, sample)``."""
+        """Return the samples of each frame in a single axis, ``(frame, sample)``."""
         return self.samples.reshape(len(self.samples), -1)
 
     def constant(self) -> Bool[np.ndarray, " frame"]:
-        """Return which frames hold one value only, or nothing finite, as those that were never written do."""
+        """Return which frames hold a single value or nothing finite, like frames that were never written."""
         flat = self.flat()
         return np.asarray((flat == flat[:, :1]).all(axis=1) | ~np.isfinite(flat).any(axis=1))
 
     def torn(self) -> Bool[np.ndarray, " frame"]:
-        """Return which frames have rows of one value only where other frames have not: they were written in part."""
+        """Return which frames have constant rows where other frames do not: they were only partly written."""
         first = self.samples[:, :, :1]
         idle = ((self.samples == first) & np.isfinite(first)).all(axis=2)
         return np.asarray((idle & (idle.mean(axis=0) < 0.5)).any(axis=1) & (self.samples.shape[2] >= 16))
 
     def repeated(self) -> Bool[np.ndarray, " frame"]:
-        """Return which frames are the frame before once more, to the last bit."""
+        """Return which frames are identical to the previous frame."""
         same = (self.flat()[1:] == self.flat()[:-1]).all(axis=1) & (np.diff(self.numbers) == 1)
         return np.concatenate([[False], same])
 
     def levels(self, used: Bool[np.ndarray, "row col"]) -> Float[np.ndarray, " frame"]:
-        """Return the mean of each frame over the samples to be used."""
+        """Return the mean of each frame over the given samples."""
         samples = self.samples[:, used].astype(np.float32)
         finite = np.isfinite(samples)
         total = np.where(finite, samples, 0).sum(axis=1, dtype=np.float64)
         return np.asarray(total / np.maximum(finite.sum(axis=1), 1))
 
     def varying(self, whole: Bool[np.ndarray, " frame"]) -> Bool[np.ndarray, "row col"]:
-        """Return the samples that are not the same in all frames that are whole."""
+        """Return the samples that vary between complete frames."""
         some = self.samples[whole]
         return np.asarray((some != some[:1]).any(axis=0))
 
 
 def glance(frames: Frames, seconds: float = math.inf) -> Glance:
-    """Read a few rows of every frame; of as many, evenly spread, as there is time for.
+    """Read a few rows of every frame, or of as many evenly spaced frames as time permits.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def glance(frames: Frames, seconds: float = math.inf) -> Glance:
 
 
 def named(numbers: Int[np.ndarray, " frame"]) -> str:
-    """Return which frames these are, in words.
+    """Return frame numbers in words.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Why frames are left out: they hold nothing, hold it twice, or are saturated; and how that is said."""
+"""Reasons for leaving frames out (empty, duplicate or saturated), and how they are reported."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from quietray.detector.correction.glance import Glance, named
 
 __all__ = ["binned", "good_frames", "left_out", "saturated", "unwritten"]
 
+_AGAIN = 0.75  # of the frames: each stored up to four times; more are alike because nothing turns, or has no noise
+
 
 def unwritten(seen: Glance) -> dict[str, Bool[np.ndarray, " frame"]]:
-    """Return which frames hold nothing, by what is said of them; none where all are alike."""
+    """Return the frames that hold no data, by reason; none if all frames are alike."""
     reasons: dict[str, Bool[np.ndarray, " frame"]] = {}
     if not seen.known:
         return reasons
@@ -22,13 +24,13 @@ def unwritten(seen: Glance) -> dict[str, Bool[np.ndarray, " frame"]]:
     torn = seen.torn() & ~empty
     reasons["have rows of one value only (written in part, or saturated)"] = torn
     again = seen.repeated() & ~empty & ~torn
-    if again.mean() < 0.5 and np.issubdtype(seen.samples.dtype, np.integer):
-        reasons["are the frame before once more"] = again
+    if again.mean() <= _AGAIN and np.issubdtype(seen.samples.dtype, np.integer):
+        reasons["are identical to the frame before"] = again
     return reasons
 
 
 def saturated(seen: Glance, used: Bool[np.ndarray, "row col"]) -> Bool[np.ndarray, " frame"]:
-    """Return which frames pile up at their largest value where most do not."""
+    """Return which frames have many samples at their largest value, if most frames do not."""
     samples = seen.samples[:, used]
     if not samples.size:
         return np.zeros(len(samples), bool)
@@ -39,14 +41,14 @@ def saturated(seen: Glance, used: Bool[np.ndarray, "row col"]) -> Bool[np.ndarra
 
 
 def good_frames(reasons: dict[str, Bool[np.ndarray, " frame"]], n: int) -> Bool[np.ndarray, " frame"]:
-    """Return which frames nothing is said against."""
+    """Return which frames have no reason to be left out."""
     return np.asarray(~np.any([np.zeros(n, bool), *reasons.values()], axis=0))
 
 
 def left_out(
     what: str, reasons: dict[str, Bool[np.ndarray, " frame"]], seen: Glance
 ) -> tuple[Int[np.ndarray, " kept"], list[str]]:
-    """Return the numbers of the frames to keep, and what is said of the others."""
+    """Return the numbers of the frames to keep, and sentences about the others."""
     found = [
         f"{what} {named(seen.numbers[which])} ({int(which.sum())} of {seen.total}) {reason}: left out."
         for reason, which in reasons.items()

@@ -1,6 +1,6 @@
-"""Are the axes of the stack what they are taken for, and do the angles belong to the views?  Told by the object's turn.
+"""Checks of the axes of the stack and of the angles, based on the rotation of the object.
 
-The sum over a row of line integrals does not change while the object turns, and its centre of mass follows a sine.
+The sum over a row of line integrals does not change as the object rotates, and its centre of mass follows a sine.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from quietray.errors import GeometryError
 from quietray.geometry import ParallelBeam
 from quietray.scan import Scan
 
-__all__ = ["doubted_angles", "doubted_layout"]
+__all__ = ["doubted_angles", "doubted_layout", "line_integrals"]
 
-_FEWEST = 16  # views, rows and columns that tell axes apart
+_FEWEST = 16  # least numbers of views, rows and columns for telling the axes apart
 _LOOKED_AT = 16
-_FINEST = 256  # rows and columns, or up to twice as many
+_FINEST = 256  # rows and columns to read, or up to twice as many
 
 
 def doubted_angles(scan: Scan) -> None:
-    """Raise where one angle stands for so many views that nobody can have measured so.
+    """Raise if implausibly many views have the same angle.
 
     Raises
     ------
     GeometryError
-        It does: such as the zeros that a list was filled with before the scan.
+        They do; for example, the list was initialised with zeros and not completed.
 
     Examples
     --------
@@ -50,12 +50,12 @@ def doubted_angles(scan: Scan) -> None:
 
 
 def doubted_layout(scan: Scan, settings: Correction) -> None:
-    """Raise where the axes of the stack are clearly others than views, rows and columns; what was stated is believed.
+    """Raise if the axes of the stack are clearly not views, rows and columns, unless the user has stated them.
 
     Raises
     ------
     GeometryError
-        They are.
+        The axes are different.
     """
     beam = scan.geometry
     if (
@@ -68,7 +68,7 @@ def doubted_layout(scan: Scan, settings: Correction) -> None:
     ):
         return
     chosen = np.unique(np.linspace(0, scan.n_views - 1, min(_LOOKED_AT, scan.n_views)).round().astype(int))
-    lines = _line_integrals(scan, chosen, settings)
+    lines = line_integrals(scan, chosen, settings)
     if lines is None:
         return
     if scan.n_views >= _FEWEST and beam.turns >= 1 and _axis_along_a_row(lines):
@@ -84,8 +84,8 @@ def doubted_layout(scan: Scan, settings: Correction) -> None:
         )
 
 
-def _line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Float[np.ndarray, "view row col"] | None:
-    """Return whole views as line integrals; None where there is no telling."""
+def line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Float[np.ndarray, "view row col"] | None:
+    """Return whole views as line integrals; None if that is not possible."""
     rows, cols = (slice(None, None, max(1, size // _FINEST)) for size in (scan.n_rows, scan.n_cols))
     counts = np.concatenate([scan.read(rows, slice(int(one), int(one) + 1))[:, :, cols] for one in chosen])
     if not np.isfinite(counts).all():
@@ -102,7 +102,7 @@ def _line_integrals(scan: Scan, chosen: np.ndarray, settings: Correction) -> Flo
 
 
 def _axis_along_a_row(lines: Float[np.ndarray, "view row col"]) -> bool:
-    """Return whether the sums over columns stay as they are from view to view, while those over rows change."""
+    """Return whether sums over columns stay constant between views, while sums over rows change."""
     noise = lines[0].size * robust_sd(np.diff(lines, axis=2).ravel()) ** 2 / 2
     rows, cols = lines.sum(axis=2), lines.sum(axis=1)
     across, along = (float(sums.var(axis=0).sum() - noise) for sums in (rows, cols))
@@ -110,10 +110,10 @@ def _axis_along_a_row(lines: Float[np.ndarray, "view row col"]) -> bool:
 
 
 def _rows_are_views(lines: Float[np.ndarray, "image row col"]) -> bool:
-    """Return whether the rows of an image, rather than the images, are the turns of one slice.
+    """Return whether the rows of an image, rather than the images, are the views of one slice.
 
-    Then every row has the same sum, and half a turn after another row it is its mirror image, about one column for
-    all images: the last row that of the first, or after a full turn the middle one.
+    If so, every row has the same sum, and rows half a turn apart are mirror images of each other about the same column
+    in all images: the first and the last row, or for a full turn the first and the middle row.
     """
     mass = lines.sum(axis=2)
     strong = mass.mean(axis=1) > 0.2 * mass.mean(axis=1).max()

@@ -1,4 +1,4 @@
-"""The light of the views: those without beam, of another exposure, or without the object; and what cannot be."""
+"""Checks of the light in the views: no beam, another exposure, no object, or impossible values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from quietray.scan import Scan
 
 __all__ = ["judge_light"]
 
-_DARK = 0.05  # of the usual light; a frame with less is one without beam
-_JUMP = 0.4  # of the logarithm of the light, from one view to the next
-_WIDELY = 95  # per cent of the columns; fewer are brighter than the air by fringes
-_MOST = 0.25  # of the views may be left out for their brightness: more are a state of the beam, not an accident
+_DARK = 0.05  # of the usual light; a frame with less was taken without beam
+_JUMP = 0.4  # in the logarithm of the light, between consecutive views
+_WIDELY = 95  # percent of the columns; fewer may be brighter than air because of fringes
+_MOST = 0.25  # largest fraction of views to leave out for their brightness; more indicate a change of the beam
 
 
 def judge_light(
@@ -31,13 +31,12 @@ def judge_light(
     settings: Correction,
     reasons: dict[str, Bool[np.ndarray, " frame"]],
 ) -> None:
-    """Add the views without beam, of another exposure, saturated, or without the object.
+    """Add the views without beam, with another exposure, with saturation, or without the object.
 
     Raises
     ------
     NoiseError
-        So many views have other light that it is no accident, and nothing tells how much; or the darks or the flats
-        cannot belong to the views.
+        Too many views have different light, by an unknown factor, or the darks or flats cannot belong to the views.
     """
     written = good_frames(reasons, len(views.samples))
     used = views.varying(written) if written.any() else written
@@ -67,16 +66,16 @@ def judge_light(
                 "than the rest; name columns beside the object with --air (such as --air 0:20), by which the views are "
                 "made equal, or leave these views out"
             )
-        reasons["have other light than the rest"] = odd
+        reasons["have another exposure than the rest"] = odd
     _compared_with_sides(views, sides, dark, written & ~without, settings, reasons)
 
 
 def _of_other_light(level: Float[np.ndarray, " view"]) -> Bool[np.ndarray, " view"]:
-    """Return the views between jumps of the light, where most views are not; an object that turns makes no jumps."""
+    """Return the views between jumps of the light, if most views have none; a rotating object causes no jumps."""
     change = np.diff(np.log(np.maximum(level, 1e-9)))
     sized = np.pad(change, 1)
     gradual = np.maximum(sized[:-2] * np.sign(change), sized[2:] * np.sign(change)) > 0.25 * np.abs(change)
-    jumps = np.where((np.abs(change) > _JUMP) & ~gradual, change, 0)  # a plate seen edge-on darkens by and by
+    jumps = np.where((np.abs(change) > _JUMP) & ~gradual, change, 0)  # a plate seen edge-on darkens gradually
     state = np.concatenate([[0.0], np.cumsum(jumps)])
     near = np.abs(state[:, None] - np.unique(state.round(9))[None]) < _JUMP / 2
     usual = near[:, near.sum(axis=0).argmax()]
@@ -91,7 +90,7 @@ def _compared_with_sides(
     settings: Correction,
     reasons: dict[str, Bool[np.ndarray, " frame"]],
 ) -> None:
-    """Add the views that show no object; raise where darks or flats are not of this scan, or hold light or the object.
+    """Add the views that show no object; raise if darks or flats are of another scan, or hold light or the object.
 
     Raises
     ------
@@ -106,7 +105,7 @@ def _compared_with_sides(
         return
     noise = noise_of(sides)
     if high < 3 * noise:
-        return  # which is told where the flats are measured
+        return  # reported where the flats are measured
     usable, seen = flat > 0.1 * high, views.samples[good].astype(np.float32)
     below = (seen[:, usable] < (dark - 0.03 * high - 6 * noise)[usable]).mean()
     if below > 0.01:
@@ -126,7 +125,7 @@ def _compared_with_sides(
     bright, edges = ratio.max(axis=1), ratio[:, [0, -1]].mean(axis=1)
     air = float(np.median(edges))
     beside = np.abs(ratio[:, [0, -1]] - 1).max() < 0.08
-    widely = float(np.median(np.percentile(ratio, _WIDELY, axis=1)))  # fringes of phase contrast are bright, too
+    widely = float(np.median(np.percentile(ratio, _WIDELY, axis=1)))  # phase-contrast fringes are also bright
     if beside and widely > 1.08 * air:
         raise NoiseError(
             f"flats must show nothing but the beam, got views that are {widely / air:.2f} times as bright "
@@ -142,7 +141,7 @@ def _compared_with_sides(
 
 
 def _leak(dark: Float[np.ndarray, "row col"], flat: Float[np.ndarray, "row col"]) -> float:
-    """Return how much of the pattern of the flats is in the darks, 0 where it is not theirs."""
+    """Return the fraction of the flats' pattern that is in the darks; 0 if there is none."""
     dark, flat = (ndimage.median_filter(one, 3) for one in (dark, flat))
     if dark.std() == 0 or flat.std() == 0 or float(np.corrcoef(dark.ravel(), flat.ravel())[0, 1]) < 0.9:
         return 0.0
@@ -154,7 +153,7 @@ def _without_object(
     good: Bool[np.ndarray, " view"],
     reasons: dict[str, Bool[np.ndarray, " frame"]],
 ) -> None:
-    """Add the views that are as even as flats where those around them are not."""
+    """Add the views that are as uniform as flats while the views around them are not."""
     depth = np.full(len(good), np.nan)
     low, high = np.percentile(ratio, [5, 95], axis=1)
     depth[good] = (high - low) / np.maximum(high, 1e-6)
@@ -172,7 +171,7 @@ def _without_object(
 def _abrupt(
     flagged: Bool[np.ndarray, " view"], values: Float[np.ndarray, " view"], jumps: Callable[[float, float], bool]
 ) -> Bool[np.ndarray, " view"]:
-    """Return the runs of flagged views whose value jumps on a side: nothing in an object that turns does."""
+    """Return the runs of flagged views whose value jumps on one side, which a rotating object cannot cause."""
     out = np.zeros_like(flagged)
     ends = np.flatnonzero(np.diff(np.concatenate([[False], flagged, [False]]).astype(np.int8)))
     for start, stop in ends.reshape(-1, 2):

@@ -1,4 +1,4 @@
-"""The beam beside the object, and the stripes behind it: where is air, how bright was each view, are there rings."""
+"""Beam intensity beside the object, and stripes behind it: air columns, brightness of the views, rings."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Profile = Float[np.ndarray, "view col"]
 
 @dataclass(frozen=True, eq=False)
 class BeamSurvey:
-    """What the sampled rows tell about the beam.
+    """Properties of the beam, measured on a sample of the rows.
 
     Parameters
     ----------
     profile
-        ``(view, col)`` transmission averaged over the sampled rows, before any beam factor.
+        ``(view, col)`` transmission averaged over the sampled rows, before any correction of the beam intensity.
     stripes
         Standard deviation over columns of the part of the attenuation that is the same in all views (dimensionless).
     noise
-        What the noise of the views leaves of it in the mean over all views (dimensionless).
+        Contribution of the noise of the views to `stripes` (dimensionless).
     """
 
     profile: Profile
@@ -39,7 +39,7 @@ class BeamSurvey:
 
     @property
     def stripe_ratio(self) -> float:
-        """Stripes in units of the noise that is left in the mean over all views."""
+        """Stripes relative to the noise in the mean over all views."""
         return self.stripes / self.noise if self.noise > 0 else 0.0
 
 
@@ -47,8 +47,8 @@ def survey_beam(scan: Scan, flat: Frame, dark: Frame, bad: PixelMask, floor: flo
     """Measure the mean transmission per view and column, and the stripes, on at most 64 rows.
 
     A stripe is the same in all views; noise and structure are not.  The mean attenuation over each quarter of the views
-    is high-passed across the columns; stripes are what two independent halves of the quarters share (their covariance),
-    noise is what even and odd views do not share.
+    is high-pass filtered across the columns.  The variance of the stripes is the covariance of two independent halves
+    of the quarters; the noise is the difference between even and odd views.
 
     Parameters
     ----------
@@ -114,12 +114,12 @@ def _high_pass(means: Float[np.ndarray, "row col"]) -> Float[np.ndarray, "row co
 
 
 def parse_columns(text: str, n_cols: int) -> tuple[tuple[int, int], ...]:
-    """Read columns such as ``"0:90,745:835"`` as half-open ranges.
+    """Parse columns such as ``"0:90,745:835"``, end exclusive.
 
     Raises
     ------
     SettingsError
-        It is not such a list, or it leaves the detector.
+        The text is not such a list, or the columns are outside the detector.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def parse_columns(text: str, n_cols: int) -> tuple[tuple[int, int], ...]:
 
 
 def find_air(profile: Profile) -> tuple[tuple[int, int], ...]:
-    """Find the columns at the edges that see the open beam in all views; an empty tuple when in doubt.
+    """Find columns at the edges that see the open beam in all views; an empty tuple if unclear.
 
     Parameters
     ----------
@@ -150,9 +150,9 @@ def find_air(profile: Profile) -> tuple[tuple[int, int], ...]:
 
     Notes
     -----
-    An edge counts as air when it transmits about 1, allowing for a beam that drifts from view to view, and when the
-    two edges drift alike (an object that reaches one edge in some views gives itself away).  From each such edge the
-    region grows inwards while the columns follow the edge.
+    An edge counts as air if its transmission is about 1, apart from a drift of the beam between views, and
+    if both edges drift alike (which excludes an object that reaches one edge in some views).  From each such edge, the
+    region grows inwards as long as the columns follow the edge.
 
     Examples
     --------
@@ -183,7 +183,7 @@ def find_air(profile: Profile) -> tuple[tuple[int, int], ...]:
 
 
 def _is_open(strip: Float[np.ndarray, " view"]) -> bool:
-    """Whether an edge of the detector can be open beam: about 1, without deep dips."""
+    """Whether an edge of the detector can be open beam: a transmission of about 1, without deep dips."""
     low, middle, high = np.percentile(strip, [0.5, 50, 95])
     return bool(0.93 < high < 1.25 and middle > 0.75 and low > 0.6 * middle)
 
@@ -203,10 +203,10 @@ def _smooth(values: Float[np.ndarray, " view *col"]) -> Float[np.ndarray, " view
 
 
 def _grow(relative: Profile, width: int) -> int:
-    """Return how many columns from the left follow the edge, less a margin beside the object."""
+    """Return how many columns from the left follow the edge, minus a margin beside the object."""
     averaged = ndimage.uniform_filter1d(relative, 3, axis=1, mode="nearest")
     change = np.abs(np.diff(averaged, axis=0))
-    noise = 1.05 * float(np.median(np.median(change, axis=0)))  # sd of one view in a typical column
+    noise = 1.05 * float(np.median(np.median(change, axis=0)))  # standard deviation of one view in a typical column
     low, middle = np.percentile(_smooth(averaged), [1, 50], axis=0)
     tolerance = max(0.02, 2.2 * noise)
     fine = (np.abs(middle - 1) < max(0.03, 0.7 * noise)) & (low > middle - tolerance) & (low > 1 - 2 * tolerance)
@@ -221,15 +221,15 @@ def _grow(relative: Profile, width: int) -> int:
 def air_factors(
     scan: Scan, flat: Frame, dark: Frame, bad: PixelMask, columns: tuple[tuple[int, int], ...]
 ) -> tuple[Float[np.ndarray, " view"], bool]:
-    """Measure how bright each view is relative to the flats, on at most 64 rows of the air columns.
+    """Measure the brightness of each view relative to the flats, on at most 64 rows of the air columns.
 
-    Zingers and bad pixels are left out.  A beam that is steady within the noise of this measurement gets one factor for
-    all views, so that noise is not written into them.
+    Zingers and bad pixels are left out.  If the beam is constant within the noise of this measurement, all views get
+    the same factor, so that the correction adds no noise.
 
     Returns
     -------
     factors, drifts
-        ``(view,)`` float32, 1 where a view is as bright as the flats; and whether the beam drifts at all.
+        Factors ``(view,)``, float32, 1 for a view as bright as the flats; and whether the beam drifts.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the stored numbers are: counters that wrapped around, and values that stand for no count."""
+"""Checks of the stored numbers: integer overflow, and special values that are not counts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from quietray.types import PixelMask
 
 __all__ = ["masked_pixels", "true_type"]
 
-_FEW = 8  # whole frames that are looked at
+_FEW = 8  # number of whole frames that are read
 
 
 def true_type(scan: Scan, views: Glance) -> tuple[np.dtype[np.generic] | None, str]:
-    """Return the type that the numbers are of, and a sentence; None where it is the one in the file.
+    """Return the true type of the numbers and a sentence; None if it is the type in the file.
 
-    Counts above half of the range become negative where unsigned numbers are stored as signed ones; counts below a
-    dark that was subtracted become huge where it is the other way round.
+    If unsigned numbers are stored as signed ones, counts above half of the range become negative.  If signed numbers
+    are stored as unsigned ones, negative counts (after dark subtraction) become huge.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def true_type(scan: Scan, views: Glance) -> tuple[np.dtype[np.generic] | None, s
 
 
 def masked_pixels(scan: Scan, views: np.ndarray) -> tuple[PixelMask, str]:
-    """Return the pixels that hold one value out of range in all frames, as detectors with gaps write it.
+    """Return pixels with a constant out-of-range value in all frames, which detectors write for gaps.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def masked_pixels(scan: Scan, views: np.ndarray) -> tuple[PixelMask, str]:
     least, most = float(np.percentile(low[~steady], 0.1)), float(np.percentile(high[~steady], 99.9))
     span = max(most - least, 1.0)
     if scan.flats is None:
-        steady &= first != 1  # of transmissions, air without noise
+        steady &= first != 1  # for transmissions: noise-free air
     masked = steady & (np.isnan(first) | (first > most + 0.02 * span) | ((first < 0) & (first < least)))
     values = np.unique(first[masked])[:4]
     told = ", ".join(f"{value:g}" if abs(value) < 1e5 else f"{value:.0f}" for value in values.tolist())

@@ -1,7 +1,8 @@
-"""Flats of their own: every angular subset is corrected with flats and darks that no other subset has.
+"""Separate flats for angular subsets: every subset is corrected with flats and darks that no other subset uses.
 
-What all subsets share is the same in a network's input and target, and stays: the noise of shared flats becomes rings.
-Dealt to the subsets like the views, flats and darks are measured apart like them, and their noise is unlearned.
+Errors that all subsets share are the same in the input and in the target of a network, and remain: the noise of shared
+flats becomes rings.  If flats and darks are divided among the subsets like the views, their noise is independent, too,
+and is removed.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from quietray.types import Frame, Radiographs, Sinograms
 
 __all__ = ["RINGS_SHARE", "Prediction", "correct_dealt", "corrected_dealt", "fewest_flats", "predict", "with_own_flats"]
 
-RINGS_SHARE = 0.1  # of the variance of the noise in a slice; dealing flats paid at 0.12 to 0.26, see docs/flats.md
-_IN_VIEW = 0.76  # times as much, over the field of view, as if columns counted alike; for 80 to 384 columns +- 0.04
-_LEAST = 0.01  # of the flat of all, of which there is a logarithm
-_QUANTA = 20.0  # in a pixel of a subset's mean flat, under which its logarithm is not that of its mean
+RINGS_SHARE = 0.1  # rings' fraction of the noise in a slice; separate flats helped from 0.12 to 0.26, docs/flats.md
+_IN_VIEW = 0.76  # factor relative to equal weight of all columns, over the field of view; +- 0.04 for 80 to 384 columns
+_LEAST = 0.01  # smallest value relative to the flat of all, before the logarithm
+_QUANTA = 20.0  # least number of quanta in a pixel of a subset's mean flat, for the mean of its logarithm
 
 
 def correct_dealt(counts: Radiographs, calibration: Calibration, rows: slice) -> tuple[Sinograms, RowCounts]:
-    """Return line integrals of a band of rows, all views, each angular subset corrected as it is to be.
+    """Return the line integrals of a band of rows for all views, each angular subset with its own correction.
 
-    Where the subsets have no flats of their own, this is :func:`correct_rows`, whose parameters it has.
+    If the subsets share their flats, this is the same as :func:`correct_rows`.  The parameters are the same, too.
 
     Examples
     --------
@@ -49,7 +50,7 @@ def correct_dealt(counts: Radiographs, calibration: Calibration, rows: slice) ->
 def corrected_dealt(
     counts: Real[Tensor, "view row col"], calibration: Calibration, rows: slice
 ) -> tuple[Float[Tensor, "row view col"], RowCounts]:
-    """Return what :func:`correct_dealt` does, on the device of the counts; parameters as of :func:`corrected`."""
+    """Do the same as :func:`correct_dealt`, on the device of the counts; parameters as for :func:`corrected`."""
     n = len(calibration.subsets)
     if n == 0:
         return corrected(counts, calibration, rows)
@@ -63,18 +64,18 @@ def corrected_dealt(
 
 
 def with_own_flats(scan: Scan, calibration: Calibration, n_subsets: int) -> Calibration:
-    """Return a calibration in which each of the angular subsets has flats and darks of its own, dealt like the views.
+    """Return a calibration in which each angular subset has its own flats and darks, divided like the views.
 
-    Frames are dealt one after the other, ``j::K``, in the order in which they were taken: flats of before and of after
-    go to every subset.  Too few darks are shared.  Frames that belong to one detector are dealt only to the subsets
-    that hold views of it.
+    Frames are divided as ``j::K`` in the order of acquisition, so every subset gets flats from before and after the
+    scan.  If there are too few darks, they are shared.  Frames of one of several detectors are divided among the
+    subsets that contain views of this detector.
 
     Parameters
     ----------
     scan, calibration
-        The scan, with as many flats as :func:`fewest_flats` asks, and what is known about it.
+        The scan, with as many flats as :func:`fewest_flats` requires, and its calibration.
     n_subsets
-        K, of the views ``j::K``.
+        Number K of subsets ``j::K``.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def with_own_flats(scan: Scan, calibration: Calibration, n_subsets: int) -> Cali
 
 
 def fewest_flats(scan: Scan, n_subsets: int) -> int:
-    """Return how many flats the poorest of the angular subsets would have, in each detector.
+    """Return the smallest number of flats that an angular subset would have, per detector.
 
     Examples
     --------
@@ -112,18 +113,18 @@ def fewest_flats(scan: Scan, n_subsets: int) -> int:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the noise of the flats would do.
+    """Predicted effect of the noise of the flats.
 
     Parameters
     ----------
     rings_share
-        Variance of the rings that shared flats leave in a slice, over that of the noise of the views, in the field of
-        view; they are strongest near the axis.
+        Variance of the rings that shared flats cause in a slice, relative to that of the noise of the views, over the
+        field of view; rings are strongest near the axis.
     view_variance, flat_variance
-        Of the noise of one view, in line integrals, and of the mean of all flats; None where the counts per quantum
-        are not known.
+        Noise variance of one view, in line integrals, and of the mean of all flats; None if the counts per quantum are
+        unknown.
     quanta
-        In a pixel of the mean flat of a subset; None as above.
+        Quanta in a pixel of the mean flat of a subset; None if unknown.
 
     Examples
     --------
@@ -138,24 +139,25 @@ class Prediction:
 
     @property
     def enough_light(self) -> bool:
-        """Whether a subset's flats hold enough quanta for the logarithm."""
+        """Whether the flats of a subset hold enough quanta for the logarithm."""
         return self.quanta is None or self.quanta >= _QUANTA
 
     @property
     def worth_it(self) -> bool:
-        """Whether flats of their own are the better choice."""
+        """Whether separate flats are the better choice."""
         return self.rings_share >= RINGS_SHARE and self.enough_light
 
 
 def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
-    """Predict the rings of shared flats from the counts of the middle row, and the numbers of flats and views.
+    """Predict the rings of shared flats, from the counts of the middle row and the numbers of flats and views.
 
     Notes
     -----
-    A view's noise has the variance ``v = mean(1 / (n T))`` of n quanta behind a transmission T, and the mean of F flats
-    has ``f = 1 / (n F)``.  A pixel at radius r sees N views through 2 r columns: N times v, but f from each column
-    about N / (2 r) times over.  So rings have about ``N f / (2 r v)`` times the variance of the noise, 0.7 times that
-    with the ramp filter, and ``0.76 N f / (R v)`` over a field of view of radius R, half of the columns.
+    The noise of a view has the variance ``v = mean(1 / (n T))``, for n quanta and a transmission T; the
+    mean of F flats has ``f = 1 / (n F)``.  A pixel at radius r sees N views through 2 r columns, so it sums v over N
+    views, but f with about N / (2 r) repetitions per column.  Rings therefore have about ``N f / (2 r v)`` times the
+    variance of the noise, 0.7 times that with the ramp filter, and ``0.76 N f / (R v)`` over a field of view of radius
+    R, half of the columns.
 
     Examples
     --------
@@ -172,8 +174,8 @@ def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
     dimming = float(np.exp(sinograms.astype(np.float64)).mean())
     scans = tuple(scan.by_detector().values())
     n_flats = min(0 if one.flats is None else int(one.flats.shape[0]) for one in scans)
-    noiseless = n_flats == 0 or (n_flats >= 3 and calibration.quantum <= 0)  # made by a formula
-    ratio = 0.0 if noiseless else 1 / (n_flats * dimming)  # of the variances, of all flats' mean and of a view
+    noiseless = n_flats == 0 or (n_flats >= 3 and calibration.quantum <= 0)  # the data come from a formula
+    ratio = 0.0 if noiseless else 1 / (n_flats * dimming)  # variances of the mean of all flats and of a view
     share = _IN_VIEW * 2 * max(one.n_views for one in scans) / scan.n_cols * ratio
     if calibration.quantum <= 0:
         return Prediction(share, None, None, None)
@@ -183,18 +185,18 @@ def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
 
 
 def _users(scan: Scan, number: int, n_subsets: int) -> list[int]:
-    """Return the subsets that the frames of a detector are dealt to."""
+    """Return the subsets that the frames of a detector are divided among."""
     if scan.detectors is None or scan.flat_detectors is None:
         return list(range(n_subsets))
     return [int(one) for one in np.unique(np.flatnonzero(scan.detectors == number) % n_subsets)]
 
 
 def _fields(scan: Scan, calibration: Calibration, users: list[int]) -> dict[int, tuple[Frame, Frame]]:
-    """Return flat minus dark, and dark, of each subset that a detector's frames are dealt to.
+    """Return flat minus dark, and dark, for each subset that the frames of a detector are divided among.
 
-    Every flat is as bright as that of all, on average over its logarithm, so that neither drift nor few frames make a
-    subset differ.  The logarithm of few counts is low, by half of their relative variance: in every pixel the mean
-    of the logarithms is that of the flat of all.
+    All flats have the same mean logarithm as the flat of all frames, so that drift or a small number of frames does not
+    make a subset differ.  The logarithm of few counts is biased by half of their relative variance; therefore the mean
+    over the subsets of the logarithm is made equal to that of the flat of all frames in every pixel.
     """
     assert scan.flats is not None, "without flats there is nothing to deal"
     dark, good = calibration.dark, ~calibration.bad

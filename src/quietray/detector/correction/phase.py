@@ -1,7 +1,7 @@
-"""Phase retrieval from radiographs at one distance: Paganin's filter, and its generalised form.
+"""Phase retrieval from radiographs at a single distance: Paganin's filter, and its generalised form.
 
-An object of one material at a distance from the detector shows its edges brighter and darker than its attenuation: the
-beam that it bends interferes.  Where the distance is short (the near field), one filter takes that back.
+At a distance from the detector, the edges of an object show bright and dark fringes, because the refracted beam
+interferes.  For an object of a single material in the near field, a single filter undoes this.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from quietray.types import Radiographs
 __all__ = ["Phase", "alpha_of", "reach_of", "retrieve", "transfer"]
 
 _KEV_MM = 12.398419843e-7  # wavelength in mm of a photon of 1 keV
-_REACH = 12  # lengths of the filter after which a pixel counts for nothing: e^-12
+_REACH = 12  # filter lengths beyond which a pixel is negligible: e^-12
 
 
 @dataclass(frozen=True)
 class Phase:
-    """How the phase is retrieved; what is None the file must tell.
+    """Settings of phase retrieval; values that are None are taken from the file.
 
     Parameters
     ----------
     delta_beta
-        Ratio of what the material takes from the refractive index and what it absorbs, such as 500.
+        Ratio of the refractive index decrement delta to the absorption index beta of the material, such as 500.
     alpha
-        Instead of it and of all else: the square of the filter's length, in pixels squared.
+        Squared length of the filter in pixels squared, instead of all other parameters.
     energy
-        In keV.
+        Photon energy in keV.
     distance
-        From the object to the detector, in mm.
+        Distance from the object to the detector in mm.
     retrieval
-        ``paganin``, or ``generalised``, which keeps the finest details that pixels can show.
+        ``paganin``, or ``generalised``, which preserves details of the size of a pixel better.
 
     Notes
     -----
@@ -75,14 +75,14 @@ class Phase:
 def alpha_of(phase: Phase, scan: Scan) -> tuple[float, str]:
     r"""Return the squared length of the filter in pixels, :math:`\lambda z \delta / (4 \pi \beta p^2)`, and its source.
 
-    Behind a point source the distance is divided by the magnification, and the pixel is as large as at the object.
+    For a point source, the distance is divided by the magnification, and the pixel size is that at the object.
 
     Raises
     ------
     SettingsError
-        Neither the settings nor the scan tell what it takes.
+        A parameter is given neither by the settings nor by the scan.
     GeometryError
-        The pixel size is not known.
+        The pixel size is unknown.
 
     Examples
     --------
@@ -115,21 +115,22 @@ def alpha_of(phase: Phase, scan: Scan) -> tuple[float, str]:
     wavelength = _KEV_MM / known["energy"]
     told.append(f"pixels of {pixel:g} mm{'' if larger == 1 else f' at the object, magnified {larger:.3g} times'}")
     if (2 * pixel) ** 2 < wavelength * distance:
-        told.append("so far away that details of two pixels are beyond the near field, for which the filter is")
+        told.append("so far away that details of two pixels are beyond the near field, for which the filter is valid")
     return wavelength * distance * phase.delta_beta / (4 * math.pi * pixel**2), ", ".join(told)
 
 
 def transfer(shape: tuple[int, int], alpha: float, retrieval: str) -> Float[np.ndarray, "row half"]:
-    """Return by what the spectrum of a frame is multiplied, on the frequencies of a real FFT.
+    """Return the transfer function of the filter at the frequencies of a real FFT.
 
     Parameters
     ----------
     shape
-        Of the frame.
+        Shape of the frame.
     alpha
-        Square of the filter's length, in pixels squared.
+        Squared length of the filter in pixels squared.
     retrieval
-        ``paganin``: one over 1 + alpha k^2; ``generalised``: with the Laplacian of the pixels' grid for k^2.
+        ``paganin``: one over 1 + alpha k^2; ``generalised``: with the discrete Laplacian of the pixel grid instead of
+        k^2.
 
     Examples
     --------
@@ -148,21 +149,21 @@ def transfer(shape: tuple[int, int], alpha: float, retrieval: str) -> Float[np.n
 def retrieve(
     frames: Radiographs, alpha: float, retrieval: str = "paganin", device: torch.device | str = "cpu"
 ) -> Radiographs:
-    """Return transmissions as the object would show them if it touched the detector.
+    """Return transmissions as the object would show them in contact with the detector.
 
-    Minus their logarithm is the line integral of the attenuation, of an object of one material.  Beyond its edges each
-    frame goes on mirrored.  Every frame is filtered by itself.
+    Their negative logarithm is the line integral of the attenuation, for an object of a single material.  Frames are
+    filtered separately and mirrored at their edges.
 
     Parameters
     ----------
     frames
-        Transmissions ``(view, row, col)``, measured at a distance.
+        Transmissions ``(view, row, col)`` measured at a distance.
     alpha
-        Square of the filter's length, in pixels squared.
+        Squared length of the filter in pixels squared.
     retrieval
         ``paganin`` or ``generalised``.
     device
-        Where.
+        Device for the computation.
 
     Examples
     --------
@@ -179,7 +180,7 @@ def retrieve(
 
 
 def reach_of(alpha: float) -> int:
-    """Return after how many pixels one counts for nothing in the filter of another.
+    """Return the distance in pixels beyond which the filter is negligible.
 
     Examples
     --------
@@ -190,9 +191,9 @@ def reach_of(alpha: float) -> int:
 
 
 def _mirrored(n: int, alpha: float) -> tuple[torch.Tensor, int]:
-    """Return which pixels of a line stand in it when it is padded, and where the first one is."""
+    """Return the indices of the padded line, and the position of its first original pixel."""
     room = min(n, reach_of(alpha))
-    size = 2 * n if room >= n // 2 else int(next_fast_len(n + 2 * room, real=True))  # a whole mirror image is periodic
+    size = 2 * n if room >= n // 2 else int(next_fast_len(n + 2 * room, real=True))  # mirrored as a whole
     first = 0 if size == 2 * n else room
     places = np.mod(np.arange(size) - first, 2 * n)
     return torch.from_numpy(np.where(places < n, places, 2 * n - 1 - places)), first

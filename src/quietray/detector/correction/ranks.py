@@ -1,7 +1,6 @@
-"""Medians, running medians, and samples in order: all that a correction ranks, for many rows at once.
+"""Medians, running medians and sorting, for many rows at once.
 
-On a CPU torch selects and sorts several times slower than numpy does, so numpy is asked there; the answers are the
-same.
+On CPUs, numpy selects and sorts several times faster than torch and is used instead; the results are the same.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from torch import Tensor
 
 __all__ = ["mirrored", "row_medians", "running_median", "sorted_last", "square_median", "windows_memory"]
 
-WINDOWS = 2**15  # samples that a running median works on at once, on each thread: they stay in its cache
-DEVICE_WINDOWS = 2**21  # the same on a device, where each step must be worth its start
+WINDOWS = 2**15  # samples per running median and thread, to stay in the cache
+DEVICE_WINDOWS = 2**21  # the same for a GPU, where larger kernels are needed
 
 T = TypeVar("T")
 
@@ -26,14 +25,14 @@ T = TypeVar("T")
 def row_medians(
     values: Float[Tensor, "row sample"], chosen: Bool[Tensor, "row sample"] | None = None
 ) -> Float[Tensor, " row"]:
-    """Return the median of each row, or of what is chosen of it: the mean of the middle two where their number is even.
+    """Return the median of each row, or of its chosen samples: for an even number, the mean of the middle two.
 
     Parameters
     ----------
     values
-        ``(row, sample)``, finite where chosen.
+        Values ``(row, sample)``, finite where chosen.
     chosen
-        ``(row, sample)``; a row of which nothing is chosen has the median NaN.
+        Mask ``(row, sample)``; a row without chosen samples has the median NaN.
 
     Examples
     --------
@@ -69,7 +68,7 @@ def _medians_by_torch(values: Float[Tensor, "row sample"], chosen: Bool[Tensor, 
 def sorted_last(
     values: Float[Tensor, "row col sample"],
 ) -> tuple[Float[Tensor, "row col sample"], Int[Tensor, "row col sample"]]:
-    """Return float32 values in rising order along the last axis, and where each was; what is equal keeps its order.
+    """Return float32 values sorted along the last axis, and their original positions; the sort is stable.
 
     Examples
     --------
@@ -80,8 +79,8 @@ def sorted_last(
     if values.device.type != "cpu":
         ordered, places = torch.sort(values, dim=-1, stable=True)
         return ordered, places
-    bits = (values + 0.0).view(torch.int32)  # no negative zero
-    keys = (bits ^ (bits >> 31 & 0x7FFFFFFF)).long()  # integers in the order of the numbers, and then their places
+    bits = (values + 0.0).view(torch.int32)  # avoid negative zero
+    keys = (bits ^ (bits >> 31 & 0x7FFFFFFF)).long()  # order-preserving integers followed by their positions
     keys <<= 32
     keys |= torch.arange(values.shape[-1])
     _for_each(lambda row: keys[row].numpy().sort(axis=-1), len(keys))
@@ -92,18 +91,18 @@ def sorted_last(
 
 
 def running_median(values: Float[Tensor, "row col sample"], size: int) -> Float[Tensor, "row col sample"]:
-    """Return the median of each sample and its neighbours in the columns around, mirrored at the ends.
+    """Return the running median of each sample over neighbouring columns, mirrored at the ends.
 
-    Sorted runs of one column become such of two, four, eight; runs that together are the window are merged, up to the
-    last merge, of which only the middle is worked out.  All of it is smaller and larger of two samples, which every
-    processor does at the speed of its memory.
+    Sorted runs of one column are merged to runs of two, four and eight columns, and then to the window; of the last
+    merge, only the middle is computed.  All steps are minima and maxima of two samples, which run at memory speed on
+    any device.
 
     Parameters
     ----------
     values
-        ``(row, col, sample)``.
+        Values ``(row, col, sample)``.
     size
-        Columns in the window, an odd number.
+        Number of columns in the window; odd.
 
     Examples
     --------
@@ -121,7 +120,7 @@ def running_median(values: Float[Tensor, "row col sample"], size: int) -> Float[
 
 
 def square_median(frame: Float[Tensor, "row col"], size: int) -> Float[Tensor, "row col"]:
-    """Return the median of the square of `size` x `size` pixels around each pixel, mirrored at the ends.
+    """Return the median of `size` x `size` pixels around each pixel, mirrored at the edges.
 
     Examples
     --------
@@ -145,7 +144,7 @@ def square_median(frame: Float[Tensor, "row col"], size: int) -> Float[Tensor, "
 
 
 def mirrored(n: int, size: int, device: torch.device) -> Int[Tensor, " padded"]:
-    """Return which of `n` places those of all windows of `size` are, those beyond the ends mirrored.
+    """Return the positions in all windows of `size` over `n` places, mirrored at the ends.
 
     Examples
     --------
@@ -157,9 +156,9 @@ def mirrored(n: int, size: int, device: torch.device) -> Int[Tensor, " padded"]:
 
 
 def windows_memory(lines: int, n_cols: int, size: int, device: torch.device) -> int:
-    """Return the bytes that a running median of so many lines takes, besides what it is given and returns.
+    """Return the memory in bytes that a running median of this many lines takes, besides its input and output.
 
-    About twice as many runs live at once as there are columns in the window.
+    About twice as many runs are in memory as there are columns in the window.
 
     Examples
     --------
@@ -170,14 +169,14 @@ def windows_memory(lines: int, n_cols: int, size: int, device: torch.device) -> 
 
 
 def _windows_at_once(device: torch.device) -> int:
-    """Return how many samples a running median works on at once."""
+    """Return how many samples a running median processes at a time."""
     return WINDOWS * torch.get_num_threads() if device.type == "cpu" else DEVICE_WINDOWS
 
 
 def _middle_of_windows(
     column: list[Float[Tensor, "row padded *sample"]], size: int
 ) -> Float[Tensor, "row col *sample"]:
-    """Return the median of every `size` columns that follow each other, each a sorted list of samples."""
+    """Return the median of every `size` consecutive columns, each a sorted list of samples."""
     n_cols = column[0].shape[1] - size + 1
     run, length, others, start = column, 1, list[Tensor](), 0
     while 2 * length <= size:
@@ -187,7 +186,7 @@ def _middle_of_windows(
         run = _merged([one[:, :-length] for one in run], [one[:, length:] for one in run])
         length *= 2
     run = [one[:, start : start + n_cols] for one in run]
-    wanted = len(column) * size // 2 + 1  # the so many smallest are of both lists: the best split is the smallest
+    wanted = len(column) * size // 2 + 1  # the smallest k come from both lists: the best split is the minimum
     best = run[wanted - 1]
     for count, other in enumerate(others, start=1):
         best = torch.minimum(best, torch.maximum(run[wanted - count - 1], other))
@@ -195,7 +194,7 @@ def _middle_of_windows(
 
 
 def _merged(one: list[Tensor], other: list[Tensor]) -> list[Tensor]:
-    """Return two sorted lists as one, element by element of the tensors in them (Batcher's odd-even merge)."""
+    """Return two sorted lists merged into one, element by element of their tensors (Batcher's odd-even merge)."""
     if not one or not other:
         return one or other
     if len(one) == len(other) == 1:
@@ -208,7 +207,7 @@ def _merged(one: list[Tensor], other: list[Tensor]) -> list[Tensor]:
 
 
 def _for_each(function: Callable[[int], T], count: int) -> list[T]:
-    """Return what a function that lets other threads run returns for each number."""
+    """Return the results of a function for each number; the function must let other threads run."""
     threads = min(count, torch.get_num_threads())
     if threads <= 1:
         return [function(number) for number in range(count)]

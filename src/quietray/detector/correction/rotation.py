@@ -1,4 +1,4 @@
-"""Where the rotation axis projects to: measured from the radiographs in several ways that check each other."""
+"""Position of the rotation axis, measured from radiographs with several methods that check each other."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from quietray.types import Sinograms
 
 __all__ = ["RotationAxis", "find_rotation_axis"]
 
-_SAMPLES = 2**25  # of the rows looked at, all views
+_SAMPLES = 2**25  # samples of the selected rows, over all views
 _ROWS = 12
 _FEWEST_VIEWS = 8
-_ARC = 90.0  # degrees over which the centre of mass must be seen to move
-_ARC_OF_MASS = np.radians(170)  # over less, waves of the second order cannot be told from the mean
-_PARTS = 6  # of a scan, in which there must be as much of the object
-_LITTLE_OVERLAP = 0.02  # of the columns, that both of two opposite views of a half acquisition see
-_SURE = 0.15  # of the columns: with less overlap than that the axis is told with less certainty
-_EDGE = 0.1  # of the largest attenuation, above which the object is said to reach over an edge
+_ARC = 90.0  # angular range in degrees over which the centre of mass must be seen to move
+_ARC_OF_MASS = np.radians(170)  # for smaller ranges, second-order waves cannot be separated from the mean
+_PARTS = 6  # fraction of the scan in which the object must be equally visible
+_LITTLE_OVERLAP = 0.02  # smallest overlap of opposite views of a half acquisition, as a fraction of the columns
+_SURE = 0.15  # fraction of the columns; the axis is less certain if the overlap is smaller
+_EDGE = 0.1  # fraction of the largest attenuation above which the object is taken to extend beyond an edge
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class RotationAxis:
     Parameters
     ----------
     column
-        Where it projects to, 0-based, pixel centres at integers.
+        Column that the axis projects to (0-based, pixel centres at integers).
     method
-        What was believed: "opposite views", "centre of mass", "Vo's metric", or "middle of the detector".
+        Method whose result was used: "opposite views", "centre of mass", "Vo's metric", or "middle of the detector".
     spread
-        Disagreement in pixels: between methods, or between rows where only one method applies; NaN when unknown.
+        Disagreement in pixels between methods, or between rows if only one method applies; NaN if unknown.
     notes
-        Sentences for the user.
+        Notes for the user.
 
     Examples
     --------
@@ -59,13 +59,14 @@ class RotationAxis:
 
 
 def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.device | str | None = None) -> RotationAxis:
-    """Find the rotation axis from up to twelve rows that hold the object.
+    """Find the rotation axis from up to twelve rows that contain the object.
 
-    Opposite views mirror each other around the axis; the centre of mass moves on a sinusoid around it, when the whole
-    object is in the field of view; and for half turns Vo's metric looks at the double wedge in the Fourier transform of
-    the sinogram (Vo et al. 2014, https://doi.org/10.1364/OE.22.019078).  With a full turn or more the opposite views
-    decide, for they need no assumption; with half a turn the middle one of the answers does.  Where the object reaches
-    over one edge of the detector all the way round, a half acquisition, only opposite views can tell.
+    Three methods are used.  Opposite views are mirror images about the axis.  The centre of mass moves on a sinusoid
+    about it, if the whole object is in the field of view.  For half turns, Vo's metric evaluates the double wedge in
+    the Fourier transform of the sinogram (Vo et al. 2014, https://doi.org/10.1364/OE.22.019078).  For a full turn or
+    more, opposite views decide, as they need no assumptions; for half a turn, the median of the results is used.  If
+    the object extends beyond one edge of the detector in all views (a half acquisition), only opposite views can be
+    used.
 
     Parameters
     ----------
@@ -74,18 +75,18 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
     calibration
         Its calibration.
     device
-        Where the rows are corrected and Vo's metric is worked out; the CPU by default.
+        Device for correcting the rows and for Vo's metric; the CPU by default.
 
     Returns
     -------
     RotationAxis
-        With fewer than 8 views, or no object: the middle of the detector, and a note; also with less than half a turn,
-        of which only the centre of mass can tell the axis.
+        The axis.  With fewer than 8 views or without an object, it is the middle of the detector, with a note.  The
+        same holds for less than half a turn if the centre of mass, the only applicable method, fails.
 
     Raises
     ------
     GeometryError
-        The axis lies outside the detector, or it cannot be told of a half acquisition, or of a scan that was cut short.
+        The axis lies outside the detector, or it cannot be determined for a half acquisition or an aborted scan.
 
     Examples
     --------
@@ -153,7 +154,7 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
 
 
 def _over_one_edge(sinograms: Sinograms) -> bool:
-    """Return whether the object reaches over one edge of the detector, in the mean over the views, and not both."""
+    """Return whether the mean object extends beyond exactly one edge of the detector."""
     profile = sinograms.mean(axis=(0, 1), dtype=np.float64)
     edge = max(2, profile.size // 40)
     left, right = (bool(side.mean() > _EDGE * profile.max()) for side in (profile[:edge], profile[-edge:]))
@@ -175,7 +176,7 @@ def _middle(scan: Scan, why: str) -> RotationAxis:
 
 
 def _choose(scan: Scan, found: dict[str, tuple[float, float]], full_turn: bool) -> RotationAxis:
-    """Pick one of the answers, each (column, spread over rows), and say how much they disagree."""
+    """Choose one of the results, each (column, spread over rows), and report how much they disagree."""
     if full_turn and "opposite views" in found:
         method = "opposite views"
     else:
@@ -198,9 +199,9 @@ def _choose(scan: Scan, found: dict[str, tuple[float, float]], full_turn: bool) 
 
 
 def _rows_with_object(scan: Scan, calibration: Calibration) -> slice | None:
-    """Return up to twelve rows, evenly spread over those that hold the object; None when nothing stands out of noise.
+    """Return up to twelve evenly spaced rows that contain the object; None if nothing exceeds the noise.
 
-    The object is what is left of the attenuation's variation across the columns, smoothed over a 32nd of them.
+    The object is detected by the variation of the attenuation across the columns, smoothed over a 32nd of them.
     """
     views = np.unique(np.linspace(0, scan.n_views - 1, min(6, scan.n_views)).round().astype(int))
     size = max(3, scan.n_cols // 32)
@@ -232,10 +233,10 @@ def _longest_run(numbers: np.ndarray) -> np.ndarray:
 def _from_centre_of_mass(
     sinograms: Sinograms, angles: Float[np.ndarray, " view"], air: tuple[tuple[int, int], ...]
 ) -> tuple[float, float] | None:
-    """Return the mean of the sinusoid that the centre of mass follows; None when the object leaves the detector.
+    """Return the mean of the sinusoid of the centre of mass; None if the object leaves the detector.
 
-    A straight line between the two edges is taken as the beam beside the object: one for all views where air columns
-    have already made the views equal, else one for each view.
+    The beam beside the object is taken to be a straight line between the two edges: the same for all views if air
+    columns have been used to normalise them, else one for each view.
     """
     n_rows, _, n = sinograms.shape
     beside = _beside(sinograms, air)
@@ -259,13 +260,13 @@ def _from_centre_of_mass(
 
 
 def _level(mass: Float[np.ndarray, " view"]) -> Float[np.ndarray, " _"]:
-    """Return the mean of what should be the same in all views, and how far parts of the scan are from it."""
+    """Return the mean of a quantity that should be the same in all views, and how much parts of the scan deviate."""
     parts = np.array([part.mean() for part in np.array_split(mass, _PARTS)])
     return np.concatenate([[mass.mean()], parts - mass.mean()])
 
 
 def _beside(sinograms: Sinograms, air: tuple[tuple[int, int], ...]) -> Float[np.ndarray, "view col"]:
-    """Return the attenuation that the beam beside the object seems to have, as a line across the columns."""
+    """Return the apparent attenuation of the beam beside the object, as a line across the columns."""
     n = sinograms.shape[2]
     edge = max(2, n // 40)
     parts = air if air else ((0, edge), (n - edge, n))
@@ -282,7 +283,7 @@ def _beside(sinograms: Sinograms, air: tuple[tuple[int, int], ...]) -> Float[np.
 def _from_vo(
     sinograms: Sinograms, angles: Float[np.ndarray, " view"], start: float | None, device: torch.device | str | None
 ) -> tuple[float, float] | None:
-    """Return the axis by Vo's metric on half a turn, searched near `start` or over the middle half of the detector."""
+    """Return the axis from Vo's metric on half a turn, searched near `start` or in the middle half of the detector."""
     half = np.flatnonzero(angles <= angles[0] + np.pi + 1e-6)
     n = sinograms.shape[2]
     if len(half) < 30 or n < 64:
@@ -297,6 +298,6 @@ def _from_vo(
     column, spread = float(np.median(columns)), robust_sd(np.array(columns))
     if start is None and (
         spread > 2 or not low + 5 < column < high - 5
-    ):  # with no other answer, it must be a clear one
+    ):  # without another result, this one must be clear
         return None
     return column, max(spread, 0.25)

@@ -1,4 +1,4 @@
-"""Which flats show the beam and nothing else, and which darks do not."""
+"""Checks of flats and darks: which flats show only the beam, and which darks are dark."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from quietray.scan import Scan
 
 __all__ = ["Side", "noise_of", "sides_of"]
 
-_DARK = 0.05  # of the usual light; a frame with less is one without beam
+_DARK = 0.05  # of the usual light; a frame with less was taken without beam
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """Flats or darks: their glance, and which of the frames are good."""
+    """Flats or darks: their samples, and which of the frames are good."""
 
     seen: Glance
     good: Bool[np.ndarray, " frame"]
 
     @property
     def mean(self) -> Float[np.ndarray, "row col"]:
-        """Median of the good frames, ``(row, col)`` samples."""
+        """Median of the good frames, at the samples ``(row, col)``."""
         return np.asarray(np.median(self.seen.samples[self.good].astype(np.float32), axis=0))
 
 
 def sides_of(scan: Scan) -> tuple[Scan, dict[str, Side], list[str]]:
-    """Return the scan with the flats that show the beam and the darks that do not, and how they look."""
+    """Return the scan with only valid flats and darks, and their samples."""
     sides: dict[str, Side] = {}
     reasons: dict[str, dict[str, Bool[np.ndarray, " frame"]]] = {}
     levels: dict[str, Float[np.ndarray, " frame"]] = {}
@@ -58,7 +58,7 @@ def sides_of(scan: Scan) -> tuple[Scan, dict[str, Side], list[str]]:
     for name, side in list(sides.items()):
         good = good_frames(reasons[name], len(side.good))
         if not good.any():
-            continue  # which is told where they are measured
+            continue  # reported where they are measured
         kept, said = left_out(name.capitalize(), reasons[name], side.seen)
         found += said
         sides[name] = replace(side, good=good)
@@ -75,11 +75,11 @@ def _closed_and_open(
     reasons: dict[str, dict[str, Bool[np.ndarray, " frame"]]],
     levels: dict[str, Float[np.ndarray, " frame"]],
 ) -> None:
-    """Add which flats are dark and which darks are bright, if not all of them."""
+    """Add flats that are dark and darks that are bright, unless all are."""
     low = float(np.min(levels["darks"][sides["darks"].good], initial=np.inf)) if "darks" in sides else 0.0
     high = float(np.percentile(levels["flats"], 90))
     if not high > low + 3 * noise_of(sides):
-        return  # which is told where they are measured
+        return  # reported where they are measured
     closed = levels["flats"] - low < _DARK * (high - low)
     if not closed.all():
         reasons["flats"]["are dark, as with the shutter closed"] = closed
@@ -90,7 +90,7 @@ def _closed_and_open(
 
 
 def noise_of(sides: dict[str, Side]) -> float:
-    """Return the noise of the darks in counts, 0 where it is not known."""
+    """Return the noise of the darks in counts; 0 if unknown."""
     if "darks" not in sides:
         return 0.0
     return robust_sd(np.diff(sides["darks"].seen.samples.astype(np.float32), axis=0).ravel())

@@ -1,4 +1,4 @@
-"""Columns of sinograms that are wrong in all views: filled from their neighbours, or made alike to them (rings)."""
+"""Faulty columns of sinograms: filled from their neighbours, or adjusted to them (ring removal)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["fill_columns", "window_sizes", "without_stripes"]
 Lines = Float[Tensor, "row view col"]
 Columns = Bool[Tensor, "row col"]
 
-_RATIO = 3.0  # a stripe stands out of the other columns so many times more than they do among each other
-_SMOOTH = 10  # views over which an unresponsive column is compared with its own running mean
+_RATIO = 3.0  # factor by which a stripe must exceed the variation among other columns
+_SMOOTH = 10  # width in views of the running mean that an unresponsive column is compared with
 _FEWEST_VIEWS, _FEWEST_COLS = 8, 9
 
 
 def fill_columns(sinograms: Lines, bad: Bool[np.ndarray, "row col"]) -> None:
-    """Fill columns, in place, with the straight line between the nearest good ones; with 1 where a row has none.
+    """Fill columns in place by linear interpolation between the nearest good ones; with 1 if a row has none.
 
     Parameters
     ----------
     sinograms
-        ``(row, view, col)``.
+        Sinograms ``(row, view, col)``.
     bad
-        ``(row, col)``, on the host.
+        Mask ``(row, col)``, on the CPU.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def fill_columns(sinograms: Lines, bad: Bool[np.ndarray, "row col"]) -> None:
 
 
 def window_sizes(n_cols: int) -> tuple[int, int]:
-    """Return the columns in the running medians for thin and for large stripes: algotom's 21 and 51, or fewer.
+    """Return the widths of the running medians for thin and for large stripes: algotom's 21 and 51, or less.
 
     Examples
     --------
@@ -67,26 +67,26 @@ def window_sizes(n_cols: int) -> tuple[int, int]:
 
 
 def without_stripes(sinograms: Lines, algorithm: str) -> Lines:
-    """Remove the stripes of each row's sinogram, which become rings, with algorithms 3, 5 and 6 of Vo et al. 2018.
+    """Remove stripes from each row's sinogram, which cause rings, with algorithms 3, 5 and 6 of Vo et al. 2018.
 
-    "sorting" takes each column's values in rising order, where what the object adds varies slowly across the columns
-    and what a stripe adds does not: a running median across the columns removes it.  "large" does so, with a wide
-    window, for the columns alone that stand out of the others by their mean.  "all" first fills unresponsive columns,
-    whose views differ too little or too much, then treats large stripes, all columns brought to the level of their
-    neighbours, and then sorts.  Each row is treated by itself.  https://doi.org/10.1364/OE.26.028396
+    "sorting" sorts the values of each column.  The contribution of the object then varies slowly across the columns and
+    that of a stripe does not, so a running median across the columns removes the stripe. "large" does the same with a
+    wide window, but only for columns whose mean stands out. "all" first fills unresponsive columns, which vary too
+    little or too much between views, then removes large stripes, with all columns adjusted to the level of their
+    neighbours, and finally applies "sorting".  Each row is processed separately.  https://doi.org/10.1364/OE.26.028396
 
     Parameters
     ----------
     sinograms
-        ``(row, view, col)`` float32, finite; views in any order.
+        Sinograms ``(row, view, col)``, float32, finite; views in any order.
     algorithm
         "none", "sorting", "large" or "all".
 
     Returns
     -------
     Tensor
-        ``(row, view, col)``.  Rows are kept as they are where they have fewer than 8 views or 9 columns, and where
-        "large" and "all" see no noise among the columns, without which a stripe cannot be told.
+        Sinograms ``(row, view, col)``.  Rows with fewer than 8 views or 9 columns are left unchanged; so are rows
+        without noise between the columns for "large" and "all", as stripes cannot be recognised there.
 
     Examples
     --------
@@ -113,17 +113,17 @@ def without_stripes(sinograms: Lines, algorithm: str) -> Lines:
 
 
 def _alike(sinograms: Lines, size: int) -> Lines:
-    """Return sinograms with columns whose values, in rising order, are the running median of their neighbours'."""
+    """Return sinograms in which the sorted values of each column are the running median of its neighbours'."""
     ordered, places = sorted_last(sinograms.transpose(1, 2).contiguous())
     out = torch.empty_like(ordered).scatter_(2, places, running_median(ordered, size))
     return out.transpose(1, 2).contiguous()
 
 
 def _without_large(sinograms: Lines, size: int, equal: bool) -> tuple[Lines, Bool[Tensor, " row"]]:
-    """Return sinograms, changed in place, without the columns that stand out; and which rows have noise to tell by.
+    """Return sinograms, modified in place, without outlying columns; and which rows have enough noise.
 
-    The columns' means, over all but the least and the largest twentieth of the views, are compared with those of the
-    running median; `equal` also divides every column by the ratio.
+    The mean of each column, without the smallest and largest 5 % of the views, is compared with that of the running
+    median; `equal` also divides every column by the ratio.
     """
     n_views = sinograms.shape[1]
     ordered, places = sorted_last(sinograms.transpose(1, 2).contiguous())
@@ -135,7 +135,7 @@ def _without_large(sinograms: Lines, size: int, equal: bool) -> tuple[Lines, Boo
     ratio = torch.where(expected != 0, own / expected, 1)
     stripes, noisy = _standing_out(ratio)
     if equal:
-        # A column whose mean is zero cannot be brought to any level.
+        # A column with mean zero cannot be scaled to any level.
         sinograms /= torch.where(ratio != 0, ratio, 1).float()[:, None]
     row, col = stripes.nonzero(as_tuple=True)
     smooth = smooth[row, col]
@@ -164,10 +164,10 @@ def _without_dead(sinograms: Lines, size: int) -> tuple[Lines, Bool[Tensor, " ro
 
 
 def _standing_out(values: Float[Tensor, "row col"]) -> tuple[Columns, Bool[Tensor, " row"]]:
-    """Return which columns, and those beside them, stand out of their row; and which rows have noise to tell it by.
+    """Return which columns, with their neighbours, stand out of their row; and which rows have enough noise.
 
-    Algorithm 4: in rising order the values lie about a straight line, fitted to the middle half of them; at its ends
-    begins what stands out, if that reaches beyond the noise, which is the rise of the line, `_RATIO` times.
+    Algorithm 4: the sorted values follow a straight line, which is fitted to the middle half of them.  Values beyond
+    the ends of the line stand out if they exceed it by `_RATIO` times the noise, which is the rise of the line.
     """
     n_cols = values.shape[1]
     ordered = values.sort(dim=1).values

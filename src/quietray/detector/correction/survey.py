@@ -1,6 +1,6 @@
-"""What is measured once, over the whole detector, before any row is corrected.
+"""Global measurements over the whole detector, before any row is corrected.
 
-Everything here streams: frames are read in bands of rows, views in blocks, so that memory does not grow with the scan.
+Frames are read in bands of rows and views in blocks, so that the memory does not grow with the scan.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _SURVEY_VIEWS = 32
 
 
 def blocks_of_views(scan: Scan, rows: slice) -> Iterator[tuple[slice, Radiographs]]:
-    """Read `rows` of all views, block after block, as counts ``(view, row, col)`` with the slice of views they are.
+    """Read `rows` of all views in blocks; yields counts ``(view, row, col)`` and the slice of views they belong to.
 
     Raises
     ------
     NoiseError
-        The counts hold NaN or infinity.
+        The counts contain NaN or infinity.
 
     Examples
     --------
@@ -59,18 +59,18 @@ def blocks_of_views(scan: Scan, rows: slice) -> Iterator[tuple[slice, Radiograph
 
 @dataclass(frozen=True, eq=False)
 class ViewSurvey:
-    """A few whole views, summed up pixel by pixel.
+    """Statistics of a few whole views, pixel by pixel.
 
     Parameters
     ----------
     mean
-        ``(row, col)`` mean counts over the views.
+        Mean counts over the views, ``(row, col)``.
     constant
-        ``(row, col)`` whether all these views agree exactly.
+        Whether all these views agree exactly, ``(row, col)``.
     n_views
-        Views read.
+        Number of views that were read.
     top
-        How many samples pile up at the largest value.
+        Number of samples at the largest value.
     """
 
     mean: Frame
@@ -80,12 +80,12 @@ class ViewSurvey:
 
 
 def survey_views(scan: Scan, at_most: int = _SURVEY_VIEWS) -> ViewSurvey:
-    """Read a few whole views, evenly spread, one at a time.
+    """Read a few evenly spaced whole views, one at a time.
 
     Raises
     ------
     NoiseError
-        They hold NaN.
+        They contain NaN.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def survey_views(scan: Scan, at_most: int = _SURVEY_VIEWS) -> ViewSurvey:
 
 
 def local_median(values: Frame, good: PixelMask, size: int = 5) -> Frame:
-    """Return each pixel's median over its neighbours, bad ones first replaced by the good ones nearest to them.
+    """Return the median around each pixel, with bad pixels first replaced by the nearest good ones.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def local_median(values: Frame, good: PixelMask, size: int = 5) -> Frame:
     >>> float(local_median(values, values < 10).max())
     1.0
     """
-    import torch  # takes seconds, and settings of a correction need none
+    import torch  # a slow import, not needed for the settings of a correction
 
     from quietray.detector.correction.ranks import square_median
 
@@ -134,7 +134,7 @@ def local_median(values: Frame, good: PixelMask, size: int = 5) -> Frame:
 
 @dataclass(frozen=True, eq=False)
 class BadPixels:
-    """Which pixels cannot be trusted, by reason; each ``(row, col)``."""
+    """Masks of unreliable pixels by reason, each ``(row, col)``."""
 
     dead: PixelMask
     hot: PixelMask
@@ -143,7 +143,7 @@ class BadPixels:
 
     @property
     def mask(self) -> PixelMask:
-        """``(row, col)`` pixels that are bad for any reason."""
+        """Mask ``(row, col)`` of pixels that are bad for any reason."""
         return np.asarray(self.dead | self.hot | self.stuck | self.unstable)
 
 
@@ -152,16 +152,17 @@ def find_bad_pixels(
 ) -> BadPixels:
     """Find dead, hot, stuck and unstable pixels.
 
-    Dead: the flat is under a quarter of the median of its good neighbours, or no beam at all.  Hot: the dark exceeds
-    its neighbours by 10 noise sds and by 2 % of the flat.  Stuck: constant over three or more flats and over the views
-    while the neighbours vary.  Unstable: the spread over flats or darks exceeds the neighbours' by 7 sds of its log.
+    Dead: the flat is below a quarter of the median of its good neighbours, or not above zero.  Hot: the dark exceeds
+    its neighbours by 10 standard deviations of the noise and by 2 % of the flat.  Stuck: constant over three or more
+    flats and over the views while the neighbours vary.  Unstable: the standard deviation over flats or darks exceeds
+    that of the neighbours by 7 standard deviations of its logarithm.
 
     Parameters
     ----------
     flat
-        ``(row, col)`` flat minus dark, in counts.
+        Flat minus dark in counts, ``(row, col)``.
     flats, darks, views
-        What was measured; None where there are no such frames.
+        Statistics of the frames; None if there are none.
 
     Examples
     --------
@@ -190,7 +191,7 @@ def find_bad_pixels(
 
 
 def _unstable(frames: FrameStatistics, good: Bool[np.ndarray, "row col"]) -> PixelMask:
-    """Return the pixels whose spread over the frames is far above that of their neighbours."""
+    """Return pixels whose standard deviation over the frames is far above that of their neighbours."""
     if frames.spread is None or frames.n_frames < 5:
         return np.zeros(good.shape, bool)
     expected = local_median(frames.spread, good)

@@ -1,4 +1,4 @@
-"""The rotation axis by the double wedge in the Fourier transform of a sinogram (Vo's metric)."""
+"""Rotation axis from the double wedge in the Fourier transform of a sinogram (Vo's metric)."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from torch import Tensor
 
 __all__ = ["axis_of_double_wedge"]
 
-_STEP = 0.25  # columns, of the fine search
-_REACH = 4  # columns of it on either side of what the coarse search found
-_PART = 0.25  # of the columns is the radius that the object is taken to have
-_LEAST = 1e-3  # frequencies that the smoothing leaves less of say nothing
+_STEP = 0.25  # step of the fine search in columns
+_REACH = 4  # columns on either side of the result of the coarse search
+_PART = 0.25  # assumed radius of the object, as a fraction of the columns
+_LEAST = 1e-3  # frequencies damped below this by the smoothing are not used
 
 
 def axis_of_double_wedge(
     sinogram: Float[np.ndarray, "view col"], low: int, high: int, device: torch.device | str | None = None
 ) -> float | None:
-    """Return the axis between columns `low` and `high` around which half a turn, mirrored, makes the best whole one.
+    """Return the axis between columns `low` and `high` about which half a turn can be mirrored to a full one.
 
-    The Fourier transform of a sinogram over a whole turn is nearly empty outside of a double wedge, that of one put
-    together around a wrong axis is not (Vo et al. 2014, https://doi.org/10.1364/OE.22.019078).  Along the views the
-    transform does not depend on the axis and is made once: for each candidate remains that along the columns.
+    The Fourier transform of a full-turn sinogram is nearly empty outside a double wedge; that of a sinogram mirrored
+    about a wrong axis is not (Vo et al. 2014, https://doi.org/10.1364/OE.22.019078).  The transform along the views
+    does not depend on the axis and is computed once; only the transform along the columns is repeated for each
+    candidate.
 
     Parameters
     ----------
     sinogram
-        ``(view, col)`` of half a turn, the views in the order of their angles.
+        Sinogram ``(view, col)`` of half a turn, with the views sorted by angle.
     low, high
-        Where to search, in columns.
+        Search range in columns.
     device
-        Where to work; the CPU by default.
+        Device for the computation; the CPU by default.
 
     Returns
     -------
     float or None
-        To a quarter of a column; None when `low` is beyond `high`.
+        Axis to a quarter of a column; None if `low` is above `high`.
 
     Examples
     --------
@@ -71,7 +72,7 @@ def _means(values: Float[np.ndarray, "view col"], views: int, cols: int) -> Floa
 
 
 class _Wedge:
-    """The transform along the views of half a turn, of it mirrored, and of what fills the gap between the two."""
+    """Transforms along the views of half a turn, of its mirror image, and of the filling between the two."""
 
     def __init__(self, sinogram: Float[np.ndarray, "view col"], smoothed: float, device: torch.device | str | None):
         n_views, self.n_cols = sinogram.shape
@@ -86,7 +87,7 @@ class _Wedge:
         self._half = self._along_views(there)
         self._gap = self._half + self._second(there.flip(0))
         self._mirrored = [self._second(views) for views in moved]
-        slope = (2 * n_views - 1) / (2 * n_views * 2 * np.pi * _PART)  # columns of the spectrum for one of its rows
+        slope = (2 * n_views - 1) / (2 * n_views * 2 * np.pi * _PART)  # columns of the spectrum for one row of it
         across = (torch.fft.fftfreq(self.n_cols, device=there.device) * self.n_cols).abs()
         self._outside = ((across > 1) & (across <= slope * self._frequencies[:, None])).float()
 
@@ -95,15 +96,15 @@ class _Wedge:
         return spectrum[self._frequencies]
 
     def _second(self, views: Tensor) -> Tensor:
-        """Return the transform of what follows after as many views."""
+        """Return the transform of the part that follows after this many views."""
         return self._along_views(views) * (1 - 2 * (self._frequencies % 2))[:, None]
 
     def outside(self, axes: Float[np.ndarray, " axis"]) -> Float[np.ndarray, " axis"]:
-        """Return what lies outside of the double wedge for each of some axes, multiples of a quarter of a column."""
+        """Return the power outside the double wedge for candidate axes, in multiples of a quarter of a column."""
         return np.array([float(self._around(axis)) for axis in axes])
 
     def _around(self, axis: float) -> Tensor:
-        halves = round(4 * axis) - 2 * (self.n_cols - 1)  # of a column that what is mirrored moves by
+        halves = round(4 * axis) - 2 * (self.n_cols - 1)  # shift of the mirrored part, in columns
         whole, half = halves // 2, halves % 2
         first, last = max(whole + half, 0), self.n_cols + min(whole, 0)
         spectrum = self._gap.clone()
@@ -114,6 +115,6 @@ class _Wedge:
 
 
 def _half_moved(values: Float[np.ndarray, "view col"]) -> Float[np.ndarray, "view col"]:
-    """Return views moved by half a column to the right, by cubic splines."""
+    """Return views shifted by half a column to the right, by cubic splines."""
     knots = np.pad(ndimage.spline_filter1d(values, 3, axis=1, output=np.float32), ((0, 0), (2, 1)), mode="reflect")
     return np.asarray((knots[:, :-3] + knots[:, 3:] + 23 * (knots[:, 1:-2] + knots[:, 2:-1])) / 48)

@@ -1,4 +1,4 @@
-"""Zingers: samples that a stray gamma or cosmic ray made too bright in one single view."""
+"""Zingers: samples that a stray gamma or cosmic ray made too bright in a single view."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ Mask = Bool[Tensor, "row view col"]
 Samples = Float[Tensor, " sample"]
 Places = Int[Tensor, " sample"]
 
-_AT_ONCE = 2**18  # samples that are looked at one by one: they take a hundred bytes each
+_AT_ONCE = 2**18  # samples examined one by one, at a hundred bytes each
 
 
 def find_zingers(counts: Counts, threshold: float, reach: int, quantum: float = 0.0, read_noise: float = 0.0) -> Mask:
-    """Find the samples that are too bright for their neighbours in the views before and after.
+    """Find samples that are too bright compared with the previous and next views.
 
-    A zinger exceeds, by `threshold` noise sds, both the same column in the four nearest views and every straight path
-    through (view, column) of up to `reach` columns per view: a thin gap that moves through the radiographs lies on such
-    a path and is kept.  Samples beside a zinger, in the same view, go with it when they exceed half the threshold.
-    Each row is looked at by itself.
+    A zinger exceeds, by `threshold` standard deviations of the noise, both the same column in the four nearest views
+    and every straight path through (view, column) with a slope of up to `reach` columns per view.  A thin gap that
+    moves through the radiographs lies on such a path and is kept.  Samples next to a zinger in the same view are
+    included if they exceed half the threshold.  Each row is examined separately.
 
     Parameters
     ----------
     counts
-        ``(row, view, col)``, views in the order of their angles, dark-subtracted and corrected for flat and beam, times
-        the mean of the row's flat: the noise variance must be about proportional to them.
+        ``(row, view, col)``, with views sorted by angle, after dark, flat and beam correction and multiplied by the
+        mean of the row's flat: the noise variance must be approximately proportional to them.
     threshold
-        In noise sds; 0 finds nothing.
+        In standard deviations of the noise; 0 finds nothing.
     reach
         Columns that a detail can move between neighbouring views.
     quantum, read_noise
-        Counts per detected quantum and sd of the dark, where known; the noise is measured in each row, these bound it.
+        Counts per detected quantum and standard deviation of the dark, if known; they limit the noise, which is
+        measured in each row.
 
     Examples
     --------
@@ -76,14 +77,14 @@ def find_zingers(counts: Counts, threshold: float, reach: int, quantum: float = 
 
 
 def replace_zingers(values: Counts, zingers: Mask) -> Counts:
-    """Return `values` with zingers replaced by the median of the six nearest samples in the views before and after.
+    """Return `values` with zingers replaced by the median of the six nearest samples in previous and next views.
 
     Parameters
     ----------
     values
-        ``(row, view, col)``, views in the order of their angles.
+        Values ``(row, view, col)``, with views sorted by angle.
     zingers
-        ``(row, view, col)`` samples to replace; they are not used as neighbours either, while others are left.
+        Mask ``(row, view, col)`` of samples to replace; these are not used as neighbours if there are others.
 
     Examples
     --------
@@ -119,20 +120,22 @@ def without_frame_zingers(
     noise: tuple[float, float],
     reach: int,
 ) -> Radiographs:
-    """Return whole frames with the samples replaced that are too bright for the two frames beside each.
+    """Return whole frames with the samples replaced that are too bright compared with both neighbouring frames.
 
-    A zinger exceeds, by `threshold` noise sds, every straight path through it: on a path lies a detail that moves by up
-    to `reach` columns per frame, and shows in *both* frames beside.  So a zinger near it in one of them does not hide
-    it.  Samples around a zinger go with it when they exceed half the threshold.
+    A zinger exceeds every straight path through it by `threshold` standard deviations of the noise.  A detail that
+    moves by up to `reach` columns per frame lies on such a path and appears in *both* neighbouring frames, so a second
+    zinger in only one of them does not prevent detection.  Samples around a zinger are included if they exceed half the
+    threshold.
 
     Parameters
     ----------
     counts, before, after
-        ``(frame, row, col)`` frames, and for each the two that are beside it in order of their angles, less the dark.
+        ``(frame, row, col)`` frames, and for each its two neighbours in the order of the angles, after dark
+        subtraction.
     away
-        ``(2, frame)`` how many frames away `before` and `after` are: -1 and 1, or at the ends both on one side.
+        ``(2, frame)`` distance of `before` and `after` in frames: -1 and 1, or both on one side at the ends.
     threshold
-        In noise sds.
+        In standard deviations of the noise.
     noise
         Variance per count, and variance without light.
     reach
@@ -177,7 +180,7 @@ def without_frame_zingers(
 
 
 class _Noise:
-    """The noise sd of each row at a level; two quanta more than the level keep it fair where only few quanta arrive."""
+    """Noise of each row at a given level, with two extra quanta to keep it realistic at few quanta."""
 
     def __init__(self, gain: Tensor, least: Tensor, read_noise: float) -> None:
         self._gain, self._more, self._least = gain.float(), (2 * gain).float(), least.float()
@@ -201,7 +204,7 @@ class _Noise:
 
 
 def _four_nearest(counts: Counts) -> Counts:
-    """Return the mean of the middle two of the four nearest views, column by column."""
+    """Return the mean of the middle two of the four nearest views, for each column."""
     n = counts.shape[1]
     padded = torch.cat([counts[:, [2, 1]], counts, counts[:, [n - 2, n - 3]]], dim=1)
     a, b, c, d = padded[:, :n], padded[:, 1 : n + 1], padded[:, 3 : n + 3], padded[:, 4:]
@@ -212,7 +215,7 @@ def _four_nearest(counts: Counts) -> Counts:
 
 
 def _noise_gain(counts: Counts, read_noise: float) -> Float[Tensor, " row"]:
-    """Return the variance per count of each row's brighter half of samples, from second differences along the views."""
+    """Return the variance per count of the brighter half of each row, from second differences along the views."""
     before, here, after = counts[:, :-2], counts[:, 1:-1], counts[:, 2:]
     level = (before + here).add_(after).div_(3).clamp_(min=0).flatten(1)
     bright = level > row_medians(level)[:, None]
@@ -220,11 +223,11 @@ def _noise_gain(counts: Counts, read_noise: float) -> Float[Tensor, " row"]:
     light = row_medians(level, bright).double()
     second = (before - 2 * here).add_(after).abs_().flatten(1)
     spread = 1.4826 * row_medians(second.div_(level.mul_(6).sqrt_()), bright).double()
-    return (spread**2 - read_noise**2 / light).nan_to_num(0.0).clamp(min=0)  # NaN where there is no light
+    return (spread**2 - read_noise**2 / light).nan_to_num(0.0).clamp(min=0)  # NaN if there is no light
 
 
 def _widened(counts: Counts) -> Counts:
-    """Return the largest of three columns, at each column."""
+    """Return the maximum over three columns around each column."""
     out = counts.clone()
     torch.maximum(out[:, :, 1:], counts[:, :, :-1], out=out[:, :, 1:])
     torch.maximum(out[:, :, :-1], counts[:, :, 1:], out=out[:, :, :-1])
@@ -232,13 +235,13 @@ def _widened(counts: Counts) -> Counts:
 
 
 def _beside(line: Places, col: Places, away: int, n_cols: int) -> Int[Tensor, "near sample"]:
-    """Return the places of up to `away` columns on either side, those at the end repeated."""
+    """Return the positions of up to `away` columns on either side; positions at the end are repeated."""
     steps = torch.arange(-away, away + 1, device=col.device)[:, None]
     return line * n_cols + (col + steps).clamp_(0, n_cols - 1)
 
 
 def _change(counts: Counts, places: Places) -> Samples:
-    """Return how much the views around differ beside each sample: three quarters of the sd, over seven columns."""
+    """Return the variation of neighbouring views beside each sample: 3/4 of the standard deviation over 7 columns."""
     n_views, n_cols = counts.shape[1:]
     line, col = places // n_cols, places % n_cols
     view = line % n_views
@@ -249,10 +252,11 @@ def _change(counts: Counts, places: Places) -> Samples:
 
 
 def _brightest_path(wide: Counts, places: Places, reach: int) -> Samples:
-    """Return, for each sample, the largest level of a straight path through it, over paths of different slope.
+    """Return, for each sample, the largest level of a straight path through it, over all slopes.
 
-    The level of a path is the smaller of its samples in the views before and after, each the largest of three columns,
-    which forgives curved paths and details between two pixels.  At the first and last view there is only one of them.
+    The level of a path is the smaller of its samples in the previous and next views.  Each sample is the maximum over
+    three columns, to allow for curved paths and details between two pixels.  The first and last views have only one
+    neighbour.
     """
     n_views, n_cols = wide.shape[1:]
     line, col = places // n_cols, places % n_cols

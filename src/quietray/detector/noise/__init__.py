@@ -1,1 +1,1 @@
-"""What the noise is: where it can be read, its correlation, its gain, what views have in common."""
+"""Noise measurements: where noise can be read, its correlation, its gain, and what views have in common."""

@@ -1,4 +1,4 @@
-"""The noise of images of which there is only one: read where they are calm."""
+"""Noise of single images, measured in uniform regions."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from quietray.types import Slice, Volume
 
 __all__ = ["FlatNoise", "flat_noise", "repeated_noise"]
 
-_BLOCK = 24  # pixels
-_STEP = 12  # from block to block: what lies between the places of one grid is calm in another
-_CALMEST, _LEAST = 0.25, 0.02  # of the blocks, at most and at least
-_ALIKE = 1.5  # times the slope of those at least, which noise alone may have
-_SMOOTH = 4.0  # pixels, beyond what noise is correlated over
-_REACH = 3  # lags looked at
+_BLOCK = 24  # in pixels
+_STEP = 12  # step between blocks: uniform regions between the blocks of one grid are found by another
+_CALMEST, _LEAST = 0.25, 0.02  # largest and smallest fraction of the blocks
+_ALIKE = 1.5  # largest slope of a block that noise alone may cause, relative to the smallest slopes
+_SMOOTH = 4.0  # in pixels, beyond the correlation length of the noise
+_REACH = 3  # largest lag that is considered
 _IMAGES = 12
-_FEWEST = 8  # blocks
-_PARABOLA = 6  # parameters
-_ROUGHEST = 0.05  # of the noise, which must be left in differences along the diagonal to tell its power
-LITTLE = 0.05  # correlation that may pass for none
-_SURE = 4.0  # standard errors that one must differ from none by
+_FEWEST = 8  # least number of blocks
+_PARABOLA = 6  # number of parameters of a parabola
+_ROUGHEST = 0.05  # fraction of the noise variance that must be left in differences along the diagonal
+LITTLE = 0.05  # correlation that counts as zero
+_SURE = 4.0  # standard errors by which a correlation must differ from zero
 
 
 @dataclass(frozen=True, eq=False)
 class FlatNoise:
-    """How the noise of neighbouring pixels goes together.
+    """Correlation of the noise of neighbouring pixels.
 
     Parameters
     ----------
     lags
-        Auto-correlation, 1 in the middle.
+        Auto-correlation, 1 in the centre.
     sd
         Standard deviation of the noise in the unit of the images: root of the mean variance.
     pixels
-        That it was read from.
+        Number of pixels used.
     source
-        Where, in words.
+        Description of the source.
 
     Examples
     --------
@@ -59,13 +59,13 @@ class FlatNoise:
     def neighbours(self) -> float:
         """Mean correlation with the four nearest pixels."""
         middle = self.lags.shape[0] // 2
-        if middle == 0:  # nothing but the variance is known
+        if middle == 0:  # only the variance is known
             return 0.0
         return float((self.lags[middle, middle + 1] + self.lags[middle + 1, middle]) / 2)
 
     @property
     def reach(self) -> int:
-        """How many pixels away noise is still shared, along rows and columns; 0 is white."""
+        """Distance in pixels up to which noise is correlated, along rows and columns; 0 for white noise."""
         middle = self.lags.shape[0] // 2
         one = np.zeros_like(self.lags)
         one[middle, middle - 1] = one[middle, middle + 1] = 0.5
@@ -75,23 +75,23 @@ class FlatNoise:
 
 
 def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
-    """Measure the correlation of noise in the calmest blocks of images, and its power in all of them.
+    """Measure the noise correlation in the most uniform blocks of images, and the noise power in all blocks.
 
-    The calmest blocks have the smallest gradients of the smoothed image, measured by their noise; a parabola is taken
-    from each.  What is left of the structure makes the correlation come out too large, never the noise too white.  The
-    power is that of differences along the diagonal, by their median in every block.
+    The most uniform blocks have the smallest gradients of the smoothed image relative to their noise; a parabola is
+    subtracted from each.  Remaining structure makes the correlation too large, but never the noise too white.  The
+    power is measured from differences along the diagonal, by their median in every block.
 
     Parameters
     ----------
     images
-        ``(image, row, col)``; a few are looked at.
+        Images ``(image, row, col)``; only a few are used.
     weight
-        ``(y, x)``: zero where nothing was measured.
+        Weight ``(y, x)``, zero where nothing was measured.
 
     Returns
     -------
     FlatNoise or None
-        None where there are too few blocks with any noise.
+        The noise; None if there are too few blocks with noise.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
             place = np.s_[y : y + _BLOCK, x : x + _BLOCK]
             noise = _flattened(image[place])
             varied = float(noise.std())
-            same = float(np.mean(image[place] == np.median(image[place])))  # clipped, or a mask
+            same = float(np.mean(image[place] == np.median(image[place])))  # clipped values or a mask
             if weight[place].all() and varied > 0 and same < 0.3:
                 blocks.append(noise)
                 details.append((float(np.median(np.abs(_diagonal(image[place])))) / 0.6745) ** 2)
@@ -123,22 +123,22 @@ def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
     )
     lags = _with_what_was_taken(lags)
     shape = lags / lags[_REACH, _REACH]
-    # of all blocks, for the calmest ones are where noise hides the structure; edges hardly move a median
+    # of all blocks, as the most uniform ones may have atypical noise; edges hardly affect a median
     diagonal = _diagonal_share(shape)
     variance = float(np.mean(details)) / diagonal if diagonal > _ROUGHEST else float(np.mean(sds**2))
-    pixels = residuals.size * _STEP**2 // _BLOCK**2  # at least: they overlap
+    pixels = residuals.size * _STEP**2 // _BLOCK**2  # a lower bound, because they overlap
     return FlatNoise(shape, float(np.sqrt(variance)), pixels, "the calmest parts")
 
 
 def repeated_noise(one: Volume, other: Volume, weight: Slice) -> FlatNoise:
-    """Measure the noise of two measurements of the same images from their difference, which shows nothing else.
+    """Measure the noise from the difference of two measurements of the same images.
 
     Parameters
     ----------
     one, other
-        ``(image, row, col)``.
+        Images ``(image, row, col)``.
     weight
-        ``(y, x)``: zero where nothing was measured.
+        Weight ``(y, x)``, zero where nothing was measured.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def repeated_noise(one: Volume, other: Volume, weight: Slice) -> FlatNoise:
 
 
 def _calmest(slopes: Float[np.ndarray, " block"]) -> Int[np.ndarray, " calm"]:
-    """Return which blocks are as calm as the calmest, so that nothing but noise may be in them."""
+    """Return which blocks are as uniform as the most uniform ones, so that they may contain only noise."""
     order = np.argsort(slopes)
     least, most = (max(_FEWEST, round(share * len(slopes))) for share in (_LEAST, _CALMEST))
     alike = np.count_nonzero(slopes <= _ALIKE * slopes[order[least - 1]])
@@ -167,22 +167,22 @@ def _calmest(slopes: Float[np.ndarray, " block"]) -> Int[np.ndarray, " calm"]:
 
 
 def _with_what_was_taken(lags: Lags) -> Lags:
-    """Return the lags of the noise from those of blocks without their parabola, which had a part of it.
+    """Return the auto-correlation of the noise, corrected for the subtraction of a parabola from each block.
 
-    A parabola is slow: each of its six parameters takes the noise power at low frequencies, the sum of the lags, of one
-    pixel in a block, and takes it at every small lag alike.
+    A parabola varies slowly: each of its six parameters removes the low-frequency noise power (the sum over the lags)
+    of one pixel per block, by the same amount at every small lag.
     """
     share = _PARABOLA / _BLOCK**2
     return np.asarray(lags + share * lags.sum() / (1 - share * lags.size))
 
 
 def _diagonal(block: Slice) -> Float[np.ndarray, "_ _"]:
-    """Return what is left of 2 x 2 pixels without their mean and their slopes."""
+    """Return 2 x 2 pixels without their mean and slopes."""
     return np.asarray(block[:-1, :-1] - block[:-1, 1:] - block[1:, :-1] + block[1:, 1:]) / 2
 
 
 def _diagonal_share(lags: Lags) -> float:
-    """Return the variance of that, over the variance of a pixel."""
+    """Return the variance of :func:`_diagonal` relative to that of a pixel."""
     c = lags.shape[0] // 2
     beside = lags[c, c + 1] + lags[c + 1, c]
     across = (lags[c + 1, c + 1] + lags[c + 1, c - 1]) / 2
@@ -190,7 +190,7 @@ def _diagonal_share(lags: Lags) -> float:
 
 
 def _flattened(block: Slice) -> Float[np.ndarray, "y x"]:
-    """Return a block without the parabola that fits it best."""
+    """Return a block without its best-fitting parabola."""
     y, x = (axis.ravel() for axis in np.meshgrid(*(np.linspace(-1, 1, size) for size in block.shape), indexing="ij"))
     surface = np.stack([np.ones_like(x), x, y, x * y, x**2, y**2], axis=1)
     values = block.astype(np.float64).ravel()

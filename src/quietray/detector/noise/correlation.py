@@ -1,6 +1,6 @@
-"""How the noise of one pixel goes with that of its neighbours, of the next frame, of its row: measured, with errors.
+"""Correlation of the noise between neighbouring pixels, frames and rows, with errors.
 
-Frames stream through once; power spectra are summed, so that memory does not grow with their number.
+Frames are read once and power spectra are summed, so that memory does not grow with the number of frames.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ METHODS = ("differences", "mean")
 
 @dataclass(frozen=True, eq=False)
 class Correlation:
-    """How noise goes together.
+    """Measured noise correlation.
 
     Parameters
     ----------
     method
-        ``"differences"`` (of frames three to six apart) or ``"mean"`` (frames less their mean).
+        ``"differences"`` (of frames three to six apart) or ``"mean"`` (frames minus their mean).
     covariance
-        ``(dy, dx)`` in units of the pixel variance that a frame has with its row offsets; lag zero in the middle.
+        ``(dy, dx)`` in units of the variance of a pixel including row offsets; lag zero in the centre.
     samples
-        Independent samples behind each lag: pixels times effective frames.
+        Independent samples for each lag: pixels times effective frames.
     inflation
-        What removing row means does to the error of a sum of lags, at least 1.
+        Factor, at least 1, by which the removal of row means increases the error of a sum over lags.
     n_frames, effective_frames
-        Frames read, and independent ones that they are worth.
+        Numbers of frames, and of independent frames they are equivalent to.
     neighbours
-        ``(row, col)`` summed correlation of each pixel with its 48 neighbours; NaN where it does not count.
+        Summed correlation of each pixel with its 48 neighbours, ``(row, col)``; NaN for pixels that are left out.
     row_share, column_share
-        Part of the variance that a whole row, or column, has in common within a frame.
+        Fraction of the variance that a whole row or column has in common within a frame.
     successive
-        Correlation between a pixel in one frame and in the next one, and its standard error; None when not known.
+        Correlation of a pixel between consecutive frames, and its standard error; None if unknown.
     long_range
-        Correlation that the outermost lags had in common, where a point response has died out: the beam or the scene
-        changes as a whole.  It was subtracted where it was significant.
+        Mean correlation at the outermost lags, where the point response is negligible: a change of the beam or of the
+        scene as a whole.  It was subtracted if significant.
     unsure
-        How far the outermost lags are from zero beyond their errors; part of `errors`.
+        Deviation of the outermost lags from zero beyond their errors; included in `errors`.
     tiles
-        Lags of the regions that were asked for, each ``(region, covariance, samples)``.
+        Correlations of the requested regions, each ``(region, covariance, samples)``.
 
     Examples
     --------
@@ -80,20 +80,21 @@ class Correlation:
 
     @property
     def lags(self) -> Lags:
-        """``(dy, dx)`` Pearson correlation, 1 in the middle."""
+        """Pearson correlation ``(dy, dx)``, 1 in the centre."""
         middle = self.covariance.shape[0] // 2, self.covariance.shape[1] // 2
         return np.asarray(self.covariance / self.covariance[middle])
 
     @property
     def summed(self) -> float:
-        """Correlation summed over all neighbours in the window of `lags`; 3.3 is often written 330 %."""
+        """Correlation summed over all neighbours in the window of `lags`; 3.3 corresponds to 330 %."""
         return float(self.lags.sum() - 1)
 
     def summed_in(self, window: int) -> float:
-        """Correlation summed over the neighbours in a window of ``window x window`` lags, an odd number.
+        """Correlation summed over the neighbours in a window of ``window x window`` lags; `window` is odd.
 
-        A summed correlation means little without its window.  The air of the neutron scan in the tests has about 0.9 in
-        3 x 3 lags, 2.9 in 7 x 7, 3.3 in 9 x 9 (what others call 330 %), 3.5 in 11 x 11 and in 13 x 13.
+        A summed correlation is only meaningful together with its window.  In air, the neutron scan used in the tests
+        has about 0.9 for 3 x 3 lags, 2.9 for 7 x 7, 3.3 for 9 x 9 (often quoted as 330 %), and 3.5 for 11 x 11 and 13 x
+        13.
         """
         middle, reach = np.array(self.lags.shape) // 2, window // 2
         near = tuple(slice(max(centre - reach, 0), centre + reach + 1) for centre in middle)
@@ -109,9 +110,9 @@ class Correlation:
 
     @property
     def large_area(self) -> tuple[float, float]:
-        """Covariance summed over the lags where there is any, in units of the pixel variance, and relative error.
+        """Covariance summed over all lags, in units of the variance of a pixel, and its relative error.
 
-        It is what the variance would be of a pixel that keeps all the light of its photons.
+        It is the variance a pixel would have if it kept all the light of its photons.
         """
         lags = self.lags
         ring, last = _rings(lags), max(lags.shape) // 2
@@ -123,7 +124,7 @@ class Correlation:
 
     @property
     def errors(self) -> Lags:
-        """``(dy, dx)`` standard errors of `lags`: Bartlett's formula, and `unsure`."""
+        """Standard errors of `lags`, ``(dy, dx)``: Bartlett's formula plus `unsure`."""
         lags, out = self.lags, np.zeros(self.covariance.shape)
         cy, cx = (size // 2 for size in lags.shape)
         for y, x in np.ndindex(lags.shape):
@@ -136,12 +137,12 @@ class Correlation:
 
     @property
     def null_sd(self) -> float:
-        """Standard deviation of `neighbours` where there is no correlation: ``sqrt(48 / frames)``."""
+        """Standard deviation of `neighbours` for uncorrelated noise: ``sqrt(48 / frames)``."""
         return float(np.sqrt((MAP_WINDOW**2 - 1) / self.effective_frames))
 
 
 def tiles_of(shape: tuple[int, int], smallest: int = 64, most: int = 4) -> tuple[Region, ...]:
-    """Cut a detector into up to 4 x 4 equal tiles of at least `smallest` pixels; no tiles where it is too small.
+    """Divide a detector into up to 4 x 4 equal tiles of at least `smallest` pixels; no tiles if it is too small.
 
     Examples
     --------
@@ -165,24 +166,24 @@ def measure_correlation(
     radius: int | None = None,
     tiles: Sequence[Region] = (),
 ) -> Correlation:
-    """Measure the correlation of the noise of a static scene in one more pass over its frames.
+    """Measure the noise correlation of a static scene in one more pass over its frames.
 
-    Residuals are frames less their mean, or the differences of all pairs of frames `apart` to twice that apart (see
-    `pairs_apart`), over the noise sd of the pixel; each row's mean residual is subtracted (readout noise), and what
-    this takes from the lags is given back.
+    Residuals are frames minus their mean, or differences of all pairs of frames at distances from `apart` to twice that
+    (see `pairs_apart`), divided by the standard deviation of the pixel's noise.  The mean residual of each row is
+    subtracted (readout noise), and the effect on the lags is corrected.
 
     Parameters
     ----------
     static
         The frames, surveyed.
     method
-        ``"differences"`` is immune to slow drift and afterglow, ``"mean"`` has smaller errors.
+        ``"differences"`` is not affected by slow drift and afterglow, ``"mean"`` has smaller errors.
     apart
-        Least distance of the frames of a difference; less where there are few frames.
+        Smallest distance of the frames of a difference; reduced if there are few frames.
     radius
-        Largest lag; by default 10, less on a small detector.
+        Largest lag; by default 10, or less for a small detector.
     tiles
-        Regions to measure by themselves, too; those with less than a quarter of good pixels count as empty.
+        Regions to measure separately; those with less than a quarter of good pixels count as empty.
 
     Examples
     --------
@@ -234,9 +235,9 @@ def measure_correlation(
 
 
 def _with_row_means(lags: Lags, width: float, radius: int) -> Lags:
-    """Give back what subtracting the mean of each row takes: ``sum of the row's lags / width`` from every lag.
+    """Undo the subtraction of row means, which lowers every lag by ``sum of the row's lags / width``.
 
-    The lags of a row are summed up to `radius`, beyond which there is nothing to sum but noise.
+    The lags of a row are summed up to `radius`; beyond, there is only noise.
     """
     middle = lags.shape[1] // 2
     near = lags[:, max(0, middle - radius) : middle + radius + 1]
@@ -245,13 +246,13 @@ def _with_row_means(lags: Lags, width: float, radius: int) -> Lags:
 
 
 def _rings(lags: Lags) -> np.ndarray:
-    """Return the distance of each lag from the middle, as the larger of its two parts."""
+    """Return the distance of each lag from the centre, as the larger of its two components."""
     y, x = (np.abs(np.arange(size) - size // 2) for size in lags.shape)
     return np.asarray(np.maximum(y[:, None], x[None]))
 
 
 def _outermost(lags: Lags, samples: float) -> tuple[float, float]:
-    """Return the mean correlation of the outermost lags, 0 if not significant, and their scatter beyond the errors."""
+    """Return the mean correlation of the outermost lags (0 if not significant), and their scatter beyond the errors."""
     ring, scaled = _rings(lags), lags / lags.max()
     if min(lags.shape) < 2 * RADIUS + 1:
         return 0.0, 0.0
@@ -265,7 +266,7 @@ def _outermost(lags: Lags, samples: float) -> tuple[float, float]:
 
 
 def _reach(lags: Lags, samples: float, shared: float) -> int:
-    """Return the smallest radius, 6, 8 or 10, beyond which no ring of lags is above zero; less on a small detector."""
+    """Return the smallest radius (6, 8 or 10, or less for small detectors) beyond which all rings of lags are zero."""
     ring, scaled, radius = _rings(lags), lags / lags.max() - shared, min(lags.shape) // 2
     if radius < 6:
         return int(radius // 2 * 2)
@@ -280,7 +281,7 @@ def _is_seen(lags: Lags, ring: np.ndarray, samples: float, least: float) -> bool
 
 
 def _within(lags: Lags, radius: int) -> Lags:
-    """Return the lags up to `radius`; a detector with fewer rows than that keeps fewer."""
+    """Return the lags up to `radius`; fewer for detectors with fewer rows."""
     cy, cx = lags.shape[0] // 2, lags.shape[1] // 2
     ry, rx = min(cy, max(radius, 1)), min(cx, max(radius, 6 if cy < 2 else 1))
     return lags[cy - ry : cy + ry + 1, cx - rx : cx + rx + 1]

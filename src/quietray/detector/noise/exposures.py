@@ -1,4 +1,4 @@
-"""Exposure series: repeated frames of one scene at several brightnesses, told apart by how bright they are."""
+"""Exposure series: repeated frames of one scene, grouped by brightness."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from quietray.scan import chosen_frames
 
 __all__ = ["exposures_of"]
 
-_APART = 1.25  # ratio of brightnesses that no flicker or drift makes
-_FEWEST = 5  # frames of an exposure
-_ROWS = 16  # rows that tell how bright a frame is
+_APART = 1.25  # ratio of brightness that cannot be caused by flicker or drift
+_FEWEST = 5  # least number of frames per exposure
+_ROWS = 16  # rows used to measure the brightness
 
 
 def exposures_of(source: NoiseSource) -> tuple[NoiseSource, ...]:
-    """Return the frames of each exposure as a source of their own, the one with most frames first.
+    """Return the frames of each exposure as a separate source, the one with most frames first.
 
-    Where frames lie a quarter apart in brightness they are of different exposures, if there are five of each; else they
-    are all one exposure, and the source comes back as it is.
+    Frames whose brightness differs by a quarter belong to different exposures, if there are at least five of each.
+    Otherwise all frames are one exposure, and the source is returned unchanged.
 
     Parameters
     ----------

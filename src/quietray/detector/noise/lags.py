@@ -1,6 +1,6 @@
-"""Auto-correlation of noise and its Fourier transform, the noise power spectrum: computed, and how sure they are.
+"""Auto-correlation of noise and its Fourier transform, the noise power spectrum, with errors.
 
-Lags are ``(dy, dx)`` arrays of odd sizes with lag zero in the middle.
+Lags are ``(dy, dx)`` arrays of odd sizes with lag zero in the centre.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ DONUT = np.array([[0.5, 1, 0.5], [1, 0, 1], [0.5, 1, 0.5]]) / 6
 
 
 def autocorrelation(residuals: Radiographs, good: PixelMask, radius: int | tuple[int, int]) -> Lags:
-    """Return the mean of ``residual(x) residual(x + lag)`` over all frames and all pairs of good pixels, by FFT.
+    """Return the mean of ``residual(x) residual(x + lag)`` over frames and pairs of good pixels, by FFT.
 
     Parameters
     ----------
     residuals
-        ``(frame, row, col)`` noise of zero mean.
+        Zero-mean noise, ``(frame, row, col)``.
     good
-        ``(row, col)`` pixels that count; pairs with another one are left out of sum and count.
+        Mask ``(row, col)``; pairs with other pixels are left out of the sum and the count.
     radius
-        Largest lag, or the largest one in rows and in columns.
+        Largest lag, for both directions or for rows and columns separately.
 
     Returns
     -------
     ndarray
-        ``(2 radius + 1, 2 radius + 1)``, lag zero in the middle; symmetric.
+        Auto-correlation ``(2 radius + 1, 2 radius + 1)``, symmetric, with lag zero in the centre.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def _radii(radius: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class LagSums:
-    """Power spectrum of one region of the frames, summed over frames; padded, so that lags do not wrap around."""
+    """Power spectrum of one region, summed over frames; padded, so that lags do not wrap around."""
 
     def __init__(self, region: Region, good: PixelMask, radii: tuple[int, int]) -> None:
         self.region, self.radii, self.n_frames = region, radii, 0
@@ -75,7 +75,7 @@ class LagSums:
         self.total = np.zeros((self.padded[0], self.padded[1] // 2 + 1))
 
     def _of(self, frames: np.ndarray) -> np.ndarray:
-        """Return the power spectrum summed over frames, each by itself: one frame fits into the cache, many do not."""
+        """Return the power spectrum summed over frames, one at a time, because a single frame fits into the cache."""
         total = np.zeros((self.padded[0], self.padded[1] // 2 + 1))
         field = np.zeros(self.padded, np.float32)
         for frame in frames:
@@ -93,7 +93,7 @@ class LagSums:
         return np.asarray(np.roll(full, (ry, rx), (0, 1))[: 2 * ry + 1, : 2 * rx + 1])
 
     def add(self, residuals: Radiographs) -> None:
-        """Take frames of the whole detector into account; samples that do not count are zero."""
+        """Add frames of the whole detector; excluded samples must be zero."""
         self.total += self._of(residuals[(slice(None), *self.region)])
         self.n_frames += len(residuals)
 
@@ -120,7 +120,8 @@ def spectrum(lags: Lags, size: int = GRID) -> Float[np.ndarray, "ky kx"]:
 def error_of(weights: Lags, lags: Lags, samples: float) -> float:
     """Return the standard error of ``sum(weights * estimated lags)`` for normal noise.
 
-    ``var = (2 / samples) mean over f of (W(f) S(f))^2``, S the noise spectrum and W the transform of symmetric weights.
+    ``var = (2 / samples) mean over f of (W(f) S(f))^2``, where S is the noise spectrum and W the transform of symmetric
+    weights.
 
     Examples
     --------
@@ -134,9 +135,9 @@ def error_of(weights: Lags, lags: Lags, samples: float) -> float:
 
 
 def infill_correlation(lags: Lags) -> float:
-    """Return the correlation between a masked pixel's noise and that of its infill, the donut of its 3x3 neighbours.
+    """Return the correlation between the noise of a masked pixel and that of its filling from 3x3 neighbours.
 
-    It is what a blind-spot network can learn of the noise that it should not see: 0 for white noise.
+    It measures how much of the hidden noise a blind-spot network can learn; 0 for white noise.
 
     Examples
     --------
@@ -158,7 +159,7 @@ def infill_correlation(lags: Lags) -> float:
 def noise_power_spectrum(
     lags: Lags, variance: float = 1.0
 ) -> tuple[Float[np.ndarray, " bin"], Float[np.ndarray, " bin"]]:
-    """Return the frequency in cycles per pixel and the noise power averaged over directions (mean of all = variance).
+    """Return frequencies in cycles per pixel and the noise power averaged over directions (the mean is the variance).
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""What the noise of a view has in common with that of the next views, and so the subsets of the views with each other.
+"""Correlation of the noise between views, and between angular subsets of the views.
 
-Noise2Inverse takes the interleaved subsets ``j::K`` of the views for independent.  Two things make them alike: memory
-of the detector (light of one view is seen again in the next), and whatever is the same in all views (rings).
+Noise2Inverse assumes that the interleaved subsets ``j::K`` of the views are independent.  Two effects correlate them:
+detector memory (light of one view appears again in the next), and errors common to all views (rings).
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from quietray.types import Frame, Frames, PixelMask
 
 __all__ = ["FEWEST", "Memory", "Subsets", "measure_memory", "memory_of_views", "subsets_of"]
 
-FEWEST = 10  # frames in a row that can tell
-REACH = 3  # frames that a frame is taken to remember
+FEWEST = 10  # least number of consecutive frames
+REACH = 3  # number of frames over which memory is assumed to extend
 _WINDOW = 16
-_MOTION = 0.02  # correlation with the view after the next one that only an object has
+_MOTION = 0.02  # correlation with the view after next that only an object can cause
 _MOST_WINDOWS = 64
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Correlation of the noise of a pixel in one view with that in the next three.
+    """Correlation of the noise of a pixel between a view and the next three views.
 
     Parameters
     ----------
     correlations
-        With the next view, the one after it, and the third.
+        Correlation with the next view, the one after it, and the third.
     covariance
-        ``(3, 3)`` of their errors, as nested tuples.
+        Covariance of their errors, ``(3, 3)``, as nested tuples.
     source
-        Where it was read.
+        Description of the source.
     frames
-        Frames used.
+        Number of frames used.
 
     Examples
     --------
@@ -69,10 +69,10 @@ class Memory:
         return max(1 + 2 * float(signs @ np.array(self.correlations)), 0.1)
 
     def between(self, parts: int) -> tuple[float, float]:
-        """Return the mean correlation between the means over two of the subsets ``j::parts``, and its standard error.
+        """Return the mean correlation between the means of two of the subsets ``j::parts``, and its standard error.
 
-        A view has ``2 / (parts - 1)`` neighbours at a distance in each other subset, on average, unless the distance is
-        a multiple of `parts`: so the correlation is that times the sum over the other distances.
+        At any given distance, a view has on average ``2 / (parts - 1)`` neighbours in each other subset, unless the
+        distance is a multiple of `parts`.  The correlation is this number times the sum over the other distances.
         """
         weights = np.array([2 / (parts - 1) if lag % parts else 0.0 for lag in range(1, REACH + 1)])
         value = float(weights @ np.array(self.correlations))
@@ -81,16 +81,17 @@ class Memory:
 
 @dataclass(frozen=True)
 class Subsets:
-    """How far the noise of interleaved subsets of the views is from independent.
+    """Correlation of the noise between interleaved subsets of the views.
 
     Parameters
     ----------
     parts
-        Number of subsets K; subset j holds the views ``j::K``.
+        Number of subsets K; subset j contains the views ``j::K``.
     correlation, error
-        Between the noise of two of them, and standard error.
+        Correlation between the noise of two subsets, and its standard error.
     memory, static
-        The part that neighbouring views share, and the part that all views share: rings, such as the flats' own noise.
+        The contribution of neighbouring views, and that of errors common to all views (rings), such as the noise of the
+        flats.
     with_rest
         Correlation of one subset with the mean of all others: of Noise2Inverse's target with its input.
 
@@ -110,15 +111,15 @@ class Subsets:
 
 
 def subsets_of(memory: Memory | None, static: float, static_error: float, parts: int) -> Subsets:
-    """Return how alike the noise of `parts` interleaved subsets is.
+    """Return the correlation of the noise between `parts` interleaved subsets.
 
     Parameters
     ----------
     memory
-        Of the views; None where it is not known, and then left out.
+        Memory of the views; None if unknown, which is neglected.
     static, static_error
-        Share of the noise variance of a view that is the same in all views, and standard error: as a voxel meets it
-        that falls on another pixel in each view of a subset, and in the other subsets on the same ones.
+        Fraction of the noise variance of a view that is the same in all views, and its standard error, for a voxel that
+        falls on different pixels in the views of a subset and on the same pixels in other subsets.
     parts
         Number of subsets.
 
@@ -137,18 +138,18 @@ def subsets_of(memory: Memory | None, static: float, static_error: float, parts:
 def memory_of_views(
     scan: Scan, calibration: Calibration, sources: tuple[NoiseSource, ...], lags: Lags
 ) -> Memory | None:
-    """Measure the memory of the detector where a scan of one detector shows it best; None where it does not.
+    """Measure the memory of a single detector where the scan shows it best; None if that is not possible.
 
-    The air beside the object, for it is in the views themselves; repeated frames or flats, if ten were taken in a row;
-    else the pixels where the object changes least from view to view, unless they, too, show it: then views that are two
-    apart seem to share noise.
+    The preferred source is air beside the object, as it is in the views themselves; then repeated frames or flats, if
+    ten were taken in a row; else the pixels where the object changes least between views.  These are not used if they
+    show the object, so that views two apart seem to share noise.
 
     Parameters
     ----------
     scan, calibration
-        The scan, and what is known about it.
+        The scan and its calibration.
     sources
-        Where its noise can be read.
+        Sources of noise in the scan.
     lags
         Correlation of the noise of neighbouring pixels.
     """
@@ -174,27 +175,26 @@ def measure_memory(
     offset: Frame | None = None,
     moving: bool = False,
 ) -> Memory | None:
-    """Measure how the noise of a frame goes with that of the frames right after it; None for fewer than ten frames.
+    """Measure the correlation of a frame's noise with the frames after it; None for fewer than ten frames.
 
-    In windows of up to 16 frames (ten where an object moves) a straight line is taken from every pixel, and its mean
-    over the pixels from every frame: fixed patterns, drift and flicker go.  What this takes from the covariances of the
-    rest is known, so that those of the noise follow from them by solving four linear equations; beyond three frames
-    they are taken to be zero.
+    In windows of up to 16 frames (ten if an object moves), a straight line is subtracted from every pixel, and the mean
+    over the pixels from every frame.  This removes fixed patterns, drift and flicker.  Its known effect on the
+    covariances is corrected by solving four linear equations; covariances beyond three frames are assumed to be zero.
 
     Parameters
     ----------
     frames
-        ``(frame, row, col)`` in the order they were taken; may be lazy.
+        Frames ``(frame, row, col)`` in the order of acquisition; may be lazy.
     use
-        ``(row, col)`` pixels that are static (or nearly so: see `moving`) and good.
+        Mask ``(row, col)`` of pixels that are good and static (or nearly so: see `moving`).
     lags
-        Correlation between neighbouring pixels, which says how many independent samples there are.
+        Correlation between neighbouring pixels, which determines the number of independent samples.
     source
-        What the frames are.
+        Description of the frames.
     offset
-        ``(row, col)`` dark, subtracted first.
+        Dark ``(row, col)``, subtracted first.
     moving
-        Whether an object moves through the pixels: then a parabola is taken away instead of a line.
+        Whether an object moves through the pixels; a parabola is then subtracted instead of a line.
 
     Examples
     --------
@@ -232,7 +232,7 @@ def measure_memory(
 
 
 def _without_outliers(left: Float[np.ndarray, "frame pixel"]) -> Float[np.ndarray, "frame pixel"]:
-    """Return the residuals, zero for a pixel with a zinger in the window: so no distance is treated unlike others."""
+    """Return the residuals, zero for pixels with a zinger in the window, so that all distances are affected alike."""
     spread = 1.4826 * np.median(np.abs(left), axis=1, keepdims=True)
     return np.where((np.abs(left) > 6 * np.maximum(spread, 1e-12)).any(axis=0), 0, left)
 
@@ -246,10 +246,11 @@ def _polynomials(size: int, degree: int) -> Float[np.ndarray, "frame term"]:
 
 @lru_cache
 def _forms(size: int, degree: int) -> tuple[Float[np.ndarray, "lag lag"], Float[np.ndarray, "lag frame frame"]]:
-    """Return what makes the covariances of the noise of sums of products of its residuals, as matrix and as forms.
+    """Return the relation between noise covariances and sums of products of residuals, as a matrix and as forms.
 
-    Residuals of a window are ``M x``, M taking the polynomials away.  The sum of products at distance l is the form
-    ``M U_l M``, U_l with ones on diagonal l; noise of covariance ``T_k`` at distance k gives ``trace(U_l M T_k M)``.
+    The residuals of a window are ``M x``, where M removes the polynomials.  The sum of products at distance l is the
+    quadratic form ``M U_l M``, where U_l has ones on diagonal l.  Noise with covariance ``T_k`` at distance k gives
+    ``trace(U_l M T_k M)``.
     """
     basis = _polynomials(size, degree).astype(np.float64)
     rest = np.eye(size) - basis @ basis.T

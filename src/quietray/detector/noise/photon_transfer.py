@@ -1,4 +1,4 @@
-"""What the counts say about the photons behind them."""
+"""Photons per count, from the relation between noise and signal."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _BINS = 16
 
 
 def log_bias(sinograms: Sinograms, calibration: Calibration, rows: slice) -> tuple[float, float] | None:
-    """Return the bias that the logarithm of noisy counts adds to the line integrals.
+    """Return the bias of the line integrals caused by the logarithm of noisy counts.
 
-    ``E[-log(counts)]`` lies above ``-log E[counts]`` by about ``1 / (2 n)`` at n detected quanta.  The bias is in every
-    subset of the views alike, so that no self-supervised method removes it.
+    ``E[-log(counts)]`` exceeds ``-log E[counts]`` by about ``1 / (2 n)`` for n detected quanta.  The bias is the same
+    in all subsets of the views, so no self-supervised method removes it.
 
     Parameters
     ----------
     sinograms
         Line integrals ``(row, view, col)``.
     calibration
-        With the counts per quantum.
+        Calibration with the counts per quantum.
     rows
-        Which detector rows these are.
+        The detector rows of the sinograms.
 
     Returns
     -------
     tuple of float, or None
-        The largest bias of a column's mean over the views and the mean bias, both dimensionless; None when the counts
-        per quantum are unknown.
+        The largest bias of a column, averaged over views, and the mean bias, both dimensionless; None if the counts per
+        quantum are unknown.
 
     Examples
     --------
@@ -64,19 +64,18 @@ def log_bias(sinograms: Sinograms, calibration: Calibration, rows: slice) -> tup
 
 
 def log_variance(sinograms: Sinograms, calibration: Calibration, rows: slice) -> Sinograms:
-    """Return the variance of the noise of line integrals.
+    """Return the noise variance of line integrals.
 
-    With n quanta it is ``1/n + 3/(2 n^2)``; measured counts overestimate ``1/n`` by ``1/n^2``, which is taken off
-    again.
+    For n quanta, it is ``1/n + 3/(2 n^2)``.  Measured counts overestimate ``1/n`` by ``1/n^2``, which is subtracted.
 
     Parameters
     ----------
     sinograms
-        Line integrals ``(row, view, col)``, noisy.
+        Noisy line integrals ``(row, view, col)``.
     calibration
-        With the counts per quantum and the read noise.
+        Calibration with the counts per quantum and the read noise.
     rows
-        Which detector rows these are.
+        The detector rows of the sinograms.
 
     Raises
     ------
@@ -105,29 +104,29 @@ def log_variance(sinograms: Sinograms, calibration: Calibration, rows: slice) ->
 
 @dataclass(frozen=True, eq=False)
 class PhotonTransfer:
-    """Counts and photons of a detector, from how its noise grows with the signal.
+    """Gain and photons of a detector, from the growth of noise with signal.
 
     Parameters
     ----------
     gain, gain_error
-        Counts per detected photon and standard error.  Where a photon gives a random amount of light this is the gain
-        times the excess factor: mean and variance alone cannot tell the two apart.
+        Counts per detected photon, and its standard error.  If a photon gives a random amount of light, this is the
+        gain times the excess factor; mean and variance alone cannot separate the two.
     apparent_gain
-        Variance over mean, without correction: too small by the correlation, too large by the read noise.
+        Variance divided by mean, without corrections: too small because of correlations, too large because of read
+        noise.
     read_noise, read_noise_from
-        Standard deviation without light in counts, and what it was read from: ``"darks"``, ``"fit"`` (extrapolated
-        to no light) or ``"not known"`` (taken as zero).
+        Standard deviation without light in counts, and its source: ``"darks"``, ``"fit"`` (extrapolated to no light) or
+        ``"not known"`` (taken as zero).
     photons
         Detected photons per pixel and frame, median over the pixels.
     excess
-        Excess (Swank) factor; None unless the counts per photon were given.
+        Excess (Swank) factor; None unless the counts per photon are given.
     curve
-        ``(4, bin)``: mean counts, variance, summed neighbour correlation, pixels, by brightness.
+        Mean counts, variance, summed neighbour correlation and number of pixels, by brightness, ``(4, bin)``.
     levels
-        ``(2, level)``: mean counts and large-area variance of each exposure, the darks being one.
+        Mean counts and large-area variance of each exposure, including the darks, ``(2, level)``.
     nonlinearity
-        How much the variance over mean changes from the darkest to the brightest level, relative; None with fewer
-        than three levels.
+        Relative change of variance over mean from the darkest to the brightest level; None for fewer than three levels.
 
     Examples
     --------
@@ -152,7 +151,7 @@ class PhotonTransfer:
 
     @property
     def share_of_read_noise(self) -> float:
-        """Variance of the read noise over that of the photons, at the median brightness."""
+        """Variance of the read noise relative to that of the photons, at the median brightness."""
         return self.read_noise**2 / max(self.gain**2 * self.photons, 1e-30)
 
 
@@ -166,25 +165,25 @@ def photon_transfer(
 ) -> PhotonTransfer:
     """Measure gain and read noise from mean and variance, corrected for the correlation between pixels.
 
-    A point response h of sum 1 lowers the variance of a pixel to ``gain^2 sum(h^2) photons``, but the covariances that
-    it makes hold the rest: summed over all lags they give ``gain^2 photons``, whatever h is.  So
-    ``gain = (sum of covariances - that of the darks) / mean``.
+    A point response h of sum 1 reduces the variance of a pixel to ``gain^2 sum(h^2) photons``.  The rest is in the
+    covariances: summed over all lags, they give ``gain^2 photons`` for any h.  Therefore ``gain = (sum of covariances -
+    that of the darks) / mean``.
 
     Parameters
     ----------
     static, correlation
         Frames with light, and the correlation of their noise.
     darks
-        Frames without light, and theirs.
+        Frames without light, and their correlation.
     series
-        The same at other exposures: the gain then is the slope over all of them.
+        The same for other exposures; the gain is then the slope over all of them.
     counts_per_photon
-        Counts that one photon gives on average, where they are known independently: then the excess factor is, too.
+        Mean counts per photon, if known independently; this also gives the excess factor.
 
     Raises
     ------
     NoiseError
-        The frames hold no light.
+        The frames contain no light.
 
     Examples
     --------
@@ -223,13 +222,13 @@ def photon_transfer(
 
 
 def _typical(static: StaticFrames) -> float:
-    """Return the variance of a typical pixel; the median of variances of few frames lies below their mean."""
+    """Return the variance of a typical pixel; for few frames, the median of variances is below their mean."""
     low = (1 - 2 / (9 * max(len(static.levels) - 1, 1))) ** 3
     return float(np.median(static.variance[static.good])) / low
 
 
 def _large_area(static: StaticFrames, correlation: Correlation) -> tuple[float, float, float]:
-    """Return mean, variance and its error of a pixel that holds all the light that its photons made."""
+    """Return mean, variance and its error for a pixel that would hold all the light of its photons."""
     light, good = static.brightness, static.good
     use = good & (light > 0.1 * np.median(light[good]))
     if not use.any():
@@ -242,7 +241,7 @@ def _large_area(static: StaticFrames, correlation: Correlation) -> tuple[float, 
 
 
 def _dark_variance(static: StaticFrames, darks: Level | None, curve: Float[np.ndarray, "4 bin"]) -> tuple[float, str]:
-    """Return the variance without light, summed over lags, and where it comes from; rounding alone adds 1/12."""
+    """Return the variance without light, summed over lags, and its source; rounding alone adds 1/12."""
     rounding = 1 / 12 if np.issubdtype(static.source.frames.dtype, np.integer) else 0.0
     if darks is not None:
         found, seen = darks
@@ -256,7 +255,7 @@ def _dark_variance(static: StaticFrames, darks: Level | None, curve: Float[np.nd
 
 
 def _slope(points: Float[np.ndarray, "level 3"]) -> tuple[float, float, float | None]:
-    """Return slope, error, and relative change of slope of variance against mean."""
+    """Return the slope of variance against mean, its error, and its relative change."""
     mean, variance, error = points.T
     if len(points) <= 2:
         step = mean[-1] - mean[0] if len(points) == 2 else mean[-1]
@@ -271,7 +270,7 @@ def _slope(points: Float[np.ndarray, "level 3"]) -> tuple[float, float, float | 
 
 
 def _afterglow_factor(correlation: Correlation) -> float:
-    """Return what light seen again in the next frame takes from variance over mean: ``(1 + a) / (1 + a^2)``."""
+    """Return the effect of afterglow in the next frame on variance over mean: ``(1 + a) / (1 + a^2)``."""
     if correlation.successive is None or correlation.successive[0] < 3 * correlation.successive[1]:
         return 1.0
     rho = min(correlation.successive[0], 0.45)
@@ -280,7 +279,7 @@ def _afterglow_factor(correlation: Correlation) -> float:
 
 
 def _curve(static: StaticFrames, correlation: Correlation) -> Float[np.ndarray, "4 bin"]:
-    """Return mean, variance, summed correlation and pixels in bins of equal numbers of pixels, by brightness."""
+    """Return mean, variance, summed correlation and pixels, in bins of equal numbers of pixels sorted by brightness."""
     smooth = ndimage.uniform_filter(np.where(static.good, static.brightness, 0), 3)
     smooth /= np.maximum(ndimage.uniform_filter(static.good.astype(np.float32), 3), 1e-6)
     light, variance = smooth[static.good], static.variance[static.good]

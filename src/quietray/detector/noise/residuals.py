@@ -1,4 +1,4 @@
-"""Noise residuals of static frames, standardised and free of row offsets, as they stream by."""
+"""Residuals of static frames, standardised and without row offsets, computed while the frames are read."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ MAP_WINDOW = 7
 
 
 def pairs_apart(n_frames: int, apart: int) -> tuple[Float[np.ndarray, "tap frame"], float]:
-    """Return filters whose squared outputs add up to the squared differences of all pairs `apart` to twice that apart.
+    """Return filters whose squared outputs sum to the squared differences of all pairs `apart` to twice that apart.
 
-    The sum over the pairs is a quadratic form, the Laplacian of the graph that joins them; the filters are its Cholesky
-    factor.  So one residual for each frame does what a residual for each pair would do.
+    The sum over the pairs is a quadratic form, the Laplacian of the graph that connects them, and the filters are its
+    Cholesky factor.  One residual per frame thus replaces one residual per pair.
 
     Parameters
     ----------
     n_frames
-        Frames in the stack.
+        Number of frames in the stack.
     apart
-        Smallest distance of the two frames of a pair.
+        Smallest distance between the two frames of a pair.
 
     Returns
     -------
     taps, effective
         ``(tap, frame)``: output t is the sum over k of ``taps[k, t]`` times frame ``t - k``; the first output is zero,
-        the mean square of the others is the variance of a frame.  And how many independent frames the pairs are worth:
-        for all pairs it is ``n_frames - 1``, for pairs of one distance about two thirds of the frames.
+        the mean square of the others is the variance of a frame.  `effective` is the equivalent number of independent
+        frames: ``n_frames - 1`` for all pairs, about two thirds of the frames for pairs of one distance.
 
     Examples
     --------
@@ -51,23 +51,23 @@ def pairs_apart(n_frames: int, apart: int) -> tuple[Float[np.ndarray, "tap frame
         bands[0, distance:] += 1
     total = float(bands[0].sum())
     effective = total**2 / float((bands[0] ** 2).sum() + 2 * (bands[1:] ** 2).sum())
-    bands[0] += 1e-9  # the Laplacian is singular: the mean of all frames is in no difference
+    bands[0] += 1e-9  # the Laplacian is singular: no difference contains the mean of all frames
     taps = linalg.cholesky_banded(bands, lower=True)[:, ::-1] * np.sqrt((n_frames - 1) / total)
     taps[:, 0] = 0
     return np.asarray(taps), effective
 
 
 class Residuals:
-    """One pass over the residuals of static frames, and what is summed beside their power spectrum.
+    """One pass over the residuals of static frames, with sums in addition to their power spectrum.
 
     Parameters
     ----------
     static
-        The frames, surveyed.
+        The frames with their statistics.
     method
         ``"differences"`` or ``"mean"``.
     apart
-        Least distance of the frames of a difference; they are up to twice as far apart.
+        Smallest distance of the frames of a difference; the largest is twice as far.
 
     Examples
     --------
@@ -82,14 +82,14 @@ class Residuals:
         self.n_good = static.good.sum(axis=1)
         self.rows, self.columns, self.n = 0.0, 0.0, 0
         self.near = np.zeros(static.good.shape)
-        self.changes = np.zeros((2, 2))  # squares of differences of frames 1 and 3 apart, and their number
+        self.changes = np.zeros((2, 2))  # squared differences of frames 1 and 3 apart, and their number
 
     def __iter__(self) -> Iterator[Radiographs]:
         spread, number = np.where(self.static.good, self.static.spread(), 1), 0
         taps, _ = pairs_apart(len(self.static.levels), self.apart)
         before: list[np.ndarray] = []
         for block, fine in self.static.blocks():
-            scaled = np.where(fine, block / spread, np.float32(0))  # as the mean of the pixel, in place of a zinger
+            scaled = np.where(fine, block / spread, np.float32(0))  # the mean of the pixel in place of a zinger
             out = []
             for frame in scaled:
                 self._compare(before, frame)
@@ -109,7 +109,7 @@ class Residuals:
                 self.changes[index] += float((change**2).sum(dtype=np.float64)), float(self.n_good.sum())
 
     def _finish(self, residuals: np.ndarray) -> Radiographs:
-        """Return residuals without row means, zero where they do not count, and sum up rows, columns and neighbours."""
+        """Return residuals without row means, zero where excluded; also sum up rows, columns and neighbours."""
         good = self.static.good
         means = residuals.sum(axis=2) / np.maximum(self.n_good, 1)
         used = self.n_good > 1
@@ -125,12 +125,12 @@ class Residuals:
         return residuals
 
     def row_width(self) -> float:
-        """Return how many pixels a row mean is made of, typically."""
+        """Return the typical number of pixels in a row mean."""
         used = self.n_good[self.n_good > 0]
         return float(used.sum() / len(used))
 
     def shares(self, lags: Lags, width: float) -> tuple[float, float]:
-        """Return the share of the variance that rows, and columns, have in common."""
+        """Return the fractions of the variance that rows and columns have in common."""
         cy, cx = lags.shape[0] // 2, lags.shape[1] // 2
         whole = self.rows / self.n - lags[cy].sum() / width
         tall = max(float(np.median(self.static.good.sum(axis=0)[self.static.good.any(axis=0)])), 1.0)
@@ -140,7 +140,7 @@ class Residuals:
         return float(max(whole, 0.0) / variance), float(max(column, 0.0) / variance)
 
     def neighbours(self, lags: Lags, width: float) -> Frame:
-        """Return each pixel's summed correlation with its neighbours, corrected for missing ones and for row means."""
+        """Return the summed correlation of each pixel with its neighbours, corrected for missing ones and row means."""
         good = self.static.good.astype(np.float32)
         size = MAP_WINDOW**2
         present = ndimage.uniform_filter(good, MAP_WINDOW, mode="constant") * size - good
@@ -151,7 +151,7 @@ class Residuals:
         return np.asarray(np.where(self.static.good & (present > 0.5 * size), out, np.nan), dtype=np.float32)
 
     def successive(self, lags: Lags, samples: float) -> tuple[float, float] | None:
-        """Return the correlation of successive frames: differences one apart against those three apart."""
+        """Return the correlation of consecutive frames, from differences one apart and three apart."""
         if not self.static.source.consecutive or self.changes[:, 1].min() == 0 or len(self.static.levels) < 5:
             return None
         near, far = self.changes[:, 0] / self.changes[:, 1]

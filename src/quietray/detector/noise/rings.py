@@ -1,4 +1,4 @@
-"""Rings: how much of the noise of the corrected sinograms is the same in all views, and whether flats explain it."""
+"""Rings: the part of the noise of corrected sinograms that is the same in all views, and whether flats explain it."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from quietray.types import Frames
 
 __all__ = ["EXPLAINED", "Rings", "measure_rings"]
 
-EXPLAINED = 1.5  # times the variance of the flats' noise, up to which rings are the flats'
+EXPLAINED = 1.5  # largest ratio to the variance of the flats' noise for which the flats explain the rings
 
-_WIDTH = 31  # columns; what varies more slowly is the beam's
-_ROWS, _SAMPLES = 64, 2**25  # at most so many rows and samples are looked at
-_FEWEST = 256  # pixels
+_WIDTH = 31  # in columns; slower variations are attributed to the beam
+_ROWS, _SAMPLES = 64, 2**25  # largest numbers of rows and of samples used
+_FEWEST = 256  # in pixels
 
 
 @dataclass(frozen=True)
 class Rings:
-    """Noise of the corrected sinograms that is the same in all views, before any ring removal.
+    """The noise of corrected sinograms that is the same in all views, before any ring removal.
 
     Parameters
     ----------
     share, share_error
-        Its share of the noise variance of a view (the noise of the view and the rings), and standard error.
+        Fraction of the noise variance of a view (including the rings) that is due to rings, and its standard error.
     over_flats, over_flats_error
-        Its variance over what the noise of the flats' mean puts there: 1 where the rings are the flats' own noise.
-        None with a single flat, or none.
+        Variance of the rings relative to that caused by the noise of the mean flat, and its standard error; 1 if the
+        flats explain the rings.  None for fewer than two flats.
     sd
         Standard deviation over the pixels, in attenuation.
     source
-        Columns that were looked at: ``"air columns"``, or ``"all columns"`` where there is no air: then what the object
-        has in common in all views, such as a tube around the axis, counts as well.
+        Columns that were used: ``"air columns"``, or ``"all columns"`` if there is no air.  In the latter case,
+        structures of the object common to all views, such as a tube around the axis, count as well.
 
     Examples
     --------
@@ -57,19 +57,20 @@ class Rings:
 
 
 def measure_rings(scan: Scan, calibration: Calibration, lags: Lags, memory: Memory | None = None) -> Rings | None:
-    """Measure the rings of the corrected sinograms of one detector, on up to 64 rows; None where it is too small.
+    """Measure the rings of the corrected sinograms of one detector, on up to 64 rows; None if it is too small.
 
-    What two halves of the views, each of two quarters, have in common is the ring; what even and odd views do not is
-    noise.  The noise of the flats' mean is read from their first and last half.  All three pass the same high-pass.
+    The common part of two halves of the views, each of two quarters, is the ring; the difference between even and odd
+    views is noise.  The noise of the mean flat is measured from the first and last half of the flats.  All three are
+    high-pass filtered in the same way.
 
     Parameters
     ----------
     scan, calibration
-        The scan, and what is known about it.
+        The scan and its calibration.
     lags
-        Correlation of the noise of neighbouring pixels, which says how many independent samples there are.
+        Correlation of the noise of neighbouring pixels, which determines the number of independent samples.
     memory
-        Of the views: even and odd views have less noise between them when neighbours share some.
+        Memory of the views: if neighbours share noise, the difference between even and odd views has less of it.
 
     Examples
     --------
@@ -102,7 +103,7 @@ def measure_rings(scan: Scan, calibration: Calibration, lags: Lags, memory: Memo
     step = rows.step or 1
     clumps = float((lags[lags.shape[0] // 2 % step :: step] ** 2).sum())
     error = float(ring.std() * np.sqrt(clumps / ring.size))
-    relative = float(np.sqrt(2 * clumps / ring.size))  # of a variance
+    relative = float(np.sqrt(2 * clumps / ring.size))  # relative to a variance
     variance = float(ring.mean())
     whole = noise + max(variance, 0.0)
     share_error = float(np.hypot(noise * error, variance * noise * relative) / whole**2)
@@ -114,7 +115,7 @@ def measure_rings(scan: Scan, calibration: Calibration, lags: Lags, memory: Memo
 
 
 def _noise_of_mean(frames: Frames, calibration: Calibration, rows: slice, use: Bool[np.ndarray, "row col"]) -> float:
-    """Return the relative variance of the mean of the flats, without zingers and high-passed; 0 for a single flat."""
+    """Return the relative variance of the mean flat, without zingers and high-pass filtered; 0 for a single flat."""
     n_frames = int(frames.shape[0])
     if n_frames < 2:
         return 0.0
@@ -129,13 +130,13 @@ def _noise_of_mean(frames: Frames, calibration: Calibration, rows: slice, use: B
 
 
 def _high_pass(values: Float[np.ndarray, "row col"], use: Bool[np.ndarray, "row col"]) -> Float[np.ndarray, "row col"]:
-    """Return values less the mean over the used columns around them."""
+    """Return values minus the mean over the used columns around them."""
     width = min(_WIDTH, use.shape[1] // 2 * 2 - 1)
     near, share = (ndimage.uniform_filter1d(part, width, axis=1, mode="constant") for part in (values * use, use * 1.0))
     return np.asarray(values - near / np.maximum(share, 1e-9))
 
 
 def _clipped(values: Float[np.ndarray, "row col"], use: Bool[np.ndarray, "row col"]) -> Float[np.ndarray, " pixel"]:
-    """Return the used values, none further than four sds from zero."""
+    """Return the used values, clipped at four standard deviations."""
     limit = 4 * robust_sd(values[use])
     return np.asarray(np.clip(values[use], -limit, limit))

@@ -1,4 +1,4 @@
-"""Where the noise of a scan can be read: static frames, flats, air beside the object, or neighbouring views."""
+"""Where the noise of a scan can be measured: static frames, flats, air beside the object, or neighbouring views."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FEWEST_FLATS = 5
 class ViewDifferences:
     """Second differences of neighbouring views, ``(v[t-1] - 2 v[t] + v[t+1]) / sqrt(6)`` for t = 1, 4, 7, ...
 
-    They hold noise, and what the object changes from view to view.  Views are first scaled to equal brightness.
+    They contain noise, and changes due to the object.  Views are first scaled to equal brightness.
 
     Parameters
     ----------
     views
-        ``(view, row, col)`` in counts.
+        Views ``(view, row, col)`` in counts.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class ViewDifferences:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_differences, n_rows, n_cols)``."""
+        """Shape ``(n_differences, n_rows, n_cols)``."""
         return (int(self._views.shape[0]) // 3, *(int(size) for size in self._views.shape[1:]))
 
     @property
@@ -58,25 +58,25 @@ class ViewDifferences:
 
 
 def find_sources(scan: Scan, calibration: Calibration, static: Frames | None = None) -> tuple[NoiseSource, ...]:
-    """Find where the noise of a scan can be read, the best place first.
+    """Find where the noise of a scan can be measured, the best source first.
 
-    Frames of a static scene, if given; the flats, if there are five; the air beside the object, static over all views;
-    two to four flats; only if there is none of these, the differences of neighbouring views where the object changes
+    In this order: frames of a static scene, if given; flats, if there are at least five; air beside the object; two to
+    four flats.  Only if there are none of these, differences of neighbouring views are used, where the object changes
     little.
 
     Parameters
     ----------
     scan, calibration
-        The scan and its fields; bad pixels and air columns are taken from there.
+        The scan and its calibration, for bad pixels and air columns.
     static
-        ``(frame, row, col)`` repeated frames of one static scene, preferably with the object in it.
+        Repeated frames ``(frame, row, col)`` of one static scene, preferably with the object in it.
 
     Examples
     --------
     >>> from quietray.detector.correction.correct import calibrate
     >>> from quietray.geometry import ParallelBeam
     >>> rng = np.random.default_rng(0)
-    >>> scan = Scan(rng.poisson(90, (9, 8, 30)), ParallelBeam(np.arange(9.0), 8, 30), rng.poisson(90, (6, 8, 30)))
+    >>> scan = Scan(rng.poisson(90, (9, 8, 30)), ParallelBeam(np.linspace(0, 3, 9), 8, 30), rng.poisson(90, (6, 8, 30)))
     >>> [source.name for source in find_sources(scan, calibrate(scan))]
     ['flats']
     """
@@ -110,7 +110,7 @@ def find_sources(scan: Scan, calibration: Calibration, static: Frames | None = N
 
 
 def neighbouring_views(scan: Scan, dark: Frame, good: PixelMask) -> NoiseSource:
-    """Return the source of last resort, on the pixels where the object changes least in relation to the brightness."""
+    """Return the last resort: views, at the pixels where the object changes least relative to the brightness."""
     differences = ViewDifferences(scan.projections)
     n = differences.shape[0]
     square, total, used = np.zeros(good.shape), np.zeros(good.shape), 0

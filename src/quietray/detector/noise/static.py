@@ -1,6 +1,6 @@
-"""Frames of a static scene, from which noise is read: summed up pixel by pixel without holding them.
+"""Statistics of frames of a static scene, from which noise is measured, without holding all frames in memory.
 
-Everything streams: frames pass in blocks, and what is kept is a handful of maps of the size of one frame.
+Frames are read in blocks, and only a few maps of the size of one frame are kept.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from quietray.types import Frame, Frames, PixelMask, Radiographs
 
 __all__ = ["NoiseSource", "StaticFrames", "survey_frames"]
 
-BLOCK = 2**22  # pixels of all frames held at once, as float32
-LIMIT = 6.0  # noise sds beyond which a sample is a zinger
+BLOCK = 2**22  # pixels of all frames in memory at a time, as float32
+LIMIT = 6.0  # standard deviations of the noise beyond which a sample is a zinger
 MOST_SAMPLES = 2**30
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSource:
-    """Repeated frames whose only differences are noise.
+    """Repeated frames that differ only in noise.
 
     Parameters
     ----------
     name
-        What they are, in a word or two: "static frames", "flats", "air columns", "neighbouring views", "darks".
+        Short name: "static frames", "flats", "air columns", "neighbouring views", "darks".
     frames
-        ``(frame, row, col)`` counts, in the order they were taken; may be lazy.
+        Counts ``(frame, row, col)`` in the order of acquisition; may be lazy.
     offset
-        ``(row, col)`` dark counts, subtracted first; None for none.
+        Dark counts ``(row, col)``, subtracted first; None for none.
     use
-        ``(row, col)`` pixels that are static and good; None for all.
+        Mask ``(row, col)`` of static and good pixels; None for all.
     levelled
-        Whether each frame is scaled to the common brightness first: only frames with light in them can be.
+        Whether each frame is first scaled to the common brightness; only for frames with light.
     consecutive
-        Whether one frame was taken right after the other.
+        Whether the frames were taken one right after another.
     brightness
-        ``(row, col)`` mean counts behind the noise, where the mean of the frames is not that.
+        Mean counts ``(row, col)`` behind the noise, if these differ from the mean of the frames.
     why
-        A sentence: what was read, and why this.
+        A sentence about what was used, and why.
     most
-        Frames to read at most.
+        Largest number of frames to read.
 
     Examples
     --------
@@ -76,26 +76,26 @@ class NoiseSource:
 
     @property
     def n_frames(self) -> int:
-        """Frames that are read; a limit keeps endless stacks affordable."""
+        """Number of frames that are read, limited by `most`."""
         n_frames, n_rows, n_cols = self.frames.shape
         return int(min(n_frames, self.most, max(16, MOST_SAMPLES // (n_rows * n_cols))))
 
     @property
     def shape(self) -> tuple[int, int]:
-        """``(n_rows, n_cols)``."""
+        """Shape of a frame, ``(n_rows, n_cols)``."""
         return int(self.frames.shape[1]), int(self.frames.shape[2])
 
     def replaced(self, frames: Frames, most: int = 2**31) -> NoiseSource:
-        """Return the same source with other frames of the same scene without dark, such as whitened ones."""
+        """Return the same source with other frames of the same scene, without a dark, such as whitened frames."""
         return dataclasses.replace(self, frames=frames, offset=None, most=most)
 
     def blocks(self) -> Iterator[Radiographs]:
-        """Read all frames in order, block by block, as float32 less the offset.
+        """Read all frames in order, in blocks, as float32 minus the offset.
 
         Raises
         ------
         NoiseError
-            NaN or infinity in the frames.
+            The frames contain NaN or infinity.
         """
         step = max(1, BLOCK // (self.shape[0] * self.shape[1]))
         for start in range(0, self.n_frames, step):
@@ -109,22 +109,22 @@ class NoiseSource:
 
 @dataclass(frozen=True, eq=False)
 class StaticFrames:
-    """A noise source with what one pass over it found.
+    """A noise source with its statistics.
 
     Parameters
     ----------
     source
         The frames.
     mean, variance
-        ``(row, col)`` over the frames, in counts and counts squared, without zingers and flicker.
+        Mean and variance over the frames, ``(row, col)``, in counts and counts squared, without zingers and flicker.
     good
-        ``(row, col)`` static pixels that are not dead, stuck or unstable.
+        Mask ``(row, col)`` of static pixels that are not dead, stuck or unstable.
     levels
-        ``(frame,)`` brightness of each frame relative to their mean.
+        Brightness of each frame relative to their mean, ``(frame,)``.
     limit
-        ``(row, col)`` deviations beyond which a sample is left out.
+        Deviations beyond which a sample is left out, ``(row, col)``.
     zingers
-        Samples left out in good pixels.
+        Number of samples left out in good pixels.
     """
 
     source: NoiseSource
@@ -137,17 +137,17 @@ class StaticFrames:
 
     @property
     def brightness(self) -> Frame:
-        """``(row, col)`` mean counts that the noise belongs to."""
+        """Mean counts ``(row, col)`` that the noise belongs to."""
         return self.mean if self.source.brightness is None else self.source.brightness
 
     @property
     def flicker(self) -> float:
-        """Relative standard deviation of the brightness of frames, less what the noise of the pixels gives it."""
+        """Relative standard deviation of the brightness of frames, without the contribution of pixel noise."""
         own = float(self.variance[self.good].sum()) / max(float(self.mean[self.good].sum()), 1e-30) ** 2
         return float(np.sqrt(max(float(np.var(self.levels)) - own, 0.0))) if self.source.levelled else 0.0
 
     def spread(self) -> Frame:
-        """Return ``(row, col)`` noise sd: of the pixel where 100 frames or more tell it, else of its surroundings."""
+        """Return the noise ``(row, col)``: of the pixel for 100 frames or more, else averaged over its surroundings."""
         weight = self.good.astype(np.float32)
         near = ndimage.uniform_filter(weight, 9)
         smooth = ndimage.uniform_filter(self.variance * weight, 9) / np.maximum(near, 1e-6)
@@ -157,7 +157,7 @@ class StaticFrames:
         return np.asarray(np.sqrt(np.maximum(variance, 1e-30)), dtype=np.float32)
 
     def blocks(self) -> Iterator[tuple[Radiographs, Bool[np.ndarray, "frame row col"]]]:
-        """Yield frames less their mean at common brightness, and which samples count."""
+        """Yield frames minus their mean at common brightness, and the mask of samples to use."""
         start = 0
         for block in self.source.blocks():
             levels = self.levels[start : start + len(block)]
@@ -169,14 +169,14 @@ class StaticFrames:
 def survey_frames(source: NoiseSource) -> StaticFrames:
     """Measure mean and variance of every pixel in one pass, and find flicker, zingers and bad pixels.
 
-    A first look at 15 frames gives a median and a scale; then every frame is compared with them.  A sample more than
-    6 noise sds away is a zinger and left out; a pixel that has too many of them, varies unlike its neighbours, or never
-    varies is bad.
+    The first 15 frames give a median and a scale, with which every frame is compared.  A sample more than 6 standard
+    deviations of the noise away is a zinger and left out.  A pixel with too many zingers, with a variance unlike that
+    of its neighbours, or without any variation is bad.
 
     Raises
     ------
     NoiseError
-        NaN in the frames, or no pixel that varies.
+        The frames contain NaN, or no pixel varies.
 
     Examples
     --------
@@ -219,7 +219,7 @@ def survey_frames(source: NoiseSource) -> StaticFrames:
 
 
 def _first_look(source: NoiseSource) -> tuple[Frame, Frame]:
-    """Return the median of a few frames, and 6 noise sds, which grow with the signal."""
+    """Return the median of a few frames, and 6 standard deviations of the noise, which grow with the signal."""
     n_pixels = source.shape[0] * source.shape[1]
     chosen = np.unique(np.linspace(0, source.n_frames - 1, min(15, max(3, 4 * BLOCK // n_pixels))).round().astype(int))
     few = np.stack([np.asarray(source.frames[int(index) : int(index) + 1], dtype=np.float32)[0] for index in chosen])
@@ -234,7 +234,7 @@ def _first_look(source: NoiseSource) -> tuple[Frame, Frame]:
     apart = np.diff(few, axis=0) / (np.sqrt(2) * weight)
     scale = robust_sd(apart[np.isfinite(apart)])
     scale = scale or float(np.abs(apart).mean()) * 1.25
-    more = np.sqrt(1 + np.pi / 2 / len(few))  # the median is itself noisy
+    more = np.sqrt(1 + np.pi / 2 / len(few))  # the median itself is noisy
     return middle.astype(np.float32), np.asarray(LIMIT * more * scale * weight + 1e-12, dtype=np.float32)
 
 

@@ -1,1 +1,1 @@
-"""The point response of a detector: estimated, undone, applied again."""
+"""The point response of a detector: estimation, deconvolution and convolution."""

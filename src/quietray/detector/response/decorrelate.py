@@ -1,4 +1,4 @@
-"""Scans whitened by the inverse of the detector's point response, frame by frame as they are read; and blurred back."""
+"""Whitening of scans with the inverse point response, frame by frame as they are read; and the reverse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PRESENT = "point_response"
 
 
 def whiten(frames: Frames, response: PointResponse, **more: Any) -> WhitenedFrames:
-    """Return frames whose noise is whitened when they are read; keywords are those of `WhitenedFrames`.
+    """Return frames that are whitened when they are read; keywords are those of `WhitenedFrames`.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def whiten(frames: Frames, response: PointResponse, **more: Any) -> WhitenedFram
 
 
 def blur(frames: Frames, response: PointResponse) -> WhitenedFrames:
-    """Return frames with the point response applied when they are read: what `whiten` undoes.
+    """Return frames that are convolved with the point response when they are read, which undoes `whiten`.
 
     Examples
     --------
@@ -54,33 +54,34 @@ def blur(frames: Frames, response: PointResponse) -> WhitenedFrames:
 def decorrelate(
     scan: Scan, response: PointResponse, calibration: Calibration | None = None, *, zingers: float = 6.0
 ) -> Scan:
-    """Return the scan with the noise of radiographs, flats and darks whitened, frame by frame as they are read.
+    """Return the scan with whitened noise in radiographs, flats and darks, frame by frame as they are read.
 
-    The mean dark is subtracted first, so that the new darks are noise about zero; bad pixels and zingers are filled
-    from their neighbours first, for they would spread.  Each of several detectors is whitened with its own response.
-    The response is kept in ``provenance["point_response"]``.
+    The mean dark is subtracted first, so the new darks are noise around zero.  Bad pixels and zingers are filled from
+    their neighbours first, because they would spread.  Each of several detectors is whitened with its own response.
+    The response is stored in ``provenance["point_response"]``.
 
     Parameters
     ----------
     scan
-        As measured.
+        The measured scan.
     response
-        Of its detector.
+        Point response of its detector.
     calibration
-        Dark, bad pixels and beam, when they are known already.
+        Dark, bad pixels and beam intensity, if already known.
     zingers
-        Samples so many noise sds above both neighbouring frames are replaced; 0 keeps all.
+        Samples that exceed both neighbouring frames by this many standard deviations of the noise are replaced; 0 keeps
+        all.
 
     Raises
     ------
     NoiseError
-        The response cannot be inverted, or the scan was whitened before.
+        The response cannot be inverted, or the scan has already been whitened.
 
     Examples
     --------
     >>> from quietray.geometry import ParallelBeam
     >>> rng = np.random.default_rng(0)
-    >>> beam = ParallelBeam(np.arange(9.0), 8, 30)
+    >>> beam = ParallelBeam(np.linspace(0, 3, 9), 8, 30)
     >>> scan = Scan(rng.poisson(90, (9, 8, 30)), beam, rng.poisson(90, (6, 8, 30)))
     >>> white = decorrelate(scan, PointResponse(np.full((1, 3), [0.1, 0.8, 0.1])))
     >>> white.projections[0:2].shape, white.provenance["point_response"]["kernel"]
@@ -107,7 +108,7 @@ def decorrelate(
     assert projections is not None
     note = (
         f"The noise was whitened: its variance grows {response.variance_gain:.2f}-fold (that of white readout noise "
-        f"{response.white_gain:.2f}-fold), the finest details were raised {response.condition:.1f}-fold."
+        f"{response.white_gain:.2f}-fold), the finest details were amplified {response.condition:.1f}-fold."
     )
     return dataclasses.replace(
         scan,
@@ -120,7 +121,7 @@ def decorrelate(
 
 
 def _together(scan: Scan, parts: Mapping[int, Scan], provenance: Mapping[str, Any]) -> Scan:
-    """Return what was made of each detector's frames as one scan; flats that were shared are now one set for each."""
+    """Return the frames of all detectors as one scan; shared flats become one set per detector."""
     flats, flat_detectors = _frames_together({n: part.flats for n, part in parts.items()}, scan.flat_detectors)
     darks, dark_detectors = _frames_together({n: part.darks for n, part in parts.items()}, scan.dark_detectors)
     assert scan.detectors is not None
@@ -150,7 +151,7 @@ def _frames_together(
 
 
 def response_of(scan: Scan) -> PointResponse | None:
-    """Return the response that a scan was whitened with, or None for a scan as measured.
+    """Return the response that a scan was whitened with; None for a measured scan.
 
     Examples
     --------
@@ -163,14 +164,14 @@ def response_of(scan: Scan) -> PointResponse | None:
 
 
 def reblur(scan: Scan, response: PointResponse | None = None) -> Scan:
-    """Return a whitened (and denoised) scan at the detector's own resolution again.
+    """Return a whitened (and denoised) scan at the original resolution of the detector.
 
     Parameters
     ----------
     scan
-        With whitened radiographs.
+        Scan with whitened radiographs.
     response
-        What to apply; by default the one that is stored with the scan.
+        Response to apply; by default the one stored with the scan.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""The point response of a detector, from the correlation of its noise.
+"""Point response of a detector, estimated from the correlation of its noise.
 
-Light that spreads over neighbouring pixels makes their noise alike: the auto-correlation of the noise is the point
+Light that spreads over neighbouring pixels correlates their noise: the auto-correlation of the noise is the point
 response convolved with itself.  Its square root is the symmetric response that whitens the noise.
 """
 
@@ -39,22 +39,22 @@ def point_response(
     blend: bool = True,
     facts: Mapping[str, Any] | None = None,
 ) -> PointResponse:
-    """Return the point response that the measured correlation implies.
+    """Return the point response that follows from the measured correlation.
 
     Parameters
     ----------
     correlation
-        Of the noise.
+        Correlation of the noise.
     root
-        Square root by spectrum, or by small covariance matrix; they agree within their errors.
+        Method for the square root, by spectrum or by a small covariance matrix; they agree within their errors.
     window
-        Lags to use, 1 mod 4; by default those that were measured.
+        Number of lags to use, 1 mod 4; by default all that were measured.
     uneven
-        Whether to give each measured tile its own response; by default where they differ significantly.
+        Whether each measured tile gets its own response; by default, if they differ significantly.
     blend
-        Whether the tiles fade into each other.
+        Whether the responses of neighbouring tiles blend into each other.
     facts
-        Kept with the response.
+        Information stored with the response.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def point_response(
 
 
 def _cropped(lags: Lags, window: int | None) -> Lags:
-    """Return the middle of the lags, `window` wide; by default the largest square that is 1 mod 4."""
+    """Return the central lags, `window` wide; by default the largest square that is 1 mod 4."""
     most = min(lags.shape)
     size = (most - 1) // 4 * 4 + 1 if window is None else window
     if window is not None:
@@ -104,7 +104,7 @@ def _cropped(lags: Lags, window: int | None) -> Lags:
 
 
 def unevenness(correlation: Correlation) -> tuple[float, bool]:
-    """Return by how much the summed correlation differs between tiles (sd beyond the errors), and whether it matters.
+    """Return how much the summed correlation varies between tiles (beyond the errors), and whether it matters.
 
     Examples
     --------
@@ -145,18 +145,18 @@ def estimate_point_response(
     Parameters
     ----------
     frames
-        ``(frame, row, col)`` counts; may be lazy: they are read in blocks, twice.
+        Counts ``(frame, row, col)``; may be lazy: they are read twice, in blocks.
     dark
-        ``(row, col)`` mean dark, subtracted first; matters for the flicker only.
+        Mean dark ``(row, col)``, subtracted first; it only matters for flicker.
     method, root, window
         Estimator, square root, and lags to use.
     use
-        ``(row, col)`` pixels to use; bad ones are found and left out in any case.
+        Mask ``(row, col)`` of pixels to use; bad pixels are detected and left out in any case.
     tiles
-        Regions of the detector that get a response of their own: ``"auto"`` cuts it into up to 4 x 4 and keeps them
-        only where they differ; modules of a detector can be named as ``((rows, cols), ...)``.
+        Regions of the detector with separate responses.  ``"auto"`` divides it into up to 4 x 4 tiles, which are only
+        used if they differ; modules of a detector can be given as ``((rows, cols),...)``.
     blend
-        Whether tiles fade into each other; False for modules.
+        Whether neighbouring tiles blend into each other; False for modules.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The point response of a detector: what it is, its inverse, and how it is stored."""
+"""The point response of a detector, its inverse, and how it is stored."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from quietray.errors import NoiseError, SettingsError
 __all__ = ["FLOOR", "PointResponse"]
 
 FLOOR = 0.005  # smallest |F| that may be divided by
-_FINE = 256  # points per direction of the inverse
-_TAIL = 1e-5  # part of the inverse that is cut off
+_FINE = 256  # points per direction for the inverse
+_TAIL = 1e-5  # fraction of the inverse that is cut off
 
 
 @dataclass(frozen=True, eq=False)
 class PointResponse:
-    """How a detector spreads the light of one photon, as far as its noise tells: symmetric, and the same everywhere.
+    """How a detector spreads the light of a photon, as far as its noise shows: symmetric and uniform.
 
     Parameters
     ----------
     kernel
-        ``(i, j)`` odd sizes, sum 1, the photon in the middle.
+        Kernel ``(i, j)`` of odd sizes and sum 1, with the photon in the centre.
     errors
-        Standard errors of `kernel`; None when not known.
+        Standard errors of `kernel`; None if unknown.
     lags
-        ``(dy, dx)`` measured correlation of the noise that it comes from; None when it was given.
+        Noise correlation ``(dy, dx)`` from which it was estimated; None if the response was given.
     method
         Estimator and square root, such as ``"differences, spectrum"``.
     floor
-        Smallest modulus of its Fourier transform that may be divided by.
+        Smallest modulus of the Fourier transform that may be divided by.
     regions
-        Responses of parts of the detector, ``(region, kernel)``: then each part has its own.
+        Responses of regions of the detector, ``(region, kernel)``, if they differ.
     blend
-        Whether neighbouring regions fade into each other (an uneven scintillator), or end sharply (separate modules).
+        Whether neighbouring regions blend into each other (an uneven scintillator), or have sharp borders (modules).
     facts
-        What else is known: source of the noise, frames, summed correlation.
+        Additional information: source of the noise, frames, summed correlation.
     detectors
-        Responses of the detectors that took a scan together, by their number; `kernel` then is that of the first.
+        Responses by detector number, if a scan was taken by several detectors; `kernel` is then that of the first.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class PointResponse:
 
     @staticmethod
     def together(detectors: Mapping[int, PointResponse]) -> PointResponse:
-        """Return the responses of the detectors of one scan as one.
+        """Return the responses of the detectors of one scan as a single object.
 
         Examples
         --------
@@ -87,12 +87,12 @@ class PointResponse:
         return dataclasses.replace(next(iter(detectors.values())), detectors=dict(detectors))
 
     def of(self, detector: int) -> PointResponse:
-        """Return the response of one detector; where there is only one response, it holds for all of them.
+        """Return the response of one detector; a single response holds for all detectors.
 
         Raises
         ------
         NoiseError
-            There are responses of other detectors only.
+            There are only responses of other detectors.
         """
         if self.detectors and detector not in self.detectors:
             raise NoiseError(
@@ -103,19 +103,19 @@ class PointResponse:
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
-        """The kernel, or those of the regions; of all detectors."""
+        """The kernel, or those of all regions; for all detectors."""
         if self.detectors:
             return tuple(kernel for response in self.detectors.values() for kernel in response.kernels)
         return tuple(kernel for _, kernel in self.regions) or (self.kernel,)
 
     @property
     def least(self) -> float:
-        """Smallest modulus of the Fourier transform, over all kernels; 1 for an ideal detector."""
+        """Smallest modulus of the Fourier transform over all kernels; 1 for an ideal detector."""
         return min(float(np.abs(_transfer(kernel)).min()) for kernel in self.kernels)
 
     @property
     def condition(self) -> float:
-        """Largest over smallest modulus: how much more the finest details are amplified than the coarsest."""
+        """Largest over smallest modulus: how much more whitening amplifies the finest details than the coarsest."""
         return max(float(np.abs(f).max() / max(np.abs(f).min(), 1e-12)) for f in map(_transfer, self.kernels))
 
     @property
@@ -133,12 +133,12 @@ class PointResponse:
         return float((measured / np.maximum(power, 1e-12)).mean() / measured.mean())
 
     def inverse(self, kernel: Kernel | None = None) -> Kernel:
-        """Return the kernel that undoes the response, ``F^-1(1 / F(h))``, cut where 1e-5 of it is left; sum 1.
+        """Return the kernel of the inverse, ``F^-1(1 / F(h))``, truncated where 1e-5 of it is left; sum 1.
 
         Raises
         ------
         NoiseError
-            The transform falls under the floor: dividing by it would give noise only.
+            The transform falls below the floor; dividing by it would only amplify noise.
         """
         h = self.kernel if kernel is None else kernel
         transfer = _transfer(h)
@@ -158,7 +158,7 @@ class PointResponse:
         return np.asarray(cut / cut.sum())
 
     def record(self) -> dict[str, Any]:
-        """Return what is stored with whitened data, for JSON: `from_record` gives the response back."""
+        """Return a JSON record to store with whitened data; `from_record` restores the response."""
         regions = [
             {"rows": [r.start, r.stop], "cols": [c.start, c.stop], "kernel": np.round(kernel, 7).tolist()}
             for (r, c), kernel in self.regions
@@ -176,12 +176,12 @@ class PointResponse:
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> PointResponse:
-        """Return the response that `record` wrote.
+        """Return the response from a record.
 
         Raises
         ------
         NoiseError
-            There is none in it.
+            The record holds no response.
 
         Examples
         --------

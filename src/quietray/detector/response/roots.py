@@ -1,4 +1,4 @@
-"""Square roots of an auto-correlation: the symmetric kernel that, convolved with itself, gives it back."""
+"""Square roots of an auto-correlation: the symmetric kernel whose convolution with itself gives it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def root_by_spectrum(lags: Lags) -> Kernel:
 def root_by_covariance(lags: Lags) -> Kernel:
     """Return the kernel from the matrix square root of a small covariance (Graas and Lucka 2025).
 
-    The lags act on an image of ``(window // 2 + 1)`` squared pixels as a block-Toeplitz matrix; the middle row of its
+    The lags define a block-Toeplitz matrix on an image of ``(window // 2 + 1)`` squared pixels; the middle row of its
     principal square root is the kernel.
 
     Parameters
     ----------
     lags
-        ``(window, window)`` auto-correlation, lag zero in the middle.  The window must be 1 mod 4 (9, 13, 17): only
-        then has the small image a middle pixel, so that the kernel is odd.
+        ``(window, window)`` auto-correlation, with lag zero in the centre.  The window must be 1 mod 4 (9, 13, 17), so
+        that the small image has a central pixel and the kernel an odd size.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def root_by_covariance(lags: Lags) -> Kernel:
 
 
 def check_window(window: int) -> None:
-    """Raise unless a window of lags gives a small image with a middle pixel: 1 mod 4.
+    """Raise unless a window of lags is 1 mod 4, so that the small image has a central pixel.
 
     Raises
     ------
@@ -89,9 +89,9 @@ def check_window(window: int) -> None:
 
 
 def kernel_errors(lags: Lags, shape: tuple[int, ...], samples: float, unsure: float) -> Kernel:
-    """Return the standard errors of the kernel, the errors of the lags carried through the square root.
+    """Return the standard errors of the kernel, propagated from the lags through the square root.
 
-    The root changes by ``F^-1(dS / (2 sqrt S))``, the kernel by that over its sum, less its share of the change of sum.
+    The root changes by ``F^-1(dS / (2 sqrt S))``; the kernel, which has sum 1, also changes with the sum of the root.
     """
     power = np.maximum(spectrum(lags), 1e-4 * spectrum(lags).max())
     slope, height = fft.ifft2(0.5 / np.sqrt(power)).real, math.sqrt(power[0, 0])

@@ -1,6 +1,6 @@
-"""Frames whose noise is whitened when they are read, by one kernel or by several that share the detector.
+"""Frames whose noise is whitened when they are read, with one kernel or several for different regions.
 
-The inverse of a point response is a short kernel, so that a band of rows is whitened from itself and a margin.
+The inverse of a point response is a short kernel, so whitening a band of rows only needs a small margin.
 """
 
 from __future__ import annotations
@@ -21,33 +21,36 @@ from quietray.types import Frame, Frames, PixelMask, Radiographs
 
 __all__ = ["WhitenedFrames"]
 
-_AT_ONCE = 2**22  # pixels
+_AT_ONCE = 2**22  # in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class WhitenedFrames:
-    """Frames whose noise is whitened as they are read; float32 counts above the dark, which may be negative.
+    """Frames whitened when they are read; float32 counts above the dark, possibly negative.
 
     Parameters
     ----------
     frames
-        ``(frame, row, col)`` as measured; may be lazy.
+        Measured frames ``(frame, row, col)``; may be lazy.
     response
-        What is undone.
+        The response that is deconvolved.
     dark
-        ``(row, col)`` counts that are subtracted first; None for none.
+        Counts ``(row, col)`` that are subtracted first; None for none.
     bad
-        ``(row, col)`` pixels filled from their neighbours first, for division would spread them; None for none.
+        Mask ``(row, col)`` of pixels that are first filled from their neighbours, because deconvolution would spread
+        them; None for none.
     zingers
-        Samples so many noise sds above both neighbouring frames are replaced first; 0 keeps all.
+        Samples that exceed both neighbouring frames by this many standard deviations of the noise are first replaced; 0
+        keeps all.
     noise
-        Variance per count, and variance without light: what a noise sd is.
+        Variance per count, and variance without light, from which the noise is computed.
     order
-        ``(frame,)`` frames in the order in which they are alike (of their angles); None for the stored order.
+        Order in which consecutive frames are similar, ``(frame,)``, such as that of their angles; None for the stored
+        order.
     reach
         Columns that a detail can move between neighbouring frames.
     inverse
-        Whether the response is undone; False applies it instead.
+        Whether the response is deconvolved; False convolves with it instead.
 
     Examples
     --------
@@ -73,7 +76,7 @@ class WhitenedFrames:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_frames, n_rows, n_cols)``."""
+        """Shape ``(n_frames, n_rows, n_cols)``."""
         return tuple(int(size) for size in self.frames.shape)
 
     @property
@@ -106,14 +109,14 @@ class WhitenedFrames:
         return out[:, wanted - low]
 
     def _clean(self, index: np.ndarray, rows: slice) -> Radiographs:
-        """Read a band of rows of some frames, less the dark, without bad pixels and zingers."""
+        """Read a band of rows of some frames, minus the dark, without bad pixels and zingers."""
         counts = self._read(index, rows)
         if self.zingers > 0 and self.shape[0] >= 3:
             position = np.arange(self.shape[0]) if self.order is None else np.asarray(self.order)
             place = np.argsort(position)[index]
             before = position[np.where(place > 0, place - 1, place + 2 - (self.shape[0] == 2))]
             after = position[np.where(place < self.shape[0] - 1, place + 1, place - 2)]
-            away = np.argsort(position)[np.stack([before, after])] - place  # at the ends both lie on one side
+            away = np.argsort(position)[np.stack([before, after])] - place  # at the ends, both are on the same side
             counts = without_frame_zingers(
                 counts, self._read(before, rows), self._read(after, rows), away, self.zingers, self.noise, self.reach
             )
@@ -131,7 +134,7 @@ class WhitenedFrames:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A kernel, where on the detector it acts, and with what weight ``(row, col)`` it enters the result."""
+    """A kernel, the region of the detector where it is applied, and its weight ``(row, col)`` in the result."""
 
     kernel: Kernel
     rows: tuple[int, int]
@@ -144,7 +147,7 @@ class _Part:
         return self.kernel.shape[0] // 2, self.kernel.shape[1] // 2
 
     def add(self, out: Radiographs, band: np.ndarray, low: int, first: int) -> None:
-        """Add what this part gives to rows ``low:low + len`` from a band that begins at row `first`."""
+        """Add the contribution of this part to rows ``low:low + len``, from a band that begins at row `first`."""
         n_rows, n_cols = out.shape[1], band.shape[2]
         top, bottom = max(low, self.rows[0]), min(low + n_rows, self.rows[1])
         if top >= bottom:
@@ -195,7 +198,7 @@ def _parts(response: PointResponse, shape: tuple[int, ...], inverse: bool) -> tu
 
 
 def _hat(own: slice, size: int, every: list[slice]) -> Float[np.ndarray, " n"]:
-    """Return the weight that is 1 in the middle of `own` and falls linearly to 0 at the middles of its neighbours."""
+    """Return a weight that is 1 in the centre of `own` and falls linearly to 0 at the centres of its neighbours."""
     middles = sorted({(part.start + part.stop - 1) / 2 for part in every})
     heights = [1.0 if middle == (own.start + own.stop - 1) / 2 else 0.0 for middle in middles]
     return np.asarray(np.interp(np.arange(size), middles, heights))
@@ -214,7 +217,7 @@ def _convolved(frames: Radiographs, kernel: Kernel) -> Radiographs:
 
 
 def _filled(counts: Radiographs, bad: PixelMask) -> Radiographs:
-    """Replace bad pixels by a weighted mean of the good ones near them."""
+    """Replace bad pixels by a weighted mean of the good pixels near them."""
     if not bad.any():
         return counts
     good = (~bad).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a format of images has to say: how it is recognised and read; what it read can be written back alike."""
+"""The interface of image formats: recognising, reading and writing back."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from quietray.registry import Registered, Registry
 
 __all__ = ["ImageFormat"]
 
-_LOOKED_AT = 8  # files of a folder, at most
+_LOOKED_AT = 8  # largest number of files checked in a folder
 
 
 class ImageFormat(Registered, ABC):
-    """A format of images that are no views of a scan; of other packages, an entry point of ``quietray.images``."""
+    """A format of images that are not views of a scan; in other packages, an entry point of ``quietray.images``."""
 
     registry: ClassVar[Registry[ImageFormat]] = Registry("format of images", "quietray.images")
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
-        """Return whether a file is such an image: by its content, and quickly."""
+        """Return whether a file is such an image, from its content; must be fast."""
 
     @abstractmethod
     def read(self, path: Path) -> ImageSeries:
-        """Read a file or folder that :meth:`holds` such images as one series, whose `origin` writes them back.
+        """Read such a file or folder (see :meth:`holds`) as one series, whose `origin` can write it back.
 
         Raises
         ------
         FormatError
-            They are damaged, or not of one series.
+            The images are damaged, or belong to several series.
         """
 
     def holds(self, path: Path) -> bool:
-        """Return whether a file or folder holds such images: whether the first file that is an image is one of them."""
+        """Return whether a file or folder holds such images, from the first file that is an image."""
         kinds = [kind() for kind in self.registry.values()]
         for file in visible_files(path)[:_LOOKED_AT]:
             found = next((kind for kind in kinds if kind.recognises(file)), None)

@@ -1,4 +1,4 @@
-"""DICOM-CT-PD: what the private tags in the headers of CT projections say about the geometry."""
+"""DICOM-CT-PD: geometry in the private tags of CT projections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quietray.errors import FormatError
 
 __all__ = ["is_projection", "projection_facts"]
 
-# Name, tag, type of one value, as in Moen et al. (2021), doi:10.1002/mp.14594, table IV.
+# Name, tag, type of a value, as in Moen et al. (2021), doi:10.1002/mp.14594, table IV.
 _OF_SERIES: tuple[tuple[str, int, str], ...] = (
     ("detector_rows", 0x70291010, "<u2"),
     ("detector_columns", 0x70291011, "<u2"),
@@ -37,28 +37,28 @@ _ANGLE = 0x70311001
 
 
 def is_projection(header: Any) -> bool:
-    """Return whether a DICOM header is that of a projection."""
+    """Return whether a DICOM header belongs to a projection."""
     return _ANGLE in header
 
 
 def projection_facts(headers: Sequence[Any]) -> dict[str, Any]:
-    """Return the geometry of a series of projections; JSON.
+    """Return the geometry of a series of projections, ready for JSON.
 
     Parameters
     ----------
     headers
-        Of all views, in their order.
+        Headers of all views, in order.
 
     Returns
     -------
     dict
-        What all views share, by name, and what every view has of its own, as a list with one number for each view.
-        Angles are the azimuth of the detector's focal centre; the shifts are those of a flying focal spot from it.
+        Common values by name, and values that differ between views as a list with one number per view.  Angles are the
+        azimuth of the focal centre of the detector; shifts are those of a flying focal spot relative to it.
 
     Raises
     ------
     FormatError
-        A tag that is there has another type, or is missing in some of the views.
+        A tag has another type, or is missing in some of the views.
     """
     facts: dict[str, Any] = {}
     for name, tag, kind in _OF_SERIES:
@@ -79,7 +79,7 @@ def projection_facts(headers: Sequence[Any]) -> dict[str, Any]:
 
 
 def _values(header: Any, tag: int, kind: str) -> list[Any]:
-    """Return the values of a private tag; where its type is not known, of its bytes."""
+    """Return the values of a private tag; if its type is unknown, they are decoded from its bytes."""
     found = header[tag].value
     try:
         if kind == "text":

@@ -1,6 +1,6 @@
-"""DICOM series of X-ray images: CT slices, radiographs, and the projections of a CT scan; read, and written back.
+"""DICOM series of X-ray images: CT slices, radiographs, and projections of a CT scan.
 
-Written with nothing changed but the pixels and what follows from them.
+When a series is written back, only the pixels and the entries that depend on them change.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.images import ImageSeries
+from quietray.io.damage import damage_told
 from quietray.io.disk import generator_name
 from quietray.io.images.base import ImageFormat
 from quietray.io.images.ct_pd import is_projection, projection_facts
@@ -38,32 +39,32 @@ from quietray.types import Slice, Volume
 __all__ = ["Dicom", "DicomFiles"]
 
 _SUFFIXES = (".dcm", ".ima", ".dicom")
-_PARALLEL = 1e-3  # of the direction cosines
-_GAP = 1.5  # typical distances of slices, beyond which one is missing
-_SAME = 0.01  # of the typical distance
-_LONGEST = 64  # characters of a series description
+_PARALLEL = 1e-3  # in the direction cosines
+_GAP = 1.5  # distance, in typical distances of slices, beyond which a slice is missing
+_SAME = 0.01  # relative to the typical distance
+_LONGEST = 64  # longest series description
 _VOID = ("DigitalSignaturesSequence", "MACParametersSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 
-_DEPTH = 4  # folders in folders, such as PATIENT/STUDY/SERIES
-_FOLDERS = 1000  # that are looked at, at most
+_DEPTH = 4  # depth of nested folders, such as PATIENT/STUDY/SERIES
+_FOLDERS = 1000  # largest number of folders
 
 
 class Dicom(ImageFormat):
-    """A folder of one series, or a file, which may hold many frames.
+    """A folder with one series, or a file, which may contain many frames.
 
-    Values are rescaled to HU or to their own unit.  Slices are sorted by their position along the normal, other images
-    by their number.
+    Values are rescaled to HU or to their own unit.  Slices are sorted by position along the normal, other images by
+    number.
     """
 
     def recognises(self, path: Path) -> bool:
-        """Return whether a file is DICOM: by its magic, or by its name where it has none, as in old files."""
+        """Return whether a file is DICOM, by its magic number or, for old files without one, by its name."""
         try:
             with path.open("rb") as stream:
                 start = stream.read(132)
         except OSError:
             return False
-        if path.name.upper() == "DICOMDIR":  # lists files
+        if path.name.upper() == "DICOMDIR":  # a DICOMDIR only lists files
             return False
         return start[128:] == b"DICM" or (path.suffix.lower() in _SUFFIXES and len(start) > 8)
 
@@ -77,8 +78,8 @@ class Dicom(ImageFormat):
         Raises
         ------
         FormatError
-            The files are of several series, of another modality, in colour, with texts burned in, of several sizes or
-            directions, damaged, or slices are missing.
+            The files belong to several series, are of another modality, in colour, damaged, of several sizes or
+            directions, have text burned in, or slices are missing.
         """
         files = self._files(path)
         if not files:
@@ -120,7 +121,7 @@ class Dicom(ImageFormat):
         )
 
     def _files(self, path: Path) -> list[Path]:
-        """Return the DICOM files: the file itself, those of a folder, or of the folders in it, such as STUDY/SERIES."""
+        """Return the DICOM files: the file itself, those of a folder, or of its subfolders, such as STUDY/SERIES."""
         found = [one for one in visible_files(path) if self.recognises(one)]
         if found or not path.is_dir():
             return found
@@ -141,7 +142,7 @@ class DicomFiles:
     Parameters
     ----------
     images
-        In the order of the series.
+        Images in the order of the series.
     """
 
     images: tuple[StoredImage, ...]
@@ -152,20 +153,20 @@ class DicomFiles:
         return "DICOM"
 
     def write(self, folder: Path, images: Volume, made_by: str) -> None:
-        """Write the series with other pixels, as a series of its own.
+        """Write the series with other pixels, as a new series.
 
-        Series and instances get identifiers that follow from the pixels, so that the same run writes the same bytes.
-        Pixels that are what was read keep their stored number, padding as well; others are rounded to the nearest one
-        that the bits allow.  Compressed files are written uncompressed.
+        The identifiers of series and instances are derived from the pixels, so the same run writes the same bytes.
+        Unchanged pixels, including padding, keep their stored number; others are rounded to the nearest number that the
+        bits allow.  Compressed files are written uncompressed.
 
         Parameters
         ----------
         folder
-            Empty.
+            An empty folder.
         images
-            ``(image, row, col)`` in the unit that they were read in.
+            Images ``(image, row, col)`` in the unit in which they were read.
         made_by
-            What made them, for the description of the series.
+            Program that made them, for the description of the series.
 
         Raises
         ------
@@ -178,17 +179,21 @@ class DicomFiles:
             where.setdefault(image.path, []).append(index)
         with quiet_pydicom():
             for path, indices in where.items():
-                stored = decoded(path)
-                dataset = whole_file(path)
-                for index in indices:
-                    frame = self.images[index].frame
-                    stored[frame] = self._merged(index, stored[frame], images[index], dataset)
-                _put(dataset, stored)
-                _rename(dataset, made_by, digest)
-                dataset.save_as(folder / path.name, enforce_file_format=True)
+                with damage_told(path):  # its header may hold what can be read but not written
+                    self._write_one(path, indices, folder / path.name, images, made_by, digest)
+
+    def _write_one(self, path: Path, indices: list[int], new: Path, images: Volume, made_by: str, digest: str) -> None:
+        stored = decoded(path)
+        dataset = whole_file(path)
+        for index in indices:
+            frame = self.images[index].frame
+            stored[frame] = self._merged(index, stored[frame], images[index], dataset)
+        _put(dataset, stored)
+        _rename(dataset, made_by, digest)
+        dataset.save_as(new, enforce_file_format=True)
 
     def _merged(self, index: int, stored: np.ndarray, values: Slice, dataset: Any) -> np.ndarray:
-        """Return the numbers to store: the old ones where nothing was changed, and in the padding."""
+        """Return the numbers to store: the old ones for unchanged pixels and padding."""
         bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
         low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
         image = self.images[index]
@@ -197,7 +202,7 @@ class DicomFiles:
 
 
 def _images(file: Path, header: Any) -> list[StoredImage]:
-    """Return the images in a file, with what places and scales each of them."""
+    """Return the images in a file, with their position and scale."""
     count = int(header.get("NumberOfFrames", 1) or 1)
     found = []
     for frame in range(count):
@@ -213,7 +218,7 @@ def _images(file: Path, header: Any) -> list[StoredImage]:
 
 
 def _check_alike(found: Sequence[StoredImage], headers: dict[Path, Any]) -> None:
-    """Raise unless all images have one size, pixel and direction."""
+    """Raise unless all images have the same size, pixel size and direction."""
     for name, of in (
         ("size", lambda image: (headers[image.path].Rows, headers[image.path].Columns)),
         ("pixel spacing", lambda image: spacing_of(headers[image.path], image.frame)),
@@ -232,7 +237,7 @@ def _check_alike(found: Sequence[StoredImage], headers: dict[Path, Any]) -> None
 def _sorted(
     found: list[StoredImage], headers: dict[Path, Any]
 ) -> tuple[list[StoredImage], float | None, tuple[str, ...]]:
-    """Return the images in their order, the distance between them, and what is to be said about it."""
+    """Return the images in order, the distance between them, and notes."""
     places = [position_of(headers[image.path], image.frame) for image in found]
     numbered = [
         (float(headers[image.path].get("InstanceNumber") or 0), image.path.name, image.frame) for image in found
@@ -249,7 +254,7 @@ def _sorted(
     if len(at) == 1:
         return ordered, None, ()
     steps = np.diff(at)
-    typical = float(np.sort(steps)[(len(steps) - 1) // 2])  # the lower median: one of two steps may be a gap
+    typical = float(np.sort(steps)[(len(steps) - 1) // 2])  # the lower median, because one of two steps may be a gap
     for index, step in enumerate(steps):
         one, other = (f"{image.path.name}" for image in ordered[index : index + 2])
         if step <= _SAME * max(typical, 1e-6):
@@ -271,7 +276,7 @@ def _rounded(direction: tuple[float, ...] | None) -> tuple[float, ...] | None:
 
 
 def _pixels(found: Sequence[StoredImage], headers: dict[Path, Any]) -> tuple[Volume, np.ndarray]:
-    """Return the rescaled images, and where they are padding, which gets the lowest value that was measured."""
+    """Return the rescaled images, and the mask of padding, which is set to the lowest measured value."""
     header = headers[found[0].path]
     images = np.empty((len(found), header.Rows, header.Columns), np.float32)
     padding = np.zeros(images.shape, bool)
@@ -290,14 +295,14 @@ def _pixels(found: Sequence[StoredImage], headers: dict[Path, Any]) -> tuple[Vol
 
 
 def _provenance(header: Any, found: Sequence[StoredImage]) -> dict[str, Any]:
-    """Return what the report may tell: how it was measured, never of whom."""
+    """Return how the images were measured, for the report, without any patient data."""
     names = ("Modality", "Manufacturer", "ManufacturerModelName", "KVP", "ConvolutionKernel", "SliceThickness")
     told = {name: str(header[name].value) for name in names if name in header and header[name].value is not None}
     return {"format": "DICOM", "files": len({image.path for image in found}), "images": len(found), **told}
 
 
 def _put(dataset: Any, stored: np.ndarray) -> None:
-    """Put pixels into a dataset, uncompressed, and what follows from them."""
+    """Set the pixels of a dataset, uncompressed, and the entries that depend on them."""
     import pydicom
 
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -314,7 +319,7 @@ def _put(dataset: Any, stored: np.ndarray) -> None:
 
 
 def _rename(dataset: Any, made_by: str, digest: str) -> None:
-    """Make a dataset one of a new, derived series."""
+    """Make a dataset part of a new, derived series."""
     from pydicom.uid import generate_uid
 
     series = str(dataset.get("SeriesInstanceUID", ""))

@@ -1,6 +1,6 @@
-"""A plug-in of pydicom: the compressed transfer syntaxes that neither it nor Pillow decodes, by imagecodecs.
+"""A pydicom plug-in, based on imagecodecs, for compressed transfer syntaxes that neither pydicom nor Pillow decodes.
 
-Lossless JPEG, which many CT scanners write, JPEG of 12 bits, JPEG-LS and high-throughput JPEG 2000.
+These are lossless JPEG, which many CT scanners write, 12-bit JPEG, JPEG-LS and high-throughput JPEG 2000.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def register() -> None:
 
 
 def is_available(syntax: str) -> bool:
-    """Return whether a transfer syntax is decoded, as pydicom asks."""
+    """Return whether a transfer syntax can be decoded; called by pydicom."""
     return syntax in _CODECS
 
 
 def decode_frame(source: bytes, runner: Any) -> bytearray:
-    """Return the pixels of one compressed frame, as pydicom wants them: little endian, in whole bytes."""
+    """Return the pixels of a compressed frame as pydicom expects them: little endian, in whole bytes."""
     pixels = np.ascontiguousarray(_CODECS[runner.transfer_syntax](source))
     runner.set_option("bits_allocated", 8 * pixels.dtype.itemsize)
     return bytearray(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes())

@@ -1,4 +1,4 @@
-"""What the headers of DICOM images say: which images they are, where they lie, how large their pixels are."""
+"""Headers of DICOM images: kind of image, position, pixel size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _XRAY = {
 
 
 def read_headers(files: Sequence[Path]) -> tuple[dict[Path, Any], list[str]]:
-    """Return the headers of all images, and what was left out."""
+    """Return the headers of all images, and notes on files that were left out."""
     import pydicom
 
     headers, others = {}, []
@@ -44,7 +44,7 @@ def read_headers(files: Sequence[Path]) -> tuple[dict[Path, Any], list[str]]:
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
             known = "SOPClassUID" in header or "Modality" in header
-        except Exception as error:  # pydicom raises many kinds
+        except Exception as error:  # pydicom raises many types of exceptions
             raise FormatError(
                 f"{file} must be a DICOM file, got: {type(error).__name__}: {error}; copy it again"
             ) from error
@@ -62,7 +62,7 @@ def read_headers(files: Sequence[Path]) -> tuple[dict[Path, Any], list[str]]:
 
 
 def check_one_series(headers: dict[Path, Any], path: Path) -> None:
-    """Raise unless all files are of one series."""
+    """Raise unless all files belong to one series."""
     series = Counter(str(header.get("SeriesInstanceUID", "")) for header in headers.values())
     if len(series) == 1:
         return
@@ -77,7 +77,7 @@ def check_one_series(headers: dict[Path, Any], path: Path) -> None:
 
 
 def check_kind(file: Path, header: Any) -> None:
-    """Raise unless the pixels are the grey values of an X-ray image."""
+    """Raise unless the pixels are grey values of an X-ray image."""
     modality = str(header.get("Modality", "none"))
     if modality not in _XRAY:
         known = ", ".join(_XRAY)
@@ -103,7 +103,7 @@ def check_kind(file: Path, header: Any) -> None:
 
 
 def group(header: Any, frame: int, name: str) -> Any:
-    """Return the macro of a frame in an enhanced multi-frame image: its own, the shared one, or else the header."""
+    """Return the macro of a frame in an enhanced multi-frame image: its own or the shared one; else the header."""
     for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         items = header.get(groups) or ()
         if len(items) > index and name in items[index] and len(items[index][name].value):
@@ -112,7 +112,7 @@ def group(header: Any, frame: int, name: str) -> Any:
 
 
 def position_of(header: Any, frame: int) -> float | None:
-    """Return where an image lies along its normal, in mm."""
+    """Return the position of an image along its normal in mm."""
     place = group(header, frame, "PlanePositionSequence").get("ImagePositionPatient")
     direction = orientation_of(header, frame)
     if not place or direction is None:
@@ -122,7 +122,7 @@ def position_of(header: Any, frame: int) -> float | None:
 
 
 def orientation_of(header: Any, frame: int) -> tuple[float, ...] | None:
-    """Return the directions of the rows and columns of an image, three numbers each, or None."""
+    """Return the directions of rows and columns of an image, three numbers each, or None."""
     found = group(header, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
     return tuple(float(value) for value in found) if found and len(found) == 6 else None
 
@@ -138,7 +138,7 @@ def spacing_of(header: Any, frame: int = 0) -> tuple[float, float] | None:
 
 
 def window_of(header: Any) -> tuple[float, float] | None:
-    """Return the grey values to show black and white, or None."""
+    """Return the grey values displayed as black and white, or None."""
     macro = group(header, 0, "FrameVOILUTSequence")
     centre, width = (macro.get(name) for name in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None:

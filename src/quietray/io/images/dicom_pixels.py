@@ -1,4 +1,4 @@
-"""The pixels of DICOM images as they are stored, and the whole of a file around them."""
+"""Pixels of DICOM images as stored, and whole files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["StoredImage", "decoded", "padding_of", "quiet_pydicom", "whole_file"
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One image of a series: where it is stored, and how its numbers become values.
+    """Where one image of a series is stored, and how its numbers are scaled.
 
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     frame
-        Within it.
+        Number of the frame in the file.
     slope, intercept
-        A value is ``slope * stored + intercept``.
+        Values are ``slope * stored + intercept``.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class StoredImage:
         return np.asarray(stored * np.float64(self.slope) + self.intercept, np.float32)
 
     def stored(self, values: Slice) -> np.ndarray:
-        """Return the whole numbers nearest to values."""
+        """Return the integers nearest to values."""
         return np.asarray(np.rint((values.astype(np.float64) - self.intercept) / self.slope))
 
 
@@ -63,7 +63,7 @@ def decoded(path: Path) -> np.ndarray:
     dataset = whole_file(path)
     try:
         found = np.asarray(dataset.pixel_array)
-    except Exception as error:  # pydicom and its plug-ins raise many kinds
+    except Exception as error:  # pydicom and its plug-ins raise many types of exceptions
         name = getattr(dataset.file_meta.get("TransferSyntaxUID"), "name", "unknown")
         reason = " ".join(str(error).split())[:200]
         raise FormatError(
@@ -75,7 +75,7 @@ def decoded(path: Path) -> np.ndarray:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's remarks on headers to itself: what matters is an error of ours."""
+    """Silence pydicom's warnings about headers, as errors are reported by quietray."""
     from quietray.io.images.dicom_codecs import register
 
     register()
@@ -91,7 +91,7 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def padding_of(stored: np.ndarray, header: Any) -> np.ndarray:
-    """Return where stored numbers say that nothing was measured."""
+    """Return the mask of stored numbers that mark padding."""
     value, limit = (header.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if value is None:
         return np.zeros(stored.shape, bool)
@@ -100,7 +100,7 @@ def padding_of(stored: np.ndarray, header: Any) -> np.ndarray:
 
 
 def whole_file(path: Path) -> Any:
-    """Return the whole of a file, with the transfer syntax that it was read by where it names none."""
+    """Return a whole file, with the transfer syntax that was used for reading if the file names none."""
     import pydicom
     from pydicom.dataset import FileMetaDataset
 

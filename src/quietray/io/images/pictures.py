@@ -1,4 +1,4 @@
-"""PNG, TIFF and NPY images: one file, which may hold many, or a folder of them; read, and written back alike."""
+"""PNG, TIFF and NPY images: a file, which may contain many images, or a folder of files."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ __all__ = ["Npy", "PictureFiles", "Pictures", "Png", "Tiff"]
 
 
 class Pictures(ImageFormat):
-    """Files of one kind, size and type, with nothing but pixels that matters."""
+    """Image files of one format, size and type, without metadata that matters."""
 
     stacks = True
-    """Whether a file may hold many images."""
+    """Whether a file may contain several images."""
 
     @abstractmethod
     def decode(self, path: Path) -> np.ndarray:
-        """Return the image ``(y, x)``, or the stack, in a file."""
+        """Return the image ``(y, x)`` or the stack in a file."""
 
     @abstractmethod
     def encode(self, path: Path, images: np.ndarray, like: Path) -> None:
-        """Write an image or a stack to a new file, with what the file `like` says about it."""
+        """Write an image or a stack to a new file, with the metadata of the file `like`."""
 
     def read(self, path: Path) -> ImageSeries:
-        """Read a file or a folder of files, all of one kind, size and type.
+        """Read a file or a folder of files, all of one format, size and type.
 
         Raises
         ------
         FormatError
-            A file is damaged, is of another kind, size or type, has colours, or values that are not finite.
+            A file is damaged, has another format, size or type, is in colour, or contains values that are not finite.
 
         Examples
         --------
@@ -70,10 +70,10 @@ class Pictures(ImageFormat):
         return ImageSeries(images, origin, str(path), provenance={"format": origin.format})
 
     def _image(self, path: Path) -> np.ndarray:
-        """Return the image, or the stack, in a file."""
+        """Return the image or the stack in a file."""
         try:
             found = self.decode(path)
-        except Exception as error:  # codecs raise many kinds
+        except Exception as error:  # codecs raise many types of exceptions
             raise FormatError(
                 f"{path} must be a readable image, got: {type(error).__name__}: {error}; copy it again"
             ) from error
@@ -94,7 +94,7 @@ class Pictures(ImageFormat):
 
 
 class Png(Pictures):
-    """PNG, of 8 or 16 bits."""
+    """PNG with 8 or 16 bits."""
 
     stacks = False
 
@@ -112,14 +112,14 @@ class Png(Pictures):
 
 
 class Tiff(Pictures):
-    """TIFF, written with the resolution that it had."""
+    """TIFF, written back with its resolution."""
 
     def recognises(self, path: Path) -> bool:
         """Return whether a file starts like TIFF."""
         return is_tiff(path)
 
     def decode(self, path: Path) -> np.ndarray:
-        """Return the image, or the stack, in a file."""
+        """Return the image or the stack in a file."""
         import tifffile
 
         return np.asarray(tifffile.imread(path))
@@ -138,14 +138,14 @@ class Tiff(Pictures):
 
 
 class Npy(Pictures):
-    """An array that numpy has saved."""
+    """Arrays saved by numpy."""
 
     def recognises(self, path: Path) -> bool:
         """Return whether a file starts like NPY."""
         return _start(path).startswith(b"\x93NUMPY")
 
     def decode(self, path: Path) -> np.ndarray:
-        """Return the image, or the stack, in a file."""
+        """Return the image or the stack in a file."""
         return np.asarray(np.load(path, allow_pickle=False))
 
     def encode(self, path: Path, images: np.ndarray, like: Path) -> None:
@@ -160,13 +160,13 @@ class PictureFiles:
     Parameters
     ----------
     files
-        In the order of the images.
+        Files in the order of the images.
     counts
-        Images in each; 0 is one image that is no stack.
+        Number of images in each file; 0 for a single image that is not a stack.
     dtype
-        Type of one pixel.
+        Type of a pixel.
     kind
-        Their format.
+        Format of the files.
     """
 
     files: tuple[Path, ...]
@@ -180,7 +180,7 @@ class PictureFiles:
         return f"{called(type(self.kind)).upper()}, {self.dtype}"
 
     def write(self, folder: Path, images: Volume, made_by: str) -> None:
-        """Write images in files of the same names, with pixels of the same type; whole numbers are rounded."""
+        """Write images to files of the same names, with pixels of the same type; integers are rounded."""
         done = 0
         for path, count in zip(self.files, self.counts, strict=True):
             stack = _as_type(images[done : done + max(1, count)], self.dtype)
@@ -203,7 +203,7 @@ def _kind_of(path: Path) -> str | None:
 
 
 def _as_type(images: Volume, dtype: np.dtype[Any]) -> np.ndarray:
-    """Return pixels of a type, whole numbers rounded and within its range."""
+    """Return pixels of this type; integers are rounded and clipped to its range."""
     if dtype.kind == "f":
         return images.astype(dtype)
     limits = np.iinfo(dtype)

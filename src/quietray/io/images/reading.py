@@ -1,4 +1,4 @@
-"""One door for every series of images: the content of the path decides which of the registered formats reads it."""
+"""Reading of image series: the content of the path decides which registered format is used."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 from quietray.errors import FormatError, require_path
 from quietray.images import ImageSeries
+from quietray.io.damage import damage_told
 from quietray.io.images.base import ImageFormat
 
 __all__ = ["image_format", "read_images"]
 
 
 def image_format(path: str | os.PathLike[str]) -> str | None:
-    """Return ``dicom``, ``png``, ``tiff``, ``npy`` or another registered name for images in a file or folder, or None.
+    """Return ``dicom``, ``png``, ``tiff``, ``npy`` or another registered name for images in a path, or None.
 
     Examples
     --------
@@ -23,7 +24,8 @@ def image_format(path: str | os.PathLike[str]) -> str | None:
     place = Path(path)
     if not place.exists():
         return None
-    return next((name for name, kind in ImageFormat.registry.items() if kind().holds(place)), None)
+    with damage_told(place):
+        return next((name for name, kind in ImageFormat.registry.items() if kind().holds(place)), None)
 
 
 def read_images(path: str | os.PathLike[str]) -> ImageSeries:
@@ -37,12 +39,12 @@ def read_images(path: str | os.PathLike[str]) -> ImageSeries:
     Returns
     -------
     ImageSeries
-        In HU or in the file's own unit; CT slices are sorted by position.
+        Images in HU or in the unit of the file; CT slices are sorted by position.
 
     Raises
     ------
     FormatError
-        There is nothing at `path`, or nothing that can be read as one series of X-ray images.
+        The path does not exist, or cannot be read as one series of X-ray images.
 
     Examples
     --------
@@ -63,5 +65,6 @@ def read_images(path: str | os.PathLike[str]) -> ImageSeries:
             f"{place} must hold DICOM, PNG, TIFF or NPY images, got {', '.join(inside) or 'an empty folder'}; "
             "give a file, or the folder of one series"
         )
-    series: ImageSeries = ImageFormat.registry.made(kind).read(place)
-    return series
+    with damage_told(place):
+        series: ImageSeries = ImageFormat.registry.made(kind).read(place)
+        return series

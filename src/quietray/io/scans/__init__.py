@@ -1,4 +1,4 @@
-"""Scan formats: a module each, that reads and writes it; a class that is defined there registers itself."""
+"""Scan formats: one module each; format classes register themselves."""
 
 from __future__ import annotations
 

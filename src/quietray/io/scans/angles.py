@@ -1,4 +1,4 @@
-"""Angles: lists in text, NumPy or HDF5 files, ranges, and the unit that they are in."""
+"""Angles: lists in text, NumPy or HDF5 files, ranges, and their units."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _TELLING_COLUMNS = ("angle", "theta", "rotation")
 
 @dataclass(frozen=True, eq=False)
 class AngleList:
-    """Angles as they were written down.
+    """Angles as given in a file.
 
     Parameters
     ----------
     values
-        ``(n,)`` in the unit of the file.
+        Values ``(n,)`` in the unit of the file.
     declared
-        ``deg`` or ``rad`` when the file states a unit, None when it does not.
+        ``deg`` or ``rad`` if the file states a unit, else None.
     place
         Where they come from, for messages.
 
@@ -43,12 +43,12 @@ class AngleList:
     place: str
 
     def radians(self, angle_unit: str | None) -> Float[np.ndarray, " angle"]:
-        """Return the angles in radians; `angle_unit` (``deg`` or ``rad``) overrules what the file says.
+        """Return the angles in radians; `angle_unit` (``deg`` or ``rad``) overrides the unit of the file.
 
         Raises
         ------
         GeometryError
-            An angle is not a number, or the list contradicts its unit.
+            An angle is not finite, or the values contradict the unit.
         """
         bad = np.flatnonzero(~np.isfinite(self.values))
         if bad.size:
@@ -67,7 +67,7 @@ class AngleList:
         return unwrapped(np.deg2rad(self.values) if unit == "deg" else self.values.astype(np.float64))
 
     def _check_plausible(self) -> None:
-        """Refuse radians taken for degrees, and degrees taken for radians; --angle-unit ends the discussion."""
+        """Raise if radians are taken for degrees or vice versa, unless the user has stated the unit."""
         if self.values.size < 8:
             return
         swept = float(np.ptp(self.values))
@@ -85,12 +85,13 @@ class AngleList:
             )
 
     def for_frames(self, chosen: np.ndarray, n_frames: int, n_rows: int = 0) -> AngleList:
-        """Return the angles of the `chosen` of `n_frames` frames; the list may have one for each or only for those.
+        """Return the angles of the `chosen` of `n_frames` frames; the list is for all frames or for the chosen ones.
 
         Raises
         ------
         GeometryError
-            The list fits neither; where it fits the `n_rows` rows of a frame, the stack seems to hold sinograms.
+            The length of the list matches neither.  If it matches the `n_rows` rows of a frame, the stack seems to hold
+            sinograms.
         """
         if self.values.size == len(chosen):
             return self
@@ -107,10 +108,10 @@ class AngleList:
 
 
 def unwrapped(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"]:
-    """Return angles that began again at the end of a turn as they went on: what was turned, in radians.
+    """Return angles without jumps by a full turn, in radians.
 
-    Only where every step is small and in one direction: interlaced views and those by the golden angle stay as they
-    are.
+    This is only done if all steps are small and in the same direction; interlaced and golden-angle views are left
+    unchanged.
 
     Examples
     --------
@@ -126,7 +127,7 @@ def unwrapped(angles: Float[np.ndarray, " view"]) -> Float[np.ndarray, " view"]:
 
 
 def check_unit(angle_unit: str | None) -> None:
-    """Check a unit that the user gave.
+    """Raise unless a unit given by the user is known.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def check_unit(angle_unit: str | None) -> None:
 
 
 def unit_of(text: str | None) -> str | None:
-    """Return ``deg`` or ``rad`` for the units attribute of a dataset, None when it does not tell.
+    """Return ``deg`` or ``rad`` for the units attribute of a dataset, or None if it is neither.
 
     Examples
     --------
@@ -152,7 +153,7 @@ def unit_of(text: str | None) -> str | None:
 
 
 def angle_range(text: str, n_views: int) -> AngleList | None:
-    """Return `n_views` angles spread over the half-open range ``start:stop``; None when `text` is not a range.
+    """Return `n_views` angles over the range ``start:stop``, end exclusive; None if `text` is not a range.
 
     Examples
     --------
@@ -171,12 +172,12 @@ def angle_range(text: str, n_views: int) -> AngleList | None:
 def read_angle_file(path: Path) -> AngleList:
     """Read angles from a text file, a table (csv) or an ``.npy`` file.
 
-    Text holds one number per view; a table may have several columns if one of them is named after an angle.
+    Text files hold one number per view; tables may have several columns if one of them has the name of an angle.
 
     Raises
     ------
     FormatError
-        The file does not hold one list of numbers.
+        The file does not contain a single list of numbers.
     """
     try:
         content = path.read_bytes()

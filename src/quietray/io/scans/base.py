@@ -1,4 +1,4 @@
-"""What a scan format has to say: how it is recognised and read, how it is written."""
+"""The interface of scan formats: recognising, reading and writing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["ScanReader", "ScanWriter", "Source"]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A path that may hold a scan, as its readers see it.
+    """A path that may hold a scan, as seen by readers.
 
     Parameters
     ----------
     path
-        Of a file or folder that is there.
+        An existing file or folder.
 
     Examples
     --------
@@ -35,12 +35,12 @@ class Source:
 
     @cached_property
     def container(self) -> Container | None:
-        """The tree of arrays in it, opened once for all readers; None where it is neither HDF5 nor Zarr."""
+        """The HDF5 or Zarr container at the path, opened once for all readers; None if it is neither."""
         return open_container(self.path)
 
     @property
     def opened(self) -> Container:
-        """The same, for a reader that has recognised it."""
+        """The same container, for a reader that has recognised it."""
         assert self.container is not None
         return self.container
 
@@ -48,14 +48,14 @@ class Source:
 class ScanReader(Registered, ABC):
     """A scan format that can be read.
 
-    A class that derives from this one is asked as soon as it is defined, after those before it; the readers of other
-    packages, named as entry points of the group ``quietray.readers``, come last.
+    Subclasses are tried in the order in which they are defined.  Readers of other packages, entry points of the group
+    ``quietray.readers``, come last.
     """
 
     registry: ClassVar[Registry[ScanReader]] = Registry("scan reader", "quietray.readers")
 
     files: ClassVar[tuple[str, ...]]
-    """What its files are called where a path cannot be read; the name of the format where nothing is stated."""
+    """Description of the files, for the error if a path cannot be read; the name of the format by default."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         if "files" not in cls.__dict__:
@@ -64,38 +64,38 @@ class ScanReader(Registered, ABC):
 
     @abstractmethod
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether the path holds such a scan: by its content rather than its name, and quickly.
+        """Return whether the path holds such a scan, from its content rather than its name; must be fast.
 
         Parameters
         ----------
         source
-            The path, which is there and not an empty file.
+            An existing path that is not an empty file.
         flags
-            Where the user says that the parts are.
+            What the user has said about the parts of the scan.
         """
 
     @abstractmethod
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read what :meth:`recognises` has recognised; the frames stay on disk.
+        """Read a scan that :meth:`recognises` has accepted; frames stay on disk.
 
         Raises
         ------
         FormatError, GeometryError
-            A part is missing or does not fit.
+            A part is missing or does not match the others.
         """
 
 
 class ScanWriter(Registered, ABC):
-    """A scan format that can be written; of other packages, an entry point of the group ``quietray.writers``."""
+    """A scan format that can be written; in other packages, an entry point of the group ``quietray.writers``."""
 
     registry: ClassVar[Registry[ScanWriter]] = Registry("scan writer", "quietray.writers")
 
     endings: ClassVar[tuple[str, ...]] = ()
-    """Endings of names that ask for this format, in lower case."""
+    """File name endings that select this format, in lower case."""
 
     @abstractmethod
     def write(self, path: Path, scan: Scan) -> None:
-        """Write a scan, block by block, to a new file, which gets its name when it is complete and on the disk.
+        """Write a scan block by block to a new file, which gets its name when it is complete and on disk.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The beam of a scan in a file: parallel without a word, else a group that docs/scan-file.md describes."""
+"""The beam stored with a scan: nothing for a parallel beam, else a group as described in docs/scan-file.md."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from quietray.io.scans.stated import Distances, FileBeam, Vectors
 
 __all__ = ["pixel_edges", "read_beam", "write_beam"]
 
-_VECTORS = {"source": "sources", "detector": "centres", "u": "us", "v": "vs"}  # in the file, and in ConeBeam
+_VECTORS = {"source": "sources", "detector": "centres", "u": "us", "v": "vs"}  # names in the file and in ConeBeam
 
 
 def write_beam(parent: h5py.Group, geometry: Geometry) -> None:
-    """Write a diverging beam into its group ``geometry``; of a parallel one nothing needs to be said.
+    """Write a diverging beam into its group ``geometry``; for a parallel beam, nothing is written.
 
     Examples
     --------
@@ -43,18 +43,18 @@ def write_beam(parent: h5py.Group, geometry: Geometry) -> None:
 
 
 def pixel_edges(geometry: Geometry) -> tuple[float | None, float | None]:
-    """Return the width and the height of a detector pixel in mm, None where they are not known."""
+    """Return the width and height of a detector pixel in mm; None if unknown."""
     height = geometry.row_height if isinstance(geometry, ParallelBeam) else None
     return geometry.pixel_size, height or geometry.pixel_size
 
 
 def read_beam(container: Container, group: str = "exchange/geometry") -> FileBeam | None:
-    """Return the beam that a group in our layout tells, or None where it is a parallel one.
+    """Return the beam described by a group in our layout, or None for a parallel beam.
 
     Raises
     ------
     FormatError
-        The group is there, but something in it is missing or no number.
+        An entry of the group is missing or not a number.
     """
     kind = as_text(container.attributes(group).get("beam")).lower()
     inside = any(container.array(f"{group}/{name}") is not None for name in (*_VECTORS, "source_axis"))
@@ -101,7 +101,7 @@ def _length(container: Container, group: str, name: str) -> float:
 
 
 def _unit(container: Container, place: str) -> tuple[float, Literal["mm", "pixel"]]:
-    """Return the factor to mm, or to pixels, and which of them it is."""
+    """Return the factor to mm or to pixels, and which of the two it is."""
     attributes = container.attributes(place)
     if as_text(attributes.get("units")).lower() in ("pixel", "pixels", "px"):
         return 1.0, "pixel"

@@ -1,4 +1,4 @@
-"""Radiographs as numbers alone in a file: described by a MetaImage header, a JSON file of that name, or the user."""
+"""Radiographs in raw binary files, described by a MetaImage header, a JSON file of the same name, or the user."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _TOLD = re.compile(r"([<>]?)(u?int(?:8|16|32)|float(?:32|64)):(\d+)x(\d+)x(\d+)(
 
 @dataclass(frozen=True)
 class Layout:
-    """What numbers a file holds.
+    """Layout of the numbers in a file.
 
     Parameters
     ----------
     dtype
-        Type of a number, with its byte order.
+        Type of a number, including byte order.
     shape
-        ``(n_views, n_rows, n_cols)``.
+        Shape ``(n_views, n_rows, n_cols)``.
     offset
-        Bytes before the first number.
+        Number of bytes before the first number.
 
     Examples
     --------
@@ -51,12 +51,12 @@ class Layout:
 
     @classmethod
     def told(cls, text: str) -> Layout:
-        """Return what the user says.
+        """Return the layout given by the user.
 
         Raises
         ------
         SettingsError
-            It cannot be understood.
+            The text cannot be understood.
         """
         match = _TOLD.fullmatch(text.replace(" ", ""))
         if match is None:
@@ -69,12 +69,12 @@ class Layout:
 
     @classmethod
     def beside(cls, path: Path) -> Layout | None:
-        """Return what a ``.json`` file of the same name says: dtype, shape, and perhaps offset and byteorder.
+        """Return the layout in a ``.json`` file of the same name: dtype, shape, and optionally offset and byteorder.
 
         Raises
         ------
         FormatError
-            It says something else.
+            The file does not contain a layout.
         """
         place = path.with_suffix(".json")
         if not place.is_file():
@@ -99,7 +99,7 @@ class Layout:
         Raises
         ------
         FormatError
-            Its size is another one.
+            The size of the file does not match.
         """
         size, frame = path.stat().st_size - self.offset, math.prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
         if len(self.shape) != 3 or size != self.shape[0] * frame:
@@ -111,26 +111,26 @@ class Layout:
         return OnDisk(mapped, path, self.dtype, self.offset, self.shape)
 
     def frames_of(self, path: Path) -> Frames:
-        """Return the frames in another file of the same kind, as many as there are."""
+        """Return all frames in another file of the same kind."""
         frame = math.prod(self.shape[1:]) * np.dtype(self.dtype).itemsize
         count = (path.stat().st_size - self.offset) // max(frame, 1)
         return Layout(self.dtype, (count, *self.shape[1:]), self.offset).open(path)
 
 
 class Binary(ScanReader):
-    """A ``.mhd`` or ``.mha`` file, or one of numbers alone that the user, or a ``.json`` file beside it, describes."""
+    """A ``.mhd`` or ``.mha`` file, or a raw binary file described by the user or by a ``.json`` file beside it."""
 
     files = ("MetaImage",)
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether it is a MetaImage, or is described."""
+        """Return whether the path is a MetaImage, or is described."""
         path = source.path
         if source.container is not None or not path.is_file():
             return False
         return flags.raw is not None or is_metaimage(path) or (_plain(path) and path.with_suffix(".json").is_file())
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         path = data = source.path
         layout = Layout.told(flags.raw) if flags.raw is not None else None
         if layout is None and is_metaimage(path):
@@ -154,7 +154,7 @@ class Binary(ScanReader):
             angles = angles_elsewhere(flags.angles, path.parent) or read_angle_file(path.parent / flags.angles)
             angles = angles.for_frames(np.arange(n_views), n_views, n_rows)
         said = () if flags.source_axis is not None else (
-            "The file says nothing of the beam: it was taken as parallel. Of a cone beam, pass --source-axis and "
+            "The file says nothing about the beam: it was taken as parallel. For a cone beam, pass --source-axis and "
             "--source-detector in mm and --pixel-size, that of the detector.",
         )  # fmt: skip
         return RawScan(
@@ -176,7 +176,7 @@ def _plain(path: Path) -> bool:
 
 
 def _side(flag: str | None, what: str, beside: Path, layout: Layout) -> Any:
-    """Return flats or darks: a MetaImage, a file of such numbers, or what other readers take."""
+    """Return flats or darks: a MetaImage, a raw binary file, or a format of other readers."""
     for place in (Path(flag or ""), beside / (flag or "")):
         if flag and is_metaimage(place):
             header = read_header(place)

@@ -1,4 +1,4 @@
-"""Datasets in HDF5 or Zarr that the user names, in any layout; or the only one there is."""
+"""HDF5 or Zarr datasets in any layout, named by the user; a Zarr array needs no name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Datasets", "unknown_layout"]
 
 
 class Datasets(ScanReader):
-    """The datasets that the flags name; flats and darks may lie among the data, told apart by an image key."""
+    """Datasets that the user names; flats and darks may be in the same stack, identified by an image key."""
 
     files = ("HDF5", "Zarr")
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether the radiographs are a dataset that is named, or a Zarr array without a name."""
+        """Return whether the radiographs are a named dataset, or an unnamed Zarr array."""
         if source.container is None:
             return False
         if flags.data is not None:
@@ -33,14 +33,14 @@ class Datasets(ScanReader):
         return list(source.container.listing()) == ["/"]
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read them."""
+        """Read the scan."""
         if flags.data is None:
             flags = dataclasses.replace(flags, data="/", image_key=None)
         return _read_named(source.opened, flags)
 
 
 def unknown_layout(container: Container) -> FormatError:
-    """Return the error for a file that no layout fits: what is in it, and which flags would read it."""
+    """Return the error for a file of unknown layout: its content, and the flags that would read it."""
     listing: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]] = container.listing()
     stacks = [f"{path} {shape} {dtype}" for path, (shape, dtype) in listing.items() if len(shape) == 3]
     links = "".join(f"; {sentence}" for sentence in container.broken_links()[:3])
@@ -101,7 +101,7 @@ def _read_named(container: Container, flags: Flags) -> RawScan:
 
 
 def _sibling_key(container: Container, data: str, n_frames: int) -> str | None:
-    """Return the image key beside the data, so that flats are never taken for views."""
+    """Return the image key next to the data, so that flats are not taken for views."""
     group = data.strip("/").rpartition("/")[0]
     for name in ("image_key_control", "image_key"):
         path = f"{group}/{name}".strip("/")

@@ -1,4 +1,4 @@
-"""DXchange, in HDF5 or Zarr: where it keeps the parts of a scan, for reading and for writing."""
+"""DXchange, in HDF5 or Zarr: reading and writing."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ _LEVELS = {
 class DXchange(ScanReader):
     """The layout ``/exchange/data, data_white, data_dark, theta``.
 
-    Where several detectors took the scan, ``/exchange/detector``, ``detector_white`` and ``detector_dark`` say which of
-    them took each view, flat and dark: whole numbers from 0.  ``/exchange/geometry`` tells a fan or cone beam.
+    If several detectors took the scan, ``/exchange/detector``, ``detector_white`` and ``detector_dark`` give the
+    detector of each view, flat and dark, numbered from 0.  ``/exchange/geometry`` describes a fan or cone beam.
     """
 
     files = ("HDF5", "Zarr")
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether the container holds ``/exchange/data``, and the user points to nothing else."""
+        """Return whether the container holds ``/exchange/data``, and the user has named nothing else."""
         return (
             source.container is not None and flags.data is None and source.container.array("exchange/data") is not None
         )
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         container, own = source.opened, is_own(source.opened)
         if own and container.array("exchange/theta") is None and "voxel_size" in container.attributes("exchange/data"):
             raise FormatError(
@@ -101,7 +101,7 @@ class DXchange(ScanReader):
 
 
 def _angles(container: Container, flags: Flags, projections: LazyFrames) -> AngleList:
-    """Return the angles; where there is no list, those that start and step of the rotation tell."""
+    """Return the angles; if there is no list, from the start and step of the rotation."""
     n_views = len(projections)
     start, step = (number(container, f"{_ROTATION}/rotation_{name}") for name in ("start", "step"))
     if not flags.angles and container.array("exchange/theta") is None and start is not None and step:
@@ -110,7 +110,7 @@ def _angles(container: Container, flags: Flags, projections: LazyFrames) -> Angl
 
 
 def _flats_taken(container: Container, flats: Frames | float | None, n_views: int) -> np.ndarray | None:
-    """Return when flats were taken, where the file says that half of them were before the views, half after."""
+    """Return when flats were taken, if the file says that half of them precede the views and half follow."""
     mode = text_at(container, "process/acquisition/flat_fields/flat_field_mode").lower()
     if mode != "both" or flats is None or isinstance(flats, float) or flats.shape[0] % 2:
         return None
@@ -118,7 +118,7 @@ def _flats_taken(container: Container, flats: Frames | float | None, n_views: in
 
 
 def _side(container: Container, flag: str | None, what: str) -> Frames | float | None:
-    """Return flats or darks; a lone frame of zeros beside a level in the file, or no frame, stands for that level."""
+    """Return flats or darks; a single frame of zeros beside a level in the file, or no frame, stands for it."""
     name, told = _LEVELS[what]
     frames = side_frames(container, flag, f"exchange/{name}", what)
     level = None if flag else number(container, f"process/acquisition/{told}")
@@ -129,7 +129,7 @@ def _side(container: Container, flag: str | None, what: str) -> Frames | float |
 
 
 class DXchangeWriter(Hdf5ScanWriter):
-    """The same layout, with the type of the counts kept.
+    """Writer of the same layout, which keeps the type of the counts.
 
     Examples
     --------
@@ -145,7 +145,7 @@ class DXchangeWriter(Hdf5ScanWriter):
     endings = (".h5", ".hdf5", ".hdf")
 
     def lay_out(self, file: h5py.File, scan: Scan) -> list[Stack]:
-        """Write everything but the frames; return where these belong."""
+        """Write everything except the frames; return where these belong."""
         file["implements"] = "exchange:measurement"
         exchange = file.create_group("exchange")
         stacks: list[Stack] = []

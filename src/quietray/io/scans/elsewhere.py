@@ -1,4 +1,4 @@
-"""Flats, darks and angles that are not in the file of the scan: in other files, or a number."""
+"""Flats, darks and angles outside the file of the scan: in other files, or as a number."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _ANGLES = ("theta", "rotation_angle", "angles", "angle")
 
 
 def frames_elsewhere(place: str, what: str, beside: Path) -> Frames | float | None:
-    """Return flats or darks that `place` names outside of the scan, None where it names nothing.
+    """Return flats or darks from `place`, outside the scan; None if it names nothing.
 
     Parameters
     ----------
     place
-        A number, the level of all pixels; an HDF5 or Zarr file with or without ``:/dataset``; TIFF; npy.
+        A number (the level of all pixels), an HDF5 or Zarr file with or without ``:/dataset``, TIFF, or npy.
     what
         ``flats`` or ``darks``.
     beside
-        Folder of the scan, where relative paths are looked up, too.
+        Folder of the scan, where relative paths are also looked up.
 
     Raises
     ------
     FormatError
-        What is there cannot be frames.
+        The content cannot be frames.
 
     Examples
     --------
@@ -60,12 +60,12 @@ def frames_elsewhere(place: str, what: str, beside: Path) -> Frames | float | No
 
 
 def side_elsewhere(flag: str | None, what: str, beside: Path) -> Frames | float | None:
-    """Return the flats or darks that a flag names, None where it is not given.
+    """Return the flats or darks that a flag names; None if it is not given.
 
     Raises
     ------
     FormatError
-        It names nothing that can be read.
+        The flag names nothing that can be read.
 
     Examples
     --------
@@ -82,12 +82,12 @@ def side_elsewhere(flag: str | None, what: str, beside: Path) -> Frames | float 
 
 
 def angles_elsewhere(place: str, beside: Path) -> AngleList | None:
-    """Return the angles in another file: HDF5, perhaps with ``:/dataset``, text, csv or npy; None where there is none.
+    """Return the angles in another file (HDF5, optionally with ``:/dataset``, text, csv or npy); None if it is none.
 
     Raises
     ------
     FormatError
-        The file holds no list of angles, or several.
+        The file contains no list of angles, or several.
     """
     if (found := _container(place, beside)) is not None:
         container, name = found
@@ -103,7 +103,7 @@ def angles_elsewhere(place: str, beside: Path) -> AngleList | None:
 
 
 def _container(place: str, beside: Path) -> tuple[Container, str] | None:
-    """Return the HDF5 or Zarr file that a place names, and the dataset in it, which may be left open."""
+    """Return the HDF5 or Zarr file that a place names, and the dataset in it, if given."""
     for text, name in ((place, ""), (place.rpartition(":")[0], place.rpartition(":")[2])):
         for path in (Path(text), beside / text):
             if text and path.exists() and (container := open_container(path)) is not None:
@@ -112,7 +112,7 @@ def _container(place: str, beside: Path) -> tuple[Container, str] | None:
 
 
 def _only_stack(container: Container, what: str) -> Frames:
-    """Return the only stack of a file; where it holds a whole scan, its flats or darks."""
+    """Return the only stack of a file; from a whole scan, its flats or darks."""
     listing = container.listing()
     if _OURS[what] in listing:
         return open_frames(container, _OURS[what], f"--{what}")
@@ -133,7 +133,7 @@ def _only_stack(container: Container, what: str) -> Frames:
 
 
 def _only_list(container: Container) -> str:
-    """Return the name of the only list of numbers in a file, or the only one that is called an angle."""
+    """Return the name of the only list of numbers in a file, or the only one that is named like an angle."""
     listing = container.listing()
     lists = [name for name, (shape, dtype) in listing.items() if len(shape) == 1 and dtype.kind in "iuf"]
     told = [name for name in lists if name.rpartition("/")[2].lower() in _ANGLES]

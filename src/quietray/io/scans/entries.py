@@ -1,4 +1,4 @@
-"""The groups of a container that hold an NXtomo scan, found by content."""
+"""Groups of a container that hold an NXtomo scan, found by content."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from quietray.io.scans.raw import Flags
 
 __all__ = ["entries_of", "keyed_stacks", "rotation_angles"]
 
-_KEYS = ("image_key_control", "image_key")  # the first also tells alignment frames from projections
+_KEYS = ("image_key_control", "image_key")  # the first also distinguishes alignment frames from projections
 
 
 def entries_of(container: Container, flags: Flags) -> list[str]:
-    """Return the groups that are read as scans, the first of them first: the one that is named, or those found."""
+    """Return the groups that hold scans, the preferred one first: the named one, or all that are found."""
     if flags.data is None:
         return _find_entries(container, flags)
     group = "/" + flags.data.strip("/")
@@ -21,9 +21,9 @@ def entries_of(container: Container, flags: Flags) -> list[str]:
 
 
 def _find_entries(container: Container, flags: Flags) -> list[str]:
-    """Return the groups that hold an NXtomo scan, the shallowest first.
+    """Return the groups that hold an NXtomo scan, shallowest first.
 
-    A group without a definition counts when it holds a stack with an image key, and angles are known.
+    A group without a definition counts if it holds a stack with an image key, and if angles are known.
     """
     listing = container.listing()
     defined = [
@@ -40,7 +40,7 @@ def _find_entries(container: Container, flags: Flags) -> list[str]:
 
 
 def keyed_stacks(container: Container, entry: str) -> list[tuple[str, str]]:
-    """Return ``(data, image key)`` paths below `entry`; the detector's own group comes first."""
+    """Return ``(data, image key)`` paths below `entry`, those in the detector's group first."""
     listing = container.listing()
     found: list[tuple[str, str]] = []
     for path, (shape, _) in listing.items():
@@ -63,7 +63,7 @@ def keyed_stacks(container: Container, entry: str) -> list[tuple[str, str]]:
 
 
 def rotation_angles(container: Container, entry: str) -> list[str]:
-    """Return the paths of lists of angles below `entry`; those of the sample come first."""
+    """Return the paths of lists of angles below `entry`, those of the sample first."""
     found = [
         path
         for path, (shape, dtype) in container.listing().items()
@@ -73,5 +73,5 @@ def rotation_angles(container: Container, entry: str) -> list[str]:
 
 
 def _top(path: str) -> str:
-    """Return the group two levels above a stack, or the root: where its angles may be."""
+    """Return the group two levels above a stack, or the root, which may contain its angles."""
     return "/" + path.strip("/").split("/")[0] if path.count("/") > 1 else ""

@@ -1,4 +1,4 @@
-"""Scans in HDF5: laid out by h5py, filled by plain writes; with the truth and the provenance that only we write."""
+"""Scans in HDF5, created by h5py and filled by plain writes; with ground truth and provenance in our own groups."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from quietray.scan import Scan
 
 __all__ = ["Hdf5ScanWriter"]
 
-_LARGEST_ATTRIBUTE = 60_000  # HDF5 refuses attributes of 64 KiB
-_ELSEWHERE = ("truth", "format", "data", "angles", "image_key")  # of the provenance: the file says it in other places
+_LARGEST_ATTRIBUTE = 60_000  # HDF5 does not accept attributes of 64 KiB
+_ELSEWHERE = ("truth", "format", "data", "angles", "image_key")  # provenance stored elsewhere
 
 
 class Hdf5ScanWriter(ScanWriter):
-    """A layout in HDF5: where the parts of a scan go."""
+    """An HDF5 layout: where the parts of a scan are stored."""
 
     @abstractmethod
     def lay_out(self, file: h5py.File, scan: Scan) -> list[Stack]:
-        """Write everything but the frames; return where these belong."""
+        """Write everything except the frames; return where these belong."""
 
     def write(self, path: Path, scan: Scan) -> None:
         """Write a scan block by block."""
@@ -61,7 +61,7 @@ def _describe_truth(dataset: h5py.Dataset, scan: Scan) -> None:
 
 
 def _provenance(scan: Scan) -> str:
-    """Return where the scan comes from as JSON, without what the file says in other places."""
+    """Return the provenance of the scan as JSON, without what the file stores elsewhere."""
     record = {key: value for key, value in scan.provenance.items() if key not in _ELSEWHERE}
     record.setdefault("source", scan.source)
     if scan.notes:

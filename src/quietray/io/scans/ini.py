@@ -1,4 +1,4 @@
-"""Files of sections, names and values that scanners write beside their images."""
+"""Text files with sections, names and values that scanners write beside their images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ini:
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     values
         Text by section and name.
 
@@ -34,17 +34,17 @@ class Ini:
     values: Mapping[str, Mapping[str, str]]
 
     def text(self, section: str, *names: str) -> str:
-        """Return the first of some values that is there, or an empty text."""
+        """Return the first of several values that exists, or an empty text."""
         inside = self.values.get(section.lower(), {})
         return next((inside[name.lower()].strip() for name in names if inside.get(name.lower(), "").strip()), "")
 
     def number(self, section: str, *names: str) -> float | None:
-        """Return the first of some values as a number, None where none is there.
+        """Return the first of several values as a number; None if there is none.
 
         Raises
         ------
         FormatError
-            It is no number.
+            The value is not a number.
         """
         text = self.text(section, *names)
         if not text:
@@ -54,28 +54,28 @@ class Ini:
         except ValueError:
             raise FormatError(
                 f"'{names[0]}' in {self.path} must be a number, got '{text}'; mend the file, or pass --ignore-scanner, "
-                "--angles and, of a cone beam, its distances"
+                "--angles and, for a cone beam, its distances"
             ) from None
 
     def needed(self, section: str, *names: str) -> float:
-        """Return a number that must be there.
+        """Return a required number.
 
         Raises
         ------
         FormatError
-            It is missing, or no number.
+            It is missing or not a number.
         """
         found = self.number(section, *names)
         if found is None:
             raise FormatError(
                 f"{self.path} must state '{names[0]}' in [{section}], got none; write it there, or pass "
-                "--ignore-scanner, --angles and, of a cone beam, its distances"
+                "--ignore-scanner, --angles and, for a cone beam, its distances"
             )
         return found
 
 
 def read_ini(path: Path) -> Ini | None:
-    """Read such a file; None for anything else."""
+    """Read such a file; None if it is something else."""
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True, comment_prefixes=("#", ";"))
     try:
         parser.read_string(path.read_bytes()[: 2**20].decode("utf-8-sig", "replace"))
@@ -89,7 +89,7 @@ def read_ini(path: Path) -> Ini | None:
 
 
 def ini_beside(path: Path, ending: str, section: str, name: str) -> list[Ini]:
-    """Return the file itself, or those in a folder, that have an ending and in a section a name.
+    """Return the file, or the files in a folder, with this ending that contain this name in this section.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a scan's file tells of the instrument: energy, exposure, scintillator, serial number, binning."""
+"""Instrument data in a scan's file: energy, exposure, scintillator, serial number, binning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["instrument_of"]
 
-# Names of datasets in groups called instrument, or in a beam, as DXchange and NXtomo have them.
+# Names of datasets in groups called instrument or beam, as in DXchange and NXtomo.
 _KNOWN = {
     "energy": "energy",
     "incident_energy": "energy",
@@ -29,7 +29,7 @@ _KNOWN = {
 
 
 def instrument_of(path: str | Path) -> dict[str, Any]:
-    """Return what an HDF5 file tells of the instrument; nothing where it is another file, or tells nothing.
+    """Return the instrument data in an HDF5 file; empty if there are none or the file is of another kind.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Image keys: which frames of one stack are radiographs, flats and darks."""
+"""Image keys: which frames of a stack are radiographs, flats and darks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class SortedFrames:
     Parameters
     ----------
     projections, flats, darks
-        ``(n,)`` positions in the stack, in the order of the stack.
+        Positions ``(n,)``, in the order of the stack.
     notes
-        Sentences about frames that are left out.
+        Sentences about frames that were left out.
     """
 
     projections: Int[np.ndarray, " view"]
@@ -33,21 +33,21 @@ class SortedFrames:
 
 
 def split_by_key(keys: np.ndarray, n_frames: int, place: str) -> SortedFrames:
-    """Sort the frames of a stack by their image key, as NeXus defines it (ESRF adds -1, alignment).
+    """Sort the frames of a stack by their image key, as defined by NeXus (and -1 for alignment, as at the ESRF).
 
     Parameters
     ----------
     keys
-        ``(n_frames,)`` whole numbers: 0 projection, 1 flat, 2 dark, 3 invalid, -1 alignment.
+        Integers ``(n_frames,)``: 0 projection, 1 flat, 2 dark, 3 invalid, -1 alignment.
     n_frames
-        Frames in the stack.
+        Number of frames in the stack.
     place
         Where the keys come from, for messages.
 
     Raises
     ------
     FormatError
-        The keys do not fit the stack, or one is unknown.
+        The number of keys does not match the stack, or a key is unknown.
 
     Examples
     --------

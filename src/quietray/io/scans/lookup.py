@@ -1,4 +1,4 @@
-"""What the layouts of scans have in common: angles, flats and darks, detectors, and what our own files record."""
+"""Common parts of scan layouts: angles, flats and darks, detectors, and our own additions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_own(container: Container) -> bool:
 
 
 def detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame"] | None:
-    """Return which detector took each frame, or None where the file does not say."""
+    """Return the detector number of each frame, or None if the file does not contain it."""
     array = container.array(name)
     if array is None or np.dtype(array.dtype).kind not in "iuf" or len(array.shape) != 1:
         return None
@@ -44,20 +44,21 @@ def detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame
 
 
 def is_half(container: Container, name: str) -> bool | None:
-    """Return whether the field of view is said to be half; None where it is not.
+    """Return True if the file declares a half acquisition, or False if one of our own files denies it; else None.
 
-    That it is full is believed of our own files only: others say so whatever the scan.
+    Other programs declare a full field of view whatever the scan, so this is only trusted in our own files.
     """
     said = text_at(container, name).strip().lower()
     return {"half": True, "full": False if is_own(container) else None}.get(said)
 
 
 def read_recorded(container: Container) -> tuple[dict[str, Any], float | None, Frames | None, LazyFrames | None]:
-    """Return what only our own files hold: provenance, rotation axis, the true volume, the noise-free radiographs."""
+    """Return what only our own files contain: provenance, rotation axis, true volume, noise-free radiographs."""
     try:
         recorded = json.loads(as_text(container.attributes("/").get("provenance")) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         recorded = {}
+    recorded = recorded if isinstance(recorded, dict) else {}
     truth = open_frames(container, "truth/volume", "truth") if container.array("truth/volume") is not None else None
     if truth is not None:
         attributes = container.attributes("truth/volume")
@@ -79,12 +80,12 @@ def angles_from(
     Parameters
     ----------
     flag
-        What the user gave: a range, a dataset in the container, or a file; None for the `default` dataset.
+        Given by the user: a range, a dataset in the container, or a file; None for the `default` dataset.
 
     Raises
     ------
     FormatError, GeometryError
-        There are no angles, or not the right number.
+        There are no angles, or their number is wrong.
     """
     n_frames, n_rows, _ = frames.shape
     spread = angle_range(flag, len(chosen)) if flag else None
@@ -111,7 +112,7 @@ def angles_from(
 
 
 def side_frames(container: Container, flag: str | None, default: str | None, what: str) -> Frames | float | None:
-    """Return flats or darks: what the flag names (in the container, on disk, a level), else the default, else None."""
+    """Return flats or darks: what the flag names (in the container, on disk, or a level), the default, or None."""
     if flag and container.array(flag) is None:
         outside = frames_elsewhere(flag, what, container.path.parent)
         if outside is not None:
@@ -123,7 +124,7 @@ def side_frames(container: Container, flag: str | None, default: str | None, wha
 
 
 def first_length(container: Container, names: list[str]) -> tuple[float | None, str | None]:
-    """Return the first length that is stated in full, in mm, else a sentence about the first that is not."""
+    """Return the first length with a unit in mm, else a sentence about the first length without one."""
     found = [length_mm(container, name) for name in names]
     known = [value for value, _ in found if value is not None]
     remarks = [remark for _, remark in found if remark is not None]
@@ -131,6 +132,6 @@ def first_length(container: Container, names: list[str]) -> tuple[float | None, 
 
 
 def text_at(container: Container, name: str) -> str:
-    """Return a text dataset, or an empty string."""
+    """Return the text in a dataset, or an empty text."""
     array = container.array(name)
     return as_text(array[()]) if array is not None and array.shape in ((), (1,)) else ""

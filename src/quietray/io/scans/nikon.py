@@ -18,20 +18,20 @@ _UNUSED |= {"CoefX3": 0.0, "CoefX2": 0.0, "CoefX1": 1.0, "CoefX0": 0.0}
 
 
 class Nikon(ScanReader):
-    """An ``.xtekct`` file, or the folder that it is in.
+    """An ``.xtekct`` file, or its folder.
 
-    Radiographs are corrected, with a white level.  They show the detector from behind: the source sees their columns
-    from the right to the left, so they are turned over when they are read.
+    Radiographs are corrected by the scanner and have a white level.  They show the detector from behind, so they are
+    mirrored when they are read.
     """
 
     files = ("Nikon xtekct",)
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether it is such a file, or there is one in the folder."""
+        """Return whether the path is such a file, or its folder."""
         return source.container is None and not flags.ignore_scanner and bool(_found(source))
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         ini = only_file(_found(source), source.path)
         unit = _UNITS.get(ini.text(_SECTION, "Units").lower(), 1.0)
         folder = ini.path.parent / PureWindowsPath(ini.text(_SECTION, "InputFolderName") or ".").name
@@ -66,7 +66,7 @@ def _found(source: Source) -> list[Ini]:
 
 
 def _beam(ini: Ini, unit: float, n_rows: int, n_cols: int) -> tuple[Beam, list[str]]:
-    """Return source and detector; the axis is where it says at the object, else midway of its ends at the detector."""
+    """Return source and detector; the axis is at the given position at the object, or midway between its ends."""
     source_axis, source_detector = (ini.needed(_SECTION, name) * unit for name in ("SrcToObject", "SrcToDetector"))
     pixel = ini.needed(_SECTION, "DetectorPixelSizeX") * unit
     height = (ini.number(_SECTION, "DetectorPixelSizeY") or pixel / unit) * unit

@@ -1,4 +1,4 @@
-"""A stack of radiographs in an npy file: flats, darks and angles come from the user."""
+"""A stack of radiographs in an npy file; flats, darks and angles are given by the user."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _MAGIC = b"\x93NUMPY"
 
 
 class Npy(ScanReader):
-    """An array ``(view, row, col)`` in an npy file; without angles it is a series of images."""
+    """An array ``(view, row, col)`` in an npy file; without angles, it is an image series."""
 
     files = ()
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether it is one, and angles are given."""
+        """Return whether the path is such a file, and angles are given."""
         if flags.angles is None or not source.path.is_file():
             return False
         with source.path.open("rb") as stream:
             return stream.read(len(_MAGIC)) == _MAGIC
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         path = source.path
         stored: Frames = OnDisk(np.load, path, "r")
         if len(stored.shape) == 2:

@@ -1,6 +1,6 @@
-"""NXtomo: as ESRF and Diamond write it, found by content, a stack beside its image key, angles near; and written.
+"""NXtomo as written by ESRF and Diamond, found by content; reading and writing.
 
-What the standard has no place for is in a group of our own.
+Data that the standard does not cover are in a group of our own.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ _ENERGIES = ("incident_energy", "energy")
 
 
 class NXtomo(ScanReader):
-    """A group with a detector stack, its image key and its angles; the first of several, or the one that is named."""
+    """A group with a detector stack, its image key and its angles; the first of several, or the one named."""
 
     files = ("HDF5", "Zarr")
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether there is such a group, or the user names any group."""
+        """Return whether there is such a group, or the user has named a group."""
         return source.container is not None and bool(entries_of(source.container, flags))
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         container = source.opened
         entries = entries_of(container, flags)
         entry = entries[0]
@@ -114,10 +114,10 @@ class NXtomo(ScanReader):
 
 
 class NXtomoWriter(Hdf5ScanWriter):
-    """Darks, flats and radiographs share one stack, told apart by an image key.
+    """Writer of NXtomo, with darks, flats and radiographs in one stack, identified by an image key.
 
-    Distances and pixels are where NXtomo has them.  ``/entry/geometry`` tells the same beam in full, see
-    docs/scan-file.md: NXtomo has no words for a fan of several rows, a tilted detector or several pairs.
+    Distances and pixel sizes are stored as in NXtomo.  ``/entry/geometry`` describes the same beam in full (see
+    docs/scan-file.md), because NXtomo cannot describe a fan beam with several rows, a tilted detector or several pairs.
 
     Examples
     --------
@@ -132,7 +132,7 @@ class NXtomoWriter(Hdf5ScanWriter):
     endings = (".nx", ".nxs")
 
     def lay_out(self, file: h5py.File, scan: Scan) -> list[Stack]:
-        """Write everything but the frames; return where these belong."""
+        """Write everything except the frames; return where these belong."""
         file.attrs["NX_class"], file.attrs["default"] = "NXroot", "entry"
         entry = _group(file, "entry", "NXentry")
         entry["definition"] = "NXtomo"
@@ -164,7 +164,7 @@ class NXtomoWriter(Hdf5ScanWriter):
 
 
 def _stack(container: Container, entry: str, flags: Flags) -> tuple[str, str]:
-    """Return where the detector stack of an entry and its image key are."""
+    """Return the paths of an entry's detector stack and of its image key."""
     stacks = keyed_stacks(container, entry)
     if not stacks:
         links = "; ".join(container.broken_links()[:3])
@@ -200,7 +200,7 @@ def _pixel_size(container: Container, entry: str, detector: str) -> tuple[float 
 
 
 def _row_height(container: Container, entry: str, detector: str) -> float | None:
-    """Return the height of a pixel, from where its width was read."""
+    """Return the height of a pixel, from the group in which its width was found."""
     for group in (f"{entry}/sample", detector, f"{entry}/instrument/detector"):
         if length_mm(container, f"{group}/x_pixel_size")[0] is not None:
             return length_mm(container, f"{group}/y_pixel_size")[0]
@@ -210,11 +210,11 @@ def _row_height(container: Container, entry: str, detector: str) -> float | None
 def _beam(
     container: Container, entry: str, detector: str, shape: tuple[int, ...]
 ) -> tuple[FileBeam | None, float | None, float | None, list[str]]:
-    """Return the diverging beam, its pixel size at the detector and the column of its axis; None for a parallel one.
+    """Return the diverging beam, its pixel size at the detector and the column of its axis; None if parallel.
 
-    Our own group tells it in full, else the distances do.  NeXus gives the source before the sample a negative
-    distance; some writers do not.  A source so far away that the rays are parallel to within a pixel, as at a
-    synchrotron, makes no diverging beam.
+    It is read from our own group, or else from the distances.  In NeXus, a source in front of the sample has a negative
+    distance, but not all writers follow this.  If the source is so far away that rays are parallel to within a pixel,
+    as at a synchrotron, the beam is parallel.
     """
     groups = (detector, f"{entry}/instrument/detector")
     pixel, _ = first_length(container, [f"{group}/x_pixel_size" for group in groups])
@@ -238,7 +238,7 @@ def _beam(
 
 
 def _pairs(container: Container, entry: str, n_frames: int) -> Int[np.ndarray, " frame"] | None:
-    """Return which source-detector pair took each frame of the stack, -1 where it belongs to all; None for one pair."""
+    """Return the source-detector pair of each frame of the stack, -1 for frames of all pairs; None for one pair."""
     place = f"{entry}/geometry/pair".strip("/")
     numbers = detector_numbers(container, place)
     if numbers is not None and len(numbers) != n_frames:
@@ -255,7 +255,7 @@ def _of(numbers: Int[np.ndarray, " frame"] | None, chosen: np.ndarray) -> Int[np
 
 def _distance(container: Container, names: list[str]) -> float | None:
     for name in names:
-        value, factor = number(container, name), length_factor(container, name) or 1e3  # NeXus means metres
+        value, factor = number(container, name), length_factor(container, name) or 1e3  # NeXus uses metres
         if value:
             return abs(value) * factor
     return None
@@ -272,7 +272,7 @@ def _propagation(container: Container, entry: str, detector: str) -> float | Non
 
 
 def _motion(container: Container, entry: str, chosen: np.ndarray, n_frames: int, pixel: float | None) -> list[str]:
-    """Return what is said of a sample that was moved during the scan."""
+    """Return a note on a sample that was moved during the scan."""
     moved = []
     for axis in "xyz":
         name = f"{entry}/sample/{axis}_translation"
@@ -286,14 +286,14 @@ def _motion(container: Container, entry: str, chosen: np.ndarray, n_frames: int,
     if not moved:
         return []
     return [
-        f"The sample moved along {' and '.join(moved)} during the scan, which was not used, for beamlines differ "
+        f"The sample moved along {' and '.join(moved)} during the scan, which was not used, as beamlines differ "
         "in what these directions are: views that moved with it blur the volume. Align them first, or write the "
         "vectors of every view of a cone beam (docs/scan-file.md)."
     ]
 
 
 def _axis(container: Container, detector: str, n_cols: int) -> float | None:
-    """Return the column of the rotation axis, where one is stated that can be; some writers count from the middle."""
+    """Return the column of the rotation axis if a plausible one is given; some writers count from the middle."""
     value = number(container, f"{detector}/x_rotation_axis_pixel_position")
     return value if value is not None and n_cols / 4 < value < 3 * n_cols / 4 else None
 
@@ -330,7 +330,7 @@ def _group(parent: h5py.Group, name: str, kind: str) -> h5py.Group:
 
 
 def _distances(source: h5py.Group, detector: h5py.Group, geometry: Geometry) -> None:
-    """Write the distances of a diverging beam, if they are known and those of every view."""
+    """Write the distances of a diverging beam, if they are known and the same for all views."""
     if isinstance(geometry, ParallelBeam) or geometry.pixel_size is None:
         return
     if isinstance(geometry, FanBeam):
@@ -340,13 +340,13 @@ def _distances(source: h5py.Group, detector: h5py.Group, geometry: Geometry) -> 
     if np.ptp(reach, axis=0).max() > 1e-6 * reach.max():
         return
     to_axis, to_detector = reach.mean(axis=0)
-    write_number(source, "distance", -to_axis, "mm")  # NeXus counts along the beam, from the sample
+    write_number(source, "distance", -to_axis, "mm")  # NeXus measures along the beam, from the sample
     write_number(detector, "distance", to_detector - to_axis, "mm")
     write_number(detector, "x_rotation_axis_pixel_position", geometry.axis, "pixel")
 
 
 def _in_full(entry: h5py.Group, scan: Scan, keys: np.ndarray) -> None:
-    """Write the beam, the rotation axis and which source-detector pair took each frame; -1 belongs to all."""
+    """Write the beam, the rotation axis and the source-detector pair of each frame; -1 stands for all pairs."""
     write_beam(entry, scan.geometry)
     axis = None if isinstance(scan.geometry, ConeBeam) else scan.geometry.rotation_axis
     if axis is None and scan.detectors is None and isinstance(scan.geometry, ParallelBeam):

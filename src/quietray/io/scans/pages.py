@@ -1,4 +1,4 @@
-"""TIFF on disk as stacks of frames: a multi-page file, a folder, or files that match a pattern."""
+"""TIFF stacks: a multi-page file, a folder, or files that match a pattern."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["angles_in_names", "frames_on_disk", "in_file", "in_folder", "places_
 
 
 def frames_on_disk(place: str, what: str, beside: Path) -> LazyFrames | None:
-    """Return flats or darks in a TIFF file, a folder or files that match a pattern; None when nothing is there.
+    """Return flats or darks in a TIFF file, a folder or files that match a pattern; None if nothing exists there.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def in_file(path: Path, what: str) -> LazyFrames:
 
 
 def in_folder(folder: Path, pattern: str, several_series: bool = False) -> LazyFrames:
-    """Return the TIFF images in a folder as frames; of one series, if not of several."""
+    """Return the TIFF images in a folder as frames, from a single series unless several are allowed."""
     files = tiff_files(folder, pattern)
     if not files:
         raise FormatError(
@@ -71,7 +71,7 @@ def _from_files(files: list[Path]) -> LazyFrames:
 
 
 def _series(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Sort names by what stands before their running number."""
+    """Group names by what precedes their running number."""
     found: dict[str, list[Path]] = {}
     for path in files:
         found.setdefault(re.sub(r"\d+$", "", path.stem), []).append(path)
@@ -79,7 +79,7 @@ def _series(files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def running_numbers(folder: Path, pattern: str) -> Int[np.ndarray, " frame"] | None:
-    """Return the running number of every file of a series, None where the names hold none.
+    """Return the running number of every file of a series; None if the names have none.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def running_numbers(folder: Path, pattern: str) -> Int[np.ndarray, " frame"] | N
 
 
 def angles_in_names(files: Sequence[Path]) -> Float[np.ndarray, " frame"] | None:
-    """Return the angles in degrees that names tell, as at HFIR and SNS: ``..._DEGREES_THOUSANDTHS_NUMBER``.
+    """Return the angles in degrees encoded in names, as at HFIR and SNS: ``..._DEGREES_THOUSANDTHS_NUMBER``.
 
     Examples
     --------
@@ -112,14 +112,14 @@ def angles_in_names(files: Sequence[Path]) -> Float[np.ndarray, " frame"] | None
 def places_in_series(
     numbers: Int[np.ndarray, " view"] | None, n_views: int
 ) -> tuple[Int[np.ndarray, " view"], list[int]]:
-    """Return where in its series each view is, and the numbers that have no file.
+    """Return the position of each view in its series, and the numbers without a file.
 
     Parameters
     ----------
     numbers
-        Running number of every view; None where there is none.
+        Running number of every view; None if there are none.
     n_views
-        How many views there are.
+        Number of views.
 
     Examples
     --------
@@ -136,6 +136,6 @@ def places_in_series(
     step = int(np.gcd.reduce(steps))
     places = (numbers - numbers[0]) // step
     if places[-1] + 1 > 2 * n_views:
-        return whole  # numbers of another kind, such as times
+        return whole  # the numbers are something else, such as times
     lacking = np.setdiff1d(np.arange(places[-1] + 1), places)
     return places, [int(numbers[0] + step * place) for place in lacking]

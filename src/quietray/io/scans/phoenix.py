@@ -14,19 +14,19 @@ _ODD = {"DetectorRot": 0.0, "Tilt": 0.0}
 
 
 class Phoenix(ScanReader):
-    """A ``.pca`` file, or the folder that it is in.
+    """A ``.pca`` file, or its folder.
 
-    Radiographs are corrected by the scanner; their white level is what it calls the free ray.
+    Radiographs are corrected by the scanner; their white level is the value that it calls free ray.
     """
 
     files = ("GE pca",)
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether it is such a file, or there is one in the folder."""
+        """Return whether the path is such a file, or its folder."""
         return source.container is None and not flags.ignore_scanner and bool(_found(source))
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         ini = only_file(_found(source), source.path)
         stem = ini.path.stem
         frames, place, pattern = series_of(ini, ini.path.parent, (f"{stem}_", stem), flags)
@@ -51,7 +51,7 @@ def _found(source: Source) -> list[Ini]:
 
 
 def _beam(ini: Ini, n_rows: int, n_cols: int) -> Beam:
-    """Return source and detector; its middle is the column of the axis and the row of the source."""
+    """Return source and detector; the axis and the source are at the middle of the detector."""
     source_axis, source_detector = ini.needed(_SECTION, "FOD"), ini.needed(_SECTION, "FDD")
     magnification = source_detector / source_axis
     width, height = (ini.number(_SECTION, f"VoxelSize{one}", "Voxelsize") for one in "XY")

@@ -1,4 +1,4 @@
-"""What every reader hands over, and the one place that turns it into a Scan."""
+"""What readers return, and its conversion to a Scan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Flags", "RawScan", "Stated"]
 
 
 class Stated(TypedDict, total=False):
-    """What the user may say of a scan, as keywords of :func:`quietray.read`; `Flags` has the same, as text."""
+    """Keywords of :func:`quietray.read`; `Flags` has the same as text."""
 
     data: str | None
     flats: str | os.PathLike[str] | None
@@ -44,28 +44,29 @@ class Stated(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Flags:
-    """Where the user says that the parts of a scan are; None means: find out.
+    """What the user says about the parts of a scan; None means unspecified.
 
     Parameters
     ----------
     data, flats, darks, angles, image_key
         Dataset paths inside a file, or paths on disk.
     pixel_size, rotation_axis
-        In mm and as a column; overrule what the file says.
+        Pixel size in mm and column of the axis; override the file.
     angle_unit
-        ``deg`` or ``rad``; overrules what the file says.
+        ``deg`` or ``rad``; overrides the file.
     half
-        Whether this is a half acquisition; overrules what the file says.
+        Whether this is a half acquisition; overrides the file.
     order
-        ``sinogram`` for a stack ``(row, view, col)``, ``view`` for ``(view, row, col)``, which is not doubted then.
+        ``sinogram`` for a stack ``(row, view, col)``, ``view`` for ``(view, row, col)``; `view` also disables the check
+        of the axes.
     rotate
-        90 or 270 degrees by which radiographs are turned, so that the axis of rotation runs along their columns.
+        90 or 270 degrees by which radiographs are rotated, so that the rotation axis is parallel to their columns.
     source_axis, source_detector
-        Distances of a fan or cone beam, in mm; overrule what the file says.
+        Distances of a fan or cone beam in mm; override the file.
     raw
-        ``TYPE:VIEWSxROWSxCOLS`` of a file of numbers alone.
+        ``TYPE:VIEWSxROWSxCOLS`` for a raw binary file.
     ignore_scanner
-        Whether images are read as if there were no file of a scanner beside them.
+        Whether images are read as if there were no scanner file beside them.
 
     Examples
     --------
@@ -92,12 +93,12 @@ class Flags:
 
     @classmethod
     def told(cls, stated: Mapping[str, Any]) -> Flags:
-        """Return the keywords of :func:`quietray.read` as flags, paths as text.
+        """Return the keywords of :func:`quietray.read` as flags, with paths as text.
 
         Raises
         ------
         TypeError
-            There is no such keyword.
+            A keyword is unknown.
         SettingsError
             `angle_unit` is unknown.
         """
@@ -119,41 +120,41 @@ class Flags:
         return cls(**plain)
 
     def views(self, stored: LazyFrames) -> LazyFrames:
-        """Return projections ``(view, row, col)`` of a stack that is laid out as the user says."""
+        """Return projections ``(view, row, col)`` from a stack in the order given by the user."""
         if self.order == "sinogram":
             stored = LazyFrames(Rearranged(stored, (1, 0, 2)), place=stored.place)
         return stored if self.rotate is None else LazyFrames(self.turned(stored), place=stored.place)
 
     def turned(self, frames: Frames) -> Frames:
-        """Return frames turned as the user says."""
+        """Return frames rotated as requested."""
         if self.rotate is None:
             return frames
         return Rearranged(frames, (0, 2, 1), (2,) if self.rotate == 90 else (1,))
 
     def said(self) -> dict[str, str]:
-        """Return what was said of the axes of the stack, for the provenance."""
+        """Return the settings that concern the axes of the stack, for the provenance."""
         order = self.order or ("view" if self.rotate else None)
         return {} if order is None else {"order": order}
 
 
 @dataclass(frozen=True, eq=False)
 class RawScan:
-    """The parts of a scan as one reader found them.
+    """The parts of a scan, as returned by a reader.
 
     Parameters
     ----------
     projections, flats, darks
-        Stacks ``(frame, row, col)``, still on disk; flats and darks may be one level for all pixels.
+        Stacks ``(frame, row, col)``, still on disk; flats and darks may be a single level for all pixels.
     angles
-        ``(n_views,)`` in radians.
+        Angles in radians, ``(n_views,)``.
     pixel_size, row_height, exposure, rotation_axis
-        mm, mm, seconds and column; None when the file does not say.
+        In mm, mm, seconds and columns; None if not in the file.
     beam
-        How it diverges; None for a parallel beam.
+        Description of a diverging beam; None for a parallel one.
     half
-        Whether it is a half acquisition; None when the file does not say.
+        Whether it is a half acquisition; None if not in the file.
     provenance, notes, truth, clean, detectors, flat_detectors, dark_detectors, taken, flats_taken
-        As in :class:`quietray.scan.Scan`.
+        See :class:`quietray.scan.Scan`.
     """
 
     projections: LazyFrames
@@ -177,19 +178,19 @@ class RawScan:
     dark_detectors: Int[np.ndarray, " dark"] | None = None
 
     def finish(self, source: str, flags: Flags = Flags()) -> Scan:
-        """Return the scan, without a repeated last view.
+        """Return the scan, without a last view that repeats the first.
 
         Parameters
         ----------
         source
             The file or folder that was read.
         flags
-            What the user says; overrules the file.
+            What the user says; overrides the file.
 
         Raises
         ------
         FormatError, GeometryError
-            The parts do not make a scan.
+            The parts do not match.
         """
         n_views, n_rows, n_cols = self.projections.shape
         if n_views < 2:
@@ -213,7 +214,7 @@ class RawScan:
         beam, more = self._tall_pixels(beam, flags)
         sides = {what: self._side(what, flags) for what in ("flats", "darks")}
         levels = tuple(
-            f"The {what} are one level for all pixels, {frames:g}, as was said."
+            f"The {what} are one level for all pixels, {frames:g}, as stated."
             for what, frames in (("flats", self.flats), ("darks", self.darks))
             if isinstance(frames, float)
         )
@@ -238,7 +239,7 @@ class RawScan:
         return self._without_repeat(scan) if beam.repeated_last_view and same else scan
 
     def _tall_pixels(self, beam: Geometry, flags: Flags) -> tuple[Geometry, tuple[str, ...]]:
-        """Return the beam with the height of its pixels, where these are not square, and what is said of it."""
+        """Return the beam with the height of pixels that are not square, and a note."""
         width, height = self.pixel_size, self.row_height
         if flags.pixel_size is not None or not width or not height or abs(height / width - 1) < 1e-3:
             return beam, ()

@@ -1,4 +1,4 @@
-"""One door for every scan: the content of the path decides which of the registered readers opens it."""
+"""Reading of scans: the content of the path decides which registered reader is used."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ __all__ = ["read"]
 def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
     """Open a scan without reading its radiographs.
 
-    DXchange and NXtomo in HDF5, DXchange in Zarr, and any other HDF5 or Zarr layout through `data` and its
-    companions; TIFF stacks and folders with `flats`, `darks` and `angles`; and what the readers of other packages
-    recognise.  What the user says overrules the file.
+    DXchange and NXtomo in HDF5, DXchange in Zarr, any other HDF5 or Zarr layout with `data` and related keywords, TIFF
+    stacks and folders with `flats`, `darks` and `angles`, and formats of other packages.  Keywords override the file.
 
     Parameters
     ----------
@@ -32,13 +31,13 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
         Dataset path of the radiographs, or of the group of one scan among several; in a TIFF folder, a pattern of
         file names.
     flats, darks
-        Dataset path; another HDF5 or Zarr file, with ``:/dataset`` where it holds several; TIFF file, folder or
-        pattern; npy file; or a number, the level of all pixels.
+        Dataset path; another HDF5 or Zarr file, with ``:/dataset`` if it holds several; TIFF file, folder or pattern;
+        npy file; or a number, the level of all pixels.
     angles
-        Dataset path, another HDF5 file, text, csv or npy file, or ``start:stop`` for evenly spaced views over the
-        half-open range; degrees unless a units attribute or `angle_unit` says otherwise.
+        Dataset path, another HDF5 file, text, csv or npy file, or ``start:stop`` for evenly spaced views without the
+        end point; in degrees unless a units attribute or `angle_unit` says otherwise.
     image_key
-        Dataset path of the kind of each frame (0 projection, 1 flat, 2 dark, 3 invalid, -1 alignment).
+        Path of a dataset with the kind of each frame (0 projection, 1 flat, 2 dark, 3 invalid, -1 alignment).
     pixel_size
         Edge of a pixel at the object, in mm.
     rotation_axis
@@ -46,33 +45,33 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
     angle_unit
         ``deg`` or ``rad``.
     order
-        ``sinogram`` for a stack ``(row, view, col)`` or a single sinogram, ``view`` for ``(view, row, col)``, which is
-        not doubted then.
+        ``sinogram`` for a stack ``(row, view, col)`` or a single sinogram, ``view`` for ``(view, row, col)``; `view`
+        also disables the check of the axes.
     rotate
-        90 or 270 degrees by which radiographs are turned, so that the axis of rotation runs along their columns.
+        90 or 270 degrees by which radiographs are rotated, so that the rotation axis is parallel to their columns.
     source_axis, source_detector
         Distances of a fan or cone beam, in mm.
     raw
-        Of a file of numbers alone: ``TYPE:VIEWSxROWSxCOLS``, such as ``uint16:1500x2048x2048``, with ``>`` before it
-        for big-endian numbers and ``+BYTES`` after it for a header.
+        For a raw binary file: ``TYPE:VIEWSxROWSxCOLS``, such as ``uint16:1500x2048x2048``, preceded by ``>`` for
+        big-endian numbers and followed by ``+BYTES`` for a header.
     ignore_scanner
-        Read images as if there were no file of a laboratory scanner beside them.
+        Whether to read images as if there were no file of a laboratory scanner beside them.
 
     Returns
     -------
     Scan
-        With lazy projections ``(view, row, col)`` in counts, flats and darks; angles in radians.
+        Scan with lazy projections ``(view, row, col)`` in counts, flats and darks; angles in radians.
 
     Raises
     ------
     FormatError
         The path cannot be read as a scan.
     GeometryError
-        Angles are missing, or disagree with the radiographs.
+        Angles are missing, or their number does not match the radiographs.
     SettingsError
         `angle_unit` is unknown.
     TypeError
-        There is no such keyword; the nearest is named.
+        A keyword is unknown; the message gives the nearest one.
 
     Examples
     --------
@@ -90,9 +89,9 @@ def read(path: str | os.PathLike[str], **stated: Unpack[Stated]) -> Scan:
     with readable(source.path):
         readers = (kind() for kind in ScanReader.registry.values())
         reader = next((one for one in readers if one.recognises(source, flags)), None)
-    if reader is None:
-        raise _unread(source, flags)
-    return reader.read(source, flags).finish(str(source.path), flags)
+        if reader is None:
+            raise _unread(source, flags)
+        return reader.read(source, flags).finish(str(source.path), flags)
 
 
 def _unread(source: Source, flags: Flags) -> QuietrayError:

@@ -1,4 +1,4 @@
-"""What the own file of a laboratory scanner says of a scan, and how that becomes one."""
+"""Conversion of a laboratory scanner's own file to a scan."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ __all__ = ["Beam", "only_file", "scan_of_scanner", "series_of", "spread", "unuse
 
 @dataclass(frozen=True, eq=False)
 class Beam:
-    """Source and detector as a scanner's file tells them, and in which order its images have their columns.
+    """Source and detector as described by a scanner's file, and the column order of its images.
 
     Parameters
     ----------
     source_axis, source_detector
-        In mm.
+        Distances in mm.
     pixel
-        Width of a pixel at the detector, in mm.
+        Width of a pixel on the detector in mm.
     height
-        Of a pixel; None for a square one.
+        Height of a pixel in mm; None for square pixels.
     axis
-        Column that the rotation axis projects to, as images are stored; None where the file does not say.
+        Column that the rotation axis projects to in stored images; None if the file does not say.
     source_row
-        Row as high as the source; None is the middle.
+        Row at the height of the source; None for the middle.
     turned_over
-        Whether columns count from the right to the left as the source sees the detector.
+        Whether columns count from right to left, as seen from the source.
     shifts
-        ``(view, 2)`` rows and columns that each view must be moved by, down and to the right; None for none.
+        Rows and columns by which each view must be moved down and to the right, ``(view, 2)``; None for none.
     parallel
-        Whether the file says that the beam is parallel, whatever the distances.
+        Whether the file declares a parallel beam, whatever the distances.
     """
 
     source_axis: float
@@ -68,27 +68,27 @@ def scan_of_scanner(
     provenance: Mapping[str, Any],
     notes: Iterable[str],
 ) -> RawScan:
-    """Return the parts of a scan; what the user says overrules the scanner.
+    """Return the parts of a scan; what the user says overrides the scanner.
 
     Parameters
     ----------
     frames
-        Radiographs as they are stored.
+        Stored radiographs.
     angles
-        One for each of them.
+        One angle per radiograph.
     beam
-        Where source and detector are.
+        Position of source and detector.
     flags
         What the user says.
     sides
-        Flats and darks, or their levels, where the scanner tells them.
+        Flats and darks, or their levels, if the scanner gives them.
     provenance, notes
-        As in :class:`~quietray.io.scans.raw.RawScan`.
+        See :class:`~quietray.io.scans.raw.RawScan`.
 
     Raises
     ------
     FormatError, GeometryError
-        What the user names is not there, or does not fit.
+        What the user names does not exist, or does not match.
     """
     beside = Path(provenance["data"]) if Path(provenance["data"]).is_dir() else Path(provenance["data"]).parent
     n_views, n_rows, n_cols = frames.shape
@@ -111,7 +111,7 @@ def scan_of_scanner(
         "fan" if kind == "fan" else "cone", beam.source_axis, beam.source_detector, beam.source_row, beam.shifts
     )
     if parallel and beam.shifts is not None:
-        said.append("How each view is to be moved, which the file tells, was not used for a parallel beam.")
+        said.append("The shifts of the views in the file were not used, because the beam is parallel.")
     scale = beam.source_detector / beam.source_axis if parallel else 1.0
     return RawScan(
         flags.views(_turned_over(frames, beam)),
@@ -128,14 +128,14 @@ def scan_of_scanner(
 
 
 def _turned_over(frames: Any, beam: Beam) -> Any:
-    """Return frames as the source sees them; None and levels as they are."""
+    """Return frames as seen from the source; None and levels are unchanged."""
     if not beam.turned_over or not hasattr(frames, "shape"):
         return frames
     return LazyFrames(Rearranged(frames, (0, 1, 2), (2,)), place=getattr(frames, "place", ""))
 
 
 def only_file(found: list[Ini], path: Path) -> Ini:
-    """Return the only file of a scanner in a folder, or the only one that was not written by a reconstruction.
+    """Return the only file of a scanner in a folder, or the only one not written by a reconstruction program.
 
     Raises
     ------
@@ -151,23 +151,23 @@ def only_file(found: list[Ini], path: Path) -> Ini:
 
 
 def series_of(ini: Ini, folder: Path, prefixes: Iterable[str], flags: Flags) -> tuple[LazyFrames, Path, str]:
-    """Return the TIFF images of a scan, the folder that they are in, and the pattern of their names.
+    """Return the TIFF images of a scan, their folder, and the pattern of their names.
 
     Parameters
     ----------
     ini
         The scanner's file.
     folder
-        Where it says that they are; else they lie beside it.
+        Folder given in the file; otherwise, they are next to the file.
     prefixes
-        What their names may begin with.
+        Possible beginnings of their names.
     flags
-        ``--data`` is a pattern that overrules this.
+        ``--data`` is a pattern that overrides the prefixes.
 
     Raises
     ------
     FormatError
-        There are none, or several series.
+        There are no images, or several series.
     """
     place = folder if folder.is_dir() else ini.path.parent
     patterns = [f"{_escaped(prefix)}[0-9]*.tif*" for prefix in prefixes if prefix]
@@ -182,23 +182,23 @@ def _escaped(text: str) -> str:
 def spread(
     ini: Ini, folder: Path, pattern: str, n_views: int, told: int, begin: float, step: float
 ) -> tuple[AngleList, list[str]]:
-    """Return the angles of a series of images, a step apart, and what is said of images that are missing.
+    """Return evenly spaced angles of a series of images, and a note on missing images.
 
     Parameters
     ----------
     ini
         The scanner's file.
     folder, pattern, n_views
-        The series, and how many images there are.
+        The series, and the number of images.
     told
-        How many images the file says.
+        Number of images according to the file.
     begin, step
-        Angle of the first one, and to the next, in degrees.
+        First angle and step in degrees.
 
     Raises
     ------
     GeometryError
-        There are more images than one, which repeats the first, more than the file says.
+        There are more images than the file says, apart from one that repeats the first.
     """
     places, missing = places_in_series(running_numbers(folder, pattern), n_views)
     last = int(places[-1]) + 1
@@ -218,7 +218,7 @@ def spread(
 
 
 def unused(ini: Ini, section: str, names: Mapping[str, float]) -> list[str]:
-    """Return a sentence on numbers that are not what they are by default, and that are not used."""
+    """Return a sentence on numbers that differ from their defaults and are not used."""
     found = {name: ini.number(section, name) for name in names}
     odd = [f"{name} = {value:g}" for name, value in found.items() if value is not None and value != names[name]]
     return [f"{ini.path.name} says {', '.join(odd)}, which was not used."] if odd else []

@@ -1,4 +1,4 @@
-"""EDF and FITS: a file for each frame; flats and darks beside them or from the user, angles where a file tells them."""
+"""EDF and FITS series with one file per frame; flats, darks and angles from neighbouring files or from the user."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ def open_edf(path: Path) -> np.ndarray:
     Raises
     ------
     FormatError
-        It is damaged.
+        The file is damaged.
     """
     fabio = require("fabio", "edf")
     try:
         return np.asarray(fabio.open(str(path)).data)
-    except Exception as error:  # fabio raises many kinds
+    except Exception as error:  # fabio raises many types of exceptions
         raise _damaged(path, error) from error
 
 
 def open_fits(path: Path) -> np.ndarray:
-    """Read the first image of a FITS file; unsigned numbers, which FITS stores with an offset, are what they were.
+    """Read the first image of a FITS file; the offset with which FITS stores unsigned integers is removed.
 
     Raises
     ------
     FormatError
-        It is damaged, or holds no image.
+        The file is damaged, or contains no image.
     """
     fits = require("astropy.io.fits", "fits")
     try:
         with fits.open(path, memmap=False) as units:
             found = next((unit.data for unit in units if unit.data is not None and unit.is_image), None)
-    except Exception as error:  # astropy raises many kinds
+    except Exception as error:  # astropy raises many types of exceptions
         raise _damaged(path, error) from error
     if found is None:
         raise FormatError(f"{path} must hold an image, got none; give the folder of the radiographs")
@@ -67,7 +67,7 @@ def _damaged(path: Path, error: Exception) -> FormatError:
 
 
 class _Series(ScanReader):
-    """A folder of files of one format, one frame each."""
+    """A folder of files of one format, with one frame each."""
 
     endings: ClassVar[tuple[str, ...]]
     open: ClassVar[Any]
@@ -77,7 +77,7 @@ class _Series(ScanReader):
         return source.path.is_dir() and len(self._all(source.path)) > 1
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         folder, open = source.path, type(self).open
         files = [one for one in self._all(folder) if flags.data is None or one.match(flags.data)]
         references, darks = ([one for one in files if kind.search(one.stem)] for kind in (_REFERENCE, _DARK))
@@ -86,6 +86,8 @@ class _Series(ScanReader):
             raise FormatError(f"the folder {folder} must hold radiographs, got only flats and darks; check --data")
         told = _info(folder)
         n_told = int(told.get("TOMO_N") or len(views))
+        if n_told < 1:
+            raise FormatError(f"the .info file in {folder} must tell at least one view, got TOMO_N = {n_told}; mend it")
         extra, views = views[n_told:], views[:n_told]
         stem = {re.sub(r"\d+$", "", one.stem) for one in views}
         named = angles_in_names(views)
@@ -119,7 +121,7 @@ class _Series(ScanReader):
                 "angles": angles.place,
                 **{name: float(told[key]) for name, key in _FACTS.items() if float(told.get(key) or 0)},
             },
-            notes=(*notes, "The series says nothing of the beam: it was taken as parallel.")
+            notes=(*notes, "The series says nothing about the beam: it was taken as parallel.")
             if flags.source_axis is None
             else tuple(notes),
             taken=None if taken is None else np.arange(len(views)),
@@ -131,7 +133,7 @@ class _Series(ScanReader):
         return sorted(found, key=natural_key)
 
     def _side(self, flag: str | None, what: str, folder: Path) -> Frames | float | None:
-        """Return flats or darks that a flag names: a folder or a pattern of such files, or what other readers take."""
+        """Return flats or darks named by a flag: a folder or a pattern of such files, or a format of other readers."""
         if not flag:
             return None
         for place in (Path(flag), folder / flag):
@@ -152,7 +154,7 @@ class _Series(ScanReader):
 
 
 class Edf(_Series):
-    """A folder of EDF files, with the ``.info`` file, flats ``ref*`` and darks ``dark*`` that the ESRF wrote."""
+    """A folder of EDF files as written by the ESRF, with an ``.info`` file, flats ``ref*`` and darks ``dark*``."""
 
     files = ("EDF",)
     endings = (".edf", ".edf.gz")
@@ -160,7 +162,7 @@ class Edf(_Series):
 
 
 class Fits(_Series):
-    """A folder of FITS files; angles come from their names or from the user."""
+    """A folder of FITS files, with angles from their names or from the user."""
 
     files = ("FITS",)
     endings = (".fits", ".fit", ".fts")
@@ -171,7 +173,7 @@ _FACTS = {"energy_kev": "Energy", "propagation_mm": "Distance"}
 
 
 def _info(folder: Path) -> dict[str, str]:
-    """Return what the ``.info`` file of a scan of the ESRF says; nothing where there is none, or several."""
+    """Return the content of the ``.info`` file of an ESRF scan; empty if there is none, or several."""
     found = [one for one in folder.glob("*.info") if one.name[0] != "."]
     return dict(_INFO.findall(found[0].read_text("utf-8", "replace"))) if len(found) == 1 else {}
 
@@ -182,7 +184,7 @@ def _number(path: Path) -> int:
 
 
 def _mean_darks(files: Sequence[Path], open: Any, told: dict[str, str]) -> tuple[np.ndarray, list[str]]:
-    """Return darks; those of which a file holds the sum are divided by their number."""
+    """Return darks; files that hold the sum of several darks are divided by their number."""
     images = np.stack([np.asarray(open(one), np.float32) for one in files])
     sums = np.array(["end" in one.stem.lower() for one in files])
     count = float(told.get("DARK_N") or 0)

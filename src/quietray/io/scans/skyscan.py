@@ -1,4 +1,4 @@
-"""SkyScan (Bruker) scanners: TIFF radiographs of a prefix and a ``.log`` file."""
+"""SkyScan (Bruker) scanners: TIFF radiographs with a common prefix and a ``.log`` file."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from quietray.io.scans.scanner import Beam, only_file, scan_of_scanner, series_o
 __all__ = ["SkyScan"]
 
 _TAKEN = "Acquisition"
-_MIDDLE = 0.02  # of the rows, that the source may be off the middle of the detector without a word
+_MIDDLE = 0.02  # deviation of the source from the middle of the detector, in rows, that is not reported
 
 
 class SkyScan(ScanReader):
-    """A ``.log`` file of a SkyScan scanner, or the folder that it is in.
+    """A ``.log`` file of a SkyScan scanner, or its folder.
 
-    Radiographs are corrected by the scanner, and white is the full scale of their type.
+    Radiographs are corrected by the scanner; white is the full scale of their type.
     """
 
     files = ("SkyScan log",)
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether it is such a file, or there is one in the folder."""
+        """Return whether the path is such a file, or its folder."""
         return source.container is None and not flags.ignore_scanner and bool(_found(source))
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         ini = only_file(_found(source), source.path)
         prefix = ini.text(_TAKEN, "Filename Prefix")
         frames, place, pattern = series_of(ini, ini.path.parent, (prefix, ini.path.stem), flags)
@@ -41,8 +41,8 @@ class SkyScan(ScanReader):
         notes = [*said, *more, *unused(ini, "Reconstruction", {"Postalignment": 0.0})]
         if white and not flags.flats:
             notes.append(
-                f"The log says that radiographs are corrected, not what white is: the full scale, {white:g}, was "
-                "taken, which air beside the object mends; else pass --flats LEVEL."
+                f"The log says that radiographs are corrected, but not the white level: the full scale, {white:g}, was "
+                "taken. Air beside the object corrects a wrong level; otherwise pass --flats LEVEL."
             )
         return scan_of_scanner(
             frames,
@@ -70,7 +70,7 @@ def _white(ini: Ini, n_bytes: int, flags: Flags) -> float | None:
 
 
 def _beam(ini: Ini, n_rows: int, n_cols: int) -> tuple[Beam, list[str]]:
-    """Return source and detector: the pixel at the detector is that at the object, magnified."""
+    """Return source and detector; the pixel size on the detector is that at the object times the magnification."""
     at_object = ini.needed(_TAKEN, "Image Pixel Size (um)") / 1000
     source_axis = ini.needed(_TAKEN, "Object to Source (mm)")
     source_detector = ini.number(_TAKEN, "Camera to Source (mm)", "Camera to Source")
@@ -80,8 +80,8 @@ def _beam(ini: Ini, n_rows: int, n_cols: int) -> tuple[Beam, list[str]]:
         columns = ini.number(_TAKEN, "Number of Columns") or n_cols
         source_detector = source_axis * max(camera / at_object, 1.0)
         notes.append(
-            f"How far the camera is was not said: {source_detector:g} mm from the source, by the size of its pixels "
-            f"({camera:g} mm, {columns:g} columns). Else pass --source-axis and --source-detector."
+            f"The log does not give the distance from source to camera: {source_detector:g} mm was taken, from "
+            f"its pixel size ({camera:g} mm, {columns:g} columns). Else pass --source-axis and --source-detector."
         )
     line, row = ini.number(_TAKEN, "Optical Axis (line)"), None
     if line is not None:

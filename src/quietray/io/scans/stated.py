@@ -1,4 +1,4 @@
-"""Diverging beams as a file states them; with the angles and the detector they become a geometry."""
+"""Diverging beams as stated in a file; together with angles and detector they define a geometry."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from quietray.geometry import ConeBeam, FanBeam, Geometry
 
 __all__ = ["Distances", "FileBeam", "Vectors", "is_parallel"]
 
-_PARALLEL = 1.0  # pixels that the rays at the detector's edge may move aside on their way through the object
+_PARALLEL = 1.0  # largest deviation, in pixels, of rays at the edge of the detector on their way through the object
 
 
 def is_parallel(pixel: float, source_detector: float, n_cols: int) -> bool:
-    """Return whether a source is so far away that rays are parallel to within a pixel, as at a synchrotron.
+    """Return whether rays are parallel to within a pixel because the source is far away, as at a synchrotron.
 
     Examples
     --------
@@ -30,19 +30,19 @@ def is_parallel(pixel: float, source_detector: float, n_cols: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Distances:
-    """A source and a detector that go round in a circle, as a file tells them.
+    """Distances of a circular source and detector path, as stated in a file.
 
     Parameters
     ----------
     kind
         ``fan`` or ``cone``.
     source_axis, source_detector
-        In mm, or in detector pixels where their size is unknown.
+        Distances in mm, or in detector pixels if their size is unknown.
     source_row
-        Row as high as the source; None is the middle.
+        Row at the height of the source; None for the middle.
     shifts
-        ``(view, 2)`` rows and columns that each view of a cone beam must be moved by, down and to the right, to be as
-        if source and detector had gone round in a circle; None for none.
+        Rows and columns by which each view of a cone beam must be moved down and to the right to correspond to a
+        circular path, ``(view, 2)``; None for none.
 
     Examples
     --------
@@ -69,7 +69,7 @@ class Distances:
         Raises
         ------
         GeometryError
-            The distances are not possible.
+            The distances are impossible.
         """
         lengths = (self.source_axis, self.source_detector)
         if self.kind == "fan":
@@ -83,12 +83,12 @@ class Distances:
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """Source and detector of every view, as a file tells them.
+    """Source and detector of every view, as stated in a file.
 
     Parameters
     ----------
     sources, centres, us, vs
-        As in :class:`~quietray.geometry.ConeBeam`, if the file is whole.
+        See :class:`~quietray.geometry.ConeBeam`.
     unit
         ``mm`` or ``pixel``.
     """
@@ -107,12 +107,12 @@ class Vectors:
         rotation_axis: float | None,
         pixel_size: float | None,
     ) -> Geometry:
-        """Return the geometry of the views; the vectors say how large a pixel is.
+        """Return the geometry of the views; the vectors define the pixel size.
 
         Raises
         ------
         GeometryError
-            The vectors do not make a detector, or are not one for each view.
+            The vectors do not define a detector, or are not given for each view.
         """
         beam = ConeBeam(angles, n_rows, n_cols, self.sources, self.centres, self.us, self.vs, self.unit)
         if pixel_size is not None and beam.pixel_size is not None and abs(pixel_size / beam.pixel_size - 1) > 1e-3:

@@ -1,4 +1,4 @@
-"""TIFF scans: a multi-page file or a folder of frames; flats, darks and angles come from the user."""
+"""TIFF scans: a multi-page file or a folder of frames; flats, darks and angles are given by the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from quietray.io.tiff import is_tiff, series_folders, tiff_files
 
 __all__ = ["Tiff"]
 
-_MOST_MISSING = 0.1  # of the files of a series
+_MOST_MISSING = 0.1  # fraction of the files of a series
 _SIDECARS = (".xtekct", ".log", ".pca", ".txrm", ".xrm")
 
 
@@ -35,7 +35,7 @@ class Tiff(ScanReader):
         return bool(tiff_files(path) or series_folders(path))
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         path = source.path
         if flags.image_key:
             raise FormatError("--image-key must be left out for TIFF, which has no datasets; pass --flats and --darks")
@@ -78,7 +78,7 @@ def _named(degrees: Float[np.ndarray, " view"] | None, folder: Path) -> AngleLis
 def _angles(
     path: Path, flag: str | None, n_views: int, numbers: Int[np.ndarray, " view"] | None
 ) -> tuple[AngleList, list[str]]:
-    """Return the angles of the views, and what is said of files that are missing in a numbered series."""
+    """Return the angles of the views, and a note on files missing in a numbered series."""
     if not flag:
         raise GeometryError(
             f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; "
@@ -102,11 +102,11 @@ def _angles(
 
 
 def _parallel(path: Path) -> str:
-    """Return what is said of the beam, of which TIFF says nothing."""
+    """Return a note on the beam, which TIFF files do not describe."""
     folder = path if path.is_dir() else path.parent
     beside = sorted(one.name for one in folder.iterdir() if one.suffix.lower() in _SIDECARS)
     told = f" ({', '.join(beside[:3])} beside it was not read)" if beside else ""
     return (
-        f"TIFF says nothing of the beam{told}: it was taken as parallel. Of a cone beam, pass --source-axis and "
+        f"TIFF says nothing about the beam{told}: it was taken as parallel. For a cone beam, pass --source-axis and "
         "--source-detector in mm and --pixel-size, that of the detector."
     )

@@ -1,4 +1,4 @@
-"""Scans to files: written in blocks, complete or not at all."""
+"""Writing of scans, in blocks, so that a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ _USUAL = "dxchange"
 
 
 def write_scan(path: str | os.PathLike[str], scan: Scan, *, overwrite: bool = False) -> Path:
-    """Write a scan block by block as HDF5: NXtomo where the name ends in ``.nx`` or ``.nxs``, else DXchange.
+    """Write a scan block by block as HDF5: NXtomo if the name ends in ``.nx`` or ``.nxs``, else DXchange.
 
-    Angles are in degrees.  DXchange keeps the type of the counts; in NXtomo radiographs, flats and darks share one.
-    Which detector took each frame, where several did, and a fan or cone beam are told in groups that
-    docs/scan-file.md describes.
+    Angles are in degrees.  DXchange keeps the type of the counts; in NXtomo, radiographs, flats and darks have a common
+    type.  Detector numbers, and fan or cone beams, are stored in groups that docs/scan-file.md describes.
 
-    The file appears under its name when it is complete; before that it is a hidden file in the same folder.  Arrays
-    lie in one piece, so that a band of rows is read without its neighbours.
+    Until it is complete, the file has a hidden name in the same folder.  Arrays are contiguous, so that a band of rows
+    can be read on its own.
 
     Parameters
     ----------
     path
-        The new file; missing folders are made.
+        The new file; missing folders are created.
     scan
         The scan; its arrays may be lazy.
     overwrite
-        Replace a file of that name.
+        Whether to replace an existing file.
 
     Returns
     -------
@@ -79,7 +78,7 @@ def write_scan(path: str | os.PathLike[str], scan: Scan, *, overwrite: bool = Fa
 
 
 def _writer(ending: str) -> ScanWriter:
-    """Return the writer that an ending asks for."""
+    """Return the writer that belongs to a file name ending."""
     kinds = ScanWriter.registry
     asked = (name for name, kind in kinds.items() if ending in kind.endings)
     found: ScanWriter = kinds.made(next(asked, _USUAL))
@@ -87,10 +86,10 @@ def _writer(ending: str) -> ScanWriter:
 
 
 def _checked_size(scan: Scan) -> int:
-    """Return the bytes of all arrays, which must be of real numbers."""
+    """Return the total size of all arrays in bytes; raise unless they hold real numbers."""
     size = 0
     stacks = [stack for name in _FRAMES if (stack := getattr(scan, name)) is not None]
-    widest = np.result_type(*(np.dtype(stack.dtype) for stack in stacks)).itemsize  # which NXtomo gives to all
+    widest = np.result_type(*(np.dtype(stack.dtype) for stack in stacks)).itemsize  # common type
     for name in (*_FRAMES, "truth", "clean"):
         frames = getattr(scan, name)
         if frames is None:

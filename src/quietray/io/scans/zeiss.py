@@ -1,4 +1,4 @@
-"""Zeiss (Xradia) scanners: ``.txrm`` files, and ``.xrm`` files of single images; needs the extra ``zeiss``."""
+"""Zeiss (Xradia) scanners: ``.txrm`` files, and ``.xrm`` files with single images; needs the extra ``zeiss``."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["Zeiss", "ZeissImages"]
 
 _MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # an OLE compound file
 _TYPES: dict[int, np.dtype[Any]] = {3: np.dtype("u1"), 5: np.dtype("<u2"), 10: np.dtype("<f4")}
-_PER_FOLDER = 100  # images in a storage of the file
-_SHIFTED = 0.05  # pixels by which views must be moved for it to be done
+_PER_FOLDER = 100  # images per storage of the file
+_SHIFTED = 0.05  # smallest shift of views, in pixels, that is corrected
 
 
 class Zeiss(ScanReader):
-    """A ``.txrm`` file: views, angles, distances, a reference image, and how each view is to be moved."""
+    """A ``.txrm`` file: views, angles, distances, a reference image, and the shift of each view."""
 
     files = ("Zeiss txrm",)
 
     def recognises(self, source: Source, flags: Flags) -> bool:
-        """Return whether it is an OLE file of one of the endings."""
+        """Return whether the path is an OLE file with one of these endings."""
         if source.path.suffix.lower() not in (".txrm", ".xrm") or not source.path.is_file():
             return False
         with source.path.open("rb") as stream:
             return stream.read(len(_MAGIC)) == _MAGIC
 
     def read(self, source: Source, flags: Flags) -> RawScan:
-        """Read it."""
+        """Read the scan."""
         path = source.path
         frames = LazyFrames(OnDisk(_images, path), place=str(path))
         with _opened(path) as ole:
@@ -70,7 +70,7 @@ class ZeissImages:
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,7 +116,7 @@ def _stream(ole: Any, name: str) -> bytes:
 
 
 def _numbers(ole: Any, name: str, count: int) -> np.ndarray | None:
-    """Return the first numbers of a stream, None where it is not there or too short."""
+    """Return the first numbers of a stream; None if it is missing or too short."""
     found = _stream(ole, name)
     return np.frombuffer(found[: 4 * count], "<f4").astype(np.float64) if len(found) >= 4 * count else None
 
@@ -158,12 +158,12 @@ def _white(ole: Any, path: Path, shape: tuple[int, int]) -> tuple[np.ndarray | N
         if kind in _TYPES and ole.get_size(name) >= shape[0] * shape[1] * _TYPES[kind].itemsize
     ]
     return (
-        (np.stack(images), []) if images else (None, [f"The reference in {path} could not be read, nor was it used."])
+        (np.stack(images), []) if images else (None, [f"The reference in {path} could not be read and was not used."])
     )
 
 
 def _beam(ole: Any, path: Path, n_views: int, n_cols: int) -> tuple[Beam, list[str]]:
-    """Return source and detector: the pixel at the detector is that at the object, magnified."""
+    """Return source and detector; the pixel size on the detector is that at the object times the magnification."""
     to_axis, behind = (
         None if (found := _numbers(ole, f"ImageInfo/{one}toRADistance", 1)) is None else abs(float(found[0]))
         for one in "SD"
@@ -198,6 +198,6 @@ def _beam(ole: Any, path: Path, n_views: int, n_cols: int) -> tuple[Beam, list[s
 
 
 def _wanders(positions: np.ndarray | None, beam: Beam) -> bool:
-    """Return whether positions, in um, leave the first one by more than half a pixel at the object."""
+    """Return whether positions, in um, deviate from the first by more than half a pixel at the object."""
     at_object = 1000 * beam.pixel * beam.source_axis / beam.source_detector
     return positions is not None and bool(np.abs(positions - positions[0]).max() > at_object / 2)

@@ -1,13 +1,13 @@
-"""Volume formats: a module each, that reads and writes it; a class that is defined there registers itself."""
+"""Volume formats: one module each; format classes register themselves."""
 
 from __future__ import annotations
 
 from quietray.io.volumes.base import StoredVolume, VolumeFormat
-from quietray.io.volumes.doors import open_volume_writer, read_volume, require_stored, volume_format
+from quietray.io.volumes.doors import new_volume, open_volume_writer, read_volume, require_stored, volume_format
 from quietray.io.volumes.stored import Stored
 from quietray.io.volumes.writer import SeriesAxis, VolumeWriter
 
-# In the order in which they are named, the default first.
+# The order here is the order in which formats are listed; the first is the default.
 # isort: off
 from quietray.io.volumes import zarr
 from quietray.io.volumes import hdf5
@@ -24,6 +24,7 @@ __all__ = [
     "VolumeWriter",
     "hdf5",
     "metaimage",
+    "new_volume",
     "nifti",
     "open_volume_writer",
     "read_volume",

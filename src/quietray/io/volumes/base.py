@@ -1,7 +1,8 @@
-"""What a volume format has to say: its names, how it is written, recognised and read back."""
+"""The interface of volume formats: names, writing, recognising and reading."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from quietray.io.frames import LazyFrames
 from quietray.io.volumes.writer import VolumeWriter
 from quietray.registry import Registered, Registry, called
 
-__all__ = ["StoredVolume", "VolumeFormat"]
+__all__ = ["StoredVolume", "VolumeFormat", "told_of_file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +27,15 @@ class StoredVolume:
     frames
         The slices, still on disk.
     path
-        Where it was read.
+        Path from which it was read.
     unit
-        Unit of the attenuation (``1/mm`` or ``1/pixel``); None when the file does not say.
+        Unit of the attenuation (``1/mm`` or ``1/pixel``); None if not in the file.
     voxel_size
-        Edge of a voxel in mm; None when the file does not say.
+        Edge of a voxel in mm; None if not in the file.
     facts
-        What else was stored with it.
+        Other information stored with it.
     coarser
-        Levels of a pyramid, the finest first, for viewers; none where the file has no pyramid.
+        Levels of a pyramid for viewers, the finest first; empty if there is no pyramid.
 
     Examples
     --------
@@ -57,13 +58,28 @@ class StoredVolume:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_z, n_y, n_x)``, with the steps or channels of a series first."""
+        """Shape ``(n_z, n_y, n_x)``, preceded by the number of steps or channels for a series."""
         return self.frames.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one voxel."""
+        """Type of a voxel."""
         return self.frames.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all voxels take."""
+        return self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -75,28 +91,42 @@ class StoredVolume:
         return np.asarray(self.frames[:], dtype=dtype)
 
 
-class VolumeFormat(Registered, ABC):
-    """A format that volumes are written to and read from.
+def told_of_file(told: Any) -> tuple[dict[str, Any], str | None, float | None]:
+    """Return the facts in a file, with unit and voxel size; values of the wrong type are left out.
 
-    A class that derives from this one is a choice of ``--format`` as soon as it is defined; those of other packages are
-    entry points of the group ``quietray.volumes``.  What is not stated follows from the name of the format: a format
-    that is called ``mrc`` writes ``volume.mrc``.
+    Examples
+    --------
+    >>> told_of_file({"unit": "1/mm", "voxel_size": "large"})
+    ({'unit': '1/mm', 'voxel_size': 'large'}, '1/mm', None)
+    """
+    facts = dict(told) if isinstance(told, Mapping) else {}
+    unit, size = facts.get("unit"), facts.get("voxel_size")
+    sized = isinstance(size, (int, float, np.number)) and math.isfinite(size) and size > 0
+    return facts, unit if isinstance(unit, str) else None, float(size) if size is not None and sized else None
+
+
+class VolumeFormat(Registered, ABC):
+    """A format in which volumes are written and read.
+
+    Subclasses become choices of ``--format`` when they are defined; in other packages, they are entry points of the
+    group ``quietray.volumes``.  Attributes that are not set follow from the name of the format: a format called ``mrc``
+    writes ``volume.mrc``.
     """
 
     registry: ClassVar[Registry[VolumeFormat]] = Registry("format of a volume", "quietray.volumes")
 
     writer: ClassVar[type[VolumeWriter]]
-    """What writes it, slab by slab."""
+    """Writer class, which writes slab by slab."""
     files: ClassVar[str]
-    """What its files are called where a path cannot be read."""
+    """Description of the files, for the error if a path cannot be read."""
     endings: ClassVar[tuple[str, ...]]
-    """Endings of names that ask for this format, in lower case; none at all, of a folder, is an empty text."""
+    """File name endings that select this format, in lower case; an empty text for a folder without an ending."""
     volume: ClassVar[str]
     """Name of the volume in the folder of a run."""
     trust: ClassVar[str]
-    """Name of the map of trust beside it."""
+    """Name of the uncertainty map in the folder of a run."""
     beside: ClassVar[tuple[str, ...]] = ()
-    """Names of what lies beside both, where these are not all there is."""
+    """Names of further files that belong to both, if any."""
 
     def __init_subclass__(cls, **more: Any) -> None:
         name = called(cls)
@@ -108,14 +138,14 @@ class VolumeFormat(Registered, ABC):
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
-        """Return whether the path, which is there, holds such a volume: by its content, and quickly."""
+        """Return whether an existing path holds such a volume, from its content; must be fast."""
 
     @abstractmethod
     def read(self, path: Path) -> StoredVolume:
-        """Open what :meth:`recognises` has recognised; the slices stay on disk.
+        """Open a volume that :meth:`recognises` has accepted; slices stay on disk.
 
         Raises
         ------
         FormatError
-            There is no volume in it, or it is damaged.
+            There is no volume, or it is damaged.
         """

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from quietray.errors import FormatError
 from quietray.io.containers import Container, as_text, open_frames
-from quietray.io.volumes.base import StoredVolume
+from quietray.io.volumes.base import StoredVolume, told_of_file
 
 __all__ = ["volume_in"]
 
@@ -18,11 +17,11 @@ def volume_in(container: Container, level: str | None = None, voxel_size: float 
     Parameters
     ----------
     container
-        Opened for reading.
+        Container opened for reading.
     level
-        Array to take where there is neither.
+        Array to use if there is neither.
     voxel_size
-        In mm, where neither the array nor our own facts tell.
+        Voxel size in mm, if given neither by the array nor by our own metadata.
 
     Raises
     ------
@@ -47,11 +46,13 @@ def volume_in(container: Container, level: str | None = None, voxel_size: float 
     )
 
 
-def _stored(container: Container, name: str, facts: Mapping[str, Any], voxel_size: float | None) -> StoredVolume:
+def _stored(container: Container, name: str, facts: Any, voxel_size: float | None) -> StoredVolume:
     frames = open_frames(container, name, "volume")
     attributes = container.attributes(name)
-    told = {**container.attributes("/"), **facts} if container.kind == "HDF5" else dict(facts)
+    facts, *_ = told_of_file(facts)
+    told = {**container.attributes("/"), **facts} if container.kind == "HDF5" else facts
     unit = as_text(attributes.get("unit", attributes.get("units", told.get("unit"))))
-    size = attributes.get("voxel_size", told.get("voxel_size"))
-    told |= {"spacing": float(attributes["spacing"])} if "spacing" in attributes else {}
-    return StoredVolume(frames, container.path, unit or None, float(size) if size else voxel_size, told)
+    *_, size = told_of_file({"voxel_size": attributes.get("voxel_size", told.get("voxel_size"))})
+    *_, spacing = told_of_file({"voxel_size": attributes.get("spacing")})
+    told |= {"spacing": spacing} if spacing else {}
+    return StoredVolume(frames, container.path, unit or None, size or voxel_size, told)

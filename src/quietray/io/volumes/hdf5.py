@@ -20,7 +20,7 @@ __all__ = ["Hdf5Volume", "Hdf5VolumeWriter"]
 
 
 class Hdf5VolumeWriter(OneFileWriter):
-    """``/exchange/data`` in one piece: a kill at any moment leaves a file that opens."""
+    """Contiguous ``/exchange/data``: if the process is killed at any moment, the file can still be opened."""
 
     integers = False
 
@@ -35,7 +35,7 @@ class Hdf5VolumeWriter(OneFileWriter):
             dataset.attrs["axes"] = ":".join(self.axes)
             dataset.attrs["voxel_size"] = self.grid.voxel_size or 0.0
             if self.grid.spacing is not None:
-                dataset.attrs["spacing"] = self.grid.spacing  # of slices
+                dataset.attrs["spacing"] = self.grid.spacing  # in slices
         return offset
 
     def _found(self, place: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -55,5 +55,5 @@ class Hdf5Volume(VolumeFormat):
         return path.is_file() and is_hdf5(path)
 
     def read(self, path: Path) -> StoredVolume:
-        """Open the volume in it, or the truth of a simulated scan."""
+        """Open the volume, or the truth of a simulated scan."""
         return volume_in(open_hdf5(path))

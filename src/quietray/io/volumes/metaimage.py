@@ -1,4 +1,4 @@
-"""Volumes as MetaImage: numbers in a ``.raw`` file, and a ``.mhd`` header beside it."""
+"""Volumes as MetaImage: numbers in a ``.raw`` file and a ``.mhd`` header beside it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from quietray.errors import FormatError
 from quietray.io.disk import generator_name, remove, sync_path
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.mapped import mapped
 from quietray.io.metaimage import Header, is_metaimage, read_header
-from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.base import StoredVolume, VolumeFormat, told_of_file
 from quietray.io.volumes.one_file import OneFileWriter
 from quietray.io.volumes.stored import Scale, values_of
 
@@ -22,14 +23,14 @@ __all__ = ["MetaImage", "MetaImageWriter"]
 
 
 class MetaImageWriter(OneFileWriter):
-    """The numbers are under construction beside their header, and get their name last.
+    """Writer whose numbers and header are renamed together when the volume is complete.
 
-    The header's comment tells unit and scale.
+    The comment of the header holds unit and scale.
     """
 
     @property
     def place(self) -> Path:
-        """Where the numbers are now."""
+        """Present path of the numbers."""
         return self.path.with_suffix(".raw") if self._finished else self.partial
 
     def _lay_out(self, place: Path, dtype: np.dtype[Any], scale: Scale | None) -> int:
@@ -51,7 +52,7 @@ class MetaImageWriter(OneFileWriter):
         return tuple(int(size) for size in shape.split()[2:])[::-1], dtype, 0
 
     def _name(self) -> None:
-        """Put the header in its place, then the numbers in theirs: until then they are not finished."""
+        """Put the header in its place, then the numbers; only then is the volume finished."""
         _, dtype, _ = self._found(self.partial)
         _replace(self.path, self._header(dtype).read_text())
         sync_path(self.path.parent)
@@ -61,7 +62,7 @@ class MetaImageWriter(OneFileWriter):
     def _unfinish(self) -> None:
         if self._finished:
             self.close()
-            header = read_header(self.path)
+            header = _own_header(self.path)
             _replace(self._header(header.dtype), header.text())
             os.replace(header.data, self.partial)
 
@@ -73,14 +74,14 @@ class MetaImageWriter(OneFileWriter):
 
     @classmethod
     def rename(cls, path: Path, new: Path) -> None:
-        """Give numbers and header another name."""
-        header = read_header(path)
+        """Rename numbers and header."""
+        header = _own_header(path)
         os.replace(header.data, new.with_suffix(".raw"))
         _replace(new, dataclasses.replace(header, data=new.with_suffix(".raw")).text())
         path.unlink()
 
     def _header(self, dtype: np.dtype[Any]) -> Path:
-        """Return where the header is that will stand beside the numbers, when they are of this type."""
+        """Return the path of the header for numbers of this type."""
         return self.partial.with_name(f"{self.partial.name}.{dtype.name}.header")
 
     def _tidy(self) -> None:
@@ -88,8 +89,19 @@ class MetaImageWriter(OneFileWriter):
             remove(one)
 
 
+def _own_header(path: Path) -> Header:
+    """Return the header of a volume of a run, whose numbers are moved with it: they must lie beside it."""
+    header = read_header(path)
+    if header.data != path.with_suffix(".raw") or header.data.is_symlink():
+        raise FormatError(
+            f"{path} must tell of {path.with_suffix('.raw').name} beside it, got {header.data}; start anew in another "
+            "folder"
+        )
+    return header
+
+
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     unfinished.write_text(text)
     sync_path(unfinished)
@@ -104,18 +116,18 @@ class MetaImage(VolumeFormat):
     writer = MetaImageWriter
 
     def recognises(self, path: Path) -> bool:
-        """Return whether it is called and begins like one."""
+        """Return whether a file has the name and the beginning of a MetaImage."""
         return is_metaimage(path)
 
     def read(self, path: Path) -> StoredVolume:
-        """Open the numbers that its header tells of."""
+        """Open the numbers that the header refers to."""
         header = read_header(path)
         try:
-            told = json.loads(header.comment)
+            told, unit, size = told_of_file(json.loads(header.comment))
         except ValueError:
-            told = {"voxel_size": header.spacing[-1]}
-        told.setdefault("spacing", header.spacing[-3])
+            told, unit, size = told_of_file({"voxel_size": header.spacing[-1] if header.spacing else None})
+        if len(header.spacing) >= 3:
+            told.setdefault("spacing", header.spacing[-3])
         stack = OnDisk(mapped, header.data, header.dtype.str, header.offset, header.shape)
         check_stack(stack, "volume", str(path))
-        frames, size = LazyFrames(values_of(stack, told), place=str(path)), told.get("voxel_size")
-        return StoredVolume(frames, path, told.get("unit"), float(size) if size else None, told)
+        return StoredVolume(LazyFrames(values_of(stack, told), place=str(path)), path, unit, size, told)

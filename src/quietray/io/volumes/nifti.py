@@ -1,4 +1,4 @@
-"""Volumes as NIfTI, one file without compression; needs the extra ``nifti``."""
+"""Volumes as uncompressed single-file NIfTI; needs the extra ``nifti``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from quietray.io.volumes.stored import Scale, Scaled
 
 __all__ = ["Nifti", "NiftiWriter"]
 
-_LARGEST = 2**15 - 1  # along an axis of NIfTI-1
+_LARGEST = 2**15 - 1  # largest size of an axis in NIfTI-1
 
 
 class NiftiWriter(OneFileWriter):
-    """A header, and the voxels after it, x fastest; y and z count down from the largest, as slices do."""
+    """Writer of a header followed by the voxels, x fastest; y and z decrease from the largest, as in slices."""
 
     def _lay_out(self, place: Path, dtype: np.dtype[Any], scale: Scale | None) -> int:
         nibabel = require("nibabel", "nifti")
@@ -63,7 +63,7 @@ class Nifti(VolumeFormat):
     writer = NiftiWriter
 
     def recognises(self, path: Path) -> bool:
-        """Return whether it is called and begins like one."""
+        """Return whether a file has the name and the beginning of a NIfTI file."""
         if path.suffix.lower() != ".nii" or not path.is_file():
             return False
         with path.open("rb") as stream:

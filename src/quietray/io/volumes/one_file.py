@@ -1,4 +1,4 @@
-"""Volumes in one file, whose voxels lie in one piece from some place on."""
+"""Volumes in a single file, whose voxels are contiguous from some offset on."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _BLOCK_BYTES = 2**26
 
 
 class OneFileWriter(VolumeWriter):
-    """Slabs are plain writes at known places: a kill at any moment leaves a file that opens.
+    """Writer with plain writes at known offsets: if the process is killed at any moment, the file can be opened.
 
-    Whole numbers over the range of the volume are written when all of it is there: from float32, into a second file,
-    which takes the place of the first.
+    Integers that cover the range of the volume are written when the volume is complete: they are converted from float32
+    into a second file, which then replaces the first.
     """
 
     integers = True
@@ -35,11 +35,11 @@ class OneFileWriter(VolumeWriter):
 
     @abstractmethod
     def _lay_out(self, place: Path, dtype: np.dtype[Any], scale: Scale | None) -> int:
-        """Write everything but the voxels to a new file; return where these begin."""
+        """Write everything except the voxels to a new file; return the offset of the voxels."""
 
     @abstractmethod
     def _found(self, place: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-        """Return the shape, the type and the place of the voxels in a file; any error means that it is none."""
+        """Return shape, type and offset of the voxels in a file; any error means that it holds no volume."""
 
     def _create(self) -> None:
         self._offset = self._new(self.partial, self.scale)
@@ -57,7 +57,7 @@ class OneFileWriter(VolumeWriter):
     def _reopen(self) -> None:
         try:
             shape, self._kind, self._offset = self._found(self.place)
-        except Exception as error:  # whatever a library raises for a damaged file
+        except Exception as error:  # libraries raise any exception for damaged files
             raise self._not_resumable(error) from error
         self._check_found(shape, self._kind)
 
@@ -69,14 +69,14 @@ class OneFileWriter(VolumeWriter):
         assert self._descriptor is not None
         if block.dtype != self._kind.newbyteorder("<"):
             raise FormatError(
-                f"{self.place} must be float32 for a slab to be written again, got {self._kind}, turned over the range "
-                "of the whole volume; remove it and start anew"
+                f"{self.place} must be float32 for a slab to be written again, got {self._kind}, converted over the "
+                "range of the whole volume; remove it and start anew"
             )
         write_at(self._descriptor, block, self._offset + block.dtype.itemsize * self.grid.n_pixels * z0)
         os.fsync(self._descriptor)
 
     def _complete(self) -> None:
-        """Turn float32 into whole numbers, where their window had to wait for all of the volume."""
+        """Convert float32 to integers, if their window depends on the whole volume."""
         _, dtype, offset = self._found(self.place)
         if not self.stored.whole or dtype.kind == "u":
             return

@@ -1,4 +1,4 @@
-"""What voxels are stored as: float32, or whole numbers over a window of values."""
+"""Storage types of voxels: float32, or integers over a window of values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from quietray.errors import SettingsError
+from quietray.errors import FormatError, SettingsError
 from quietray.types import Frames
 
 __all__ = ["Scale", "Scaled", "Stored", "values_of"]
@@ -16,19 +16,20 @@ __all__ = ["Scale", "Scaled", "Stored", "values_of"]
 
 @dataclass(frozen=True)
 class Stored:
-    """What a volume is to be stored as.
+    """How a volume is stored.
 
     Parameters
     ----------
     dtype
         Type of a voxel.
     window
-        Least and largest value of whole numbers; None is the range of the whole volume, so that nothing is clipped.
+        Smallest and largest value represented by the integers; None for the range of the whole volume, so that nothing
+        is clipped.
 
     Raises
     ------
     SettingsError
-        The window is empty, or there is one for float32.
+        The window is empty, or given for float32.
 
     Examples
     --------
@@ -47,25 +48,25 @@ class Stored:
 
     @property
     def whole(self) -> bool:
-        """Whether voxels are whole numbers."""
+        """Whether voxels are integers."""
         return self.dtype != "float32"
 
     @property
     def scale(self) -> Scale | None:
-        """How values become numbers, where it is known before there are values."""
+        """Scale from values to integers, if known in advance; else None."""
         return None if self.window is None else Scale(self.dtype, *map(float, self.window))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Whole numbers that stand for values; what is outside of the window is clipped.
+    """Linear scale between values and integers; values outside the window are clipped.
 
     Parameters
     ----------
     dtype
         ``uint16`` or ``uint8``.
     low, high
-        Values of 0 and of the largest number.
+        Values that correspond to 0 and to the largest integer.
 
     Examples
     --------
@@ -79,45 +80,52 @@ class Scale:
 
     @property
     def top(self) -> int:
-        """The largest number."""
+        """The largest integer."""
         return int(np.iinfo(self.dtype).max)
 
     @property
     def slope(self) -> float:
-        """By how much a value grows from a number to the next."""
+        """Difference in value between consecutive integers."""
         return (self.high - self.low) / self.top
 
     def numbers(self, values: np.ndarray) -> np.ndarray:
-        """Return the nearest numbers; what is no number becomes 0."""
+        """Return the nearest integers; NaN becomes 0."""
         steps = (values.astype(np.float64) - self.low) / (self.slope or 1.0)
         return np.clip(np.rint(np.nan_to_num(steps, nan=0.0)), 0, self.top).astype(
             np.dtype(self.dtype).newbyteorder("<")
         )
 
     def values(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the values that numbers stand for, as float32."""
+        """Return the values of integers as float32."""
         return np.asarray(self.low + self.slope * numbers.astype(np.float64), np.float32)
 
     def record(self) -> dict[str, Any]:
-        """Return what is told in files: a value is ``intercept + slope * number``."""
+        """Return the record for files: values are ``intercept + slope * number``."""
         return {"stored": self.dtype, "window": [self.low, self.high], "slope": self.slope, "intercept": self.low}
 
     @classmethod
     def told(cls, facts: Mapping[str, Any]) -> Scale | None:
-        """Return the scale that a file tells, None where it tells none."""
-        window = facts.get("window")
-        return cls(str(facts["stored"]), *map(float, window)) if window and "stored" in facts else None
+        """Return the scale stored in a file; None if there is none."""
+        window, dtype = facts.get("window"), facts.get("stored")
+        if window is None or dtype is None:
+            return None
+        can_be = (
+            dtype in ("uint16", "uint8") and np.shape(window) == (2,) and np.isfinite(np.asarray(window, float)).all()
+        )
+        if not can_be:
+            raise FormatError(f"whole numbers must tell their window, two values, got {window} of {dtype}; mend it")
+        return cls(str(dtype), *map(float, window))
 
 
 class Scaled:
-    """A stored array of whole numbers as the values that they stand for.
+    """A stored array of integers, read as the values they represent.
 
     Parameters
     ----------
     stored
-        The numbers.
+        The integers.
     slope, intercept
-        A value is ``intercept + slope * number``.
+        Values are ``intercept + slope * number``.
 
     Examples
     --------
@@ -134,6 +142,6 @@ class Scaled:
 
 
 def values_of(stored: Frames, facts: Mapping[str, Any]) -> Frames:
-    """Return an array as the values that facts beside it say that it holds."""
+    """Return the values of an array, according to the metadata stored with it."""
     scale = Scale.told(facts)
     return stored if scale is None else Scaled(stored, scale.slope, scale.low)

@@ -1,9 +1,10 @@
-"""Volumes in TIFF: a file for each slice, in folders of their own for a series; stacks are read as well."""
+"""Volumes in TIFF: one file per slice, with folders for the entries of a series; or one file for the whole stack."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from quietray.io.disk import generator_name, remove, sync_path, write_at
 from quietray.io.frames import LazyFrames, OnDisk, check_stack
 from quietray.io.mapped import mapped
 from quietray.io.tiff import TiffFolder, TiffPages, is_tiff, series_folders, tiff_files
-from quietray.io.volumes.base import StoredVolume, VolumeFormat
+from quietray.io.volumes.base import StoredVolume, VolumeFormat, told_of_file
 from quietray.io.volumes.one_file import OneFileWriter
 from quietray.io.volumes.stored import Scale, values_of
 from quietray.io.volumes.writer import VolumeWriter
@@ -26,29 +27,29 @@ __all__ = ["TiffStack", "TiffStackWriter", "TiffVolume", "TiffVolumeWriter"]
 
 
 def tifffile() -> Any:
-    """Import tifffile, which takes a while."""
+    """Import tifffile on first use, as this is slow."""
     import tifffile
 
     return tifffile
 
 
 def told_of(writer: VolumeWriter, scale: Scale | None) -> dict[str, Any]:
-    """Return what the description of a TIFF of a volume says."""
-    grid = writer.grid  # not "shape": tifffile would take that for the shape of one file
+    """Return the description for a TIFF file of a volume."""
+    grid = writer.grid  # not "shape", which tifffile would use as the shape of the file
     told = {"unit": grid.unit, "voxel_size": grid.voxel_size, "volume_shape": writer.shape}
     told |= {"spacing": grid.spacing} if grid.spacing else {}
     return told | ({} if scale is None else scale.record()) | {"generator": generator_name()}
 
 
 def tags_of(grid: VolumeGrid) -> dict[str, Any]:
-    """Return how tifffile is to write slices of a grid."""
+    """Return the TIFF tags for slices of a grid."""
     size = grid.voxel_size
     resolution = {"resolution": (10 / size, 10 / size), "resolutionunit": "CENTIMETER"} if size else {}
     return {"photometric": "minisblack", "metadata": None, **resolution}
 
 
 def _head(path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
-    """Return what the description of a file says, and the type of its pixels."""
+    """Return the content of a file's description, and the type of its pixels."""
     with tifffile().TiffFile(path) as file:
         page = file.pages.first
         try:
@@ -59,8 +60,9 @@ def _head(path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
 
 
 class TiffVolumeWriter(VolumeWriter):
-    """A folder with ``slice_00000.tif`` and so on, in folders of their own for a series; each says its unit."""
+    """A folder with ``slice_00000.tif`` and so on, or one folder per entry of a series; each file states its unit."""
 
+    apart = True
     integers = True
 
     def _create(self) -> None:
@@ -78,7 +80,7 @@ class TiffVolumeWriter(VolumeWriter):
             raise self._not_resumable(error) from error
 
     def _open(self) -> None:
-        """Do nothing: every slice is a file of its own."""
+        """Do nothing: every slice is a separate file."""
 
     def _store(self, z0: int, block: np.ndarray) -> None:
         n_z = self.grid.shape[0]
@@ -88,7 +90,7 @@ class TiffVolumeWriter(VolumeWriter):
             sync_path(self._folder(number))
 
     def _write(self, place: int, frame: np.ndarray, scale: Scale | None) -> None:
-        """Write a slice, counted over a whole series."""
+        """Write a slice, numbered through the whole series."""
         number, z = divmod(place, self.grid.shape[0])
         told = told_of(self, scale) | {"z": z} | ({} if self.series is None else {self.series.name: number})
         told |= self._extra if z == 0 else {}
@@ -97,9 +99,10 @@ class TiffVolumeWriter(VolumeWriter):
         self._replace(self._slice(place), encoded.getbuffer())
 
     def _complete(self) -> None:
-        """Turn float32 into whole numbers, where their window had to wait for all of the volume.
+        """Convert float32 to integers, if their window depends on the whole volume.
 
-        The window is noted before the first slice is turned, so that a kill on the way changes nothing.
+        The window is stored before the first slice is converted, so that the conversion can be resumed if the process
+        is killed.
         """
         if not self.stored.whole or self.scale is not None:
             return
@@ -107,7 +110,7 @@ class TiffVolumeWriter(VolumeWriter):
         if note.exists():
             window = json.loads(note.read_text())
         elif all(_head(self._slice(place))[1].kind == "u" for place in range(n_slices)):
-            return  # a kill after the last was turned
+            return  # the process was killed after the last conversion
         else:
             ends = [(float(np.nanmin(one)), float(np.nanmax(one))) for one in map(self._values, range(n_slices))]
             window = [min(low for low, _ in ends), max(high for _, high in ends)]
@@ -122,7 +125,7 @@ class TiffVolumeWriter(VolumeWriter):
             sync_path(self._folder(number))
 
     def _values(self, place: int) -> np.ndarray:
-        """Return a slice as it is stored by now, in the values that it stands for."""
+        """Return the values of a slice, whether or not it has already been converted."""
         path = self._slice(place)
         return np.asarray(values_of(tifffile().imread(path)[None], _head(path)[0])[0])
 
@@ -134,7 +137,7 @@ class TiffVolumeWriter(VolumeWriter):
         return self.place if self.series is None else self.place / self.series.folder(number)
 
     def _replace(self, path: Path, content: memoryview) -> None:
-        """Write a file whole or not at all; tifffile itself passes over a disk that takes only a part."""
+        """Write a file atomically; tifffile itself ignores incomplete writes to a full disk."""
         unfinished = path.with_name(f".{path.name}.partial")
         try:
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -152,7 +155,7 @@ class TiffVolumeWriter(VolumeWriter):
 
 
 class TiffVolume(VolumeFormat):
-    """A folder of slices, or of the steps of a series, or a stack in one file."""
+    """A folder of slices, or of the entries of a series, or a stack in one file."""
 
     called, files, endings, volume, trust = "tiff", "TIFF", ("",), "tiff", "trust"
     writer = TiffVolumeWriter
@@ -169,23 +172,29 @@ class TiffVolume(VolumeFormat):
         check_stack(stack, "a volume", str(path))
         if folders:
             stack = _TiffSeries([TiffFolder(tiff_files(folder)) for folder in folders])
-        told, dtype = _head(files[0])
-        shape = tuple(told.get("volume_shape", ()))
+        head, dtype = _head(files[0])
+        told, unit, size = told_of_file(head)
+        shape = _shape_told(told)
         if path.is_file() and len(shape) == 4 and int(np.prod(shape)) == int(np.prod(stack.shape)):
             stack = OnDisk(mapped, path, dtype.str, _offset(path), shape)
-        unit, size = told.get("unit"), told.get("voxel_size")
-        frames = LazyFrames(values_of(stack, told), place=str(path))
-        return StoredVolume(frames, path, unit, float(size) if size else None, told)
+        return StoredVolume(LazyFrames(values_of(stack, told), place=str(path)), path, unit, size, told)
 
 
 def _offset(path: Path) -> int:
-    """Return where the voxels of a stack begin, which lie in one piece."""
+    """Return the offset of the voxels of a contiguous stack."""
     with tifffile().TiffFile(path) as file:
         return int(file.pages.first.dataoffsets[0])
 
 
+def _shape_told(told: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the shape of a series stated in a file; empty if it is missing or impossible."""
+    shape = told.get("volume_shape")
+    can_be = isinstance(shape, list) and all(isinstance(size, int) and size > 0 for size in shape)
+    return tuple(shape) if shape is not None and can_be else ()
+
+
 class TiffStackWriter(OneFileWriter):
-    """A BigTIFF of all slices, its pages one after the other; the first tells unit, size and scale."""
+    """A BigTIFF with all slices as consecutive pages; the first states unit, size and scale."""
 
     def _lay_out(self, place: Path, dtype: np.dtype[Any], scale: Scale | None) -> int:
         shape = (int(np.prod(self.shape[:-2])), *self.shape[-2:])
@@ -200,13 +209,13 @@ class TiffStackWriter(OneFileWriter):
 
 
 class TiffStack(VolumeFormat):
-    """All slices in one BigTIFF; read as any TIFF is."""
+    """All slices in one BigTIFF; read like any other TIFF."""
 
     called, files, endings, volume, trust = "bigtiff", "TIFF", (".tif", ".tiff"), "volume.tif", "trust.tif"
     writer = TiffStackWriter
 
     def recognises(self, path: Path) -> bool:
-        """Return False: it is a TIFF like others."""
+        """Return False: it is read like any other TIFF."""
         return False
 
     def read(self, path: Path) -> StoredVolume:
@@ -227,12 +236,12 @@ class _TiffSeries:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(n_steps, n_z, n_y, n_x)``."""
+        """Shape ``(n_steps, n_z, n_y, n_x)``."""
         return (len(self._steps), *self._steps[0].shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of one voxel."""
+        """Type of a voxel."""
         return self._steps[0].dtype
 
     def __getitem__(self, key: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What every volume under construction has in common, whatever its format."""
+"""Base class of volume writers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["SeriesAxis", "VolumeWriter"]
 
 @dataclass(frozen=True)
 class SeriesAxis:
-    """The first axis of a volume of four dimensions.
+    """The first axis of a four-dimensional volume.
 
     Parameters
     ----------
     name
         ``t`` for steps in time, ``c`` for channels.
     size
-        How many there are.
+        Number of entries.
 
     Examples
     --------
@@ -45,23 +45,23 @@ class SeriesAxis:
 
     @property
     def kind(self) -> str:
-        """What one entry is called."""
+        """Name of an entry of this axis."""
         return "step" if self.name == "t" else "channel"
 
     def folder(self, number: int) -> str:
-        """Return the name of the folder of one entry, where each has a folder."""
+        """Return the folder name of an entry, for formats with one folder per entry."""
         return f"{self.kind}_{number:03d}"
 
 
 class VolumeWriter(ABC):
-    """A volume ``(z, y, x)`` under construction, of float32 or of whole numbers over a window.
+    """A volume ``(z, y, x)`` under construction, of float32 or of integers over a window.
 
-    Slabs may come in any order and from several threads; a slab is on the disk when :meth:`write` returns.  Leaving
-    the ``with`` block closes the writer; only :meth:`finish` gives the volume its name.
+    Slabs may come in any order and from several threads; a slab is on disk when :meth:`write` returns.  Leaving the
+    ``with`` block closes the writer; only :meth:`finish` gives the volume its final name.
 
-    A writer may be pickled: its copy takes the volume under construction up again in another process, and writes slabs
-    of its own there.  The process that started the volume finishes it.  A subclass holds nothing open but what
-    :meth:`_open` opens and :meth:`close` lets go; it is in the attributes that :attr:`_handles` names.
+    A writer can be pickled: its copy reopens the unfinished volume in another process and writes slabs there.  The
+    process that created the volume finishes it.  Subclasses may only keep open what :meth:`_open` opens and
+    :meth:`close` releases, in the attributes listed in :attr:`_handles`.
 
     Parameters
     ----------
@@ -70,22 +70,24 @@ class VolumeWriter(ABC):
     grid
         Shape and voxel size.
     resume
-        Keep what is there.
+        Whether to keep existing slabs.
     extra
-        Facts to store with the volume.
+        Additional metadata to store with the volume.
     series
-        Where every entry of this axis has a volume of that grid: the whole has the shape ``(t or c, z, y, x)``, and its
-        slices are counted on from one entry to the next.
+        First axis of a series of volumes on that grid; the whole then has the shape ``(t or c, z, y, x)``, and slices
+        are numbered through all entries.
     stored
-        What voxels are stored as; only where :attr:`integers` says so can it be whole numbers.
+        How voxels are stored; integers are only possible if :attr:`integers` is true.
     """
 
     integers: ClassVar[bool] = False
-    """Whether voxels can be stored as whole numbers."""
+    """Whether voxels can be stored as integers."""
+    apart: ClassVar[bool] = False
+    """Whether every slab has its own file, so that several machines can write at the same time."""
     share_of_size: ClassVar[float] = 1.0
-    """Part of the volume's size that must be free on the disk at the start."""
+    """Fraction of the volume's size that must be free on the disk at the start."""
     _handles: ClassVar[tuple[str, ...]] = ()
-    """Attributes that are None in another process, until they are opened there."""
+    """Attributes that are None in another process until they are opened there."""
 
     def __init__(
         self,
@@ -118,12 +120,12 @@ class VolumeWriter(ABC):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(z, y, x)``, or ``(t or c, z, y, x)``."""
+        """Shape ``(z, y, x)``, or ``(t or c, z, y, x)``."""
         return self.grid.shape if self.series is None else (self.series.size, *self.grid.shape)
 
     @property
     def axes(self) -> str:
-        """Their names, a letter each."""
+        """Names of the axes, one letter each."""
         return "zyx" if self.series is None else f"{self.series.name}zyx"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -132,25 +134,25 @@ class VolumeWriter(ABC):
 
     @property
     def place(self) -> Path:
-        """Where the volume is now: the hidden name, or the final one."""
+        """Present path of the volume: the hidden or the final name."""
         return self.path if self._finished else self.partial
 
     def write(self, z0: int, block: Volume) -> None:
-        """Store the slices ``z0, z0 + 1, ...``; they are on the disk when this returns.
+        """Store the slices ``z0, z0 + 1, ...``; they are on disk when this returns.
 
         Parameters
         ----------
         z0
-            First slice.
+            Number of the first slice.
         block
-            ``(n, y, x)`` attenuation in the unit of the grid.
+            Attenuation ``(n, y, x)`` in the unit of the grid.
 
         Raises
         ------
         FormatError
-            The block does not fit into the volume.
+            The block does not match the shape of the volume.
         ResourceError
-            The disk is full or not writable; what was written before is kept.
+            The disk is full or not writable; slabs written earlier are kept.
         """
         *n_z, n_y, n_x = self.shape
         if block.shape[1:] != (n_y, n_x) or not 0 <= z0 <= z0 + len(block) <= np.prod(n_z):
@@ -159,7 +161,7 @@ class VolumeWriter(ABC):
                 "use the grid that the writer was opened with"
             )
         with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
-            with self._locks.setdefault(os.getpid(), threading.Lock()):  # one that was held at a fork stays so
+            with self._locks.setdefault(os.getpid(), threading.Lock()):  # a lock held during a fork stays locked
                 self._take_up()
                 self._unfinish()
                 self._open()
@@ -167,12 +169,12 @@ class VolumeWriter(ABC):
             self._store(z0, values if self.scale is None else self.scale.numbers(values))
 
     def finish(self) -> Path:
-        """Give the volume its final name and return it; call it when all slabs are written.
+        """Give the volume its final name and return it; to be called when all slabs are written.
 
         Raises
         ------
         ResourceError
-            The disk does not allow it.
+            The disk is full or not writable.
         """
         with disk_errors(self.path, f"The slabs written so far are kept in {self.partial.name}: resume later."):
             self.close()
@@ -188,13 +190,13 @@ class VolumeWriter(ABC):
 
     @classmethod
     def rename(cls, path: Path, new: Path) -> None:
-        """Give a finished volume another name in its folder, in place of what has that name."""
+        """Rename a finished volume within its folder, replacing any volume of the new name."""
         remove(new)
         path.rename(new)
 
     @abstractmethod
     def close(self) -> None:
-        """Release the files; what was written stays for a later resume."""
+        """Release the files; what was written can be resumed later."""
 
     def __enter__(self) -> VolumeWriter:
         return self
@@ -206,28 +208,28 @@ class VolumeWriter(ABC):
 
     @property
     def _finished(self) -> bool:
-        """Whether the volume has its name: the folder knows, which several processes see."""
+        """Whether the volume has its final name, which all processes can see in the folder."""
         return self.path.exists() and not self.partial.exists()
 
     def _take_up(self) -> None:
-        """Open the volume anew in a process that has not started it: one that was forked, or that has a copy."""
+        """Open the volume in a process that has not created it: a forked one, or one with a copy of the writer."""
         if self._owner != os.getpid():
             self.close()
             self._reopen()
             self._owner = os.getpid()
 
     def _unfinish(self) -> None:
-        """Hide a finished volume again before a slab of it is rewritten: a name stands for a whole volume."""
+        """Hide a finished volume again before rewriting a slab, because the final name stands for a complete volume."""
         if self._finished:
             self.close()
             with suppress(FileNotFoundError):  # another process was faster
                 os.replace(self.path, self.partial)
 
     def _complete(self) -> None:  # noqa: B027 most have nothing to do
-        """Do what waits for all slabs, before the volume gets its name; a kill on the way is followed by all of it."""
+        """Do what requires all slabs, before the volume gets its name; repeated in full if the process is killed."""
 
     def _name(self) -> None:
-        """Give the volume its name."""
+        """Give the volume its final name."""
         if self.path.exists():
             remove(self.path)
         os.replace(self.partial, self.path)
@@ -247,7 +249,7 @@ class VolumeWriter(ABC):
 
     @abstractmethod
     def _create(self) -> None:
-        """Lay out an empty volume at the hidden name."""
+        """Create an empty volume at the hidden name."""
 
     @abstractmethod
     def _reopen(self) -> None:
@@ -255,8 +257,8 @@ class VolumeWriter(ABC):
 
     @abstractmethod
     def _open(self) -> None:
-        """Make ready to write at :attr:`place`; called before every slab."""
+        """Prepare for writing at :attr:`place`; called before every slab."""
 
     @abstractmethod
     def _store(self, z0: int, block: np.ndarray) -> None:
-        """Write a slab at :attr:`place` and wait for the disk."""
+        """Write a slab at :attr:`place` and wait until it is on disk."""

@@ -1,4 +1,4 @@
-"""Volumes in Zarr: OME-NGFF 0.5 written, 0.4 and plain arrays read as well."""
+"""Volumes in Zarr: writes OME-NGFF 0.5; reads 0.5, 0.4 and plain arrays."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from quietray.types import Volume
 __all__ = ["ZarrVolume", "ZarrVolumeWriter"]
 
 _LARGEST_TILE = 1024
-_SMALL = 256  # voxels across the last level's slices, at most
-_CUBE = (32, 64, 64)  # chunks of the levels
-_SHARD = (32, 512, 512)  # how many voxels of a level share a file
+_SMALL = 256  # largest width of the slices of the last level
+_CUBE = (32, 64, 64)  # chunk size of the levels
+_SHARD = (32, 512, 512)  # voxels of a level per file
 
 
 class ZarrVolumeWriter(VolumeWriter):
-    """OME-NGFF 0.5: the volume, and levels of half the size each, for viewers.
+    """OME-NGFF 0.5: the volume and levels of successively half the size, for viewers.
 
-    A chunk of the volume holds one slice: slabs of any height then never share a chunk, and no write can damage another
-    slab.  The levels are made when all of it is there: means of up to 2 x 2 x 2 voxels, in cubes for viewers, many of
-    which share a file.
+    Each chunk of the volume holds one slice, so slabs never share a chunk and no write can damage another slab.  The
+    levels are written when the volume is complete: means of up to 2 x 2 x 2 voxels, in cubic chunks for viewers, many
+    of which share a file.
     """
 
-    share_of_size = 0.5  # noise compresses badly, a masked volume well
+    apart = True
+    share_of_size = 0.5  # noise hardly compresses, a masked volume compresses well
     _handles = ("_array",)
     _array: Any = None
 
@@ -65,7 +66,7 @@ class ZarrVolumeWriter(VolumeWriter):
 
         try:
             self._array = zarr.open_array(store=str(self.place), path="0", mode="r+")
-        except Exception as error:  # zarr raises many kinds
+        except Exception as error:  # zarr raises many types of exceptions
             raise self._not_resumable(error) from error
         self._check_found(self._array.shape, self._array.dtype)
 
@@ -92,7 +93,7 @@ class ZarrVolumeWriter(VolumeWriter):
             done += len(some)
 
     def _complete(self) -> None:
-        """Make the levels anew; what a kill left of them goes."""
+        """Write the levels; incomplete ones from a killed process are removed."""
         for level in range(1, len(self._levels)):
             remove(self.place / str(level))
             self._halve(level)
@@ -128,14 +129,14 @@ class ZarrVolumeWriter(VolumeWriter):
 
     @property
     def _levels(self) -> list[tuple[int, ...]]:
-        """Return the shape of the volume and of its levels: halved until a slice is small."""
+        """Return the shapes of the volume and of its levels, which are halved until slices are small."""
         found = [self.shape]
         while max(found[-1][-2:]) > _SMALL:
             found.append((*self.shape[:-3], *((size + 1) // 2 for size in found[-1][-3:])))
         return found
 
     def close(self) -> None:
-        """Forget the array; its folder may be renamed now."""
+        """Drop the array, as its folder may be renamed now."""
         self._array = None
 
     def _attributes(self) -> dict[str, Any]:
@@ -144,7 +145,7 @@ class ZarrVolumeWriter(VolumeWriter):
         first = {"t": [{"name": "t", "type": "time"}], "c": [{"name": "c", "type": "channel"}]}.get(self.axes[0], [])
         levels = []
         for level in range(len(self._levels)):
-            scale, middle = 2.0**level, (2.0**level - 1) / 2  # the first voxel is the mean of so many
+            scale, middle = 2.0**level, (2.0**level - 1) / 2  # centre of a block
             changes: list[dict[str, Any]] = [
                 {"type": "scale", "scale": [1.0] * len(first) + [scale * n for n in steps]}
             ]
@@ -167,7 +168,7 @@ class ZarrVolumeWriter(VolumeWriter):
 
 
 def halved(block: Float[np.ndarray, "*fine"]) -> Float[np.ndarray, "*coarse"]:
-    """Return the means of 2 x 2 x 2 voxels along the last three axes; at an odd end, of those that are there.
+    """Return means of 2 x 2 x 2 voxels along the last three axes; at odd ends, of the existing voxels.
 
     Examples
     --------
@@ -191,11 +192,11 @@ class ZarrVolume(VolumeFormat):
     writer = ZarrVolumeWriter
 
     def recognises(self, path: Path) -> bool:
-        """Return whether a folder carries the metadata of Zarr."""
+        """Return whether a folder contains Zarr metadata."""
         return is_zarr(path)
 
     def read(self, path: Path) -> StoredVolume:
-        """Open the array of full resolution, and the levels beside it."""
+        """Open the array of full resolution and the other levels."""
         container = open_zarr(path)
         *spacing, size = _ome_steps(container) or (None,)
         found = volume_in(container, _first_level(container), size)
@@ -204,19 +205,20 @@ class ZarrVolume(VolumeFormat):
 
 
 def _first_level(container: Container) -> str | None:
-    """Return the array of full resolution: as OME-NGFF 0.5 or 0.4 tells, or the only array there is."""
+    """Return the array of full resolution, according to OME-NGFF 0.5 or 0.4, or the only array."""
     multiscale = _multiscale(container)
     if multiscale is not None:
-        path = str(multiscale.get("datasets", [{}])[0].get("path", ""))
+        path = str(_first_of(multiscale, "datasets").get("path", ""))
         return path if container.array(path) is not None else None
     stacks = [name for name, (shape, _) in container.listing().items() if len(shape) == 3]
     return stacks[0] if len(stacks) == 1 else None
 
 
 def _coarser(container: Container, n_axes: int) -> tuple[LazyFrames, ...]:
-    """Return the coarser levels of an OME-Zarr image, as far as they are there."""
-    levels = (_multiscale(container) or {}).get("datasets", [])[1:]
-    names = [str(level.get("path", "")) for level in levels]
+    """Return the coarser levels of an OME-Zarr image that exist."""
+    levels = (_multiscale(container) or {}).get("datasets")
+    levels = levels[1:] if isinstance(levels, list) else []
+    names = [str(level.get("path", "")) if isinstance(level, Mapping) else "" for level in levels]
     found = [(name, container.array(name)) for name in names]
     kept = itertools.takewhile(lambda level: level[1] is not None and len(level[1].shape) == n_axes, found)
     return tuple(open_frames(container, name, "volume") for name, _ in kept)
@@ -229,15 +231,23 @@ def _multiscale(container: Container) -> Mapping[str, Any] | None:
     return scales[0] if isinstance(scales, list) and scales and isinstance(scales[0], Mapping) else None
 
 
+def _first_of(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the first table of a list of tables; an empty table if there is no such list."""
+    found = told.get(name)
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], Mapping) else {}
+
+
 def _ome_steps(container: Container) -> tuple[float, float] | None:
-    """Return the distance of slices and the edge of a voxel in mm, as OME-NGFF metadata state for square voxels."""
+    """Return slice distance and voxel edge in mm, from OME-NGFF metadata with square voxels."""
     multiscale = _multiscale(container) or {}
     per_mm = {"millimeter": 1.0, "micrometer": 1e-3, "nanometer": 1e-6, "meter": 1e3}
-    axes = multiscale.get("axes", [])
+    told = multiscale.get("axes")
+    axes = [one if isinstance(one, Mapping) else {} for one in told] if isinstance(told, list) else []
     space = [axis.get("type", "space") == "space" for axis in axes]
     factors = {per_mm.get(str(axis.get("unit"))) for axis, one in zip(axes, space, strict=True) if one}
-    steps = multiscale.get("datasets", [{}])[0].get("coordinateTransformations", [{}])[0].get("scale", [])
-    steps = [step for step, one in zip(steps, space, strict=False) if one]
+    scale = _first_of(_first_of(multiscale, "datasets"), "coordinateTransformations").get("scale")
+    numbers = scale if isinstance(scale, list) and all(isinstance(step, (int, float)) for step in scale) else []
+    steps = [step for step, one in zip(numbers, space, strict=False) if one]
     factor = factors.pop() if len(factors) == 1 else None
     if factor is None or len(steps) < 2 or steps[-1] != steps[-2]:
         return None

@@ -1,0 +1,98 @@
+"""A guard around all reads, which reports errors of libraries on damaged bytes as errors in the file.
+
+Libraries raise many types of exceptions for a damaged byte, some of them long after the file was opened.  The guard
+separates them from bugs of this package by where they were raised: exceptions from other packages concern the file;
+those from this package only if they are caused by values, such as a number that is out of range.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quietray.errors import FormatError, QuietrayError
+
+__all__ = ["damage_told", "is_of_file"]
+
+_OURS = str(Path(__file__).resolve().parent.parent)
+_OF_VALUES = (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, MemoryError, struct.error, zlib.error)
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only when writing
+_CHECKERS = ("jaxtyping", "beartype")  # of arguments, in tests
+_LONGEST = 300  # longest reason, in characters
+
+
+@contextmanager
+def damage_told(place: object) -> Iterator[None]:
+    """Convert exceptions caused by damaged bytes to a FormatError.
+
+    Parameters
+    ----------
+    place
+        What is read, for the message: a path, or a dataset in a file, such as ``scan.h5:/exchange/data``.
+
+    Raises
+    ------
+    FormatError
+        The bytes at `place` cannot be read.
+
+    Examples
+    --------
+    >>> with damage_told("scan.raw"):
+    ...     struct.unpack("<i", b"no")
+    Traceback (most recent call last):
+    quietray.errors.FormatError: scan.raw must be readable, got: error: unpack requires a buffer of 4 bytes; it may be
+    damaged: copy it again from where it was measured
+    """
+    try:
+        yield
+    except QuietrayError:
+        raise
+    except Exception as error:
+        if not is_of_file(error):
+            raise
+        raise FormatError(f"{place} must be readable, got: {_reason(error)}; {_advice(error)}") from error
+
+
+def is_of_file(error: Exception) -> bool:
+    """Return whether an exception raised while reading concerns the file, and not this package.
+
+    Examples
+    --------
+    >>> is_of_file(EOFError()), is_of_file(AttributeError()), is_of_file(OSError(errno.ENOSPC, "No space left"))
+    (True, True, False)
+    """
+    if isinstance(error, OSError) and error.errno in _OF_DISK:
+        return False
+    if type(error).__module__.split(".")[0] in _CHECKERS:
+        return False
+    return isinstance(error, _OF_VALUES) or not _raised_by_us(error)
+
+
+def _raised_by_us(error: Exception) -> bool:
+    trace = error.__traceback__
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename.startswith(_OURS)
+
+
+def _reason(error: Exception) -> str:
+    """Return an exception as one line."""
+    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"a size that no memory holds ({said})" if said else "a size that no memory holds"
+    if isinstance(error, OSError) and error.strerror and error.errno:
+        return error.strerror
+    kind = type(error).__name__
+    return f"{kind}: {said}"[:_LONGEST] if said else kind
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "ask its owner"
+    return "it may be damaged: copy it again from where it was measured"

@@ -1,0 +1,497 @@
+"""Slabs on the workers of a Dask cluster: on this machine, at an address, or as jobs of a batch system."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import queue
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from quietray.errors import QuietrayError, ResourceError, SettingsError
+from quietray.running.cluster_file import Place, place_of
+from quietray.running.plan import available_memory, resident_memory
+from quietray.running.slabs import Advance, Crew, Finished, Slab, SlabTask, Staged, height, running_on
+from quietray.settings import parse_bytes
+
+__all__ = ["Cluster", "hired", "on_cluster"]
+
+_OURS_OF_LIMIT = 0.75  # Dask stops giving a worker work at 0.8 of its limit
+_OF_FREE = 0.6  # as a run alone takes
+_OF_FREE_BESIDE = 0.3  # on the machine of the run, which has planned with the other part
+_AHEAD = 2  # slabs handed out for each that is computed: none waits for the next one to arrive
+_LOOK = 1.0  # seconds between two looks at slabs that are late
+_SEEN = 90.0  # seconds until a shared disk must show what another machine wrote
+_GO_ON = "and go on with --resume where there is an output folder"
+_NODE = (ResourceError, OSError, MemoryError)  # what may be the fault of one machine
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of an item on a worker: its value, an error that is told here, or nothing: it must be equipped."""
+
+    worker: str
+    host: str
+    value: Any = None
+    error: Exception | None = None
+    unequipped: bool = False
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """When something is given up.
+
+    Parameters
+    ----------
+    alone
+        Seconds without any worker, or without the scheduler.
+    late
+        Seconds that an item may take in any case.
+    times
+        Beyond these, how often the time of the slowest one so far.
+    tries
+        How often an item is given out at most.
+    """
+
+    alone: float = 600.0
+    late: float = 120.0
+    times: float = 10.0
+    tries: int = 4
+
+
+@dataclass(eq=False)
+class Cluster:
+    """Runs slabs on the workers of a Dask cluster, with the results that this process alone would have.
+
+    A slab is a task that opens its files anew.  Where slabs share no file a worker writes its own and notes it; else
+    it is handed back and written here.  A slab that a lost worker had is given to another one, and so is one that
+    a worker cannot write, or does not finish in ten times the time of the slowest one.
+
+    Parameters
+    ----------
+    client
+        Connected to the scheduler.
+    crew
+        Who is there.
+    again
+        Connects anew when the scheduler was lost; None where it ends with this process.
+    patience
+        When something is given up.
+    """
+
+    client: Any
+    crew: Crew | None
+    again: Callable[[], Any] | None = None
+    patience: _Patience = field(default_factory=_Patience)
+
+    def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
+        """Run the task on every slab; the first error that no other worker is spared ends it."""
+        if len(slabs) < 2:
+            Staged().each(task, slabs, advance)
+            return
+        apart = getattr(task.sink, "apart", False)
+
+        def take(number: int, found: Sequence[Finished]) -> None:
+            for finished in found:
+                task.sink.take(finished)
+            advance(height(task.work, slabs[number]))
+
+        self.all(_Written(task) if apart else _Sent(task.source, task.work), slabs, take, advance)
+        if apart:
+            _wait_until_seen(task, slabs)
+
+    def all(
+        self, work: Callable[[Any], Any], items: Sequence[Any], take: Callable[[int, Any], None], say: Advance
+    ) -> None:
+        """Have every item done by some worker.
+
+        Parameters
+        ----------
+        work
+            Called with an item on a worker; can be pickled.
+        items
+            Small.
+        take
+            Given the number of an item and what came of it, in any order, in this thread.
+        say
+            Told what the user should know.
+        """
+        _Round(self, work, items, take, say).run()
+
+
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """Computes and writes a slab."""
+
+    task: SlabTask
+
+    def __call__(self, slab: Slab) -> tuple[()]:
+        if not self.task.done(slab):  # by a worker that was lost after it
+            self.task(slab)
+        return ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Sent:
+    """Computes a slab, to be written elsewhere."""
+
+    source: Any
+    work: Any
+
+    def __call__(self, slab: Slab) -> list[Finished]:
+        return list(self.work(self.source, slab, lambda slices, text="": None))
+
+
+class _Round:
+    """Items on their way."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        work: Callable[[Any], Any],
+        items: Sequence[Any],
+        take: Callable[[int, Any], None],
+        say: Advance,
+    ) -> None:
+        import cloudpickle
+
+        self.cluster, self.items, self.take, self.say = cluster, items, take, say
+        self.patience, self.payload = cluster.patience, cloudpickle.dumps(work)
+        self.name = f"quietray-{hashlib.sha256(self.payload).hexdigest()[:16]}"
+        self.left = deque(range(len(items)))
+        self.flying: dict[Any, tuple[int, float]] = {}
+        self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.tried = [0] * len(items)
+        self.failed: dict[str, str] = {}  # workers that could not, and why
+        self.slowest, self.alone_since, self.told = 0.0, time.monotonic(), ""
+
+    def run(self) -> None:
+        try:
+            while self.left or self.flying:
+                self._give()
+                try:
+                    future = self.arrived.get(timeout=_LOOK)
+                except queue.Empty:
+                    self._look()
+                    continue
+                self._arrived(future)
+        finally:
+            for future in self.flying:
+                future.cancel(force=True)
+            self.flying.clear()
+
+    def _give(self) -> None:
+        """Hand out as many items as keep all workers busy."""
+        slots = self._slots()
+        if not slots:
+            self._wait_for_workers()
+            return
+        self.alone_since, able = time.monotonic(), [one for one in slots if one not in self.failed]
+        if not able:
+            raise ResourceError(
+                f"one worker at least must be able to do its part, got: {'; '.join(self.failed.values())}"
+            )
+        while self.left and len(self.flying) < _AHEAD * sum(slots[one] for one in able):
+            number = self.left.popleft()
+            self.tried[number] += 1
+            if self.tried[number] > self.patience.tries:
+                raise ResourceError(
+                    f"part {number} must be done after {self.patience.tries} tries, got none on any worker; look at "
+                    f"what the workers say, {_GO_ON}"
+                )
+            self._submit(number, able if self.failed else None)
+
+    def _submit(self, number: int, workers: list[str] | None, payload: bytes | None = None) -> None:
+        """Hand out an item, to some workers if they are there, with what does it if they lack it."""
+        future = self.cluster.client.submit(
+            _perform, self.name, self.items[number], payload,
+            key=f"{self.name}-{number}-{self.tried[number]}{'-equipped' if payload else ''}", pure=False,
+            workers=workers, allow_other_workers=workers is not None,
+        )  # fmt: skip
+        self.flying[future] = number, time.monotonic()
+        future.add_done_callback(self.arrived.put)
+
+    def _slots(self) -> dict[str, int]:
+        """Return how many items each worker does at the same time."""
+        client = self._client()
+        try:
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, TimeoutError):
+            return {}
+        return {address: int(one["nthreads"]) for address, one in workers.items()}
+
+    def _client(self) -> Any:
+        """Return a client that is connected, anew if need be."""
+        cluster, since = self.cluster, time.monotonic()
+        while cluster.client.status != "running":
+            if time.monotonic() - since > self.patience.alone or (
+                cluster.client.status == "closed" and cluster.again is None
+            ):
+                raise ResourceError(
+                    f"the scheduler of the cluster must be reachable, got none any more; start it again, {_GO_ON}"
+                )
+            self._say("waiting for the scheduler")
+            if cluster.client.status == "closed" and cluster.again is not None:
+                try:
+                    cluster.client = cluster.again()
+                except (OSError, TimeoutError):
+                    time.sleep(_LOOK)
+            else:
+                time.sleep(0.1)
+        return cluster.client
+
+    def _wait_for_workers(self) -> None:
+        self._say("waiting for workers")
+        if time.monotonic() - self.alone_since > self.patience.alone:
+            raise ResourceError(
+                f"the cluster must have a worker, got none for {self.patience.alone:.0f} s; start some, {_GO_ON}"
+            )
+        time.sleep(0.1)
+
+    def _say(self, text: str) -> None:
+        if text != self.told:
+            self.told = text
+            self.say(0, text)
+
+    def _arrived(self, future: Any) -> None:
+        """Take what came of an item, or give the item out again."""
+        from distributed.scheduler import KilledWorker
+
+        if future not in self.flying:
+            return
+        number, since = self.flying.pop(future)
+        if future.status in ("cancelled", "lost"):  # with the scheduler, or the last worker that had it
+            self.tried[number] -= 1
+            self.left.appendleft(number)
+            return
+        try:
+            outcome = future.result()
+        except KilledWorker as error:
+            raise ResourceError(
+                f"no part may end its worker, got one that ended {error.allowed_failures + 1} of them; they may have "
+                f"had too little memory: give a smaller --max-memory, {_GO_ON}"
+            ) from None
+        except (OSError, TimeoutError):  # the result was lost on its way
+            self.left.appendleft(number)
+            return
+        finally:
+            future.release()
+        if outcome.unequipped:  # if every task brought it along, the scheduler would hold it many times
+            self._submit(number, [outcome.worker], self.payload)
+            return
+        if outcome.error is None:
+            self.slowest = max(self.slowest, time.monotonic() - since)
+            self.take(number, outcome.value)
+            return
+        if not isinstance(outcome.error, _NODE):
+            raise outcome.error
+        self.failed[outcome.worker] = f"{outcome.error} (on {outcome.host})"
+        self._say(f"a worker on {outcome.host} failed, others go on: {outcome.error}")
+        self.left.appendleft(number)
+
+    def _look(self) -> None:
+        """Restart workers whose items are late; Dask gives them to others."""
+        client, now = self.cluster.client, time.monotonic()
+        limit = max(self.patience.late, self.patience.times * self.slowest)
+        late = {future.key: future for future, (_, since) in self.flying.items() if now - since > limit}
+        if not late or not self.slowest or client.status != "running":
+            return
+        running = {address: late.keys() & set(map(str, keys)) for address, keys in client.processing().items()}
+        hung = [address for address, keys in running.items() if keys]
+        for key, future in late.items():
+            number, _ = self.flying[future]
+            self.flying[future] = number, now  # from here on it has its time again
+            self.tried[number] += any(key in keys for keys in running.values())  # else it waits for its turn
+            if self.tried[number] > self.patience.tries:
+                raise ResourceError(
+                    f"part {number} must be done in {limit:.0f} s, {self.patience.times:.0f} times what the slowest "
+                    f"other one took, got none in {self.patience.tries} tries; look at what hangs there, {_GO_ON}"
+                )
+        if hung:
+            self._say(f"{len(hung)} workers hang and are started again")
+            client.restart_workers(hung, timeout=30, raise_for_error=False)
+
+
+_LATEST: dict[str, Callable[[Any], Any]] = {}
+_LOCK = threading.Lock()
+
+
+def _perform(name: str, item: Any, payload: bytes | None) -> _Outcome:
+    """Do an item, on a worker."""
+    from distributed import get_worker
+
+    here = get_worker().address, socket.gethostname()
+    if payload is None and name not in _LATEST:
+        return _Outcome(*here, unequipped=True)
+    try:
+        return _Outcome(*here, value=_equipped(name, payload)(item))
+    except (QuietrayError, OSError, MemoryError) as error:
+        return _Outcome(*here, error=_told(error))
+
+
+def _equipped(name: str, payload: bytes | None) -> Callable[[Any], Any]:
+    """Return what does the items: one copy for a process, which keeps what it has prepared."""
+    import cloudpickle
+
+    with _LOCK:
+        if name not in _LATEST:
+            assert payload is not None
+            for other in list(_LATEST)[:-1]:  # two runs may take turns on a cluster
+                del _LATEST[other]
+            try:
+                _LATEST[name] = cloudpickle.loads(payload)
+            except RuntimeError as error:
+                if "CUDA" not in str(error):
+                    raise
+                raise ResourceError(
+                    f"workers must have a GPU where the process that begins the run has one, got: {error}; give "
+                    "--device cpu, or workers with GPUs"
+                ) from None
+        return _LATEST[name]
+
+
+def _told(error: Exception) -> Exception:
+    """Return an error as it is told where the run began; those of the system and of libraries may not be pickled."""
+    if isinstance(error, QuietrayError):
+        return error
+    if isinstance(error, MemoryError):
+        return ResourceError("a worker ran out of memory; give a smaller --max-memory, or workers with more")
+    return ResourceError(f"a worker must be able to read and write the files of the run, got: {error}")
+
+
+def _wait_until_seen(task: SlabTask, slabs: Sequence[Slab]) -> None:
+    """Wait until a shared disk shows here what workers noted; nothing is noted where nothing can be resumed."""
+    until = time.monotonic() + _SEEN
+    while any(seen := [task.done(slab) for slab in slabs]) and not all(seen):
+        if time.monotonic() > until:
+            raise ResourceError(
+                f"what workers write must be seen here, got some that is not; give an --out on a disk that all share, "
+                f"{_GO_ON}"
+            )
+        time.sleep(0.5)
+
+
+# ---- who is there
+
+
+@contextmanager
+def hired(place: Place, memory: int | None, tell: Callable[[str], None]) -> Iterator[Cluster]:
+    """Connect to a cluster, started if need be, and measure what its workers can do.
+
+    Parameters
+    ----------
+    place
+        Where it is, or how it is started.
+    memory
+        Bytes that a process may use, as the user says; None is what there is.
+    tell
+        Told what there is, and the address of the dashboard.
+
+    Raises
+    ------
+    QuietrayError
+        There is no such cluster, or it has no workers.
+    """
+    with place.started() as (client, again, patience):
+        limits = _Patience(alone=patience)
+        since = time.monotonic()
+        while not (rooms := client.run(_room)):
+            if time.monotonic() - since > limits.alone:
+                raise ResourceError(
+                    f"the cluster {place.told} must have a worker, got none for {limits.alone:.0f} s; start some"
+                )
+            tell(f"waiting for the first worker of {place.told}") if time.monotonic() - since < _LOOK else None
+            time.sleep(0.5)
+        _must_be_alike(rooms)
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        crew = _crew({address: int(workers[address]["nthreads"]) for address in rooms if address in workers}, rooms)
+        if memory is not None:
+            crew = Crew(crew.count, memory, crew.base)
+        tell(
+            f"Cluster {place.told}: {len(rooms)} workers, {crew.count} slabs at a time, "
+            f"{crew.memory / 2**30:.1f} GiB for each; dashboard: {place.dashboard(client)}"
+        )
+        yield Cluster(client, crew, again, limits)
+
+
+@contextmanager
+def on_cluster(
+    place: str | os.PathLike[str], *, max_memory: str | None = None, tell: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Have all runs that begin inside compute their slabs on a Dask cluster.
+
+    Parameters
+    ----------
+    place
+        ``local:4`` for four processes on this machine, ``tcp://HOST:8786`` for a scheduler that runs, or a TOML file
+        that says how workers are started by SLURM, PBS, LSF or SGE.
+    max_memory
+        What each process may use, such as ``8G``; None is what its machine and the scheduler leave it.
+    tell
+        Told what there is, and the address of the dashboard.
+
+    Raises
+    ------
+    QuietrayError
+        There is no such cluster, or it has no workers.
+
+    Examples
+    --------
+    >>> import quietray
+    >>> with quietray.on_cluster("local:4"):  # doctest: +SKIP
+    ...     quietray.denoise(quietray.read("scan.h5"), "out/scan")
+    """
+    memory = None if max_memory is None else parse_bytes(max_memory)
+    with hired(place_of(place), memory, tell) as cluster, running_on(cluster):
+        yield
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What a worker has: its host, the version that it runs, and bytes."""
+
+    host: str
+    version: str
+    limit: int | None
+    free: int
+    base: int
+
+
+def _room(dask_worker: Any) -> _Room:
+    """Measure what there is, on a worker; what a run needs is imported before."""
+    from quietray.running.facts import versions
+
+    importlib.import_module("quietray.workflows")  # all that a run needs
+    limit = dask_worker.memory_manager.memory_limit
+    return _Room(socket.gethostname(), versions()["quietray"], limit, available_memory(), resident_memory())
+
+
+def _must_be_alike(rooms: dict[str, _Room]) -> None:
+    from quietray.running.facts import versions
+
+    here = versions()["quietray"]
+    other = next((room for room in rooms.values() if room.version != here), None)
+    if other is not None:
+        raise SettingsError(
+            f"workers must run quietray {here} as this process, got {other.version} on {other.host}; install the same "
+            "version there"
+        )
+
+
+def _crew(slots: dict[str, int], rooms: dict[str, _Room]) -> Crew:
+    """Return what all workers can do: as much memory for a slab as the poorest one has."""
+    here, least = socket.gethostname(), []
+    for address, count in slots.items():
+        room = rooms[address]
+        beside = sum(number for other, number in slots.items() if rooms[other].host == room.host)
+        share = _OF_FREE_BESIDE if room.host == here else _OF_FREE
+        free = room.base + int(share * room.free / beside)
+        least.append(free if room.limit is None else min(free, int(_OURS_OF_LIMIT * room.limit / count)))
+    return Crew(sum(slots.values()), min(least), max(room.base for room in rooms.values()))
