@@ -6,7 +6,8 @@ from importlib.util import find_spec
 import pytest
 
 # The window of the plug-in can be imported where there is a viewer only.
-collect_ignore = [] if find_spec("napari") and find_spec("qtpy") else ["src/quietray/napari/widget.py"]
+_WINDOW = [f"src/quietray/napari/{name}.py" for name in ("widget", "from_layers")]
+collect_ignore = [] if find_spec("napari") and find_spec("qtpy") else _WINDOW
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ def stored(place: Path, shape: tuple[int, int, int], **more: Any) -> tuple[Path,
 
 
 def test_quietray_does_without_napari() -> None:
-    code = "import quietray, sys; quietray.denoise; assert not {'napari', 'qtpy'} & set(sys.modules)"
+    code = "import quietray, sys; quietray.read; assert not {'napari', 'qtpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -264,6 +264,34 @@ def test_a_window_that_goes_stops_its_run(window: Any, monkeypatch: pytest.Monke
     stop = window._stop
     window.destroyed.emit()
     assert stop.is_set()
+
+
+def test_layers_of_another_reader_become_a_scan(window: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari.layers import Image
+
+    told: list[str] = []
+    monkeypatch.setattr("quietray.napari.from_layers.show_error", told.append)
+    wanted = quietray.read(disc_scan())
+    fields = window.from_layers
+    fields.setChecked(True)
+    fields.button.click()
+    assert "projections must be a layer" in told[-1]
+    frames = {name: np.asarray(getattr(wanted, name)) for name in ("projections", "flats", "darks")}
+    for name, stack in frames.items():
+        window.viewer.add_layer(Image(stack, name=name, scale=(1, 0.1, 0.1), units=("pixel", "mm", "mm")))
+        getattr(fields, name).setCurrentText(name)
+    fields.angles.setText("half a turn")
+    fields.button.click()
+    assert "angles must be start:stop in degrees" in told[-1]
+    fields.angles.setText("0:180")
+    fields.button.click()
+    assert window.scan.currentText() == "projections"
+    scan = window.scan.currentData().metadata["scan"]
+    assert isinstance(scan.geometry, quietray.ParallelBeam)
+    assert scan.geometry.pixel_size == pytest.approx(0.1)
+    np.testing.assert_allclose(scan.geometry.angles, wanted.geometry.angles)
+    for name, stack in frames.items():
+        np.testing.assert_array_equal(np.asarray(getattr(scan, name)), stack)
 
 
 def test_a_model_leaves_nothing_to_choose(window: Any) -> None:

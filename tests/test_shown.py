@@ -187,7 +187,7 @@ def test_no_public_object_prints_its_arrays(result: Result, scan: quietray.Scan,
         *(result, images, result.metrics, result.metrics.training, result.gathered, result.denoiser, images.denoiser),
         *(result.volume, result.settings, scan, foam, compared, standings[0], noisy, beam, scan.geometry),
         *(quietray.ImagePairs((noisy,) * 3, noisy), quietray.diagnose(scan), quietray.FoamScan(), scan.geometry.grid()),
-        *(quietray.Exposure(100.0), quietray.Scintillator(), quietray.projector(scan.geometry)),
+        *(quietray.Exposure(100.0), quietray.Scintillator(), quietray.projector(scan.geometry), quietray.Watch()),
         quietray.detector.correction.correct.calibrate(scan),
         quietray.estimate_point_response(frames),
     ]

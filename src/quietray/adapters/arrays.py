@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def from_tomopy(
     flats: Any = None,
     darks: Any = None,
     *,
-    order: Literal["projection", "sinogram"] = "projection",
+    order: str = "projection",
     log: bool = False,
     rotation_axis: float | None = None,
     pixel_size: float | None = None,
@@ -34,7 +34,7 @@ def from_tomopy(
     flats, darks
         Frames ``(frame, row, col)`` in counts.
     order
-        Which axis comes first.
+        Which axis comes first: ``projection`` or ``sinogram``.
     log
         Whether the logarithm has already been taken, as by ``tomopy.minus_log``; the array is then copied in memory.
     rotation_axis

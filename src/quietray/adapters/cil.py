@@ -152,7 +152,7 @@ def _beam(geometry: Any) -> Any:
     angles = np.asarray(config.angles.angle_data, np.float64) + config.angles.initial_angle
     turned = -np.deg2rad(angles) if str(config.angles.angle_unit) == "degree" else -angles
     known = _MM.get(config.units)
-    width, height = np.asarray(config.panel.pixel_size, float) * (known or 1.0)
+    width, height = (float(size) * (known or 1.0) for size in config.panel.pixel_size)
     scale = known or 1.0 / width
     if known is None:
         width, height = 1.0, height / width

@@ -12,7 +12,7 @@ import numpy as np
 import quietray
 from quietray.napari.layers import Layer, scan_layers, volume_layer
 
-__all__ = ["foam", "reader", "write"]
+__all__ = ["foam", "reader", "voxel", "write"]
 
 _BLOCK = 2**24  # voxels written at a time
 
@@ -90,7 +90,7 @@ def write(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             f"the name must end in .zarr, .h5, .tif, .mhd or .nii, got {place.name}; give another name"
         )
     n_z, n_y, n_x = (int(size) for size in whole.shape)
-    edge, spacing = _voxel(meta)
+    edge, spacing = voxel(meta)
     grid = quietray.VolumeGrid((n_z, n_y, n_x), voxel_size=edge, spacing=spacing)
     high = max(1, _BLOCK // (n_y * n_x))
     with quietray.open_volume_writer(place, grid, format=called) as writer:
@@ -106,8 +106,24 @@ def foam() -> list[Layer]:
     return scan_layers(dataclasses.replace(scan, source="foam"))
 
 
-def _voxel(meta: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Return the edge of a voxel and the distance of slices (if different) in mm; None if unknown."""
+def voxel(meta: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Return the edge of a voxel and the distance of slices (if different) in mm; None if unknown.
+
+    Parameters
+    ----------
+    meta
+        The ``scale`` and the ``units`` of a layer, z, y, x.
+
+    Raises
+    ------
+    GeometryError
+        A voxel is not square in a slice.
+
+    Examples
+    --------
+    >>> voxel({"scale": (3, 2, 2), "units": ("um",) * 3}), voxel({"scale": (1, 1, 1), "units": ("pixel",) * 3})
+    ((0.002, 0.003), (None, None))
+    """
     per_mm = {"millimeter": 1.0, "mm": 1.0, "micrometer": 1e-3, "um": 1e-3, "nanometer": 1e-6, "meter": 1e3}
     factors = {per_mm.get(str(unit)) for unit in meta.get("units") or ()}
     factor = factors.pop() if len(factors) == 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import shutil
 import tempfile
 import textwrap
@@ -34,14 +35,15 @@ from qtpy.QtWidgets import (
 )
 
 from quietray import QuietrayError
+from quietray.napari.from_layers import FromLayers
 from quietray.napari.layers import Layer, limits, picture, volume_layer
 from quietray.napari.run import Done, Job, Preview, Progress, Told, WindowWatch, methods
 
 __all__ = ["DenoiseWidget"]
 
 _NONE_OPEN = (
-    "a scan must be open, got none; drop its file into the viewer and choose quietray to read it, or take "
-    "File > Open Sample > quietray"
+    "a scan must be open, got none; drop its file into the viewer and choose quietray to read it, take "
+    "File > Open Sample > quietray, or make one under 'A scan from layers'"
 )
 
 
@@ -69,8 +71,9 @@ class DenoiseWidget(QWidget):
         self._find_scans()
         self._line = _Line()
         self._line.told.connect(self._hear)
+        self._line.offered.connect(self._offer)
         self.destroyed.connect(self._stop.set)
-        create_worker(methods, _connect={"returned": self._offer})
+        threading.Thread(target=self._line.offer, daemon=True).start()
 
     def _ask(self) -> None:
         """Create the fields."""
@@ -96,8 +99,11 @@ class DenoiseWidget(QWidget):
             field.setAccessibleName(label or tip)
             form.addRow(label, field)
         self.model.text.textChanged.connect(self._enable)
+        self.from_layers = FromLayers(self.viewer)
+        self.from_layers.made.connect(self._take)
         self.setLayout(QVBoxLayout())
         self.layout().addLayout(form)
+        self.layout().addWidget(self.from_layers)
 
     def _tell(self) -> None:
         """Create the buttons and the display of the progress."""
@@ -176,6 +182,7 @@ class DenoiseWidget(QWidget):
 
     def _find_scans(self, event: Any = None) -> None:
         """Offer the open scans; select the newest unless another one was chosen."""
+        self.from_layers.offer()
         chosen = self.scan.currentData()
         known = [self.scan.itemData(number) for number in range(self.scan.count())]
         found = [layer for layer in self.viewer.layers if isinstance(layer, Image) and "scan" in layer.metadata]
@@ -187,12 +194,17 @@ class DenoiseWidget(QWidget):
         if wanted in found:
             self.scan.setCurrentIndex(found.index(wanted))
 
+    def _take(self, layer: Any) -> None:
+        """Select a layer that was turned into a scan."""
+        self._find_scans()
+        self.scan.setCurrentIndex(self.scan.findText(layer.name))
+
     def _enable(self, *_: Any) -> None:
         """Enable what makes sense at present."""
         busy = self.worker is not None
         self.start_button.setEnabled(not busy)
         self.stop_button.setEnabled(busy)
-        for field in (self.scan, self.rows, self.device, self.model, self.folder):
+        for field in (self.scan, self.from_layers, self.rows, self.device, self.model, self.folder):
             field.setEnabled(not busy)
         for field in (self.method, self.budget, self.resume):
             field.setEnabled(not busy and self._model is None)
@@ -296,6 +308,12 @@ class _Line(QObject):
     """Passes messages from the thread of a run to that of the window."""
 
     told = Signal(object)
+    offered = Signal(object)
+
+    def offer(self) -> None:
+        """Emit the names of the methods; importing them takes seconds, and the viewer may be closed meanwhile."""
+        with contextlib.suppress(RuntimeError):
+            self.offered.emit(methods())
 
 
 class _Folder(QWidget):
