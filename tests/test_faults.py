@@ -1,4 +1,4 @@
-"""Power cuts, disks and memory: nothing is lost, and nothing is said that is not so.  More: python tests/kills.py 20."""
+"""Power cuts, disks and memory: nothing is lost or said that is not so.  More of them: python tests/kills.py 20."""
 
 import dataclasses
 import time
@@ -39,14 +39,14 @@ class Hungry(torch.nn.Module):
         return self.inner(x)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
+SHORT = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", SHORT, ids=lambda error: type(error).__name__)
 def test_where_memory_runs_out_tiles_become_smaller(generator, error):
     x = torch.rand(1, 1, 300, 260, generator=generator)
     network = Hungry(100, error)
@@ -63,6 +63,7 @@ def test_other_errors_of_a_network_stay_as_they_are(generator):
         fitting(Hungry(30, RuntimeError("shapes differ")), torch.rand(1, 1, 90, 90, generator=generator), 90, 2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_report")
 def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
     """Every look at the clock of the wall is an hour before the last one."""

@@ -51,10 +51,10 @@ def fitting(network: Network, x: Tensor, tile: int, radius: int, stride: int) ->
                 raise
             tile = min(tile, max(x.shape[-2:])) // 2
             if tile < _SMALLEST:
+                reason = (str(error).splitlines() or ["none free"])[0]
                 raise ResourceError(
-                    f"a slice of {x.shape[-2]} x {x.shape[-1]} pixels must fit into memory in tiles of {_SMALLEST}, got "
-                    f"no more memory ({str(error).splitlines()[0] if str(error) else 'none free'}); end other programs, "
-                    "or take a smaller --region"
+                    f"a slice of {x.shape[-2]} x {x.shape[-1]} pixels must fit into memory in tiles of {_SMALLEST}, "
+                    f"got too little ({reason}); end other programs, or take a smaller --region"
                 ) from None
         if x.is_cuda:
             torch.cuda.empty_cache()
