@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 import mutants
 import quietray
@@ -128,6 +129,16 @@ def test_dicom_that_can_be_read_but_not_written_is_told(tmp_path):
     (tmp_path / "new").mkdir()
     with pytest.raises(FormatError, match=f"{file.name} must be readable, got: ValueError"):
         series.origin.write(tmp_path / "new", series.images + 1, "quietray")
+
+
+def test_a_unit_of_a_tiff_that_is_none_does_not_cost_the_run(tmp_path):
+    tifffile.imwrite(tmp_path / "image.tif", np.ones((8, 8), np.uint16), resolution=(3, 3), resolutionunit=2)
+    with tifffile.TiffFile(tmp_path / "image.tif", mode="r+b") as file:
+        file.pages.first.tags["ResolutionUnit"].overwrite(0)
+    series = read_images(tmp_path / "image.tif")
+    (tmp_path / "new").mkdir()
+    series.origin.write(tmp_path / "new", series.images + 1, "quietray")
+    assert (tifffile.imread(tmp_path / "new" / "image.tif") == 2).all()
 
 
 @pytest.mark.slow

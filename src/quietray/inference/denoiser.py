@@ -21,7 +21,7 @@ from quietray.checkpoint import load_tensors, save_tensors, write_json
 from quietray.errors import FormatError, SettingsError
 from quietray.filters import FILTERS, Filter
 from quietray.inference.fused import fused
-from quietray.inference.tiling import tiled
+from quietray.inference.tiling import fitting
 from quietray.networks import NETWORKS, Architecture
 from quietray.running.device import device_memory
 from quietray.running.precision import precision
@@ -286,7 +286,7 @@ class Denoiser:
             turned = torch.rot90(x, turns, (-2, -1))
             turned = turned.flip(-1) if mirror else turned
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.arithmetic == "bf16-mixed"):
-                done = tiled(self._network, turned, self.tile, architecture.radius, architecture.stride)
+                done = fitting(self._network, turned, self.tile, architecture.radius, architecture.stride)
             done = done.float()
             done = done.flip(-1) if mirror else done
             total = total + torch.rot90(done, -turns, (-2, -1))

@@ -5,9 +5,59 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from quietray.errors import ResourceError
 from quietray.splits.base import Network
 
-__all__ = ["tiled"]
+__all__ = ["fitting", "out_of_memory", "tiled"]
+
+_SMALLEST = 64  # pixels of a tile; below it the surroundings that a tile sees take all of the memory
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there is not enough memory; PyTorch has no kind of its own for processors.
+
+    Examples
+    --------
+    >>> out_of_memory(MemoryError()), out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    (True, True)
+    >>> out_of_memory(RuntimeError("shapes differ"))
+    False
+    """
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        word in str(error) for word in ("t allocate memory", "not enough mem")
+    )
+
+
+def fitting(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> Tensor:
+    """Apply a network tile by tile; where memory runs out for all that was planned, in smaller tiles.
+
+    Parameters
+    ----------
+    network, x, tile, radius, stride
+        As of :func:`tiled`.
+
+    Raises
+    ------
+    ResourceError
+        Not even the smallest tile fits.
+    """
+    while True:
+        try:
+            return tiled(network, x, tile, radius, stride)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            tile = min(tile, max(x.shape[-2:])) // 2
+            if tile < _SMALLEST:
+                reason = (str(error).splitlines() or ["none free"])[0]
+                raise ResourceError(
+                    f"a slice of {x.shape[-2]} x {x.shape[-1]} pixels must fit into memory in tiles of {_SMALLEST}, "
+                    f"got too little ({reason}); end other programs, or take a smaller --region"
+                ) from None
+        if x.is_cuda:
+            torch.cuda.empty_cache()
 
 
 def tiled(network: Network, x: Tensor, tile: int, radius: int, stride: int) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 
 from quietray.errors import FormatError
 from quietray.images import ImageSeries
+from quietray.io.damage import damage_told
 from quietray.io.images.base import ImageFormat
 from quietray.io.paths import visible_files
 from quietray.io.tiff import is_tiff
@@ -134,6 +135,7 @@ class Tiff(Pictures):
         if "XResolution" in tags and "YResolution" in tags:
             resolution = tuple(tags[name][0] / max(1, tags[name][1]) for name in ("XResolution", "YResolution"))
         unit = tags.get("ResolutionUnit")
+        unit = unit if unit in (1, 2, 3) else None  # a damaged one is not worth a run
         tifffile.imwrite(path, images, photometric="minisblack", resolution=resolution, resolutionunit=unit)
 
 
@@ -185,7 +187,8 @@ class PictureFiles:
         for path, count in zip(self.files, self.counts, strict=True):
             stack = _as_type(images[done : done + max(1, count)], self.dtype)
             done += max(1, count)
-            self.kind.encode(folder / path.name, stack if count else stack[0], path)
+            with damage_told(path):  # what it says of itself is written again
+                self.kind.encode(folder / path.name, stack if count else stack[0], path)
 
 
 def _start(path: Path) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from quietray.errors import FormatError, ResourceError
 from quietray.io.disk import check_space, disk_errors, remove, sync_path
+from quietray.io.lock import Lock
 from quietray.io.scans.base import ScanWriter
 from quietray.scan import Scan
 
@@ -66,14 +67,17 @@ def write_scan(path: str | os.PathLike[str], scan: Scan, *, overwrite: bool = Fa
         raise ResourceError(f"{target} must not exist yet; give another name, or allow it to be overwritten")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        check_space(target, needed)
-        unfinished = target.parent / f".{target.name}.{os.getpid()}.partial"
+        lock = Lock(target.parent / f".{target.name}.lock", target)
+        unfinished = target.parent / f".{target.name}.partial"
         try:
+            remove(unfinished)  # which a kill may have left
+            check_space(target, needed)
             _writer(target.suffix.lower()).write(unfinished, scan)
             os.replace(unfinished, target)
             sync_path(target.parent)
         finally:
             remove(unfinished)
+            lock.release()
     return target
 
 
