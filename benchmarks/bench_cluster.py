@@ -1,0 +1,152 @@
+"""Slabs on one and two workers, by processes of this machine or by SLURM, and how far that would go: a simulation.
+
+    python benchmarks/bench_cluster.py                 # local:1 and local:2
+    benchmarks/slurm.sh up; eval $(benchmarks/slurm.sh env); python benchmarks/bench_cluster.py slurm
+
+The simulation takes what was measured here: bytes read and written and seconds of computing for a slab, and seconds
+that the scheduler and the client take for one.  Everything else in it is stated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import quietray
+from quietray.running.watch import Watch
+
+ROWS, COLS, VIEWS = 96, 160, 240
+ROUNDS = 2
+
+
+class Stopwatch(Watch):
+    """Notes how long each stage took."""
+
+    def __init__(self) -> None:
+        self.took: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int | None = None) -> Iterator[object]:
+        begun = time.monotonic()
+        yield lambda done, text="": None
+        self.took[name] = time.monotonic() - begun
+
+
+def a_scan(folder: Path) -> Path:
+    foam = quietray.Foam.packed(60, 0.3, np.random.default_rng(0), largest=0.2)
+    beam = quietray.ParallelBeam(
+        np.linspace(0, np.pi, VIEWS, endpoint=False), ROWS, COLS, rotation_axis=(COLS - 1) / 2, pixel_size=2.0 / COLS
+    )
+    return quietray.write_scan(folder / "foam.h5", quietray.acquire(foam, beam, photons=200.0))
+
+
+def place(kind: str, workers: int, folder: Path) -> str:
+    if kind == "local":
+        return f"local:{workers}"
+    told = folder / f"slurm-{workers}.toml"
+    told.write_text(
+        f"[slurm]\nworkers = {workers}\ncores = 1\nmemory = '3 GB'\nwalltime = '01:00:00'\nwait = '10m'\n"
+        f"log_directory = '{folder}'\nlocal_directory = '{folder}'\n"
+    )
+    return str(told)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """What was measured of one: seconds, and bytes."""
+
+    compute: float
+    read: float
+    written: float
+    handling: float
+
+
+def measured(kind: str, folder: Path) -> Slab:
+    path = a_scan(folder)
+    settings = quietray.Settings(
+        method=quietray.Noise2Inverse(slices=3),
+        symmetries=1,
+        rotation_axis=(COLS - 1) / 2,
+        training=quietray.Training(steps=8),
+        max_memory="3G",
+    )
+    quietray.train([quietray.read(path)], folder / "model", settings)
+    best: dict[int, float] = {}
+    volumes = {}
+    for _ in range(ROUNDS):
+        for workers in (1, 2):
+            with quietray.on_cluster(place(kind, workers, folder), max_memory="3G", tell=lambda text: None):
+                watch, out = Stopwatch(), folder / f"out-{workers}"
+                result = quietray.apply(
+                    folder / "model", quietray.read(path), out, settings, overwrite=True, watch=watch
+                )
+            took, slabs = watch.took["denoising"], result.metrics["memory"]["slabs"]
+            volumes[workers] = np.asarray(result.volume)
+            best[workers] = min(took, best.get(workers, took))
+            print(f"{kind}, {workers} worker{'s' * (workers > 1)}: {took:.1f} s for {slabs} slabs", flush=True)
+    assert np.array_equal(volumes[1], volumes[2])
+    print(f"2 workers over 1, the quickest of {ROUNDS} each: {best[1] / best[2]:.2f}")
+    return Slab(best[1] / slabs, 2 * VIEWS * ROWS * COLS / slabs, 4 * ROWS * COLS**2 / slabs, handling(kind, folder))
+
+
+def handling(kind: str, folder: Path, count: int = 200) -> float:
+    """Return the seconds that scheduler and client take for an item of no work."""
+    from quietray.running.cluster import hired
+    from quietray.running.cluster_file import place_of
+
+    with hired(place_of(place(kind, 2, folder)), 2**31, lambda text: None) as cluster:
+        cluster.all(abs, range(20), lambda number, value: None, lambda done, text: None)
+        begun = time.monotonic()
+        cluster.all(abs, range(count), lambda number, value: None, lambda done, text: None)
+        return (time.monotonic() - begun) / count
+
+
+def simulated(workers: int, slabs: int, slab: Slab, disk: float, link: float) -> float:
+    """Return the hours for so many slabs: reading and writing share a disk, each worker has a link, one client.
+
+    The disk is one queue that serves requests in their order at `disk` bytes a second; a worker reads, computes and
+    writes, one after the other.
+    """
+    free, disk_free, client_free, end = [0.0] * workers, 0.0, 0.0, 0.0
+    heapq.heapify(free)
+    for _ in range(slabs):
+        ready = heapq.heappop(free)
+        client_free = max(client_free, ready) + slab.handling
+        begun = max(client_free, disk_free)
+        disk_free = begun + (slab.read + slab.written) / disk
+        done = max(begun + slab.read / link, disk_free) + slab.compute + slab.written / link
+        heapq.heappush(free, done)
+        end = max(end, done)
+    return end / 3600
+
+
+def simulation(slab: Slab) -> None:
+    """Print how 10 TB would go."""
+    rows, cols, views = 4096, 4096, 6000
+    scans = 10e12 / (2 * views * rows * cols)
+    height = 32
+    factor = height * cols**2 / (ROWS * COLS**2 / 12)  # the work of a slab grows with its voxels
+    slabs = round(scans * rows / height)
+    print(f"\n10 TB: {scans:.0f} scans of {views} views of {rows} x {cols}, {slabs} slabs of {height} rows")
+    print("GPU assumed: 100 times one thread of this processor; link 3 GB/s a worker; the disk is one queue")
+    each = Slab(slab.compute * factor / 100, 2 * views * height * cols, 4 * height * cols**2, slab.handling)
+    print(f"a slab: {each.compute:.0f} s, {each.read / 1e9:.2f} GB read, {each.written / 1e9:.2f} GB written")
+    print("| GPUs | disk 1 GB/s (h) | disk 5 GB/s (h) | disk 20 GB/s (h) |\n|---|---|---|---|")
+    for workers in (1, 2, 4, 8, 16, 32, 64):
+        hours = [simulated(workers, slabs, each, disk, 3e9) for disk in (1e9, 5e9, 20e9)]
+        print(f"| {workers} | " + " | ".join(f"{one:.2f}" for one in hours) + " |")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place_of_all:
+        found = measured(sys.argv[1] if len(sys.argv) > 1 else "local", Path(place_of_all))
+    print(f"a slab: {found.compute:.2f} s; handling {1000 * found.handling:.1f} ms")
+    simulation(found)
