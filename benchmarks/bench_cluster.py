@@ -2,6 +2,7 @@
 
     python benchmarks/bench_cluster.py                 # local:1 and local:2
     benchmarks/slurm.sh up; eval $(benchmarks/slurm.sh env); python benchmarks/bench_cluster.py slurm
+    python benchmarks/bench_cluster.py simulate        # no cluster: processor seconds of a slab, and 10 TB from them
 
 The simulation takes what was measured here: bytes read and written and seconds of computing for a slab, and seconds
 that the scheduler and the client take for one.  Everything else in it is stated.
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import quietray
+from quietray.io import open_volume_writer
 from quietray.running.watch import Watch
 
 ROWS, COLS, VIEWS = 96, 128, 192
@@ -32,12 +34,13 @@ class Stopwatch(Watch):
 
     def __init__(self) -> None:
         self.took: dict[str, float] = {}
+        self.processor: dict[str, float] = {}
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[object]:
-        begun = time.monotonic()
+        begun, spent = time.monotonic(), time.process_time()
         yield lambda done, text="": None
-        self.took[name] = time.monotonic() - begun
+        self.took[name], self.processor[name] = time.monotonic() - begun, time.process_time() - spent
 
 
 def a_scan(folder: Path) -> Path:
@@ -61,7 +64,7 @@ def place(kind: str, workers: int, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Slab:
-    """What was measured of one: seconds, and bytes."""
+    """What is known of one: seconds of computing and of handling it out, bytes read and written."""
 
     compute: float
     read: float
@@ -69,7 +72,8 @@ class Slab:
     handling: float
 
 
-def measured(kind: str, folder: Path) -> Slab:
+def a_model(folder: Path) -> tuple[Path, quietray.Settings]:
+    """Return a scan and settings; the model of few steps is beside the scan."""
     path = a_scan(folder)
     settings = quietray.Settings(
         method=quietray.Noise2Inverse(slices=3),
@@ -79,6 +83,11 @@ def measured(kind: str, folder: Path) -> Slab:
         max_memory="3G",
     )
     quietray.train([quietray.read(path)], folder / "model", settings)
+    return path, settings
+
+
+def measured(kind: str, folder: Path) -> None:
+    path, settings = a_model(folder)
     best: dict[int, float] = {}
     volumes = {}
     for _ in range(ROUNDS):
@@ -94,7 +103,7 @@ def measured(kind: str, folder: Path) -> Slab:
             print(f"{kind}, {workers} worker{'s' * (workers > 1)}: {took:.1f} s for {slabs} slabs", flush=True)
     assert np.array_equal(volumes[1], volumes[2])
     print(f"2 workers over 1, the quickest of {ROUNDS} each: {best[1] / best[2]:.2f}")
-    return Slab(best[1] / slabs, 2 * VIEWS * ROWS * COLS / slabs, 4 * ROWS * COLS**2 / slabs, handling(kind, folder))
+    print(f"handling an item: {1000 * handling(kind, folder):.1f} ms")
 
 
 def handling(kind: str, folder: Path, count: int = 200) -> float:
@@ -128,25 +137,51 @@ def simulated(workers: int, slabs: int, slab: Slab, disk: float, link: float) ->
     return end / 3600
 
 
-def simulation(slab: Slab) -> None:
+def voxel_seconds(folder: Path) -> float:
+    """Return the processor seconds, of one thread, that a voxel takes: projected back, denoised, written."""
+    path, settings = a_model(folder)
+    watch = Stopwatch()
+    whole = replace(settings, rows=f"0:{ROWS}")
+    quietray.apply(folder / "model", quietray.read(path), folder / "out", whole, watch=watch)
+    return sum(watch.processor.get(stage, 0.0) for stage in ("reconstructing", "denoising")) / (ROWS * COLS**2)
+
+
+def level_seconds(folder: Path) -> float:
+    """Return the processor seconds that the levels of a byte of Zarr take, when all slabs are there."""
+    grid = quietray.VolumeGrid((32, 512, 512), voxel_size=0.01)
+    writer = open_volume_writer(folder / "levels.zarr", grid, format="zarr")
+    writer.write(0, np.random.default_rng(0).normal(size=grid.shape).astype(np.float32))
+    begun = time.process_time()
+    writer.finish()
+    return (time.process_time() - begun) / (4 * np.prod(grid.shape))
+
+
+def simulation(voxel: float, level: float) -> None:
     """Print how 10 TB would go."""
-    rows, cols, views = 4096, 4096, 6000
-    scans = 10e12 / (2 * views * rows * cols)
-    height = 32
-    factor = height * cols**2 / (ROWS * COLS**2 / 12)  # the work of a slab grows with its voxels
-    slabs = round(scans * rows / height)
-    print(f"\n10 TB: {scans:.0f} scans of {views} views of {rows} x {cols}, {slabs} slabs of {height} rows")
-    print("GPU assumed: 100 times one thread of this processor; link 3 GB/s a worker; the disk is one queue")
-    each = Slab(slab.compute * factor / 100, 2 * views * height * cols, 4 * height * cols**2, slab.handling)
-    print(f"a slab: {each.compute:.0f} s, {each.read / 1e9:.2f} GB read, {each.written / 1e9:.2f} GB written")
-    print("| GPUs | disk 1 GB/s (h) | disk 5 GB/s (h) | disk 20 GB/s (h) |\n|---|---|---|---|")
+    rows, cols, views, height, faster, dealt = 4096, 4096, 6000, 32, 100, 0.017
+    scans = round(10e12 / (2 * views * rows * cols))
+    slabs = scans * rows // height
+    each = Slab(voxel * height * cols**2 / faster, 2 * views * height * cols, 4 * height * cols**2, dealt)
+    print(f"a voxel: {1e6 * voxel:.2f} us; levels: {1e9 * level:.2f} ns a byte")
+    print(f"10 TB: {scans} scans of {views} views of {rows} x {cols}, {slabs} slabs of {height} rows")
+    print(
+        f"a slab: {each.compute:.0f} s on a GPU {faster} times one thread here (assumed), {each.read / 1e9:.2f} GB read,"
+    )
+    print(
+        f"{each.written / 1e9:.2f} GB written; 3 GB/s a worker; the disk is one queue; {1000 * dealt:.0f} ms to hand it out"
+    )
+    print("| GPUs | disk 1 GB/s | 5 GB/s | 20 GB/s |\n|---|---|---|---|")
     for workers in (1, 2, 4, 8, 16, 32, 64):
         hours = [simulated(workers, slabs, each, disk, 3e9) for disk in (1e9, 5e9, 20e9)]
-        print(f"| {workers} | " + " | ".join(f"{one:.2f}" for one in hours) + " |")
+        print(f"| {workers} | " + " | ".join(f"{one:.2f} h" for one in hours) + " |")
+    print(f"in one process, whatever the workers: levels {scans * 4 * rows * cols**2 * level / 3600:.1f} h, ", end="")
+    print(f"training {scans * 4 / 60:.1f} h at 4 minutes a scan, or 4 minutes where one model serves all")
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place_of_all:
-        found = measured(sys.argv[1] if len(sys.argv) > 1 else "local", Path(place_of_all))
-    print(f"a slab: {found.compute:.2f} s; handling {1000 * found.handling:.1f} ms")
-    simulation(found)
+    with tempfile.TemporaryDirectory() as name:
+        kind = sys.argv[1] if len(sys.argv) > 1 else "local"
+        if kind == "simulate":
+            simulation(voxel_seconds(Path(name)), level_seconds(Path(name)))
+        else:
+            measured(kind, Path(name))
