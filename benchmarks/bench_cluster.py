@@ -164,9 +164,7 @@ def simulation(voxel: float, level: float) -> None:
     each = Slab(voxel * height * cols**2 / faster, 2 * views * height * cols, 4 * height * cols**2, dealt)
     print(f"a voxel: {1e6 * voxel:.2f} us; levels: {1e9 * level:.2f} ns a byte")
     print(f"10 TB: {scans} scans of {views} views of {rows} x {cols}, {slabs} slabs of {height} rows")
-    print(
-        f"a slab: {each.compute:.0f} s on a GPU {faster} times one thread here (assumed), {1000 * dealt:.0f} ms to deal;"
-    )
+    print(f"a slab: {each.compute:.0f} s on a GPU of {faster} threads (assumed), {1000 * dealt:.0f} ms to hand it out,")
     print(f"{each.read / 1e9:.2f} GB read, {each.written / 1e9:.2f} GB written; 3 GB/s a worker; the disk is one queue")
     print("| GPUs | disk 1 GB/s | 5 GB/s | 20 GB/s |\n|---|---|---|---|")
     for workers in (1, 2, 4, 8, 16, 32, 64):
