@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 
 import quietray
-from cluster_parts import kept, notes, slabs_of, task_in
+from cluster_parts import Files, kept, notes, slabs_of, task_in
+from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError, NoiseError, ResourceError, SettingsError
 from quietray.running.cluster import Cluster, _crew, _Patience, _Room
 from quietray.running.cluster_file import place_of
+from quietray.running.ledger import SlabRecord
 from quietray.running.output import Output
 from quietray.running.plan import Plan
-from quietray.running.slabs import Crew, Finished, run_slabs, running_on
+from quietray.running.slabs import Crew, Finished, SlabTask, run_slabs, running_on
 from scans import content, disc_scan, quick
 
 distributed = pytest.importorskip("distributed", reason="needs quietray[cluster]")
@@ -95,12 +97,25 @@ def test_an_applied_model_is_sent_along(tmp_path: Path, cluster: Cluster, short_
     np.testing.assert_array_equal(one.volume, np.asarray(many.volume))
 
 
+@pytest.mark.slow
+def test_a_comparison_has_its_methods_run_by_workers(tmp_path: Path, cluster: Cluster) -> None:
+    """Steps are stated, so that networks are the same whoever trains them, and the filter of no strength is one."""
+    scan, settings = quietray.read(disc_scan(24, 48, 96)), quick(2, method="auto", rotation_axis=23.5, budget="20s")
+    one = quietray.compare(scan, tmp_path / "one", settings)
+    with running_on(cluster):
+        many = quietray.compare(scan, tmp_path / "many", settings)
+    errors = [{standing.name: standing.error for standing in found.standings} for found in (one, many)]
+    assert set(errors[1]) >= set(errors[0]) >= {"fbp", "noise2self"}, "filters have more time there"
+    for name in ("fbp", "noise2self"):
+        assert errors[0][name] == pytest.approx(errors[1][name], rel=1e-6)
+
+
 # ---- what may go wrong
 
 
 def test_each_slab_is_done_once_and_none_that_is_there(tmp_path: Path, cluster: Cluster) -> None:
     task, told = task_in(tmp_path), []
-    task.sink.take(Finished(4, np.array([16.0, 25.0], np.float32)))
+    task.sink.take(Finished(4, np.array([16.0, 25.0], np.float32).reshape(2, 1, 1)))
     run_slabs(slabs_of(6), task, cluster, lambda total: nullcontext(lambda done, text="": told.append(done)))
     np.testing.assert_array_equal(kept(tmp_path), np.arange(12.0, dtype=np.float32) ** 2)
     assert sorted(first for first, _ in notes(tmp_path / "log", "written")) == [0, 2, 4, 6, 8, 10]
@@ -147,15 +162,39 @@ def test_what_none_can_do_is_told(cluster: Cluster, error: Exception, kind: type
         cluster.all(work, range(4), lambda number, value: None, lambda done, text: None)
 
 
+def test_a_worker_that_hangs_and_cannot_be_started_again_is_left_alone(tmp_path: Path, cluster: Cluster) -> None:
+    """Both are threads here, so that nothing can be killed: what one does not finish the other one does."""
+    waited: list[str] = []
+
+    class Hanging:
+        def places(self, slab: Any) -> Any:
+            return [slab]
+
+        def __call__(self, source: Any, slab: Any, advance: Any) -> Any:
+            here = distributed.get_worker().address
+            if slab[0] == 2 and not waited:
+                waited.append(here)
+                time.sleep(3.0)
+            yield Finished(slab[0], np.full((2, 1, 1), float(slab[0]), np.float32))
+
+    told: list[str] = []
+    task = SlabTask(None, Hanging(), Files(tmp_path))
+    cluster.each(task, slabs_of(6), lambda done, text="": told.append(text))
+    np.testing.assert_array_equal(kept(tmp_path)[::2], 2.0 * np.arange(6))
+    assert "1 workers hang" in told
+
+
 def test_workers_must_see_the_output_folder(tmp_path: Path) -> None:
     """A copy in another process writes nothing where the run is not, or is over."""
     settings = quick()
     output = Output(tmp_path / "out", settings, {}, "zarr")
     copy = pickle.loads(pickle.dumps(output))
     assert copy.folder == tmp_path / "out"
+    none = np.zeros(2, np.int64)
+    record = SlabRecord(0, 1, {}, {}, none, none, np.zeros(2), RowCounts())
     (tmp_path / "out" / ".work" / "run.json").unlink()
     with pytest.raises(ResourceError, match="must be one that all workers see while the run goes on, got none on"):
-        copy.write(np.zeros((1, 2, 2), np.float32), None)
+        copy.write(np.zeros((1, 2, 2), np.float32), record)
 
 
 def test_a_crew_has_the_memory_of_its_poorest_worker() -> None:

@@ -22,7 +22,7 @@ from quietray.report import write_batch
 from quietray.running.models import distance
 from quietray.running.run import Run
 from quietray.running.settings import Settings
-from quietray.running.slabs import executor_here
+from quietray.running.slabs import Team, executor_here
 from quietray.running.watch import Watch
 from quietray.scan import Scan
 from quietray.workflows import apply, denoise
@@ -133,7 +133,7 @@ def batch(
     while left and not (reuse and job.models(found)):  # until there is a model
         keep(job.one(*left.pop(0), found, watch))
     cluster = executor_here()
-    if left and cluster.crew is not None:
+    if left and isinstance(cluster, Team) and cluster.crew is not None:
         known = dict(found)
 
         def take(number: int, entry: Entry) -> None:
@@ -141,7 +141,7 @@ def batch(
             advance(1)
 
         with watch.stage("scans", len(left)) as advance:
-            cluster.all(_Remote(job.beside(cluster.crew.memory), known), left, take, advance)  # type: ignore[attr-defined]
+            cluster.all(_Remote(job.beside(cluster.crew.memory), known), left, take, advance)
     else:
         for name, scan in left:
             keep(job.one(name, scan, found, watch))

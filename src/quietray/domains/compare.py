@@ -26,6 +26,7 @@ from quietray.metrics.surroundings import ObjectMask
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.running.run import Run
 from quietray.running.settings import Settings
+from quietray.running.slabs import Staged, Team
 from quietray.scan import Scan
 from quietray.settings import parse_seconds
 from quietray.splits import SPLITS
@@ -79,22 +80,58 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     volumes: dict[str, Volume] = {}
     took: dict[str, float] = {}
     ran: dict[str, Settings] = {}
+    trial, left = _Trial(held.rest), max(0.5 * seconds, ends - time.monotonic())
     to_come = {trained: sum(one.method.trained == trained for _, one in candidates) for trained in (True, False)}
-    left = max(0.5 * seconds, ends - time.monotonic())
     shares = {True: _LEARNING * left, False: (1 - _LEARNING) * left}
+
+    def keep(number: int, found: _Tried) -> None:
+        name, _ = candidates[number]
+        took[name] = found.seconds
+        if found.volume is None or found.settings is None:
+            left_out.append((name, found.error))
+        else:
+            volumes[name], ran[name] = found.volume, found.settings
+        advance(1, name)
+
+    team = run.executor if isinstance(run.executor, Team) else None
     with run.watch.stage("comparing", len(candidates)) as advance:
-        for name, candidate in candidates:
-            begun, kind = time.monotonic(), candidate.method.trained
-            budget = max(_SHORTEST, shares[kind] / to_come[kind])  # if no number of steps is given
-            try:
-                volumes[name], ran[name] = _volume(held.rest, dataclasses.replace(candidate, budget=f"{budget:.3f}s"))
-            except QuietrayError as error:
-                left_out.append((name, str(error)))
-            took[name] = time.monotonic() - begun
-            shares[kind] -= took[name]
-            to_come[kind] -= 1
-            advance(1, name)
+        if team is not None and team.crew is not None:  # methods at the same time: each has as much more of it
+            each = {kind: min(left, team.crew.count * shares[kind] / max(1, to_come[kind])) for kind in shares}
+            team.all(trial, [(one, each[one.method.trained]) for _, one in candidates], keep, advance)
+            volumes = {name: volumes[name] for name, _ in candidates if name in volumes}  # simplest first
+        else:
+            for number, (name, candidate) in enumerate(candidates):
+                kind = candidate.method.trained  # what one leaves is for those after it
+                keep(number, trial((candidate, shares[kind] / to_come[kind])))
+                shares[kind] -= took[name]
+                to_come[kind] -= 1
     return _ranked(held, volumes, ran, took, left_out, settings), run
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """What came of a method: its volume and what was settled, or why there is none."""
+
+    seconds: float
+    volume: Volume | None = None
+    settings: Settings | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Runs a method on a scan, here or on a worker, in so many seconds where no number of steps is asked for."""
+
+    scan: Scan
+
+    def __call__(self, item: tuple[Settings, float]) -> _Tried:
+        candidate, budget = item
+        begun = time.monotonic()
+        try:
+            volume, ran = _volume(self.scan, dataclasses.replace(candidate, budget=f"{max(_SHORTEST, budget):.3f}s"))
+        except QuietrayError as error:
+            return _Tried(time.monotonic() - begun, error=str(error))
+        return _Tried(time.monotonic() - begun, volume, ran)
 
 
 def measured(scan: Scan, run: Run) -> Run:
@@ -192,7 +229,7 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
 
 def _volume(scan: Scan, settings: Settings) -> tuple[Volume, Settings]:
     """Run one method in memory; return the volume and the settings, including those tuned or chosen."""
-    run, method = dataclasses.replace(Run.in_memory(settings), trial=True), settings.method
+    run, method = dataclasses.replace(Run.in_memory(settings), trial=True, executor=Staged()), settings.method
     if method == GaussianFilter(0.0):  # no tuning needed
         prepared = prepare(scan, run)
         parts, _ = prepared.source()(slice(0, scan.n_rows))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 import os
 import queue
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ _OF_FREE = 0.6  # as a run alone takes
 _OF_FREE_BESIDE = 0.3  # on the machine of the run, which has planned with the other part
 _AHEAD = 2  # slabs handed out for each that is computed: none waits for the next one to arrive
 _LOOK = 1.0  # seconds between two looks at slabs that are late
+_FETCH = 600.0  # seconds until what a worker holds must have come
 _SEEN = 90.0  # seconds until a shared disk must show what another machine wrote
 _GO_ON = "and go on with --resume where there is an output folder"
 _NODE = (ResourceError, OSError, MemoryError)  # what may be the fault of one machine
@@ -103,7 +105,8 @@ class Cluster:
                 task.sink.take(finished)
             advance(height(task.work, slabs[number]))
 
-        self.all(_Written(task) if apart else _Sent(task.source, task.work), slabs, take, advance)
+        work = _Written(task) if apart else _Sent(task.source, task.work)
+        _Round(self, work, slabs, take, advance, alike=True).run()
         if apart:
             _wait_until_seen(task, slabs)
 
@@ -123,7 +126,7 @@ class Cluster:
         say
             Told what the user should know.
         """
-        _Round(self, work, items, take, say).run()
+        _Round(self, work, items, take, say, alike=False).run()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +162,11 @@ class _Round:
         items: Sequence[Any],
         take: Callable[[int, Any], None],
         say: Advance,
+        alike: bool,
     ) -> None:
         import cloudpickle
 
+        self.alike = alike  # or nothing can be said of how long one may take
         self.cluster, self.items, self.take, self.say = cluster, items, take, say
         self.patience, self.payload = cluster.patience, cloudpickle.dumps(work)
         self.name = f"quietray-{hashlib.sha256(self.payload).hexdigest()[:16]}"
@@ -272,14 +277,15 @@ class _Round:
             self.left.appendleft(number)
             return
         try:
-            outcome = future.result()
+            outcome = future.result(timeout=min(_FETCH, self._limit()))
         except KilledWorker as error:
             raise ResourceError(
                 f"no part may end its worker, got one that ended {error.allowed_failures + 1} of them; they may have "
                 f"had too little memory: give a smaller --max-memory, {_GO_ON}"
             ) from None
-        except (OSError, TimeoutError):  # the result was lost on its way
+        except (OSError, TimeoutError):  # the worker that holds it is lost, or hangs
             self.left.appendleft(number)
+            self._restart(self.cluster.client.who_has([future]).get(future.key, ()))
             return
         finally:
             future.release()
@@ -298,13 +304,11 @@ class _Round:
 
     def _look(self) -> None:
         """Restart workers whose items are late; Dask gives them to others."""
-        client, now = self.cluster.client, time.monotonic()
-        limit = max(self.patience.late, self.patience.times * self.slowest)
+        client, now, limit = self.cluster.client, time.monotonic(), self._limit()
         late = {future.key: future for future, (_, since) in self.flying.items() if now - since > limit}
         if not late or not self.slowest or client.status != "running":
             return
         running = {address: late.keys() & set(map(str, keys)) for address, keys in client.processing().items()}
-        hung = [address for address, keys in running.items() if keys]
         for key, future in late.items():
             number, _ = self.flying[future]
             self.flying[future] = number, now  # from here on it has its time again
@@ -314,9 +318,29 @@ class _Round:
                     f"part {number} must be done in {limit:.0f} s, {self.patience.times:.0f} times what the slowest "
                     f"other one took, got none in {self.patience.tries} tries; look at what hangs there, {_GO_ON}"
                 )
+        hung = [address for address, keys in running.items() if keys]
+        for address in self._restart(hung):
+            for future in [late[key] for key in running[address] if late[key] in self.flying]:
+                number, _ = self.flying.pop(future)
+                future.cancel(force=True)
+                self.left.appendleft(number)
+
+    def _limit(self) -> float:
+        """Return how many seconds an item may take."""
+        return max(self.patience.late, self.patience.times * self.slowest) if self.alike else math.inf
+
+    def _restart(self, workers: Iterable[str]) -> list[str]:
+        """Have workers started again by their nannies; return those without one, which get no more items."""
+        known = self.cluster.client.scheduler_info(n_workers=-1)["workers"]
+        hung = [address for address in workers if address in known]
+        watched = [address for address in hung if known[address]["nanny"]]
         if hung:
-            self._say(f"{len(hung)} workers hang and are started again")
-            client.restart_workers(hung, timeout=30, raise_for_error=False)
+            self._say(f"{len(hung)} workers hang" + (" and are started again" if watched else ""))
+        if watched:
+            self.cluster.client.restart_workers(watched, timeout=30, raise_for_error=False)
+        alone = [address for address in hung if address not in watched]
+        self.failed |= {address: f"{known[address]['name']} hangs (on {known[address]['host']})" for address in alone}
+        return alone
 
 
 _LATEST: dict[str, Callable[[Any], Any]] = {}

@@ -25,6 +25,7 @@ __all__ = [
     "Slab",
     "SlabTask",
     "Staged",
+    "Team",
     "Threads",
     "Work",
     "executor_here",
@@ -138,6 +139,16 @@ class Executor(Protocol):
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
         """Run the task on every slab; the first error ends it."""
+
+
+@runtime_checkable
+class Team(Executor, Protocol):
+    """An executor whose workers do other work than slabs, too."""
+
+    def all(
+        self, work: Callable[[Any], Any], items: Sequence[Any], take: Callable[[int, Any], None], say: Advance
+    ) -> None:
+        """Have every item done by some worker; `take` is given its number and what came of it, in any order."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from quietray.brief import brief
@@ -135,6 +136,7 @@ def fit(
         accelerator=device.type,
         devices=1 if device.type == "cpu" else [device.index or 0],
         precision=precision(settings.precision, device),
+        plugins=LightningEnvironment(),  # one process, also inside a job of a batch system
     )
     if checkpoint is not None and checkpoint.exists():
         restore(state, checkpoint)
