@@ -149,7 +149,7 @@ def test_unit_and_voxels_must_agree(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused() -> None:
     for settings, words in (
         (clean_settings(method=Noise2Clean(2)), "1 realisation"),
-        (clean_settings(network=UNet((4,), dimensions=3)), "network of 2 dimensions"),
+        (clean_settings(network=UNet((4,), dimensions=3)), "must have a 2-D network"),
         (quick(rotation_axis=None, method=Noise2Inverse(parts=2), clean="x.zarr"), "must go with noise2clean"),
         (quick(rotation_axis=None, method=Noise2Projection(), network=UNet((4,), dimensions=3)), "of 2 dimensions"),
     ):

@@ -56,7 +56,7 @@ def test_transmissions_need_no_flats(arrays: dict[str, np.ndarray]) -> None:
 
 def test_some_of_the_rows_are_not_taken_for_all(arrays: dict[str, np.ndarray]) -> None:
     arrays["data"] = arrays["data"][:, :2]
-    with pytest.raises(quietray.SettingsError, match=r"all 3 rows.* got 2; .* --max-cpu-slices 3 or more, or give a"):
+    with pytest.raises(quietray.SettingsError, match=r"all 3 rows.* got 2; .* max-cpu-slices of 3 or more, or give a"):
         denoise(**arrays)
     with pytest.raises(quietray.SettingsError, match="or normalise first"):
         denoise(**arrays, model="model")

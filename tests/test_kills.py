@@ -54,7 +54,7 @@ def test_where_memory_runs_out_tiles_become_smaller(generator, error):
         found = fitting(network, x, 1024, 2, 1)
         torch.testing.assert_close(found, tiled(network.inner, x, 1024, 2, 1), rtol=1e-5, atol=1e-6)
     assert max(network.tried) == 300
-    with pytest.raises(ResourceError, match=r"300 x 260 pixels must fit into memory in tiles of 64.*--region"):
+    with pytest.raises(ResourceError, match=r"300 x 260 pixels must fit into memory in tiles of 64.*region="):
         fitting(Hungry(30, error), x, 1024, 2, 1)
 
 

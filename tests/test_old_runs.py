@@ -28,6 +28,7 @@ from quietray.detector.correction import correct
 from quietray.operators.astra import ParallelProjector
 from quietray.operators.nufft import ParallelRays
 from quietray.reconstruct.ramp import ramp_filtered
+from quietray.wording import told
 
 DATA = Path(__file__).resolve().parent / "data/old_runs"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
@@ -151,7 +152,8 @@ def test_a_finished_run_is_loaded(tmp_path: Path) -> None:
     metrics = json.loads((out / "metrics.json").read_text())
     assert result.metrics["estimate"] == metrics["estimate"]
     assert {key: result.metrics["estimate"][key] for key in EXPECTED["run"]["estimate"]} == EXPECTED["run"]["estimate"]
-    assert (list(result.warnings), list(result.notes)) == (metrics["warnings"], metrics["notes"])
+    assert list(result.warnings) == [told(one) for one in metrics["warnings"]]
+    assert list(result.notes) == [told(one) for one in metrics["notes"]]
     assert [entry.step for entry in result.history] == [40, 80, 120, 160]
     assert result.denoiser.split == SETTINGS.method
     assert result.denoiser.architecture == SETTINGS.network

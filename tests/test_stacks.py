@@ -55,7 +55,7 @@ def test_a_volume_is_denoised_and_comes_back_as_it_was(tmp_path: Path, name: str
     assert result.volume.std() < volume().std()
     assert result.unit == "1/mm"
     assert result.scale[1:] == (pytest.approx(0.02), pytest.approx(0.02))
-    assert "what needs projections, as noise2inverse does, cannot be used" in told.notes[0]
+    assert "methods that need projections, such as noise2inverse, cannot be used" in told.notes[0]
     assert "second reconstruction" in told.notes[0]
     again = quietray.denoise(place, tmp_path / "out", method="gaussian", resume=True)
     assert np.array_equal(again.volume, result.volume)

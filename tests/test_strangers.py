@@ -270,7 +270,7 @@ def test_what_a_run_noted_of_itself_may_be_damaged(tmp_path, name, text):
     out = tmp_path / "out"
     (out / ".work").mkdir(parents=True)
     (out / name).write_text(text)
-    with pytest.raises(ResourceError, match=f"{name} must be what a run noted.*--overwrite"):
+    with pytest.raises(ResourceError, match=f"{name} must be what a run noted.*overwrite=True"):
         quietray.denoise(quietray.read(disc_scan()), out, quick(), resume=True)
 
 

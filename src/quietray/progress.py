@@ -37,8 +37,11 @@ def watching(watch: Watch | None = None, progress: bool | None = None) -> Watch:
 
     Examples
     --------
-    >>> watching(TerminalWatch(Console())).note("give a longer --budget")
-    · give a longer budget=
+    >>> class Heard(Watch):
+    ...     def note(self, text):
+    ...         print(text)
+    >>> watching(Heard()).note("give a longer --budget")
+    give a longer budget=
     """
     if watch is None:
         watch, console = Watch(), Console(stderr=True)

@@ -21,6 +21,7 @@ PARAMETERS = {
     "from": "start={}",
     "channels": "series={}",
     "more": "data={}",
+    "cluster": "on_cluster(place={})",
 }
 _SWITCHES = ("overwrite", "resume", "strict", "line_integrals", "noise_models", "ignore_scanner", "reblur")
 _WORDS = {"yes": "True", "no": "False"}

@@ -178,7 +178,6 @@ def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) 
         return kept_model(Path(folder), name, instrument_of(str(data.source))).name
 
 
-@alone
 def reconstruct(
     scan: Any,
     out: Any = None,
@@ -222,19 +221,19 @@ def reconstruct(
         raise SettingsError("what is reconstructed must be a scan, got images; nothing is left to reconstruct")
     run, place = Run.in_memory(changed(settings, changes), watch), None if out is None else Path(out)
     settings = run.settings
-    if place is not None:
-        require_new("volume", place, overwrite)
-    prepared = prepare(_sound(scan, run), run)
-    if place is None:
-        return reconstruct_plainly(prepared, run, None)
-    facts = {**reconstructed_by(prepared).record()["settings"], "source": scan.source}
-    how: dict[str, Any] = {"format": settings.format, "stored": settings.stored, "overwrite": overwrite}
-    with new_volume(place, prepared.grid, facts, **how) as writer:
-        reconstruct_plainly(prepared, run, writer)
-    return place
+    with alone(place):
+        if place is not None:
+            require_new("volume", place, overwrite)
+        prepared = prepare(_sound(scan, run), run)
+        if place is None:
+            return reconstruct_plainly(prepared, run, None)
+        facts = {**reconstructed_by(prepared).record()["settings"], "source": scan.source}
+        how: dict[str, Any] = {"format": settings.format, "stored": settings.stored, "overwrite": overwrite}
+        with new_volume(place, prepared.grid, facts, **how) as writer:
+            reconstruct_plainly(prepared, run, writer)
+        return place
 
 
-@alone
 def compare(
     scan: Any,
     out: Any = None,
@@ -281,31 +280,31 @@ def compare(
     if not isinstance(scan, Scan):
         raise SettingsError("methods must be compared on a scan, got images; name one: denoise(images, method=...)")
     settings = changed(settings, changes)
-    if out is not None:
-        require_free(Path(out), "output", overwrite)
-    run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
-    scan, seconds = _sound(scan, run), parse_seconds(settings.budget)
-    if settings.rows is not None:
-        rows = len(chosen_rows(settings.rows, scan.n_rows))
-    else:
-        most = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
-        rows = min(scan.n_rows, max(FEWEST_ROWS, affordable_rows(scan, most, seconds)))
-        run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows takes others.")
-    found, _ = compared(scan, run, rows, run.left)
-    if out is None:
+    folder = None if out is None else Path(out)
+    with alone(folder):
+        if folder is not None:
+            require_free(folder, "output", overwrite)
+        run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
+        scan, seconds = _sound(scan, run), parse_seconds(settings.budget)
+        if settings.rows is not None:
+            rows = len(chosen_rows(settings.rows, scan.n_rows))
+        else:
+            most = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
+            rows = min(scan.n_rows, max(FEWEST_ROWS, affordable_rows(scan, most, seconds)))
+            run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows takes others.")
+        found, _ = compared(scan, run, rows, run.left)
+        if folder is None:
+            return found
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            record = found.record()
+            verdict = verdict_on_methods(record).record()
+            write_json(folder / "metrics.json", {"verdict": verdict, "comparison": record, "versions": versions()})
+            replace_file(folder / "run.toml", write_toml(found.picked).encode())
+            write_comparison(folder / "report.html", found, scan, write_toml(found.picked))
         return found
-    folder = Path(out)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        record = found.record()
-        verdict = verdict_on_methods(record).record()
-        write_json(folder / "metrics.json", {"verdict": verdict, "comparison": record, "versions": versions()})
-        replace_file(folder / "run.toml", write_toml(found.picked).encode())
-        write_comparison(folder / "report.html", found, scan, write_toml(found.picked))
-    return found
 
 
-@alone
 def train(
     data: Sequence[Scan] | Sequence[ImagePairs],
     out: str | Path,
@@ -345,23 +344,24 @@ def train(
     """
     watch = watching(watch, changes.pop("progress", None))
     settings, out, started = changed(settings, changes), Path(out), waiting_since()
-    require_free(out, "model", overwrite)
-    run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
-    if all(isinstance(one, ImagePairs) for one in data):
-        found = train_on_images([one for one in data if isinstance(one, ImagePairs)], run)
-    else:
-        found = _trained_on_scans([_sound(one, run) for one in data if isinstance(one, Scan)], run)
-    denoiser = found.denoiser
-    training = dataclasses.replace(settings.training, steps=found.fitted.history[-1].n_steps)
-    resolved = dataclasses.replace(settings, method=denoiser.split, training=training)
-    with disk_errors(out):
-        for place in (out / NOISE).glob("*/model.json"):  # of a model that is replaced
-            remove(place.parent)
-        denoiser.save(out)
-        for number, model in enumerate(found.noise, 1):
-            model.save(out / NOISE / f"{number:03d}")
-        replace_file(out / "run.toml", write_toml(resolved).encode())
-    return denoiser
+    with alone(out):
+        require_free(out, "model", overwrite)
+        run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
+        if all(isinstance(one, ImagePairs) for one in data):
+            found = train_on_images([one for one in data if isinstance(one, ImagePairs)], run)
+        else:
+            found = _trained_on_scans([_sound(one, run) for one in data if isinstance(one, Scan)], run)
+        denoiser = found.denoiser
+        training = dataclasses.replace(settings.training, steps=found.fitted.history[-1].n_steps)
+        resolved = dataclasses.replace(settings, method=denoiser.split, training=training)
+        with disk_errors(out):
+            for place in (out / NOISE).glob("*/model.json"):  # of a model that is replaced
+                remove(place.parent)
+            denoiser.save(out)
+            for number, model in enumerate(found.noise, 1):
+                model.save(out / NOISE / f"{number:03d}")
+            replace_file(out / "run.toml", write_toml(resolved).encode())
+        return denoiser
 
 
 def apply(

@@ -41,7 +41,7 @@ _TEMPLATE = """\
 """
 _SUPPORT = "from quietray.adapters.httomo import output_dims as _calc_output_dim_denoise\n"
 _DATABASE = Path("methods_database/packages/backends/quietray")
-_WHOLE = "run httomo with one process and --max-cpu-slices {rows} or more"
+_WHOLE = "run httomo with one process and max-cpu-slices of {rows} or more"
 
 
 def denoise(
@@ -92,7 +92,7 @@ def denoise(
     >>> denoise(np.ones((4, 2, 8)), np.arange(4), np.ones((3, 6, 8)), np.ones((3, 6, 8)))
     Traceback (most recent call last):
     quietray.errors.SettingsError: data must hold all 6 rows, of which the network is to learn, got 2; run httomo with
-    one process and --max-cpu-slices 6 or more, or give a model
+    one process and max-cpu-slices of 6 or more, or give a model
     """
     (n_views, n_rows, n_cols), every = data.shape, int(flats.shape[1])
     if n_rows != every and (model is None or not normalised):

@@ -97,6 +97,7 @@ _OF_RUNS = {
 }
 _ORDER = ("output", "method", "how to read the scan", "correction", "phase retrieval", "reconstruction")
 _WIDEST, _INDENT = 100, 24
+_SUPPRESSED = get_args(tyro.conf.Suppress[int])[1]
 _KINDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 
@@ -138,7 +139,8 @@ def options_of(command: type[Any]) -> list[Option]:
     ['--port', '--no-browser']
     """
     hints, texts = get_type_hints(command, include_extras=True), _texts(command)
-    return [_option(command, entry, hints[entry.name], texts[entry.name]) for entry in dataclasses.fields(command)]
+    shown = [entry for entry in dataclasses.fields(command) if _SUPPRESSED not in _unwrapped(hints[entry.name])[1]]
+    return [_option(command, entry, hints[entry.name], texts[entry.name]) for entry in shown]
 
 
 def _option(command: type[Any], entry: Any, hint: Any, text: str) -> Option:

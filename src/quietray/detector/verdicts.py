@@ -275,8 +275,8 @@ def _noise2inverse(found: Findings) -> Verdict:
     shares = [one.correlation for one in found.subsets if abs(one.correlation) > max(3 * one.error, NOTHING)]
     if shares:
         reason = (
-            "The views share a small part of their noise, of the flats, of rings or of the views before, which stays "
-            f"in the result; the rest is independent: {seen}."
+            "The noise of the views is independent but for a small share, from the flats, rings or the views before, "
+            f"which stays in the result: {seen}."
         )
         return Verdict(method, VALID, reason, "Use it as it is, or with flats of their own (--own-flats yes).")
     return Verdict(method, VALID, f"The noise of the views is independent: {seen}.", "Use it as it is.")

@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import functools
-import inspect
 import json
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from quietray.errors import ResourceError
 
 __all__ = ["Lock", "alone"]
 
-_Given = ParamSpec("_Given")
-_Made = TypeVar("_Made")
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 
 
@@ -148,34 +144,33 @@ def _began(pid: int) -> str | None:
     return None
 
 
-def alone(verb: Callable[_Given, _Made]) -> Callable[_Given, _Made]:
-    """Let a function lock its argument `out`, a new file or folder, with a lock file beside it.
+@contextmanager
+def alone(out: Path | None) -> Iterator[None]:
+    """Lock a new file or folder while a context lasts, with a lock file beside it; nothing is locked if it is None.
 
-    If no lock can be created, the function continues, and itself reports that it cannot write there.
+    If no lock can be created, the context goes on, and what writes there reports that it cannot.
+
+    Raises
+    ------
+    ResourceError
+        Another run holds the lock.
 
     Examples
     --------
     >>> import tempfile
-    >>> @alone
-    ... def make(out): return [one.name for one in Path(out).parent.iterdir()]
-    >>> make(Path(tempfile.mkdtemp()) / "new.h5")
+    >>> place = Path(tempfile.mkdtemp()) / "new.h5"
+    >>> with alone(place):
+    ...     [one.name for one in place.parent.iterdir()]
     ['.new.h5.lock']
     """
-    signature = inspect.signature(verb)
-
-    @functools.wraps(verb)
-    def held(*given: _Given.args, **named: _Given.kwargs) -> _Made:
-        out = signature.bind(*given, **named).arguments.get("out")
-        if out is None:
-            return verb(*given, **named)
-        place, lock = Path(out).absolute(), None
+    lock = None
+    if out is not None:
+        place = out.absolute()
         with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)
-            lock = Lock(place.parent / f".{place.name}.lock", Path(out))
-        try:
-            return verb(*given, **named)
-        finally:
-            if lock is not None:
-                lock.release()
-
-    return held
+            lock = Lock(place.parent / f".{place.name}.lock", out)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()

@@ -86,7 +86,7 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     'local:4'
     >>> place_of("local:0")
     Traceback (most recent call last):
-    quietray.errors.SettingsError: --cluster must be local:COUNT with one process at least, got local:0
+    quietray.errors.SettingsError: on_cluster(place=) must be local:COUNT with one process at least, got local:0
     """
     text = os.fspath(text)
     if re.fullmatch(r"local(:\d+)?", text):
