@@ -143,11 +143,8 @@ def test_no_verb_returns_what_prints_a_page(result: Result, tmp_path: Path) -> N
 
 
 def test_the_verdict_comes_first(result: Result) -> None:
-    class Judged(dict):  # as figures are that have one
-        pass
-
     verdict = {"kind": "look at this first", "reason": "the gain is <small>"}
-    judged = dataclasses.replace(result, metrics=Judged({**result.metrics, "verdict": verdict}))
+    judged = dataclasses.replace(result, metrics=dataclasses.replace(result.metrics, verdict=verdict))
     assert repr(judged).splitlines()[1] == "  verdict: look at this first: the gain is <small>"
     assert "look at this first: the gain is &lt;small&gt;" in judged._repr_html_()
 

@@ -66,7 +66,7 @@ __all__ = [
 def denoise(
     data: Any,
     out: Any = None,
-    settings: Settings | None = None,
+    settings: Any = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -85,7 +85,7 @@ def denoise(
     out
         Output folder; None keeps the result in memory.  After projections, their angles.
     settings
-        Of the whole run; the defaults where None.
+        Settings of the whole run; None takes the defaults.  After projections and their angles, the output folder.
     resume, overwrite
         Go on with an unfinished run in `out`; replace the run in it.
     repeats
@@ -181,7 +181,7 @@ def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) 
 def reconstruct(
     scan: Any,
     out: Any = None,
-    settings: Settings | None = None,
+    settings: Any = None,
     *,
     overwrite: bool = False,
     watch: Watch | None = None,
@@ -237,7 +237,7 @@ def reconstruct(
 def compare(
     scan: Any,
     out: Any = None,
-    settings: Settings | None = None,
+    settings: Any = None,
     *,
     overwrite: bool = False,
     watch: Watch | None = None,
@@ -368,7 +368,7 @@ def apply(
     model: str | Path,
     data: Any,
     out: Any = None,
-    settings: Settings | None = None,
+    settings: Any = None,
     *,
     strict: bool = False,
     overwrite: bool = False,

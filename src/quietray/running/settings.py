@@ -263,7 +263,7 @@ class Given(Changes, total=False):
 _OF_VERBS = ("overwrite", "resume", *sorted(Given.__annotations__.keys() - Changes.__annotations__.keys()))
 
 
-def changed(settings: Settings | None, changes: Any) -> Settings:
+def changed(settings: Any, changes: Any) -> Settings:
     """Return the settings with those given by name over them.
 
     Raises
