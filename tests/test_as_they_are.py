@@ -193,6 +193,12 @@ def test_what_cannot_be_used_is_refused_with_the_flag_that_helps(whole):
     assert "flats=" in refusal(as_scan(views, (flats // 3).astype(np.uint16), darks))
 
 
+@pytest.mark.parametrize("spoil", ["without beam", "never written"])
+def test_a_scan_without_any_light_is_refused(whole, spoil):
+    views, flats, darks = whole
+    assert re.search(r"hold light, got 0\.\d\d%.* data=$", refusal(as_scan(SPOILS[spoil](views), flats, darks)))
+
+
 def test_a_beam_that_is_halved_is_refused_until_air_is_named(whole):
     light = np.where(ALL < 100, 1.0, 0.5)
     scan = as_scan(*measured(light=light))

@@ -19,6 +19,7 @@ from quietray.scan import Scan
 __all__ = ["judge_light"]
 
 _DARK = 0.05  # of the usual light; a frame with less was taken without beam
+_NO_LIGHT = 0.002  # of the flats, behind which nothing was measured
 _JUMP = 0.4  # in the logarithm of the light, between consecutive views
 _WIDELY = 95  # percent of the columns; fewer may be brighter than air because of fringes
 _MOST = 0.25  # largest fraction of views to leave out for their brightness; more indicate a change of the beam
@@ -36,8 +37,11 @@ def judge_light(
     Raises
     ------
     NoiseError
-        Too many views have different light, by an unknown factor, or the darks or flats cannot belong to the views.
+        No view has any light, too many views have different light, by an unknown factor, or the darks or flats cannot
+        belong to the views.
     """
+    if not settings.line_integrals:
+        _require_light(views, sides)
     written = good_frames(reasons, len(views.samples))
     used = views.varying(written) if written.any() else written
     if not used.any() or written.sum() < 4:
@@ -68,6 +72,21 @@ def judge_light(
             )
         reasons["have another exposure than the rest"] = odd
     _compared_with_sides(views, sides, dark, written & ~without, settings, reasons)
+
+
+def _require_light(views: Glance, sides: dict[str, Side]) -> None:
+    """Raise if no view is brighter than the darks: never written, or taken with a closed shutter."""
+    if "flats" not in sides:
+        return
+    dark = sides["darks"].mean if "darks" in sides else np.zeros_like(sides["flats"].mean)
+    light = float(np.median(sides["flats"].mean - dark))
+    brightest = float(np.percentile(views.samples.mean(axis=0) - dark, 99))
+    if 0 < light and brightest < _NO_LIGHT * light:
+        raise NoiseError(
+            f"projections must hold light, got {max(brightest, 0.0) / light:.2%} of the flats' even where they are "
+            f"brightest, in all {views.total} views: they were never written, or taken with a closed shutter; name the "
+            "right dataset with --data"
+        )
 
 
 def _of_other_light(level: Float[np.ndarray, " view"]) -> Bool[np.ndarray, " view"]:
