@@ -23,7 +23,7 @@ class _Shell:
     """The argument of the command."""
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
-    """The shell."""
+    """Name of the shell."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Flags that commands share."""
+"""Flags shared by several commands."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ class ScanFlags:
     data: Text = None
     """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
     flats: Text = None
-    """Open-beam frames: dataset path, file or folder. A path in the scan, another file such as flats.h5 or
+    """Open-beam frames, as dataset path, file or folder: a path in the scan, another file such as flats.h5 or
     flats.h5:/dataset, a TIFF file, folder or pattern; or a number, the white level."""
     darks: Text = None
     """Beam-off frames, in the same way."""
@@ -417,7 +417,7 @@ class RunFlags(PhaseFlags):
     line_integrals: Flag = False
     """The projections are line integrals already (XRD-CT, fluorescence, preprocessed data): no flat, no logarithm."""
     device: Text = None
-    """Where to compute: auto, a GPU where there is one; cpu; cuda, or one of several such as cuda:1 (default: auto)."""
+    """Where to compute: auto, a GPU if there is one; cpu; cuda, or one of several such as cuda:1 (default: auto)."""
     max_memory: Text = None
     """Memory that the process may use, such as 8G (default: 60 % of the free memory)."""
     device_memory: Text = None

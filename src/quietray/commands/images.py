@@ -46,7 +46,7 @@ class Filter(FirstFlags, OutFlags, _Images):
     ENDING: ClassVar[str] = "-filtered"
 
     filter: Literal["gaussian", "median", "bilateral", "nlm", "wavelet", "tv"] = "bilateral"
-    """The filter."""
+    """Name of the filter."""
     repeats: Paths = ()
     """Further measurements of the same images, used to tune the filter; the mean of all is filtered."""
     out: File = None

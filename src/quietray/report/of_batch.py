@@ -35,7 +35,7 @@ def write_batch(path: Path, entries: Sequence[Any], total: int) -> None:
     Parameters
     ----------
     path
-        Path of the file, beside the folders of the scans.
+        Path of the file, in the folder that contains those of the scans.
     entries
         Scans that are done or failed: ``name``, ``scan``, ``verdict``, ``error``, ``model``, ``gain``, ``warnings``,
         ``seconds``.
