@@ -1,4 +1,4 @@
-"""Arrays handed over as a measurement: checked before they are believed, and not read where they are lazy."""
+"""Arrays given as a measurement: checked, but not read if they are lazy."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from quietray.types import Frames
 
 __all__ = ["open_frames", "projection_frames", "radians"]
 
-_BLOCK = 2**24  # pixels looked at together
-_NEAR = 0.07  # of half a turn or a whole one, that views are taken to cover
+_BLOCK = 2**24  # pixels checked at a time
+_NEAR = 0.07  # relative deviation from 180 or 360 degrees
 
 
 def projection_frames(stack: Any) -> Frames:
-    """Return projections as frames ``(view, row, col)``; nothing is read of what is not in memory.
+    """Return projections as frames ``(view, row, col)``; data that are not in memory are not read.
 
     Parameters
     ----------
     stack
-        ``(view, row, col)``, or of one row ``(view, col)``: NumPy, a memory map, HDF5, Zarr, Dask, or anything else
-        with a shape, a dtype and slices.
+        ``(view, row, col)``, or ``(view, col)`` for one row: NumPy, a memory map, HDF5, Zarr, Dask, or any other object
+        with a shape, a dtype and slicing.
 
     Raises
     ------
     FormatError
-        It is no such stack of real numbers.
+        The stack has another number of axes, is empty, or is not of real numbers.
     NoiseError
-        What is in memory holds NaN or infinity.
+        Data in memory contain NaN or infinity.
 
     Examples
     --------
@@ -52,23 +52,23 @@ def projection_frames(stack: Any) -> Frames:
 
 
 def open_frames(what: str, stack: Any, *, one_row: bool) -> Frames | None:
-    """Return flats or darks as frames ``(frame, row, col)``; None where there are none.
+    """Return flats or darks as frames ``(frame, row, col)``; None if there are none.
 
     Parameters
     ----------
     what
         Name of the parameter, for messages.
     stack
-        ``(frame, row, col)``, or a single frame ``(row, col)``; lazy or not.
+        ``(frame, row, col)``, or a single frame ``(row, col)``; may be lazy.
     one_row
-        Whether the projections were given as ``(view, col)``: then so are these, ``(frame, col)`` or ``(col,)``.
+        Whether the projections were given as ``(view, col)``: then the stack is ``(frame, col)`` or ``(col,)``.
 
     Raises
     ------
     FormatError
-        It is no such stack of real numbers.
+        The stack has another number of axes, is empty, or is not of real numbers.
     NoiseError
-        What is in memory holds NaN or infinity.
+        Data in memory contain NaN or infinity.
 
     Examples
     --------
@@ -96,14 +96,14 @@ def radians(angles: Any, shape: tuple[int, ...], *, degrees: bool) -> Float[np.n
     angles
         ``(view,)``, a list or an array.
     shape
-        Of the projections, the views first.
+        Shape of the projections, views first.
     degrees
-        Whether they are in degrees; radians otherwise.
+        Whether the angles are in degrees; radians otherwise.
 
     Raises
     ------
     GeometryError
-        They are not one finite number for each view, or look like the other unit.
+        The angles are not one finite number for each view, or seem to be in the other unit.
 
     Examples
     --------
@@ -141,11 +141,11 @@ def radians(angles: Any, shape: tuple[int, ...], *, degrees: bool) -> Float[np.n
 
 
 def _check_unit(values: Float[np.ndarray, " view"], degrees: bool) -> None:
-    """Refuse radians given as degrees, and degrees given as radians; a geometry ends the discussion."""
+    """Refuse radians given as degrees, and degrees given as radians; a geometry given instead is not checked."""
     swept, few = float(np.ptp(values)), values.size < 3
     if swept == 0 or few:
         return
-    covered = swept * values.size / (values.size - 1)  # each view stands for a step of its own
+    covered = swept * values.size / (values.size - 1)  # including the step after the last view
     wholes = (math.pi, 2 * math.pi) if degrees else (180.0, 360.0)
     apart = min(abs(width / whole - 1) for whole in wholes for width in (covered, swept))
     other = apart < (_NEAR if values.size >= 8 else 1e-3)
@@ -161,7 +161,7 @@ def _check_unit(values: Float[np.ndarray, " view"], degrees: bool) -> None:
 
 
 def _other_order(n_angles: int, shape: tuple[int, ...]) -> str:
-    """Return what to do where the views are not as many as the angles."""
+    """Return advice for the case that the numbers of views and angles differ."""
     if len(shape) == 3 and n_angles in shape[1:]:
         axis = shape.index(n_angles, 1)
         return f"if axis {axis} is that of the views, give np.moveaxis(projections, {axis}, 0), else the right list"
@@ -169,7 +169,7 @@ def _other_order(n_angles: int, shape: tuple[int, ...]) -> str:
 
 
 def _checked(what: str, stack: Any) -> tuple[int, ...]:
-    """Return the shape of a stack of real numbers that is not empty."""
+    """Return the shape of a stack; raise unless it is of real numbers and not empty."""
     if not all(hasattr(stack, name) for name in ("shape", "dtype", "__getitem__")):
         raise FormatError(
             f"{what} must be an array with a shape, a dtype and slices, got {type(stack).__name__}; "
@@ -197,12 +197,12 @@ def _checked(what: str, stack: Any) -> tuple[int, ...]:
 
 
 def _check_finite(what: str, stack: np.ndarray) -> None:
-    """Raise where numbers in memory are NaN or infinite; what is lazy is looked at when it is read."""
+    """Raise if numbers in memory are NaN or infinite; lazy data are checked when they are read."""
     step = max(1, _BLOCK // max(1, math.prod(stack.shape[1:])))
     for start in range(0, len(stack), step):
         block = stack[start : start + step]
         with np.errstate(invalid="ignore"):
-            if np.isfinite(block.sum(dtype=np.float64)):  # as fast as memory, and finite only if every number is
+            if np.isfinite(block.sum(dtype=np.float64)):  # fast, and finite only if every number is finite
                 continue
         bad = ~np.isfinite(block)
         if bad.any():

@@ -1,4 +1,4 @@
-"""The command line.  Nothing heavy is imported before a command runs."""
+"""The command line.  Large libraries are imported only when a command runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = ["main"]
 
 
 def _finite(value: Any) -> Any:
-    """Return figures with None, which JSON knows, in place of infinities and NaN, which it does not."""
+    """Return figures with infinities and NaN, which JSON does not support, replaced by None."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -50,7 +50,7 @@ _HELP = ("--help", "-h", "--help-all")
 
 
 def _check_flags(arguments: list[str]) -> None:
-    """Refuse an unknown flag by its name; else the argument after it, its value or the scan, would seem to be missing.
+    """Refuse an unknown flag by name; otherwise the error would be that the argument after it is missing.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def _check_flags(arguments: list[str]) -> None:
     """
     kind = COMMANDS.get(arguments[0]) if arguments else None
     if kind is None:
-        return  # which is told better where commands are told apart
+        return  # the parser of commands has a better message
     known = [f"--{entry.name.strip('_').replace('_', '-')}" for entry in dataclasses.fields(kind)]
     for argument in arguments[1:]:
         flag = argument.split("=")[0]
@@ -71,24 +71,24 @@ def _check_flags(arguments: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; docs/command-line.md says what it exits with."""
+    """Run the command line; the exit codes are listed in docs/command-line.md."""
     with waiting(), _stoppable(), flags_spoken():
         try:
             _main(sys.argv[1:] if arguments is None else list(arguments))
-        except BrokenPipeError:  # whoever reads has seen enough, as in `quietray denoise --help | head`
+        except BrokenPipeError:  # the reader has stopped, as in `quietray denoise --help | head`
             nowhere = os.open(os.devnull, os.O_WRONLY)
             for stream in (sys.stdout, sys.stderr):
-                os.dup2(nowhere, stream.fileno())  # so that Python closes it without a word
+                os.dup2(nowhere, stream.fileno())  # so that Python closes it without a message
             sys.exit(128 + signal.SIGPIPE)
 
 
 class _AskedError(BaseException):
-    """The system asked the process to end, by the signal of this number."""
+    """The process received this signal to terminate."""
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """End like a keyboard's interrupt when a scheduler asks for it before it kills, or when the terminal is closed."""
+    """Stop as after Ctrl-C if a scheduler sends a signal before it kills the process, or if the terminal is closed."""
 
     def stop(number: int, _: object) -> None:
         raise _AskedError(number)
@@ -99,7 +99,7 @@ def _stoppable() -> Iterator[None]:
     before = {
         one: signal.signal(one, stop)
         for one in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(one) != signal.SIG_IGN  # as nohup wants it
+        if signal.getsignal(one) != signal.SIG_IGN  # nohup ignores the signal
     }
     try:
         yield
@@ -109,7 +109,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _main(told: list[str]) -> None:
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it reports the precision that we chose
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # otherwise it reports the precision
     if told[:1] == ["--version"]:
         print(f"quietray {version('quietray')}", flush=True)
         return
@@ -141,12 +141,12 @@ def _help(told: list[str]) -> str:
 
 
 def _parsed(told: list[str]) -> Any:
-    """Return the command; with --json a mistake is raised, so that it can be told as JSON.
+    """Return the command; with --json, a mistake is raised, so that it can be printed as JSON.
 
     Raises
     ------
     SettingsError
-        It cannot be parsed.
+        The arguments cannot be parsed.
     """
     words, quiet = io.StringIO(), "--json" in told
     kinds: Any = reduce(or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()))
@@ -161,12 +161,12 @@ def _parsed(told: list[str]) -> Any:
 
 
 class _Run:
-    """A command that runs, and how it ends.
+    """A command from its start to its exit code.
 
     Parameters
     ----------
     told
-        The arguments of the command line.
+        Arguments of the command line.
     """
 
     def __init__(self, told: list[str]) -> None:
@@ -177,7 +177,7 @@ class _Run:
 
     @property
     def teller(self) -> Teller:
-        """Where to tell what happens; rich is imported when there is something to tell."""
+        """Output of messages; rich is imported with the first message."""
         if self._teller is None:
             from quietray.telling import Teller
 
@@ -186,7 +186,7 @@ class _Run:
         return self._teller
 
     def run(self) -> None:
-        """Run it, and print its figures where they are asked for."""
+        """Run the command, and print its figures with --json."""
         _check_flags(self.told)
         self.command = command = _parsed(self.told)
         if command.log is not None:
@@ -206,12 +206,12 @@ class _Run:
             self._print(figures)
 
     def fail(self, code: int, kind: str, message: str, **more: Any) -> NoReturn:
-        """Tell of an error, and exit."""
+        """Show an error, and exit."""
         self._say(f"[red]error:[/red] {_escaped(message)}")
         self._leave(code, kind, message, **more)
 
     def stopped(self, by: signal.Signals) -> NoReturn:
-        """Tell how to go on, and exit with the code that a shell gives a program that this signal ended."""
+        """Show how to continue, and exit with the code that a shell uses for a program ended by this signal."""
         again = None
         if isinstance(self.command, Denoise):
             again = self._line([*self.told, *([] if "--resume" in self.told else ["--resume"])])
@@ -220,7 +220,7 @@ class _Run:
         self._leave(128 + by, "Stopped", f"stopped by {by.name}", resume=again)
 
     def fault(self, error: Exception) -> NoReturn:
-        """Tell of a fault of ours with its traceback, and exit."""
+        """Show an internal error with its traceback, and exit."""
         self._say(_escaped(traceback.format_exc()))
         self._say("[red]this is a fault of quietray, not yours:[/red] please report it with the lines above")
         self._leave(1, type(error).__name__, str(error))
@@ -228,7 +228,7 @@ class _Run:
     def _say(self, text: str) -> None:
         try:
             self.teller.insist(text)
-        except QuietrayError as error:  # of the log, which may be what failed
+        except QuietrayError as error:  # the log may be what failed
             self.command = None
             self._teller = None
             self.teller.insist(f"[red]error:[/red] {_escaped(str(error))}")

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress bars with the time left, sentences, tables; all on standard error."""
+"""Output on the terminal: progress bars with the remaining time, messages and tables, all on standard error."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from quietray.telling import Teller
 
 __all__ = ["TerminalWatch", "show_comparison", "show_diagnosis", "show_table", "show_tissues", "show_verdict"]
 
-_EVERY = 30.0  # seconds, a line where there is no terminal
-_LINES = 200  # as many are kept for `quietray watch`
+_EVERY = 30.0  # seconds between two lines if there is no terminal
+_LINES = 200  # number kept for `quietray watch`
 
 
 class TerminalWatch(Watch):
-    """Shows a run's progress.
+    """Shows the progress of a run.
 
     Parameters
     ----------
     console
-        Where to.  Where that is no terminal but a file, a line is written every half minute in place of a bar; so it is
-        in the log of a :class:`~quietray.telling.Teller`.
+        Console to write to.  If it is a file, not a terminal, a line is written every half minute instead of a bar; the
+        same holds for the log of a :class:`~quietray.telling.Teller`.
     previews
-        Whether a preview is wanted at every judgement.
+        Whether to write a preview whenever the error is estimated.
     folder
-        The output folder; while a run works in it, how far it is is kept there for `quietray watch`.
+        Output folder; during a run, the progress is stored there for `quietray watch`.
     """
 
     def __init__(self, console: Console, previews: bool = False, folder: Path | None = None) -> None:
@@ -59,7 +59,7 @@ class TerminalWatch(Watch):
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Show a bar with the time left; a line when the stage is done."""
+        """Show a bar with the remaining time, and a line when the stage is done."""
         begun = said = time.monotonic()
         count, latest = 0, ""
         self._kept.stage(name)
@@ -108,13 +108,13 @@ class TerminalWatch(Watch):
                 progress.update(task, completed=total)
 
     def _memory(self) -> str:
-        """Return what the process needs, where that is asked for."""
+        """Return the memory of the process as text, in verbose mode."""
         if not (isinstance(self.console, Teller) and self.console.verbose):
             return ""
         return f"memory {resident_memory() / 2**30:.2f} GiB, at most {peak_memory() / 2**30:.2f} GiB so far"
 
     def _line(self, text: str) -> None:
-        """Write a line where no bar shows the same: off a terminal, and into the log."""
+        """Write a line to the log, and to the console if it shows no bar."""
         self._kept.told(text)
         teller = self.console if isinstance(self.console, Teller) else None
         if not self.console.is_terminal:
@@ -125,7 +125,7 @@ class TerminalWatch(Watch):
             teller.note_down(text)
 
     def note(self, text: str) -> None:
-        """Show a sentence."""
+        """Show a message."""
         self._kept.told(text)
         here = self.console.is_terminal
         mark = "·" if here else time.strftime("%H:%M:%S")
@@ -133,18 +133,18 @@ class TerminalWatch(Watch):
 
 
 def show_verdict(console: Console, verdict: Mapping[str, str]) -> None:
-    """Show the one sentence on a result; `verdict` is that of its figures."""
+    """Show the verdict on a result, which is one of its figures."""
     colour = {"Use it": "green", "Do not use it": "red"}.get(verdict["kind"], "yellow")
     console.print(f"[bold {colour}]{escape(verdict['kind'])}:[/] {escape(verdict['reason'])}", highlight=False)
 
 
 class _Kept:
-    """How far a run is, in ``OUT/.work/progress.json`` while there is such a folder; gone when the run is done.
+    """Progress of a run, in ``OUT/.work/progress.json`` while that folder exists; removed when the run is done.
 
     Parameters
     ----------
     folder
-        ``OUT``; None keeps nothing.
+        ``OUT``; None stores nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -154,18 +154,18 @@ class _Kept:
         self._written = 0.0
 
     def stage(self, name: str) -> None:
-        """Begin a stage."""
+        """Start a stage."""
         self._now = {"stage": name}
         self._write()
 
     def moved(self, seconds: float, share: float | None, left: float | None, text: str) -> None:
-        """Go on with it, a share of it done."""
+        """Store the progress of the stage, of which the fraction `share` is done."""
         self._now |= {"seconds": seconds, "share": share, "seconds_left": left, "text": text}
         if time.monotonic() - self._written >= 1:
             self._write()
 
     def told(self, line: str) -> None:
-        """Keep a line, of which there are many in a long run, among the latest."""
+        """Store a line; only the latest lines are kept."""
         self._lines = [*self._lines[-_LINES:], f"{time.strftime('%H:%M:%S')} {line}"]
         self._write()
 
@@ -174,13 +174,13 @@ class _Kept:
         if self._work is not None and self._work.is_dir():
             record = {"time": time.time(), "pid": os.getpid(), **self._now, "lines": self._lines}
             partial = self._work / ".progress.partial"
-            with suppress(OSError):  # a full disk stops the run where it matters
+            with suppress(OSError):  # a full disk must not stop the run here
                 partial.write_text(json.dumps(record))
                 partial.replace(self._work / "progress.json")
 
 
 def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
-    """Show names and values."""
+    """Show a table of names and values."""
     table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -190,7 +190,7 @@ def show_table(console: Console, title: str, rows: Mapping[str, Any]) -> None:
 
 
 def show_tissues(console: Console, tissues: Sequence[Mapping[str, Any]], how: str) -> None:
-    """Show the records of :class:`quietray.metrics.tissue.TissueBias`, and how the tissues were chosen."""
+    """Show records of :class:`quietray.metrics.tissue.TissueBias`, and how the tissues were chosen."""
     table = Table(title="Bias by tissue, in HU", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("tissue", "in the reference", "pixels", "difference", "standard error", "sd"):
         table.add_column(heading, justify="left" if heading in ("tissue", "in the reference") else "right")
@@ -204,8 +204,8 @@ def show_tissues(console: Console, tissues: Sequence[Mapping[str, Any]], how: st
 
 
 def show_comparison(console: Console, record: Mapping[str, Any], relative: bool = False) -> None:
-    """Show the methods of a comparison, best first; with `relative` only against the best, as beside other figures."""
-    from quietray.report.comparison import board_of  # brings matplotlib along, which no other table needs
+    """Show the methods of a comparison, best first; with `relative`, only the differences from the best."""
+    from quietray.report.comparison import board_of  # imports matplotlib, which no other table needs
 
     board = board_of(record, relative=relative)
     table = Table(title="Methods, best first", title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -226,7 +226,7 @@ def show_comparison(console: Console, record: Mapping[str, Any], relative: bool 
 
 
 def show_diagnosis(console: Console, found: Diagnosis) -> None:
-    """Show what the noise is, and the verdicts."""
+    """Show the properties of the noise, and the verdicts."""
     for number, one in found.detectors.items():
         show_table(console, f"Noise of detector {number}", _noise_rows(one))
     if not found.detectors:

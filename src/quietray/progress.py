@@ -53,7 +53,7 @@ def watching(watch: Watch | None = None, progress: bool | None = None) -> Watch:
 
 
 class _Worded(Watch):
-    """Tells another one, in the words of Python where that is what the user speaks."""
+    """Passes everything on, with parameters instead of flags in messages for users of Python."""
 
     def __init__(self, other: Watch) -> None:
         self.other, self.previews = other, other.previews

@@ -1,4 +1,4 @@
-"""What a finished run hands back: the volume, the figures, the pictures of the report."""
+"""The result of a finished run: the volume, the figures, the images of the report."""
 
 from __future__ import annotations
 
@@ -52,23 +52,24 @@ class Result:
     Parameters
     ----------
     volume
-        ``(z, y, x)``; lazy where it lies on disk.
+        ``(z, y, x)``; lazy if it is on disk.
     denoiser
-        The trained method.
+        Trained model, or filter.
     metrics
-        What ``metrics.json`` holds: attributes, or a mapping.
+        Contents of ``metrics.json``, as attributes or as a mapping.
     warnings, notes
-        Sentences for the user.
+        Messages for the user.
     gathered
-        Cuts and histograms, noisy and denoised; None where the run was finished before.
+        Cuts and histograms, noisy and denoised; None if the run was finished earlier.
     history
-        The judgements of the training.
+        Errors estimated during training.
     folder
-        Where everything lies, or None.
+        Output folder, or None.
     trust
-        ``(z, y, x)`` standard deviation of the volume's error, or None where none was asked for.
+        ``(z, y, x)`` uncertainty map: standard deviation of the volume's error; None if it was not requested.
     settings
-        What was run, with the steps that the budget bought and what was chosen on the way: enough to run it again.
+        Settings of the run, with the number of steps that fitted into the budget and all automatic choices, so that it
+        can be repeated.
     """
 
     volume: Any
@@ -90,7 +91,7 @@ class Result:
         return text_of(self._title, self._facts, self.warnings)
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: what was run and gained, the middle slice before and after, the warnings."""
+        """Return HTML for notebooks: method, gain, the middle slice before and after, warnings."""
         try:
             look: Look | str = self._look()
         except (QuietrayError, OSError) as error:
@@ -106,31 +107,31 @@ class Result:
         step: int | None = None,
         before: Any = None,
     ) -> Panels:
-        """Draw a slice before, after, and what was taken away, with matplotlib.
+        """Draw a slice before, after, and their difference, with matplotlib.
 
         Parameters
         ----------
         z, y, x
-            Where the slice lies, one of them, counted from 0; of images, which one.  The middle one across z where
-            none is given.  No other is read.
+            Index of the slice along one of these axes, from 0; for images, the number of the image. Without any, the
+            middle slice along z. Other slices are not read.
         step
-            Step or channel, of a series; None for the middle one.
+            Step or channel of a series; None for the middle one.
         before
-            The noisy volume, laid out like the denoised one, such as :func:`quietray.reconstruct` returns it, or the
-            noisy images.  Needed for all slices but the middle ones, which are all that a run keeps; without it the
-            denoised slice stands alone.
+            The noisy volume in the shape of the denoised one, for example from :func:`quietray.reconstruct`, or the
+            noisy images. A run stores only the middle slices; for others, `before` is required to show the noisy slice
+            beside the denoised one.
 
         Returns
         -------
         Panels
-            The axes: before, after, difference.  The first two have one grey window.
+            The axes: before, after, difference. The first two have the same grey window.
 
         Raises
         ------
         GeometryError
-            There is no such slice, or `before` has another shape.
+            The slice does not exist, or `before` has another shape.
         SettingsError
-            A step is asked for where there is no series, or two places are given.
+            A step is given but the result is not a series, or several of `z`, `y`, `x` are given.
         FormatError
             The volume cannot be read.
 
@@ -154,31 +155,33 @@ class Result:
         window: tuple[float, float] | None = None,
         overwrite: bool = False,
     ) -> Path:
-        """Write the volume, or the images as a stack, with its unit and the size of its voxels.
+        """Write the volume, or the images as a stack, with unit and voxel size.
 
         Parameters
         ----------
         path
-            Its ending says the format: ``.zarr``, ``.h5``, ``.tif`` (one file), ``.mhd``, ``.nii``, or one that another
-            package brings; a name without an ending is a folder of TIFF slices.
+            Path of the output. The ending determines the format: ``.zarr``, ``.h5``, ``.tif`` (one file), ``.mhd``,
+            ``.nii``, or one that another package adds; a name without an ending is a folder of TIFF slices.
         dtype
-            Whole numbers stand for values over a window, which the file tells; ``.zarr`` and ``.h5`` have none.
+            Data type; integers represent the values of a window that is stored in the file. Not for ``.zarr`` and
+            ``.h5``.
         window
-            Least and largest value of whole numbers, in the volume's unit; None is its range.
+            Values stored as the smallest and the largest integer, in the volume's unit; None for the range of the
+            volume.
         overwrite
-            Replace a volume of that name.
+            Replace an existing volume.
 
         Returns
         -------
         Path
-            Where it is.
+            Path of the written volume.
 
         Raises
         ------
         SettingsError
-            No format has that ending, or the format has no whole numbers.
+            No format has that ending, or the format does not support integers.
         ResourceError
-            There is something of that name, or the disk is full.
+            The path exists, or the disk is full.
 
         Examples
         --------
@@ -201,12 +204,12 @@ class Result:
 
     @property
     def unit(self) -> str:
-        """Unit of the volume's values."""
+        """Unit of the values of the volume."""
         return str(self.metrics["scan"]["unit"])
 
     @property
     def scale(self) -> tuple[float, ...]:
-        """Distances between voxels along each axis, napari's ``scale``: in mm, or in voxels where that is not known."""
+        """Distance between voxels along each axis, as napari's ``scale``: in mm, or in voxels if it is not known."""
         scan, n_axes = self.metrics["scan"], len(self.volume.shape)
         size = float(scan.get("pixel_size_mm") or scan.get("voxel_size_mm") or 1.0)
         return (*[1.0] * (n_axes - 3), float(scan.get("spacing_mm") or size), size, size)
@@ -217,7 +220,7 @@ class Result:
 
     @property
     def gain(self) -> str:
-        """The estimated gain in words, with its interval."""
+        """Estimated gain with its interval, as text."""
         return gain_text(self.metrics["estimate"])
 
     @property
@@ -231,12 +234,12 @@ class Result:
 
     @classmethod
     def load(cls, folder: Path, volume: Any) -> Result:
-        """Return the result of a finished run from its folder and the volume in it, as read.
+        """Return the result of a finished run from its folder and the volume read from it.
 
         Raises
         ------
         FormatError
-            Something is missing or damaged.
+            A file is missing or damaged.
         """
         try:
             metrics = json.loads((folder / "metrics.json").read_text())
@@ -244,7 +247,7 @@ class Result:
             warnings, notes = tuple(metrics.pop("warnings")), tuple(metrics.pop("notes"))
             history = tuple(Progress(**entry) for entry in metrics["training"]["history"])
             figures = metrics_of(metrics)
-            if figures.verdict is None:  # of a run made before there were verdicts
+            if figures.verdict is None:  # the run is of a version without verdicts
                 figures = replace(figures, verdict=verdict_of(figures, warnings, notes).record())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FormatError(
@@ -261,28 +264,29 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """The records of all slabs, put together.
+    """The combined records of all slabs.
 
     Parameters
     ----------
     cuts
-        Noisy and denoised planes through the middle: ``axial``, ``coronal``, ``sagittal``.
+        Noisy and denoised slices through the middle: ``axial``, ``coronal``, ``sagittal``.
     edges
-        Of the histograms' bins.
+        Edges of the bins of the histograms.
     counts_before, counts_after
         Histograms.
     sums
         Sum of the noisy and of the denoised volume inside the field of view.
     changed
-        What correcting changed.
+        Changes made by the corrections.
     inside
-        Voxels of the object, and the sums of the noisy and of the denoised ones; None where it is not told from air.
+        Number of voxels of the object, and the sums of noisy and denoised values in it; None if it was not separated
+        from air.
     object
-        ``(y, x)`` where it is in the middle slice.
+        ``(y, x)`` mask of the object in the middle slice.
     stacks
-        Further planes by the names of the cuts; empty where an older version began the run.
+        Further slices by the names of the cuts; empty if the run was started by an older version.
     steps
-        The middle slice of some steps or channels of a series, noisy and denoised, averaged where it is wide.
+        Middle slice of some steps or channels of a series, noisy and denoised, averaged if it is wide.
     """
 
     cuts: dict[str, tuple[Float[np.ndarray, "_ _"], Float[np.ndarray, "_ _"]]]
@@ -300,7 +304,7 @@ class Gathered:
 
 
 def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gathered:
-    """Put the records of all slabs together."""
+    """Combine the records of all slabs."""
     cuts = {}
     for name in ("axial", "coronal", "sagittal"):
         pieces = [(record.before[name], record.after[name]) for record in records if name in record.before]
@@ -311,7 +315,7 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
     if planes is not None and all(record.planes == planes for record in records):
         kept = [[(one.first, getattr(one, f"kept_{when}")) for one in records] for when in ("before", "after")]
         stacks = planes.stacks(*kept)
-    # a slab and its halo are corrected together, so that rows in a halo count twice; shares stay right
+    # a slab is corrected with its halo, so that rows in a halo count twice; fractions stay right
     return Gathered(
         cuts,
         edges,
@@ -326,13 +330,13 @@ def gather(records: list[SlabRecord], edges: Float[np.ndarray, " edge"]) -> Gath
 
 
 def histogram_edges(scale: Scale) -> Float[np.ndarray, " edge"]:
-    """Return the bins' edges: the scale of the data with as much again on either side."""
+    """Return the edges of the bins: the range of the data, extended by its width on either side."""
     low, high = scale.low, scale.high
     return np.linspace(low - (high - low), high + (high - low), _BINS + 1)
 
 
 def percentile(counts: np.ndarray, edges: np.ndarray, share: float) -> float:
-    """Return the value below which `share` of a histogram lies.
+    """Return the value below which the fraction `share` of a histogram lies.
 
     Examples
     --------
@@ -345,16 +349,16 @@ def percentile(counts: np.ndarray, edges: np.ndarray, share: float) -> float:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the evidence of a run is about, in words.
+    """Description of the evidence of a run.
 
     Parameters
     ----------
     domain
-        What was judged, and by what.
+        What the error was estimated of, and from which data.
     data_range
-        That PSNR is given for; None takes that of the denoised volume.
+        Data range of PSNR; None for that of the denoised volume.
     data_range_is
-        What it is.
+        Description of the data range.
     """
 
     domain: str = "held-out rows of the volume, each judged by the angular subset that it was not computed from"
@@ -363,14 +367,14 @@ class Judged:
 
 
 def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judged) -> dict[str, Any]:
-    """Return the figures of a run that its data speak of, by their names in :class:`Metrics`.
+    """Return the figures of a run that follow from its data, by their names in :class:`Metrics`.
 
     Parameters
     ----------
     evidence, gathered, fitted
-        What was judged, denoised and trained.
+        Estimates of the error, records of the slabs, and the trained method.
     judged
-        What the evidence is about.
+        Description of the evidence.
     """
     low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
     data_range = high - low if judged.data_range is None else judged.data_range
@@ -403,7 +407,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
 
 
 def _told(evidence: Evidence, data_range: float) -> dict[str, float | None]:
-    """Return the figures of an error and its interval."""
+    """Return an error and its interval, as figures."""
     return {
         "psnr_noisy_db": _finite(psnr(evidence.noise, data_range)),
         "psnr_db": _finite(psnr(evidence.error, data_range)),
@@ -416,7 +420,7 @@ def _told(evidence: Evidence, data_range: float) -> dict[str, float | None]:
 
 
 def _of_object(evidence: Evidence, gathered: Gathered, data_range: float) -> ObjectEstimate | None:
-    """Return what is told of the object; None where it was not told from air."""
+    """Return the estimate for the object alone; None if it was not separated from air."""
     inside, mask = evidence.inside, evidence.mask
     if inside is None or mask is None or gathered.inside is None or gathered.inside[0] == 0:
         return None

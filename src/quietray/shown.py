@@ -1,4 +1,4 @@
-"""A result as a reader wants to see it: a few lines of text, a snippet for notebooks, a figure."""
+"""Displays of a result: a few lines of text, HTML for notebooks, a figure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from quietray.types import Slice
 
 __all__ = ["Look", "Panels", "facts_of", "figure_of", "look_of", "page_of", "text_of"]
 
-_LONGEST = 512  # px of a picture in a notebook; a larger slice is averaged, and a part of it shown as it is
-_SEEN = 320  # px that a smaller picture is enlarged to
+_LONGEST = 512  # pixels of an image in a notebook; a larger slice is averaged, and a part is shown at full resolution
+_SEEN = 320  # pixels that a smaller image is enlarged to
 _CUTS = {"z": ("axial", ("y", "x")), "y": ("coronal", ("z", "x")), "x": ("sagittal", ("z", "y"))}
-_WARNINGS, _WORDS = 4, 110  # that are printed, and characters of each
+_WARNINGS, _WORDS = 4, 110  # number of warnings printed, and characters of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +34,17 @@ class Look:
     Parameters
     ----------
     after, before
-        ``(y, x)``, denoised and noisy; `before` is None where it is not at hand.
+        ``(y, x)``, denoised and noisy; `before` is None if it is not available.
     place
-        Which slice it is, in words.
+        Position of the slice, as text.
     window
-        The values shown black and white, of both.
+        Values shown black and white in both.
     unit
-        Of the values.
+        Unit of the values.
     axes
-        What stands along the rows and along the columns.
+        Names of the axes along the rows and along the columns.
     lacking
-        Why there is no `before`, and what can be done.
+        Why there is no `before`, and how to get it.
     """
 
     after: Slice
@@ -57,7 +57,7 @@ class Look:
 
 
 class Panels(NamedTuple):
-    """The axes of a figure of a slice, which a notebook shows once, whether or not they end its cell."""
+    """The axes of a figure of a slice, which a notebook shows exactly once."""
 
     before: Any
     after: Any
@@ -65,14 +65,14 @@ class Panels(NamedTuple):
 
     @property
     def figure(self) -> Any:
-        """The figure, such as to save it: ``panels.figure.savefig("slice.png")``."""
+        """The figure, which can be saved: ``panels.figure.savefig("slice.png")``."""
         return self.after.figure
 
     def __repr__(self) -> str:
         return f"Panels({', '.join(axis.get_title() for axis in self if axis.get_title())})"
 
     def _repr_png_(self) -> bytes:
-        """Return the picture, and close the figure, which the notebook would else show once more."""
+        """Return the image, and close the figure, which the notebook would otherwise show again."""
         import matplotlib.pyplot as plt
 
         picture = io.BytesIO()
@@ -89,29 +89,29 @@ def look_of(
     step: int | None = None,
     before: Any = None,
 ) -> Look:
-    """Return one slice of a result; no other is read.
+    """Return one slice of a result, without reading the others.
 
     Parameters
     ----------
     volume
-        ``(z, y, x)``, ``(step, z, y, x)`` or ``(image, row, col)``; lazy or not.
+        ``(z, y, x)``, ``(step, z, y, x)`` or ``(image, row, col)``; may be lazy.
     metrics
-        The figures of the run.
+        Figures of the run.
     cuts
-        The middle slices, noisy and denoised, that the run kept.
+        Middle slices, noisy and denoised, stored by the run.
     at
-        Across which axis, and where; the middle where None.  Negative places count from the end.
+        Axis that the slice is perpendicular to, and its index; the middle if None. Negative indices count from the end.
     step
-        Step or channel of a series; the middle one where None.
+        Step or channel of a series; the middle one if None.
     before
-        What to compare with, laid out like the volume.
+        Noisy volume to compare with, of the same shape as the volume.
 
     Raises
     ------
     GeometryError
-        There is no such slice, or `before` has another shape.
+        The slice does not exist, or `before` has another shape.
     SettingsError
-        A step is asked for where there is no series.
+        A step is given, but the result is not a series.
     """
     shape = tuple(int(size) for size in volume.shape)
     images, series = metrics["method"]["domain"] == "images", len(shape) == 4
@@ -151,7 +151,7 @@ def look_of(
 
 
 def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path | None) -> dict[str, str]:
-    """Return what a result is, as text by name."""
+    """Return a summary of a result, as text by name."""
     method, training, scan, estimate = (metrics[name] for name in ("method", "training", "scan", "estimate"))
     images = method["domain"] == "images"
     axes = ["image", "row", "col"] if images else ["z", "y", "x"]
@@ -194,14 +194,14 @@ def text_of(title: str, facts: Mapping[str, str], warnings: Sequence[str]) -> st
 
 
 def page_of(title: str, facts: Mapping[str, str], warnings: Sequence[str], look: Look | str) -> str:
-    """Return a result as a snippet of HTML that needs nothing else; all text is escaped.
+    """Return a result as self-contained HTML, in which all text is escaped.
 
     Parameters
     ----------
     title, facts, warnings
-        As in :func:`text_of`; here warnings are whole.
+        As in :func:`text_of`, but warnings are not shortened.
     look
-        The slice to show, or why there is none.
+        Slice to show, or the reason why there is none.
 
     Examples
     --------
@@ -218,11 +218,11 @@ def page_of(title: str, facts: Mapping[str, str], warnings: Sequence[str], look:
 
 
 def figure_of(look: Look, title: str) -> Panels:
-    """Draw a slice before, after, and what was taken away; return the three axes.
+    """Draw a slice before, after, and their difference; return the three axes.
 
-    What is not at hand is said in its place.
+    If an image is not available, the reason is shown in its place.
     """
-    import matplotlib.pyplot as plt  # here alone: whoever plots nothing need not have a display
+    import matplotlib.pyplot as plt  # only here, because it may need a display
 
     height, width = look.after.shape
     tall = float(np.clip(4.0 * height / width, 1.2, 9.0))
@@ -254,7 +254,7 @@ def figure_of(look: Look, title: str) -> Panels:
 
 
 def _index(what: str, asked: int | None, size: int) -> int:
-    """Return a place along an axis; the middle where none is asked for."""
+    """Return an index along an axis; the middle if none is given."""
     number = size // 2 if asked is None else operator.index(asked)
     if not -size <= number < size:
         raise GeometryError(f"{what} must be from 0 to {size - 1}, got {number}")
@@ -262,14 +262,14 @@ def _index(what: str, asked: int | None, size: int) -> int:
 
 
 def _spread(difference: np.ndarray, window: Window) -> float:
-    """Return the value that the difference is shown up to."""
+    """Return the largest magnitude of the difference that is shown."""
     sizes = np.abs(difference[np.isfinite(difference)])
     half = float(np.percentile(sizes, 99.5)) if sizes.size else 0.0
     return half or (window.high - window.low) / 10
 
 
 def _pictures(look: Look) -> str:
-    """Return the slice before and after, side by side; of a large one also a part at full resolution."""
+    """Return the slice before and after, side by side; for a large slice, also a part at full resolution."""
     factor = math.ceil(max(look.after.shape) / _LONGEST)
     low, high = (f"{end:.3g}" for end in (look.window.low, look.window.high))
     averaged = f", each pixel the mean of {factor} x {factor}" if factor > 1 else ""
@@ -305,7 +305,7 @@ def _row(look: Look, place: str, factor: int) -> str:
 
 
 def _made_by(method: Mapping[str, Any], training: Mapping[str, Any]) -> str:
-    """Return what was run, in words."""
+    """Return method and training, as text."""
     if method["parameters"]:
         steps, seconds = training["steps"], training["seconds"]
         learned = f"{steps} steps in {_time(seconds)}" if steps else "trained before"
@@ -326,5 +326,5 @@ def _by(shape: Sequence[int]) -> str:
 
 
 def _ended(path: str) -> str:
-    """Return a path by its end, where it is long."""
+    """Return a path, or only its end if it is long."""
     return path if len(path) <= _WORDS else f"...{path[-_WORDS:]}"

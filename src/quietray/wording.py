@@ -1,6 +1,6 @@
-"""What messages call a choice: a flag on the command line, a parameter in Python.
+"""Names of settings in messages: flags on the command line, parameters in Python.
 
-Messages are written with flags; whoever shows one lets :func:`told` say it as the user would.
+Messages are written with flags; :func:`told` converts them for the user of Python before they are shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 __all__ = ["PARAMETERS", "flags_spoken", "told"]
 
-# Flags that Python calls otherwise than by their own name with underscores.  {} stands for what is given.
+# Flags whose name in Python is not just theirs with underscores. {} stands for the value.
 PARAMETERS = {
     **{name: f"Correction({name}={{}})" for name in ("air", "rings", "own_flats", "zingers", "line_integrals")},
     **{name: f"Phase({name}={{}})" for name in ("delta_beta", "alpha", "energy", "distance", "retrieval")},
@@ -35,7 +35,7 @@ _flags_are_spoken = False
 
 @contextmanager
 def flags_spoken() -> Iterator[None]:
-    """Leave messages as they are written, as the command line shows them; in all threads of the process."""
+    """Show messages with flags, as on the command line, in all threads of the process."""
     global _flags_are_spoken
     before, _flags_are_spoken = _flags_are_spoken, True
     try:
@@ -45,7 +45,7 @@ def flags_spoken() -> Iterator[None]:
 
 
 def told(text: str) -> str:
-    """Return a message with parameters in place of flags; as it is while :func:`flags_spoken`.
+    """Return a message with parameters instead of flags; unchanged within :func:`flags_spoken`.
 
     Examples
     --------

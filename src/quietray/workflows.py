@@ -1,6 +1,6 @@
-"""The whole story on one page: a noisy scan, or a series of images, in; a clean one out.
+"""The public functions: denoise, reconstruct, compare, train, apply, remember.
 
-Every verb takes scans and images alike, and settings as an object, as keywords, or as both.
+Settings can be given as an object, as keywords, or as both.
 """
 
 from __future__ import annotations
@@ -83,25 +83,25 @@ def denoise(
         A scan, images, or the path of either; or projections ``(view, row, col)``, with ``angles=``, ``flats=``,
         ``darks=`` and more as :meth:`quietray.Scan.from_arrays` takes them.
     out
-        Output folder; None keeps the result in memory.  After projections, their angles.
+        Output folder; None keeps the result in memory.  If projections are given: their angles.
     settings
-        Settings of the whole run; None takes the defaults.  After projections and their angles, the output folder.
+        Settings of the run; the defaults if None.  If projections and their angles are given: the output folder.
     resume, overwrite
-        Go on with an unfinished run in `out`; replace the run in it.
+        Continue an unfinished run in `out`; replace the run in it.
     repeats
         Further measurements of the same object or images, for Noise2Noise.
     series
         Further steps in time, or with ``Noise2Inverse(channels=...)`` further channels.
     watch
-        Told how the run proceeds; notebooks and terminals are by themselves, unless ``progress=False``.
+        Receives the progress; by default, it is shown in notebooks and terminals, unless ``progress=False``.
     **changes
         Settings by name, such as ``method="noise2self"`` or ``budget="10m"``; see :class:`quietray.Settings`.
 
     Returns
     -------
     Result
-        With the clean ``volume``: ``(z, y, x)``, of a series ``(step or channel, z, y, x)``, of images
-        ``(image, row, col)``.
+        Result with the denoised ``volume``: ``(z, y, x)``, ``(step or channel, z, y, x)`` for a series, or ``(image,
+        row, col)`` for images.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def denoise(
 
 
 def first_start(out: str | Path | None = None, resume: bool = False) -> str | None:
-    """Return what a run starts from that nothing was said of: the prior, or what the run that is resumed started from.
+    """Return the default initial weights of a run: the prior, or those of the run that is resumed.
 
     Examples
     --------
@@ -150,26 +150,26 @@ def first_start(out: str | Path | None = None, resume: bool = False) -> str | No
 
 
 def remember(result: Result, data: Scan | ImageSeries, name: str | None = None) -> str:
-    """Keep a result's model among those of this machine, to be found by its noise; see `quietray models`.
+    """Store the model of a result on this machine, to be found by its noise; see `quietray models`.
 
     Parameters
     ----------
     result
-        Of a run that trained a network.
+        Result of a run that trained a network.
     data
-        What it was made from; its file tells of the instrument.
+        Input of the run; its file describes the instrument.
     name
-        To keep it under; by default that of the scan.
+        Name of the stored model; by default that of the scan.
 
     Returns
     -------
     str
-        The name.
+        Name of the stored model.
 
     Raises
     ------
     QuietrayError
-        There is nothing to keep, the name is taken, or the place cannot be written.
+        The result has no model, the name is taken, or the folder cannot be written.
     """
     if not result.denoiser.trained:
         raise SettingsError("a model to be remembered must be a network, got a filter; there is nothing to keep")
@@ -187,28 +187,29 @@ def reconstruct(
     watch: Watch | None = None,
     **changes: Unpack[Given],
 ) -> Any:
-    """Reconstruct a scan as it is, slab by slab.
+    """Reconstruct a scan without denoising it, slab by slab.
 
     Parameters
     ----------
     scan
         As for :func:`denoise`: a scan, its path, or projections.
     out
-        The volume: a file or a folder, after ``settings.format``; None returns an array.  After projections, angles.
+        Path of the volume: a file or a folder, depending on ``settings.format``; None returns an array. If projections
+        are given: their angles.
     settings
-        ``correction``, ``reconstruction``, ``rows``, ``region``, ``rotation_axis`` and ``max_memory`` are used.  What
-        the algorithm leaves to be chosen, its iterations or its weight, is chosen on held-out views.
+        ``correction``, ``reconstruction``, ``rows``, ``region``, ``rotation_axis`` and ``max_memory`` are used. If
+        iterations or weight of the algorithm are not given, they are chosen on held-out views.
     overwrite
-        Replace a volume of that name.
+        Replace an existing volume.
     watch
-        Told how it proceeds.
+        Receives the progress.
     **changes
         Settings by name, such as ``reconstruction="sirt"``.
 
     Returns
     -------
     ndarray or Path
-        Attenuation ``(z, y, x)`` in 1/mm or 1/pixel; with `out`, its place.
+        Attenuation ``(z, y, x)`` in 1/mm or 1/pixel; with `out`, the path of the volume.
 
     Raises
     ------
@@ -245,21 +246,22 @@ def compare(
 ) -> Comparison:
     """Run every method that the noise allows, and every filter, and rank them without ground truth.
 
-    Every fifth view is held out from all of them and judges them all.
+    Every fifth view is held out from all methods, and used to estimate their errors.
 
     Parameters
     ----------
     scan
         As for :func:`denoise`: a scan, its path, or projections.
     out
-        Output folder: ``metrics.json``, ``report.html``, and ``run.toml`` for the method that did best; None writes
-        nothing.  After projections, their angles.
+        Output folder: ``metrics.json``, ``report.html``, and ``run.toml`` for the best method; None writes nothing.
+        If projections are given: their angles.
     settings
-        ``rows`` are compared, or as many around the middle as :class:`Auto` says; ``budget`` is for everything.
+        Settings; ``rows`` are compared, by default the number around the middle that :class:`Auto` uses. ``budget`` is
+        for the whole comparison.
     overwrite
         Replace a comparison in `out`.
     watch
-        Told how it proceeds.
+        Receives the progress.
     **changes
         Settings by name, such as ``budget="20m"``.
 
@@ -271,7 +273,7 @@ def compare(
     Raises
     ------
     QuietrayError
-        The scan does not allow it, or the folder holds something already.
+        The scan is not suitable, or the folder is not empty.
     """
     if settings is None and "start" not in changes:
         changes["start"] = DEFAULT
@@ -319,23 +321,23 @@ def train(
     Parameters
     ----------
     data
-        Scans that are alike in what they show and how they were measured; or pairs of images from
-        :func:`quietray.read_pairs`, one for each subject.
+        Scans of similar objects, measured in a similar way; or pairs of images from :func:`quietray.read_pairs`, one
+        for each subject.
     out
-        Folder of the model; models of the noise, with ``settings.noise_models``, go into ``noise`` in it.
+        Folder of the model; with ``settings.noise_models``, models of the noise are written to ``noise`` in it.
     settings
-        Of the whole run.
+        Settings of the run.
     overwrite
         Replace a model in `out`.
     watch
-        Told how it proceeds.
+        Receives the progress.
     **changes
         Settings by name, such as ``budget="1h"``.
 
     Returns
     -------
     Denoiser
-        The model, which knows the noise, its correlation and the voxel size of what it was trained on.
+        The model, with the noise, its correlation and the voxel size of the training data.
 
     Raises
     ------
@@ -355,7 +357,7 @@ def train(
         training = dataclasses.replace(settings.training, steps=found.fitted.history[-1].n_steps)
         resolved = dataclasses.replace(settings, method=denoiser.split, training=training)
         with disk_errors(out):
-            for place in (out / NOISE).glob("*/model.json"):  # of a model that is replaced
+            for place in (out / NOISE).glob("*/model.json"):  # of the model that is replaced
                 remove(place.parent)
             denoiser.save(out)
             for number, model in enumerate(found.noise, 1):
@@ -375,9 +377,9 @@ def apply(
     watch: Watch | None = None,
     **changes: Unpack[Given],
 ) -> Result:
-    """Denoise a scan or images with a trained model, after measuring whether they are such as the model knows.
+    """Denoise a scan or images with a trained model, after measuring whether they are similar to its training data.
 
-    An image that the model would make worse, as far as its noise tells, is given back as it is.
+    An image is returned unchanged if the model would make it worse, as estimated from its noise.
 
     Parameters
     ----------
@@ -386,22 +388,22 @@ def apply(
     data
         As for :func:`denoise`: a scan, images, the path of either, or projections.
     out
-        Output folder; None keeps the result in memory.  After projections, their angles.
+        Output folder; None keeps the result in memory.  If projections are given: their angles.
     settings
-        Of the run; its method and network are the model's.
+        Settings of the run; method and network are those of the model.
     strict
-        Refuse what is unlike what the model was trained on, instead of warning.
+        Refuse data that differ from the training data, instead of warning.
     overwrite
         Replace a run in `out`.
     watch
-        Told how the run proceeds.
+        Receives the progress.
     **changes
         Settings by name, such as ``rows="100:200"``.
 
     Returns
     -------
     Result
-        As that of :func:`denoise`; what was measured is of this scan or of these images.
+        As from :func:`denoise`; the measured figures are those of this scan or these images.
 
     Raises
     ------
@@ -427,7 +429,7 @@ def apply(
 
 
 def _sound(data: Any, run: Run, *, turning: bool = True) -> Any:
-    """Return a scan with only those frames that are what they claim to be; anything else as it is."""
+    """Return a scan without frames that fail the checks; other data unchanged."""
     if not isinstance(data, Scan):
         return data
     axis, half = run.settings.rotation_axis, run.settings.half
@@ -437,7 +439,7 @@ def _sound(data: Any, run: Run, *, turning: bool = True) -> Any:
 
 
 def _finished(run: Run, data: Scan | ImageSeries) -> Result:
-    """Return the result of a run that is complete already."""
+    """Return the result of a run that is already complete."""
     output = run.output
     assert output.folder is not None
     assert output.volume_path is not None
@@ -448,7 +450,7 @@ def _finished(run: Run, data: Scan | ImageSeries) -> Result:
 
 
 def _kept(result: Result, data: Scan | ImageSeries, run: Run, started: float) -> Result:
-    """Write model, report, figures and settings, if there is a folder; return the result with its time."""
+    """Write model, report, figures and settings, if there is a folder; return the result with the run time."""
     verdict = verdict_of(result.metrics, result.warnings, result.notes).record()
     metrics = dataclasses.replace(result.metrics, seconds=time.monotonic() - started, verdict=verdict)
     result, output = dataclasses.replace(result, metrics=metrics), run.output
@@ -464,7 +466,7 @@ def _kept(result: Result, data: Scan | ImageSeries, run: Run, started: float) ->
 
 
 def _trained_on_scans(scans: Sequence[Scan], run: Run) -> ImageModel:
-    """Train on scans; a filter has nothing to train."""
+    """Train on scans; filters are returned untrained."""
     if run.settings.method.decides:
         run = run.having(method=Noise2Inverse())
     method = run.settings.method

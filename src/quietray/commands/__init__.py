@@ -1,1 +1,1 @@
-"""The commands: one dataclass each, whose fields are the flags.  Nothing heavy is imported before one runs."""
+"""The commands: one dataclass each, whose fields are the flags.  Large libraries are imported only when one runs."""

@@ -1,4 +1,4 @@
-"""Completion of commands, flags and their values, for the shell."""
+"""Shell completion of commands, flags and their values."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Completion", "script"]
 
 @dataclass(frozen=True)
 class _Shell:
-    """Whose completion."""
+    """The argument of the command."""
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
-    """The shell."""
+    """Name of the shell."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Completion(FirstFlags, _Shell):
     """Print a script that lets the shell complete commands, flags and values."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Print it."""
+        """Print the script."""
         from quietray.commands.manual import options_of, summary
         from quietray.commands.table import COMMANDS
 
@@ -53,9 +53,9 @@ def script(shell: str, commands: Mapping[str, str], options: Mapping[str, list[O
     shell
         bash, zsh or fish.
     commands
-        What each does, in a line.
+        Name and one-line summary of each command.
     options
-        Of each.
+        Options of each command.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Look at scans and volumes, simulate a scan, run the whole story on it."""
+"""Examine scans, compare volumes, simulate a scan, run the demonstration."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Demo", "Evaluate", "Info", "Simulate"]
 
 
-_SECONDS = {"info": 3.0, "check": 6.0}  # for looking at views
+_SECONDS = {"info": 3.0, "check": 6.0}  # for examining views
 
 
 @dataclass(frozen=True)
 class Info(FirstFlags, ScanFlags):
-    """Show what is in a scan, what a run would say of it, and how it would fit into memory."""
+    """Show what a scan contains, what a run would report about it, and how it would fit into memory."""
 
     max_memory: Text = None
     """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Show."""
+        """Show the table."""
         facts = self._images() or self._described()
         from quietray.console import show_table
 
@@ -47,27 +47,27 @@ class Info(FirstFlags, ScanFlags):
         return {**describe(scan, self.max_memory), **found.record()}
 
     def _images(self) -> dict[str, Any]:
-        """Return what is in a series of images; nothing of a scan."""
+        """Return the contents of a series of images; empty for a scan."""
         from quietray.io import image_format, read_images
 
         kind = image_format(self.scan)
-        alone = kind not in (None, "tiff") and not (kind == "npy" and self.angles)  # which may be views
+        alone = kind not in (None, "tiff") and not (kind == "npy" and self.angles)  # npy may be projections
         return read_images(self.scan).describe() if alone else {}
 
 
 @dataclass(frozen=True)
 class Check(FirstFlags, ScanFlags):
-    """Look at a scan as a run would, in seconds: what is in it, what is odd, whether a run would be refused."""
+    """Examine a scan in a few seconds: its contents, anything unusual, and whether a run would be refused."""
 
     line_integrals: Flag = False
     """The projections are line integrals already."""
     air: Text = None
-    """Columns that see the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
+    """Columns with the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
     max_memory: Text = None
     """Memory to plan with, such as 8G (default: 60 % of the free memory)."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Check; where a run would be refused, so is this, after everything is shown."""
+        """Show the table, then raise the error if a run would be refused."""
         scan = self.read()
         from quietray.console import show_table
         from quietray.detector.correction.correct import Correction
@@ -86,34 +86,34 @@ class Check(FirstFlags, ScanFlags):
 
 @dataclass(frozen=True)
 class _Compared:
-    """What is compared with what."""
+    """The two volumes to compare."""
 
     result: tyro.conf.Positional[Path]
     """The volume: Zarr, HDF5 or TIFF; or images: DICOM, PNG, TIFF or NPY, or the folder of a run on images."""
     reference: tyro.conf.Positional[Path]
-    """Another volume, or a simulated scan that holds the truth; or images."""
+    """Another volume, a simulated scan with its ground truth, or images."""
 
 
 @dataclass(frozen=True)
 class Evaluate(FirstFlags, _Compared):
-    """Compare a volume with a reference: PSNR, SSIM, RMSE, with range, window and mask stated; bias by tissue in HU."""
+    """Compare a volume with a reference: PSNR, SSIM, RMSE, with their range, window and mask; bias of tissues in HU."""
 
     against: Literal["clean-fbp", "phantom"] = "clean-fbp"
-    """In a simulated scan: the reconstruction of its noise-free projections, or the phantom itself."""
+    """Compare with the reconstruction of noise-free projections, or with the phantom itself, for a simulated scan."""
     rows: Text = None
-    """Slices of the reference that the result holds, start:stop (default: all)."""
+    """Slices of the reference that correspond to the result, start:stop (default: all)."""
     radius: Number = None
-    """Only voxels within this share of the slice's half-width are compared; 2 compares all (default: 0.97; of images
+    """Compare only voxels within this fraction of the slice's half-width; 2 compares all (default: 0.97; of images
     all that was measured)."""
     window: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH", help_behavior_hint="")] = None
-    """Values outside it, such as -160 240 HU, are clipped, and the range is its own (default: none)."""
+    """Clip values outside this window, such as -160 240 HU, and use its width as data range (default: none)."""
     data_range: Number = None
-    """Range of PSNR and SSIM (default: the window's, else max - min of the reference within the mask)."""
+    """Data range of PSNR and SSIM (default: the window's, else max - min of the reference within the mask)."""
     step: Count = None
-    """Which step or channel, of a series."""
+    """Step or channel to compare, for a series."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Compare."""
+        """Show the figures."""
         from quietray.console import show_table, show_tissues
         from quietray.evaluate import evaluate
 
@@ -136,17 +136,17 @@ class Evaluate(FirstFlags, _Compared):
 
 @dataclass(frozen=True)
 class _New:
-    """What is written."""
+    """The output file."""
 
     out: Path
-    """The new scan: NXtomo where it ends in .nx or .nxs, else DXchange HDF5."""
+    """The new scan: NXtomo if the name ends in .nx or .nxs, else DXchange HDF5."""
 
 
 @dataclass(frozen=True)
 class Simulate(FirstFlags, FoamScan, _New):
-    """Simulate a scan of a foam in any beam, the truth included."""
+    """Simulate a scan of a foam with any beam, including the ground truth."""
 
-    # Options without a default of their own; FoamScan says what each is.
+    # Options without a default of their own, described in FoamScan.
     source_axis: Number = None
     source_detector: Number = None
     degrees: Number = None
@@ -155,10 +155,10 @@ class Simulate(FirstFlags, FoamScan, _New):
     gain: Number = None
 
     overwrite: Flag = False
-    """Replace a file of that name."""
+    """Replace an existing file."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Simulate."""
+        """Write the scan."""
         require_new("scan", self.out, self.overwrite)
         with console.status("simulating"):
             facts = self.write(self.out, overwrite=self.overwrite)
@@ -172,7 +172,7 @@ class Simulate(FirstFlags, FoamScan, _New):
 
 @dataclass(frozen=True)
 class Demo(FirstFlags):
-    """Simulate a low-dose scan, denoise it, compare with the truth, write the report."""
+    """Simulate a low-dose scan, denoise it, compare with the ground truth, write the report."""
 
     out: Path = Path("out/demo")
     """Output folder."""
@@ -180,7 +180,7 @@ class Demo(FirstFlags):
     """Time for training and inference."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Run the whole story."""
+        """Run all steps of the demonstration."""
         from rich.table import Table
 
         from quietray.evaluate import evaluate
@@ -189,7 +189,7 @@ class Demo(FirstFlags):
         console.rule("1. a scan with 100 photons a pixel")
         Simulate(scan, overwrite=True).run(console)
         console.rule("2. noise out, no clean data")
-        fresh = Path("scratch")  # so that the demo shows that the noise of one scan is enough
+        fresh = Path("scratch")  # the demo shows that one noisy scan is enough
         figures = Denoise(scan, out=run, method="noise2inverse", from_=fresh, budget=self.budget, overwrite=True).run(
             console
         )

@@ -1,4 +1,4 @@
-"""Flags that commands share."""
+"""Flags shared by several commands."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = [
     "check_at_once",
 ]
 
-# What a command reads, by its flags.
+# Kind of the input that each flag names.
 _INPUTS = {
     **dict.fromkeys(("scan", "more", "repeats", "series", "channels"), "scan"),
     **dict.fromkeys(("model", "from_"), "model"),
@@ -75,7 +75,7 @@ NAMES = {
     "network": ("unet", "lehtinen", "msd", "redcnn", "dncnn"),
     "format": ("zarr", "h5", "tiff", "bigtiff", "mhd", "nii"),
 }
-"""What may be named without asking the modules that bring it, which take seconds to import; others bring more."""
+"""Known names; the modules that define them take seconds to import.  Other packages may add more."""
 
 _OTHERS = {
     "method": ("quietray.splits", "quietray.filters"),
@@ -93,7 +93,7 @@ _RANGES = {
 }
 _STARTS = ("default", "scratch", "prior", "auto")
 
-# Options without a default of their own tell it in their text: most take it from --config or from the settings.
+# Options that are None by default state their default in the text: most take it from --config or from the settings.
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 Choice = tyro.conf.arg(help_behavior_hint="")
 Text = Annotated[str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")]
@@ -104,7 +104,7 @@ Count = Annotated[int | None, tyro.conf.arg(metavar="COUNT", help_behavior_hint=
 
 
 def _window(words: list[str]) -> tuple[float, float] | None:
-    """Return a window, None for auto."""
+    """Return a window, or None for auto."""
     if words == ["auto"]:
         return None
     if len(words) != 2:
@@ -126,13 +126,13 @@ Window = Annotated[
 
 
 def check_at_once(command: Any) -> None:
-    """Check what can be checked of a command before libraries are imported that take seconds.
+    """Check the values of flags before large libraries are imported.
 
     Raises
     ------
     QuietrayError
-        What it is to read does not exist, what it is to write does, a time, a size or a range is none, or there is no
-        method, network or format of that name.
+        An input does not exist, an output does, a time, a size or a range is invalid, or a method, network or format is
+        unknown.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def check_at_once(command: Any) -> None:
 
 
 def _known(name: str) -> tuple[str, ...]:
-    """Return the names that there are; none where other packages bring some and are not loaded yet."""
+    """Return all known names; none if other packages add some and are not loaded yet."""
     home, place = _HOMES[name]
     if home in sys.modules:
         return tuple(dict.fromkeys([*NAMES[name], *attrgetter(place)(sys.modules[home])]))
@@ -172,20 +172,20 @@ def _known(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class FirstFlags:
-    """What every command tells, how much of it, and where."""
+    """Flags for the messages of every command."""
 
     _: KW_ONLY
     log: File = None
-    """Also write everything that is told into FILE, with the time of each line; what is in it stays."""
+    """Also append all messages to FILE, with the time of each line."""
     quiet: Flag = False
-    """Tell errors and the last line only."""
+    """Show only errors and the last line."""
     verbose: Flag = False
-    """Also tell how long each stage took and how much memory it needed."""
+    """Also show how long each stage took and how much memory it needed."""
     json: Flag = False
     """Print the figures as one JSON document on standard output; errors, too."""
 
     def last_line(self, figures: Mapping[str, Any]) -> str:
-        """Return what --quiet leaves of all that is told: what was written, and the gain where one was estimated."""
+        """Return the line that --quiet shows: what was written, and the gain if it was estimated."""
         place = next((figures[name] for name in ("out", "volume", "model", "scan") if name in figures), None)
         gain = (figures.get("estimate") or {}).get("psnr_gain_db")
         told = [] if gain is None else [f"estimated gain {gain:+.1f} dB"]
@@ -198,29 +198,29 @@ class OutFlags:
     """Where a command writes."""
 
     ENDING: ClassVar[str] = ""
-    """Of the name of the output, after the name of what it is made from."""
+    """Ending of the default name of the output, after the name of the input."""
     WHAT: ClassVar[str] = "run"
-    """What is written: a run, a folder that must be empty (output, model), or a file (scan, volume)."""
+    """Kind of the output: a run, a folder that must be empty (output, model), or a file (scan, volume)."""
 
     out: File = None
     overwrite: Flag = False
-    """Replace what is there."""
+    """Replace existing output."""
 
     @property
     def place(self) -> Path:
-        """Where to write: ``--out``, else a place named after what is read."""
+        """Path of the output: ``--out``, or else named after the input."""
         if self.out is not None:
             return self.out
         given = next(getattr(self, name) for name in ("scan", "images") if hasattr(self, name))
         return named_after(given, self.ENDING)
 
     def check_place(self) -> None:
-        """Refuse a place that holds something else.
+        """Check that nothing else would be overwritten.
 
         Raises
         ------
         ResourceError
-            It does.
+            Something else is there.
         """
         if self.WHAT == "run":
             if not (self.overwrite or getattr(self, "resume", False)):
@@ -233,43 +233,45 @@ class OutFlags:
 
 @dataclass(frozen=True)
 class ScanFlags:
-    """How to read the scan; what is given here overrules the file."""
+    """How to read the scan; these flags override the file."""
 
     scan: tyro.conf.Positional[Path]
     """HDF5 (DXchange, NXtomo, or any layout with the flags below), TIFF stack or folder, or Zarr."""
     data: Text = None
     """Dataset path of the radiographs; in a TIFF folder, a pattern of file names."""
     flats: Text = None
-    """Open-beam frames: dataset path, file or folder. That is a path in the scan, another file such as flats.h5 or
+    """Open-beam frames, as dataset path, file or folder: a path in the scan, another file such as flats.h5 or
     flats.h5:/dataset, a TIFF file, folder or pattern; or a number, the white level."""
     darks: Text = None
     """Beam-off frames, in the same way."""
     angles: Text = None
     """Dataset path, another HDF5 file, text, csv or npy file, or start:stop for evenly spaced views; degrees."""
     image_key: Text = None
-    """Dataset path of the kind of each frame (0 projection, 1 flat, 2 dark)."""
+    """Dataset path of the type of each frame (0 projection, 1 flat, 2 dark)."""
     angle_unit: Annotated[Literal["deg", "rad"] | None, Choice] = None
-    """Unit of the angles, where the file is wrong or silent."""
+    """Unit of the angles, if the file states none or a wrong one."""
     pixel_size: Number = None
     """Edge of a pixel at the object, in mm."""
     rotation_axis: Number = None
-    """Column of the rotation axis; found automatically when not given."""
+    """Column of the rotation axis; found automatically if not given."""
     half: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
-    """Whether this is a half acquisition: a full turn around an axis near an edge of the detector, with slices up to
-    twice as wide (default: auto, as the file says, else where the axis lies outside of the middle fifth)."""
+    """Whether this is a half acquisition: a rotation by 360 degrees around an axis near an edge of the detector, with
+    slices up to twice as wide (default: auto, as the file says, else where the axis lies outside of the middle
+    fifth)."""
     order: Annotated[Literal["view", "sinogram"] | None, Choice] = None
     """Axes of the stack: sinogram is (row, view, col) or one image (view, col); view is (view, row, col)."""
     rotate: Annotated[Literal[90, 270] | None, Choice] = None
-    """Turn radiographs whose rotation axis runs along their rows."""
+    """Rotate radiographs whose rotation axis is parallel to their rows, by this many degrees."""
     source_axis: Number = None
-    """From source to rotation axis, of a fan or cone beam, in mm (in pixels where their size is not known)."""
+    """Distance from source to rotation axis, for a fan or cone beam, in mm (in pixels if the pixel size is not
+    known)."""
     source_detector: Number = None
-    """Distance from source to detector, likewise."""
+    """Distance from source to detector, in the same unit."""
     raw: Text = None
-    """Of a file of numbers alone: TYPE:VIEWSxROWSxCOLS, such as uint16:1500x2048x2048; >uint16 for big-endian numbers,
-    +BYTES after it for a header."""
+    """Layout of a raw binary file: TYPE:VIEWSxROWSxCOLS, such as uint16:1500x2048x2048; >uint16 for big-endian numbers,
+    +BYTES at the end for a header."""
     ignore_scanner: Flag = False
-    """Read images as if there were no file of a laboratory scanner beside them; other flags tell angles and beam."""
+    """Read the images without the file of a laboratory scanner beside them; give angles and beam with other flags."""
 
     def read(self) -> Scan:
         """Open the scan."""
@@ -286,7 +288,7 @@ class ScanFlags:
 
 @dataclass(frozen=True)
 class MethodFlags:
-    """What a method is told; None means the value in --config, or the default in brackets."""
+    """Settings of the method; None means the value in --config, or the default in brackets."""
 
     method: Text = None
     """Name of the method (default: auto). In the volume: noise2inverse, or a filter (gaussian, median, bilateral, nlm,
@@ -296,27 +298,29 @@ class MethodFlags:
     network: Text = None
     """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
     whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None
-    """Whether the detector's point response is undone before radiographs are denoised (default: auto, where the noise
-    is not white)."""
+    """Whether to deconvolve the detector's point response before radiographs are denoised (default: auto, where the
+    noise is not white)."""
     budget: Text = None
     """Time for training and inference, such as 90s, 10m, 1.5h (default: 4m)."""
     steps: Count = None
-    """Optimisation steps instead of a time budget; makes a run repeatable to the last bit."""
+    """Number of optimisation steps, instead of a time budget; the run can then be repeated bit for bit."""
     loss: Annotated[Literal["mse", "mae"] | None, Choice] = None
-    """What training minimises: mse leads to the mean of what the noise allows, mae to the median (default: mse)."""
+    """Training loss: mse estimates the mean of the values that the noise allows, mae their median (default: mse)."""
     parts: Count = None
-    """Angular subsets (default: 4, or 2 where a subset would have few views for the width of the detector)."""
+    """Number of angular subsets (default: 4, or 2 where a subset would have few views for the width of the
+    detector)."""
     slices: Count = None
-    """Adjacent slices that the network sees, odd; 1 is 2-D (default: 7)."""
+    """Number of adjacent slices in the network's input, odd; 1 is 2-D (default: 7)."""
     times: Count = None
-    """Steps of a series that the network sees, odd: the one to be denoised and its neighbours in time (default: 3)."""
+    """Number of steps of a series in the network's input, odd: the one to be denoised and its neighbours in time
+    (default: 3)."""
     equivariance: Number = None
-    """Weight of turned objects in the loss of noise2projection (default: 0, none)."""
+    """Weight of rotated objects in the loss of noise2projection (default: 0, none)."""
     seed: Count = None
     """Seed of everything random (default: 0)."""
 
     def places(self) -> dict[str, Any]:
-        """Return the flags by the settings that they stand for."""
+        """Return the values of the flags, by the names of the settings."""
         return {
             "method.name": self.method,
             "network.name": self.network,
@@ -334,7 +338,7 @@ class MethodFlags:
 
 @dataclass(frozen=True)
 class CleanFlags:
-    """What noise2clean learns from."""
+    """Training targets of noise2clean."""
 
     clean: File = None
     """Clean volume on the grid of the scan, or clean images, for noise2clean (default: the truth that a simulated scan
@@ -343,14 +347,15 @@ class CleanFlags:
 
 @dataclass(frozen=True)
 class ClusterFlags:
-    """Who computes the slabs; see docs/cluster.md."""
+    """Where the slabs are computed; see docs/cluster.md."""
 
     cluster: Text = None
-    """Compute slabs on a Dask cluster: local:4 for four processes here, tcp://HOST:8786 for a scheduler that runs, or a
-    TOML file that says how SLURM, PBS, LSF or SGE start workers (default: on this machine, one after the other)."""
+    """Compute slabs on a Dask cluster: local:4 for four processes on this machine, tcp://HOST:8786 for a running
+    scheduler, or a TOML file that describes how SLURM, PBS, LSF or SGE start workers (default: on this machine, one
+    after the other)."""
 
     def workers(self, console: Console) -> AbstractContextManager[None]:
-        """Return a context in which runs compute their slabs there."""
+        """Return a context in which runs compute their slabs on the cluster."""
         if self.cluster is None:
             return nullcontext()
         from quietray.console import TerminalWatch
@@ -361,74 +366,74 @@ class ClusterFlags:
 
 @dataclass(frozen=True)
 class PhaseFlags:
-    """How the phase of radiographs at a distance is retrieved; none is without --delta-beta or --alpha."""
+    """Phase retrieval for radiographs measured at a distance; off without --delta-beta or --alpha."""
 
     delta_beta: Number = None
     """Retrieve the phase with this ratio of refraction to absorption of the material, such as 500 (default: do not)."""
     alpha: Number = None
-    """Instead of --delta-beta, energy, distance and pixel size: the squared length of the filter, in pixels squared."""
+    """Squared length of the filter in pixels squared, instead of --delta-beta, energy, distance and pixel size."""
     energy: Number = None
-    """Of the photons, in keV, for --delta-beta (default: as the file says)."""
+    """Photon energy in keV, for --delta-beta (default: as the file says)."""
     distance: Number = None
-    """From the object to the detector, in mm, for --delta-beta (default: as the file says)."""
+    """Distance from the object to the detector in mm, for --delta-beta (default: as the file says)."""
     retrieval: Annotated[Literal["paganin", "generalised"] | None, Choice] = None
     """Paganin's filter, or its generalised form, which blurs the finest details less (default: paganin)."""
 
     def of_phase(self) -> dict[str, Any]:
-        """Return the flags by the settings that they stand for."""
+        """Return the values of the flags, by the names of the settings."""
         return {f"phase.{entry.name}": getattr(self, entry.name) for entry in dataclasses.fields(PhaseFlags)}
 
 
 @dataclass(frozen=True)
 class RunFlags(PhaseFlags):
-    """What both halves of reconstructing share; None means the value in --config, or the default in brackets."""
+    """Settings of all commands that reconstruct; None means the value in --config, or the default in brackets."""
 
     config: File = None
     """Settings in TOML, such as the run.toml of an earlier run."""
     rows: Text = None
     """Detector rows, start:stop (default: all)."""
     region: Text = None
-    """Part of the slices, y0:y1,x0:x1 in pixels (default: all)."""
+    """Region of interest in the slices, y0:y1,x0:x1 in pixels (default: all)."""
     algorithm: Annotated[Literal["fbp", "fdk", "sirt", "cgls", "tv"] | None, Choice] = None
-    """Reconstruction: filtered backprojection, of a cone beam that of Feldkamp, Davis and Kress; SIRT or CGLS, for few
-    views; least total variation (default: fbp, of a cone beam fdk)."""
+    """Reconstruction algorithm: fbp, filtered backprojection; fdk, that of Feldkamp, Davis and Kress for cone beams;
+    sirt or cgls, for few views; tv, least total variation (default: fbp, of a cone beam fdk)."""
     iterations: Count = None
-    """How long sirt, cgls and tv iterate (default: sirt and cgls until held-out views are told best, tv 200)."""
+    """Number of iterations of sirt, cgls and tv (default: sirt and cgls until held-out views are told best, tv 200)."""
     weight: Number = None
     """Weight of the total variation (default: the one that tells held-out views best)."""
     box: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="MIN MAX", help_behavior_hint="")] = None
-    """Least and largest attenuation, for sirt and tv (default: any)."""
+    """Minimum and maximum attenuation, for sirt and tv (default: any)."""
     filter: Annotated[Literal["ram-lak", "shepp-logan", "hann"] | None, Choice] = None
     """Filter of the backprojection (default: ram-lak)."""
     air: Text = None
-    """Columns that see the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
+    """Columns with the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
     rings: Annotated[Literal["auto", "none", "sorting", "large", "all"] | None, Choice] = None
     """Ring removal (default: auto: only where stripes stand out of the noise)."""
     own_flats: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
-    """Whether every angular subset is corrected with flats of its own, so that the flats' noise is learned away, too,
-    in place of becoming rings (default: auto: where those would show)."""
+    """Whether to use separate flats for each angular subset, so that training also removes the noise of the flats,
+    which would otherwise become rings (default: auto: where those would show)."""
     zingers: Number = None
-    """Threshold of the zinger filter in noise sds; 0 switches it off (default: 6)."""
+    """Threshold of the zinger filter in standard deviations of the noise; 0 switches it off (default: 6)."""
     line_integrals: Flag = False
     """The projections are line integrals already (XRD-CT, fluorescence, preprocessed data): no flat, no logarithm."""
     device: Text = None
-    """Where to compute: auto, a GPU where there is one; cpu; cuda, or one of several such as cuda:1 (default: auto)."""
+    """Where to compute: auto, a GPU if there is one; cpu; cuda, or one of several such as cuda:1 (default: auto)."""
     max_memory: Text = None
-    """What the process may use, such as 8G (default: 60 % of the free memory)."""
+    """Memory that the process may use, such as 8G (default: 60 % of the free memory)."""
     device_memory: Text = None
-    """What the volume that is trained on may take of a GPU, such as 8G (default: 80 % of what is free there)."""
+    """GPU memory for the volume used in training, such as 8G (default: 80 % of what is free there)."""
     format: Text = None
     """Format of the volume: zarr, h5, tiff (a file per slice), bigtiff (one file), mhd (with a raw file), nii, or one
-    that another package brings (default: zarr)."""
+    that another package adds (default: zarr)."""
     dtype: Annotated[Literal["float32", "uint16", "uint8"] | None, Choice] = None
-    """What the volume is stored as, in tiff, bigtiff, mhd and nii: whole numbers stand for values over a window, which
-    the file tells (default: float32)."""
+    """Data type of the stored volume, in tiff, bigtiff, mhd and nii: integers represent the values of a window that is
+    stored in the file (default: float32)."""
     window: Window = None
-    """Least and largest value of whole numbers, LOW HIGH; what is outside is clipped (default: auto, the range of the
-    volume)."""
+    """Values stored as the smallest and the largest integer, LOW HIGH; values outside are clipped (default: auto, the
+    range of the volume)."""
 
     def settings(self, **more: Any) -> Settings:
-        """Return the settings of --config with the flags put over them."""
+        """Return the settings of --config, replaced by flags where they are given."""
         from quietray.settings import from_dict, read_toml
         from quietray.workflows import Settings
 
@@ -475,5 +480,5 @@ class RunFlags(PhaseFlags):
             and "name" not in method
             and method.keys() & {"parts", "slices", "times", "channels"}
         ):
-            method["name"] = "noise2inverse"  # whose settings they are
+            method["name"] = "noise2inverse"  # the method that has these settings
         return from_dict(Settings, table)

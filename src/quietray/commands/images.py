@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Filter", "applied_to_images", "denoised_images", "of_images", "refuse_flags_of_scans", "trained_on_images"]
 
-_OF_SCANS = (  # flags that mean nothing to images
+_OF_SCANS = (  # flags that do not apply to images
     *("data", "flats", "darks", "angles", "image_key", "angle_unit", "pixel_size", "rotation_axis", "half"),
     *("order", "rotate", "source_axis", "source_detector", "raw", "ignore_scanner", "dtype", "window"),
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "own_flats", "zingers"),
@@ -33,7 +33,7 @@ _OF_SCANS = (  # flags that mean nothing to images
 
 @dataclass(frozen=True)
 class _Images:
-    """What is filtered."""
+    """The input."""
 
     images: tyro.conf.Positional[Path]
     """DICOM, PNG, TIFF or NPY: a file, or the folder of one series."""
@@ -41,24 +41,24 @@ class _Images:
 
 @dataclass(frozen=True)
 class Filter(FirstFlags, OutFlags, _Images):
-    """Filter a series of images, with the strength that serves them best, found without ground truth."""
+    """Filter a series of images, with the best strength, found without ground truth."""
 
     ENDING: ClassVar[str] = "-filtered"
 
     filter: Literal["gaussian", "median", "bilateral", "nlm", "wavelet", "tv"] = "bilateral"
-    """The filter."""
+    """Name of the filter."""
     repeats: Paths = ()
-    """Further measurements of the same images, to tune the filter by; their mean is filtered."""
+    """Further measurements of the same images, used to tune the filter; the mean of all is filtered."""
     out: File = None
     """Output folder (default: named after the images, such as series-filtered)."""
     seed: Annotated[int, tyro.conf.arg(metavar="COUNT")] = 0
-    """Seed, kept in the settings; filters need no chance."""
+    """Seed, stored in the settings; filters are not random."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Filter."""
+        """Filter the images."""
         from quietray.io import read_images
 
-        # Images that cannot be read are told before libraries are imported that take seconds.
+        # Read first: errors of files come before large libraries are imported.
         images, repeats = read_images(self.images), [read_images(path) for path in self.repeats]
         from quietray.console import TerminalWatch
         from quietray.filters import FILTERS
@@ -85,15 +85,15 @@ def of_images(
     clean: Path | None = None,
     model: Path | None = None,
 ) -> bool:
-    """Return whether what a command was given is images, not a scan.
+    """Return whether the input of a command is images, not a scan.
 
-    DICOM, PNG and NPY are, a volume that says its unit, and a folder of pairs.  TIFF is where the method, or the model,
-    is one for single images and no angles are given.
+    DICOM, PNG and NPY files, volumes with a unit and folders of pairs are images. TIFF files are images if the method
+    or the model is for single images and no angles are given.
 
     Parameters
     ----------
     path
-        What was given.
+        Path of the input.
     method, angles
         Flags of the command.
     repeats
@@ -101,9 +101,9 @@ def of_images(
     pairs
         Whether the command takes pairs.
     clean
-        What it is to learn from.
+        Clean volume or images to train on.
     model
-        Folder of the model that is to be applied.
+        Folder of the model to apply.
     """
     from quietray.io import image_format, is_pairs
 
@@ -111,7 +111,7 @@ def of_images(
         return True
     kind = image_format(path)
     if kind != "tiff":
-        return kind is not None and not (kind == "npy" and angles is not None)  # which may be views
+        return kind is not None and not (kind == "npy" and angles is not None)  # npy may be projections
     from quietray.inference.denoiser import Denoiser
     from quietray.running.settings import METHODS
 
@@ -153,12 +153,12 @@ def denoised_images(
 def trained_on_images(
     console: Console, places: Sequence[Path], clean: Path | None, out: Path, settings: Settings, *, overwrite: bool
 ) -> dict[str, Any]:
-    """Train a model on pairs of images, or on noisy ones; `clean` goes with one series of noisy ones.
+    """Train a model on pairs of images, or on noisy images; `clean` is for a single noisy series.
 
     Raises
     ------
     SettingsError
-        Clean images are given beside pairs.
+        Clean images are given in addition to pairs.
     """
     from quietray.console import TerminalWatch
     from quietray.io import ImagePairs, is_pairs, read_images, read_pairs
@@ -192,19 +192,19 @@ def applied_to_images(
 
 
 def refuse_flags_of_scans(command: RunFlags, *more: str) -> None:
-    """Raise if a flag is given that means nothing to images.
+    """Raise if a flag is given that does not apply to images.
 
     Parameters
     ----------
     command
-        With its flags.
+        The command with its flags.
     more
-        Flags of this command that mean nothing to images, either.
+        Further flags of this command that do not apply to images.
 
     Raises
     ------
     SettingsError
-        One is given.
+        Such a flag is given.
     """
     for entry in dataclasses.fields(command):
         if entry.name in (*_OF_SCANS, *more) and getattr(command, entry.name) != entry.default:

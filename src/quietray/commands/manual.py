@@ -1,4 +1,4 @@
-"""What `--help` and `--help-all` show, from the dataclasses of the commands."""
+"""Texts of `--help` and `--help-all`, made from the dataclasses of the commands."""
 
 from __future__ import annotations
 
@@ -103,20 +103,20 @@ _KINDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 @dataclass(frozen=True)
 class Option:
-    """A flag of a command, or what it is given by its place.
+    """A flag or a positional argument of a command.
 
     Parameters
     ----------
     name
-        Of the field.
+        Name of the field.
     flag
-        Such as ``--out``; empty where it is given by its place.
+        Flag such as ``--out``; empty for positional arguments.
     metavar
-        What stands for its value; empty where it takes none.
+        Placeholder of its value; empty if it has no value.
     text
-        What it is, with its default.
+        Description, with the default.
     choices
-        Values that there are, if they can be listed.
+        Possible values, if they can be listed.
     group
         Heading in the help.
     """
@@ -163,12 +163,12 @@ def _option(command: type[Any], entry: Any, hint: Any, text: str) -> Option:
 
 
 def _marked(marks: list[Any], name: str) -> str:
-    """Return what the annotations of a field say, the first that does."""
+    """Return the first value of that name in the annotations of a field; empty if none has one."""
     return next((found for one in marks if isinstance(found := getattr(one, name, None), str)), "")
 
 
 def _unwrapped(hint: Any) -> tuple[Any, list[Any]]:
-    """Return a type without None and what it is annotated with, and the annotations."""
+    """Return a type without None and without annotations, and its annotations."""
     marks: list[Any] = []
     while True:
         if get_origin(hint) is Annotated:
@@ -181,7 +181,7 @@ def _unwrapped(hint: Any) -> tuple[Any, list[Any]]:
 
 
 def _texts(command: type[Any]) -> dict[str, str]:
-    """Return what the source says of each field: in the text below it, or in a docstring's Parameters."""
+    """Return the description of each field: the text below it, or the docstring's Parameters."""
     found: dict[str, str] = {}
     for kind in reversed(command.__mro__[:-1]):
         section = inspect.getdoc(kind) or ""
@@ -203,13 +203,13 @@ def _group(command: type[Any], name: str) -> str:
 
 
 def summary(command: type[Any]) -> str:
-    """Return what a command does, in a line.
+    """Return a one-line summary of a command.
 
     Examples
     --------
     >>> from quietray.commands.watching import Watch
     >>> summary(Watch)
-    'Show the report of a run in a browser, renewed while the run goes on'
+    'Show the report of a run in a browser, updated while the run continues'
     """
     return re.split(r"[:;.](?: |$)", _first_paragraph(command))[0]
 
@@ -255,7 +255,7 @@ def manual(name: str, command: type[Any], *, whole: bool) -> str:
 
 
 def overview(groups: dict[str, tuple[type[Any], ...]]) -> str:
-    """Return what there is: the commands, each in a line or two."""
+    """Return the list of commands, each in one or two lines."""
     lines = ["usage: quietray COMMAND [OPTIONS]", ""]
     lines += [*_wrapped("Remove the noise from X-ray radiographs and CT volumes, without any clean data."), ""]
     for heading, kinds in groups.items():
@@ -272,7 +272,7 @@ def _entry(option: Option, whole: bool) -> list[str]:
 
 
 def _shortened(text: str) -> str:
-    """Return the first sentence or clause of a long text, and the default that it tells."""
+    """Return the first sentence or clause of a long text, and its default."""
     if len(text) <= 2 * (80 - _INDENT):
         return text
     default = re.search(r" \((default: [^)]*|required)\)", text)

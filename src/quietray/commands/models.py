@@ -20,7 +20,7 @@ __all__ = ["Models"]
 
 @dataclass(frozen=True)
 class Models(FirstFlags):
-    """The models on this machine: what they learned from, their noise, pixel size, and when; add, remove, show."""
+    """Manage the models on this machine: list their training data, noise, pixel size and date; show, add, remove."""
 
     action: Annotated[
         tyro.conf.Positional[Literal["list", "show", "add", "remove"]], tyro.conf.arg(help_behavior_hint="")
@@ -30,7 +30,7 @@ class Models(FirstFlags):
     """Name of a model, or prior; with add, the folder of a model or of a finished run."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Do it."""
+        """Run the action."""
         from quietray.running.models import forget, found_model, models_folder, remember, remembered
 
         if self.action == "list":
@@ -56,7 +56,7 @@ class Models(FirstFlags):
 
 
 def _prior(name: str) -> dict[str, Any] | None:
-    """Return the card of the shipped prior of volumes, where that is asked for."""
+    """Return the card of the shipped pretrained network for volumes, if `name` is ``prior``."""
     if name != "prior":
         return None
     from quietray.training.start import shipped_prior

@@ -1,4 +1,4 @@
-"""Diagnose and decorrelate."""
+"""Measure the noise of a scan; whiten its radiographs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Diagnose(FirstFlags, PhaseFlags, ScanFlags):
     """Measure the noise of a scan: gain, correlation, point response, and which methods it allows."""
 
     static: File = None
-    """Repeated frames of one static scene, at one exposure or several, in any format that a scan can have; else flats,
+    """Repeated frames of one static scene, at one or several exposures, in any scan format; without them, flats,
     air or views are used."""
     counts_per_photon: Number = None
-    """Counts that one photon gives on average, where that is known: the excess (Swank) factor then is, too."""
+    """Mean counts of one photon, if known: the excess (Swank) factor then follows, too."""
     out: File = None
-    """Folder for the picture and the figures (default: only shown)."""
+    """Folder for the plot and the figures (default: only shown)."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Diagnose."""
-        scan = self.read()  # a file that cannot be read is told before libraries are imported that take seconds
+        """Measure and show the noise."""
+        scan = self.read()  # first: errors of files come before large libraries are imported
         from quietray.console import show_diagnosis
         from quietray.noise_workflows import diagnosed
 
@@ -48,21 +48,21 @@ class Diagnose(FirstFlags, PhaseFlags, ScanFlags):
 
 @dataclass(frozen=True)
 class Decorrelate(FirstFlags, OutFlags, PhaseFlags, ScanFlags):
-    """Estimate the detector's point response, whiten radiographs, flats and darks, write them as a scan."""
+    """Estimate the detector's point response, whiten radiographs, flats and darks, and write them as a scan."""
 
     ENDING: ClassVar[str] = "-white.h5"
     WHAT: ClassVar[str] = "scan"
 
     out: File = None
-    """The new scan (.nx or .nxs: NXtomo, else DXchange HDF5); the point response is kept in it (default: named after
+    """The new scan with the point response, NXtomo if it ends in .nx or .nxs, else DXchange HDF5 (default: named after
     the scan, such as scan-white.h5)."""
     static: File = None
-    """Repeated frames of one static scene to estimate the response from; else flats, air or views are used."""
+    """Repeated frames of one static scene to estimate the response from; without them, flats, air or views are used."""
     reblur: Flag = False
-    """Go the other way: apply the point response that is kept in a whitened scan."""
+    """Undo the whitening: apply the point response that is stored in a whitened scan."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Whiten."""
+        """Write the whitened scan."""
         if any(value is not None for value in self.of_phase().values()):
             raise SettingsError(
                 "decorrelate must be given the radiographs as they were measured, without phase retrieval, which would "

@@ -1,4 +1,4 @@
-"""Denoise, compare, train, apply, reconstruct."""
+"""The commands that denoise, compare, train, apply and reconstruct."""
 
 from __future__ import annotations
 
@@ -47,37 +47,38 @@ _ENDINGS = {"zarr": ".zarr", "h5": ".h5", "bigtiff": ".tif", "mhd": ".mhd", "nii
 
 @dataclass(frozen=True)
 class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
-    """Denoise a scan or a series of images without clean data: result, model, figures, report into one folder."""
+    """Denoise a scan or a series of images without clean data; write result, model, figures, report to one folder."""
 
     ENDING: ClassVar[str] = "-denoised"
 
     out: File = None
     """Output folder (default: named after the scan, such as scan-denoised)."""
     reblur: Flag = False
-    """Give denoised radiographs the detector's own resolution again."""
+    """After whitening, restore the detector's own resolution in the denoised radiographs."""
     repeats: Paths = ()
     """Further scans of the same object, or series of the same images, for noise2noise."""
     series: Paths = ()
-    """The further steps of a series in time, in their order."""
+    """Further steps of a time series, in order."""
     channels: Paths = ()
-    """The further channels of a spectral series; every one keeps its own scale."""
+    """Further channels of a spectral series; each keeps its own scale."""
     views_per_step: Count = None
-    """Cuts one acquisition into steps of so many views, a series in time."""
+    """Number of views in each step, to divide one acquisition into a time series."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="START", help_behavior_hint="")] = None
-    """What training starts from: scratch, random weights; prior, the shipped one, where it fits; auto, the nearest
-    model by its measured noise (see `quietray models`), else the prior; or the folder of a model (default: prior where
-    there is time for few steps only, else scratch; with --config as it says)."""
+    """Initial weights: scratch, random; prior, the shipped network if it fits; auto, the model on this machine with the
+    most similar noise (see `quietray models`), else the prior; or the folder of a model (default: prior where there is
+    time for few steps only, else scratch; with --config as it says)."""
     remember: Flag = False
-    """Keep the model among those of this machine; see `quietray models`."""
+    """Keep the model on this machine for later runs; see `quietray models`."""
     preview: Flag = False
-    """While it trains, renew preview.png and report.html in the output folder at every judgement."""
+    """During training, update preview.png and report.html in the output folder whenever the error is estimated."""
     trust: Number = None
-    """Share of the budget for two more networks whose disagreement makes a map of the error (default: 0, no map)."""
+    """Fraction of the budget for two more networks, whose disagreement gives an uncertainty map (default: 0, no
+    map)."""
     resume: Flag = False
-    """Go on with an unfinished run in the output folder."""
+    """Continue an unfinished run in the output folder."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Denoise."""
+        """Denoise the input."""
         if of_images(self.scan, self.method, self.angles, bool(self.repeats)):
             refuse_flags_of_scans(self, "clean")
             images = self.settings(**self.places(), start=None if self.from_ is None else str(self.from_))
@@ -89,7 +90,7 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
         frames = self.method == "noise2noise" and not self.repeats
         if self.series and self.channels:
             raise SettingsError("a series must be one of steps or of channels; give --series or --channels, not both")
-        # Files that cannot be read are told before libraries are imported that take seconds.
+        # Read first: errors of files come before large libraries are imported.
         scan = read_frames(self.scan) if frames else self.read()
         repeats, series = self.also(self.repeats), self.also(self.series or self.channels)
         from quietray.console import TerminalWatch
@@ -128,7 +129,7 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
         return told
 
     def _start(self) -> str | None:
-        """Return what training starts from; None where a file of settings says it."""
+        """Return the setting for initial weights; None if the settings file determines it."""
         from quietray.workflows import first_start
 
         if self.from_ is not None:
@@ -138,32 +139,32 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
 
 @dataclass(frozen=True)
 class _Scans:
-    """What a batch is made of."""
+    """The input of a batch."""
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCANS")]
-    """The scans; those that are done already are left as they are."""
+    """The scans; those that are done already are skipped."""
 
 
 @dataclass(frozen=True)
 class Batch(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags, _Scans):
-    """Denoise many scans, each into a folder of its own; a model is trained once, and applied where noise is alike."""
+    """Denoise many scans, each into its own folder; a model is trained once, and applied if the noise is similar."""
 
     scan: tyro.conf.Suppress[Path] = Path()
     out: File = None
-    """Folder of the batch: one for each scan, and index.html (default: batch)."""
+    """Output folder, with a folder for each scan and index.html (default: batch)."""
     each: Flag = False
-    """Train a model for every scan, in place of applying one that learned from noise that is alike."""
+    """Train a model for every scan, instead of applying one that was trained on similar noise."""
 
     @property
     def place(self) -> Path:
-        """Where to write."""
+        """Path of the output."""
         return self.out or Path("batch")
 
     def check_place(self) -> None:
-        """Refuse nothing: a batch goes on where it stopped."""
+        """Accept any folder: an interrupted batch is continued."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Denoise them all."""
+        """Denoise all scans."""
         if not self.scans:
             raise SettingsError("SCANS must name one scan at least, got none")
         from quietray.batch import batch, failures
@@ -192,13 +193,13 @@ class Batch(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags
         return {"entries": [dataclasses.asdict(one) for one in entries], "out": str(self.place)}
 
     def opened(self, path: Path) -> Any:
-        """Open a scan as the flags say."""
+        """Open a scan with the flags."""
         return dataclasses.replace(self, scan=path).read()
 
 
 @dataclass(frozen=True)
 class Compare(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags):
-    """Rank every method and filter on a scan by views that none of them saw, without ground truth."""
+    """Rank every method and filter on a scan by held-out views, without ground truth."""
 
     ENDING: ClassVar[str] = "-compared"
     WHAT: ClassVar[str] = "output"
@@ -207,7 +208,7 @@ class Compare(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFla
     """Output folder (default: named after the scan, such as scan-compared)."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Compare."""
+        """Compare the methods."""
         if self.method not in (None, "auto"):
             raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
         scan = self.read()
@@ -228,9 +229,9 @@ class Compare(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFla
 
 @dataclass(frozen=True)
 class Train(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
-    """Train one model on scans, or on pairs of images, to be applied to others like them.
+    """Train one model on scans, or on pairs of images, to apply it to similar ones.
 
-    Pairs are a folder with 'noisy', perhaps 'noisy2' and more, and 'clean': each a file or the folder of a series.
+    A folder of pairs contains 'clean', 'noisy', and possibly 'noisy2' and more: each a file or the folder of a series.
     """
 
     ENDING: ClassVar[str] = "-model"
@@ -243,11 +244,11 @@ class Train(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
     """Folder of a trained model to start from, instead of random weights."""
     noise_models: Flag = False
-    """Train also one model of the noise of each subject, a default U-Net, for pseudo-ct; needs clean images, takes half
-    the time."""
+    """Also train a model of the noise of each subject, a default U-Net, for pseudo-ct; requires clean images, takes
+    half the time."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Train."""
+        """Train the model."""
         if of_images(self.scan, self.method, self.angles, pairs=True, clean=self.clean):
             return self._train_on_images(console)
         if self.noise_models:
@@ -281,7 +282,7 @@ class Train(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
 
 @dataclass(frozen=True)
 class _Model:
-    """What is applied."""
+    """The model."""
 
     model: tyro.conf.Positional[Path]
     """Folder of the model."""
@@ -289,17 +290,17 @@ class _Model:
 
 @dataclass(frozen=True)
 class Apply(FirstFlags, OutFlags, ClusterFlags, CleanFlags, RunFlags, ScanFlags, _Model):
-    """Denoise a scan or images with a trained model; warns where they are unlike those that it was trained on."""
+    """Denoise a scan or images with a trained model; warns if they differ from those that it was trained on."""
 
     ENDING: ClassVar[str] = "-applied"
 
     out: File = None
     """Output folder (default: named after the scan, such as scan-applied)."""
     strict: Flag = False
-    """Refuse such a scan instead of warning."""
+    """Refuse data that differ, instead of warning."""
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Apply."""
+        """Apply the model."""
         if of_images(self.scan, None, self.angles, model=self.model):
             refuse_flags_of_scans(self, "clean")
             return applied_to_images(
@@ -371,7 +372,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
 
 @dataclass(frozen=True)
 class Reconstruct(FirstFlags, OutFlags, ClusterFlags, RunFlags, ScanFlags):
-    """Reconstruct a scan as it is, without denoising."""
+    """Reconstruct a scan without denoising it."""
 
     WHAT: ClassVar[str] = "volume"
 
@@ -380,11 +381,11 @@ class Reconstruct(FirstFlags, OutFlags, ClusterFlags, RunFlags, ScanFlags):
 
     @property
     def place(self) -> Path:
-        """Where to write."""
+        """Path of the output."""
         return self.out or named_after(self.scan, f"-reconstructed{_ENDINGS.get(self.format or 'zarr', '')}")
 
     def run(self, console: Console) -> dict[str, Any]:
-        """Reconstruct."""
+        """Reconstruct the scan."""
         scan = self.read()
         from quietray.console import TerminalWatch
         from quietray.io import VolumeFormat, volume_format

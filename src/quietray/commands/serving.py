@@ -1,4 +1,4 @@
-"""A server, for this machine only, of what is in the output folder of a run."""
+"""A server of the output folder of a run, for this machine only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HOSTS = ("127.0.0.1", "localhost")
 _PAGE = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; frame-src 'self'"
 )
-# A report is one file: whatever is in it may neither ask nor tell anybody.
+# A report is one file: nothing in it may send or request anything.
 _FILES = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; worker-src blob:; connect-src data: blob:"
@@ -31,15 +31,15 @@ _FILES = (
 
 
 class FolderServer(ThreadingHTTPServer):
-    """Serves one folder on 127.0.0.1, to those alone who know the address, of which a part is drawn at random.
+    """Serves one folder on 127.0.0.1, only to those who have the address, which contains a random key.
 
     Parameters
     ----------
     folder
-        Files in it are served, but none whose name begins with a point, no list of them, and nothing outside, by
-        whatever link.
+        Folder whose files are served, except those whose name begins with a dot. There is no list of files, and links
+        to places outside are not followed.
     port
-        0 for a free one.
+        Number of the port; 0 for a free one.
 
     Raises
     ------
@@ -65,15 +65,15 @@ class FolderServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Of the page, for a browser on this machine."""
+        """Address of the page, for a browser on this machine."""
         return f"http://{_HOSTS[0]}:{self.server_port}/{self.key}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that has gone."""
+        """Ignore a browser that has closed the connection."""
 
 
 def news_of(folder: Path) -> dict[str, Any]:
-    """Return whether a run is going on in a folder, how far it is, and when its report was written.
+    """Return whether a run is active in a folder, its progress, and when its report was written.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def news_of(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         progress, age = None, None
     try:
-        written = str(report.stat().st_mtime_ns)  # more digits than a number of JavaScript has
+        written = str(report.stat().st_mtime_ns)  # too many digits for a number in JavaScript
     except OSError:
         written = None
     running = (work / "run.json").exists()
@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         _, key, *rest = unquote(urlsplit(self.path).path).split("/")
         known = hmac.compare_digest(key.encode(), self.server.key.encode())
         host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        if not known or host not in _HOSTS:  # a page elsewhere may lead a name of its own to this address
+        if not known or host not in _HOSTS:  # other sites may point their own host name at this address
             self._refuse()
         elif rest == [""]:
             self._text(files("quietray.commands").joinpath("watch.html").read_bytes(), "text/html; charset=utf-8")
@@ -153,4 +153,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Keep silent."""
+        """Log nothing."""

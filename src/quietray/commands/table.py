@@ -1,4 +1,4 @@
-"""The commands by their names, in the groups in which the help shows them."""
+"""The commands by name, in the groups that the help shows."""
 
 from __future__ import annotations
 

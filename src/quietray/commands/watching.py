@@ -21,27 +21,27 @@ __all__ = ["Watch"]
 
 @dataclass(frozen=True)
 class _Watched:
-    """What is watched."""
+    """The input."""
 
     folder: tyro.conf.Positional[Path]
-    """Output folder of a run that is going on, or done."""
+    """Output folder of an active or finished run."""
 
 
 @dataclass(frozen=True)
 class Watch(FirstFlags, _Watched):
-    """Show the report of a run in a browser, renewed while the run goes on; Ctrl-C ends it.
+    """Show the report of a run in a browser, updated while the run continues; Ctrl-C ends it.
 
-    Only this machine can see it, and only who knows the address. Without --preview a run has a report at its end;
-    until then what it tells is shown.
+    It is visible only on this machine, to those who have the address. Without --preview, a run writes its report at its
+    end; until then, its messages are shown.
     """
 
     port: Count = None
-    """Of the server (default: a free one)."""
+    """Port of the server (default: a free one)."""
     no_browser: Flag = False
-    """Only tell the address."""
+    """Only show the address, without opening a browser."""
 
     def run(self, console: Teller) -> dict[str, Any]:
-        """Serve until it is interrupted."""
+        """Serve the report until interrupted."""
         from quietray.commands.serving import FolderServer, news_of
 
         if not 0 <= (self.port or 0) < 2**16:
@@ -74,5 +74,5 @@ class Watch(FirstFlags, _Watched):
 
 
 def _has_screen() -> bool:
-    """Return whether a browser can open a window; else one in text would take the terminal."""
+    """Return whether a browser can open a window; otherwise a text browser would take over the terminal."""
     return sys.platform == "darwin" or any(name in os.environ for name in ("DISPLAY", "WAYLAND_DISPLAY"))

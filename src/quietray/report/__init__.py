@@ -1,4 +1,4 @@
-"""One offline HTML file that shows what a denoising run did, and how far it can be trusted."""
+"""Report of a run as one HTML file that works offline: what was done, and how reliable the result is."""
 
 from quietray.report.data import Cut, Histogram, ReportData
 from quietray.report.of_batch import write_batch

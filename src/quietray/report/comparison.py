@@ -1,4 +1,4 @@
-"""A comparison of methods in words and pictures: the same ones on the page and in the terminal."""
+"""Texts and images of a comparison of methods, for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quietray.types import Slice
 
 __all__ = ["Board", "Gallery", "Picture", "Row", "board_of", "gallery_of"]
 
-ROOM = 1_400_000  # characters for all pictures
+ROOM = 1_400_000  # characters for all images
 
 _SETTINGS = {
     "sigma": "sigma {} px", "sigma_value": "sigma {} in value", "sigma_space": "sigma {} px in place",
@@ -26,22 +26,22 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One method of the table, in words.
+    """One row of the table: a method, as text.
 
     Parameters
     ----------
     method
-        Its name.
+        Name of the method.
     psnr, interval
-        Estimated PSNR, and its interval.
+        Estimated PSNR and its interval.
     behind
-        Whether it is clearly behind the best.
+        ``clearly behind`` or ``not clearly behind`` the best; empty for the best.
     seconds
-        What it took.
+        Run time.
     setting
-        That it was run with.
+        Settings of the method.
     marks
-        Of ``best`` and ``recommended``, those that it is.
+        Those of ``best`` and ``recommended`` that apply.
     """
 
     method: str
@@ -55,21 +55,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """The table, best first, and what belongs below it.
+    """The table, best first, and what is shown below it.
 
     Parameters
     ----------
     rows
-        Of the table.
+        Rows of the table.
     left_out
-        Method and why it was not run.
+        Methods that were not run, with the reason.
     why
-        What the choice rests on.
+        Reason for the choice.
     of
-        What the figures are of.
+        What the figures were measured on.
     relative
-        Whether the PSNR is told against the best only, as beside the figures of a run: those are of the error against
-        the same views without noise, these of views that no method saw, and two figures would be told of one thing.
+        Whether to show PSNR only relative to the best. Beside the figures of a run, absolute values would be confusing:
+        those are estimated against noise-free data of the same views, these on held-out views.
     """
 
     rows: tuple[Row, ...]
@@ -81,7 +81,7 @@ class Board:
 
 @dataclass(frozen=True)
 class Picture:
-    """The slice by one method, as PNG inside a URI, and its row of the table."""
+    """The slice by one method, as a PNG data URI, and the row of the table."""
 
     source: str
     row: Row
@@ -94,19 +94,19 @@ class Gallery:
     Parameters
     ----------
     pictures
-        Best first.
+        Slices, best method first.
     height, width
-        Of a slice.
+        Size of a slice in pixels.
     factor
-        Edge of the block that one pixel of a picture is the mean of.
+        Binning factor: each pixel is the mean of a block of this width.
     crisp
-        Whether pixels are shown as squares.
+        Whether pixels are shown as squares, without interpolation.
     window
-        The values shown black and white, the same in all.
+        Values shown black and white, the same for all.
     at
-        Left and top of what is worth a closer look, in percent.
+        Left and top of the region to enlarge, in percent.
     greys
-        The window as values.
+        The same window, as numbers.
     """
 
     pictures: tuple[Picture, ...]
@@ -120,16 +120,16 @@ class Gallery:
 
 
 def board_of(record: Mapping[str, Any], unit: str | None = None, relative: bool = False) -> Board:
-    """Return a comparison in words.
+    """Return the texts of a comparison.
 
     Parameters
     ----------
     record
-        As :meth:`quietray.assessment.comparison.Comparison.record` returns it.
+        Record from :meth:`quietray.assessment.comparison.Comparison.record`.
     unit
-        Of the grey values; None is not known.
+        Unit of the grey values; None if not known.
     relative
-        Whether to tell the PSNR against the best only.
+        Whether to show PSNR only relative to the best.
 
     Examples
     --------
@@ -170,18 +170,18 @@ def board_of(record: Mapping[str, Any], unit: str | None = None, relative: bool 
 
 
 def gallery_of(pictures: Mapping[str, Slice], board: Board, unit: str, room: int = ROOM) -> Gallery | None:
-    """Return slices of one shape through one grey window, that of the best; None where there is none.
+    """Return slices of one shape with one grey window, that of the best method; None if there are no slices.
 
     Parameters
     ----------
     pictures
-        By method.
+        Slices by method.
     board
-        With a row for each.
+        Table with a row for each method.
     unit
-        Of the grey values.
+        Unit of the grey values.
     room
-        Characters for all pictures; if need be, they are averaged until they fit, all alike.
+        Characters for all images; if necessary, all are binned by the same factor until they fit.
 
     Examples
     --------
@@ -229,14 +229,14 @@ def _decibel(value: float | int | None) -> str:
 
 
 def _against(value: float | None, best: float | None) -> str:
-    """Return by how much a PSNR is below the best one."""
+    """Return the difference of a PSNR from the best one."""
     if value is None or best is None or not math.isfinite(value - best):
         return NOT_KNOWN
     return f"{value - best:+.2f} dB".replace("-", MINUS) if value != best else "0 dB"
 
 
 def _between(least: float | int | None, most: float | int | None) -> str:
-    """Return an interval whose ends may be unknown: an error may be estimated as less than nothing."""
+    """Return an interval; either end may be unknown, because an estimated squared error can be negative."""
     if _known(least) and _known(most):
         return f"{_decibel(least).removesuffix(' dB')} to {_decibel(most)}"
     if _known(least):
@@ -251,7 +251,7 @@ def _behind(figures: Mapping[str, Any], winner: str) -> str:
 
 
 def _setting(settings: Mapping[str, Any]) -> str:
-    """Return a method's settings in words: those that have some, else all; a filter of no strength is none."""
+    """Return the settings of a method as text."""
     first = next(iter(settings.values()), None)
     if isinstance(first, (int, float)) and not isinstance(first, bool) and first == 0:
         return "no filter"

@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""Contents of a report."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _Plane = Float[np.ndarray, "_ _"]  # of any size
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """One plane through the volume, noisy and denoised.
+    """One slice through the volume, noisy and denoised.
 
     Parameters
     ----------
     name
-        What the plane is, such as ``axial, z = 64``.
+        Direction and position, such as ``axial, z = 64``.
     before, after
         ``(y, x)`` images of one shape, in the unit of the report.  NaN is shown black.
     axes
         Names of the two axes, rows first.
     stack
-        Further planes in this direction, to go through; None where there are none.
+        Further slices in this direction, to scroll through; None if there are none.
     labels
-        Where each of them lies, in words.
+        Position of each of them, as text.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class Cut:
 
     name: str
     before: Slice
-    after: Float[np.ndarray, "_ _"]  # its shape is checked below, in words
+    after: Float[np.ndarray, "_ _"]  # its shape is checked below, with a message
     axes: tuple[str, str] = ("y", "x")
     stack: Stack | None = None
     labels: tuple[str, ...] = ()
@@ -64,19 +64,19 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts of grey values over the whole volume.
+    """Histogram of grey values of the whole volume.
 
     Parameters
     ----------
     edges
         ``(bin + 1,)``, increasing, in the unit of the report.
     before, after
-        ``(bin,)`` voxels in each bin.
+        ``(bin,)`` number of voxels in each bin.
 
     Raises
     ------
     GeometryError
-        The edges do not fit the counts.
+        The numbers of edges and counts do not agree.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class Histogram:
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Everything the report shows; nothing is computed from files.
+    """All contents of the report; no files are read.
 
     Parameters
     ----------
@@ -108,50 +108,50 @@ class ReportData:
     unit
         Unit of the grey values, ``1/mm`` or ``1/pixel``.
     voxel_size
-        Edge of a voxel in mm, or None when it is not known.
+        Edge of a voxel in mm, or None if it is not known.
     cuts
-        Planes to compare; the profile goes through the first.
+        Slices to compare; the profile is taken from the first.
     histogram
         Grey values of the whole volume.
     history
-        One record for each look at the training: ``step``, ``seconds``, ``loss``, and ``psnr`` where there was an
-        estimate (dB, on what was not trained on).
+        One record for each estimate of the error during training: ``step``, ``seconds``, ``loss``, and, if available,
+        ``psnr`` (dB, on held-out data).
     metrics
-        Numbers as in ``metrics.json``, nested; None is shown as not known.  ``comparison`` is shown as a ranking.
+        Figures as in ``metrics.json``, nested; None is shown as not known, and ``comparison`` as a ranking.
     headline
-        Label and value of the few numbers to see first.
+        Label and value of the most important figures.
     warnings
-        What may be wrong with the result, each a sentence.
+        Possible faults of the result, one sentence each.
     notes
-        What else is worth knowing, each a sentence.
+        Further remarks, one sentence each.
     settings_toml
         Text of ``run.toml``.
     provenance
         Input, versions, machine and time, nested.
     kind
-        What the page is.
+        Kind of the page, shown above the title.
     pictures
-        The same slice by each method of ``metrics["comparison"]``.
+        The same slice, denoised by each method of ``metrics["comparison"]``.
     trust
-        ``(y, x)`` standard deviation of the error in the first cut, where there is a map of it.
+        ``(y, x)`` uncertainty map of the first cut: standard deviation of the error; None if there is none.
     evidence
         The table ``evidence`` of ``metrics.json``: resolution, noise power and regions, before and after.
     window
-        Grey values to show black and white; None takes them from the denoised images.
+        Grey values to show black and white; None for those of the denoised images.
     images
-        Whether it tells of a series of images, not of a volume.
+        Whether the result is a series of images, not a volume.
     object
-        ``(y, x)`` where the object is in the first cut; None where it was not told from the air around it.
+        ``(y, x)`` mask of the object in the first cut; None if it was not separated from air.
     verdict
-        Whether to use the result, ``kind`` and ``reason``; None where there is nothing to judge yet.
+        Whether to use the result: ``kind`` and ``reason``; None if there is no result yet.
     steps
-        The middle slice of some steps or channels of a series, before and after, by what they are called.
+        Middle slice of some steps or channels of a series, before and after, by name.
     stacks
-        Further slices by each method, as `pictures`.
+        Further slices by each method, like `pictures`.
     methods_text
-        A paragraph for the methods section of a paper.
+        Paragraph for the methods section of a paper.
     references
-        The papers behind it.
+        Papers to cite.
 
     Examples
     --------

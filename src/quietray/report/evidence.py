@@ -1,4 +1,4 @@
-"""Resolution, noise and regions of a run, before and after: the rows of one table, two figures, and their limits."""
+"""Resolution, noise and regions of a run, before and after: a table, two figures, and their limitations."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Measurement:
     Parameters
     ----------
     name, before, after, change
-        As text.
+        Label and values, as text.
     alarming
-        Whether the change is one to be warned of.
+        Whether the change requires a warning.
     """
 
     name: str
@@ -44,24 +44,24 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ResolutionAndNoise:
-    """What the template shows.
+    """Contents of the section for the template.
 
     Parameters
     ----------
     rows
-        Of the table.
+        Rows of the table.
     agreement, noise
-        Figures, or empty strings.
+        Figures as SVG, or empty strings.
     halves
-        What was compared, in words.
+        Description of the two halves that were compared.
     held_out
-        Whether nothing of it was a training target.
+        Whether the halves are held out, so that none was a training target.
     let_through
-        Whether a row tells how much of the neighbours' noise is let through.
+        Whether a row contains how much noise of neighbouring pixels passes the method.
     sparse
-        What few views do to the halves, in words; may be empty.
+        Note on the effect of few views on the halves; may be empty.
     left_out
-        What could not be measured, and why.
+        What could not be measured, and the reasons.
     """
 
     rows: tuple[Measurement, ...]
@@ -75,14 +75,14 @@ class ResolutionAndNoise:
 
 
 def resolution_and_noise(evidence: Mapping[str, Any], unit: str) -> ResolutionAndNoise | None:
-    """Return the contents of the section, or None where there is nothing to show.
+    """Return the contents of the section, or None if there are none.
 
     Parameters
     ----------
     evidence
-        The table ``evidence`` of the run's figures.
+        Table ``evidence`` of the figures of the run.
     unit
-        Of the grey values.
+        Unit of the grey values.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def resolution_and_noise(evidence: Mapping[str, Any], unit: str) -> ResolutionAn
 
 
 def _resolution(found: Mapping[str, Any]) -> list[Measurement]:
-    """Return the rows of the resolution by either criterion, in pixels and, where they are known, in mm."""
+    """Return the rows of the resolution by both criteria, in pixels and, if the pixel size is known, in mm."""
 
     def text(name: str, bound: str = "") -> str:
         pixels, mm = found[f"{name}_px"], found[f"{name}_mm"]
@@ -135,7 +135,7 @@ def _resolution(found: Mapping[str, Any]) -> list[Measurement]:
 
 
 def _sharpness(found: Mapping[str, Any] | None) -> list[Measurement]:
-    """Return the row of the detail that is kept."""
+    """Return the row of the preserved detail."""
     if not found:
         return []
     periods = f"{number(found['from_px'], 2)} to {number(found['to_px'], 2)} px"
@@ -151,7 +151,7 @@ def _sharpness(found: Mapping[str, Any] | None) -> list[Measurement]:
 
 
 def _noise(found: Mapping[str, Any] | None, unit: str) -> list[Measurement]:
-    """Return the row of the noise that differs between the halves."""
+    """Return the row of the noise, measured as the difference between the halves."""
     if not found:
         return []
     before, after = found["before_sd"], found["after_sd"]
@@ -160,7 +160,7 @@ def _noise(found: Mapping[str, Any] | None, unit: str) -> list[Measurement]:
 
 
 def _regions(regions: list[Mapping[str, Any]], unit: str) -> list[Measurement]:
-    """Return the rows of the regions' means."""
+    """Return the rows of the mean values of regions."""
     alarming = moved(regions)
     faint = 0.1 * max((abs(region["before"]) for region in regions), default=0.0)
     rows = []

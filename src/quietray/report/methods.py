@@ -1,4 +1,4 @@
-"""A paragraph for the methods section of a paper, and the papers behind what was done."""
+"""A paragraph for the methods section of a paper, and the papers to cite."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _SOURCE = re.compile(_AUTHORS + r"\((\d{4})\)(?:, \"[^\"]+\")?,? ((?:doi:|arXiv:
 
 
 def sources(kind: type | None) -> tuple[str, ...]:
-    """Return the papers that a class names in its docstring.
+    """Return the papers that are cited in the docstring of a class.
 
     Examples
     --------
@@ -54,12 +54,12 @@ def sources(kind: type | None) -> tuple[str, ...]:
 
 
 def references_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the papers behind the method, the network and the reconstruction of a run, each once.
+    """Return the papers on the method, the network and the reconstruction of a run, each once.
 
     Parameters
     ----------
     metrics
-        The figures of the run, as in ``metrics.json``.
+        Figures of the run, as in ``metrics.json``.
     """
     method, settings = metrics["method"], (metrics.get("reconstruction") or {}).get("settings", {})
     found: list[str] = []
@@ -73,14 +73,14 @@ def references_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
-    """Return what was done, in words for a paper.
+    """Return the methods paragraph for a paper.
 
     Parameters
     ----------
     metrics
-        The figures of the run, as in ``metrics.json``.
+        Figures of the run, as in ``metrics.json``.
     settings
-        Of the run.
+        Settings of the run.
     """
     method, scan, version = metrics["method"], metrics["scan"], metrics["versions"].get("quietray", "")
     references = references_of(metrics)
@@ -128,7 +128,7 @@ def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
 
 
 def _learned(metrics: Mapping[str, Any]) -> str:
-    """Return how the network was trained, in words."""
+    """Return the sentence on the training of the network."""
     training, name = metrics["training"], metrics["method"]["name"]
     if not training["steps"]:
         return "which had been trained before"

@@ -1,4 +1,4 @@
-"""The picture of a diagnosis: what the noise is, before and after whitening."""
+"""Figure of a diagnosis: properties of the noise, before and after whitening."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _COLOURS = {"valid": "tab:green", "valid with a warning": "tab:orange", "not val
 def noise_figure(found: Diagnosis) -> bytes:
     """Return a PNG: correlation maps, histogram, auto-correlation, noise power, point response, photon transfer.
 
-    What is shown before and after whitening is of the same frames: those that the response was checked on.
+    Panels before and after whitening use the same frames, those used to check the point response.
 
     Parameters
     ----------
     found
-        From :func:`quietray.diagnose`.
+        Result of :func:`quietray.diagnose`.
     """
     import matplotlib
 
@@ -67,7 +67,7 @@ def _empty(ax: Any, text: str) -> None:
 
 
 def _map(ax: Any, image: np.ndarray | None, title: str, limit: float) -> None:
-    """Show a map over the detector, cut to the rows and columns that there is something to see in."""
+    """Show a map of the detector, cropped to rows and columns with data."""
     ax.set_title(title, fontsize=10)
     if image is None or not np.isfinite(image).any():
         _empty(ax, "not whitened")
@@ -81,7 +81,7 @@ def _map(ax: Any, image: np.ndarray | None, title: str, limit: float) -> None:
 
 
 def _histogram(ax: Any, found: Diagnosis, seen: str, limit: float) -> None:
-    """Show how the summed correlations of the pixels are spread, and how those of white noise would be."""
+    """Show the histogram of the summed correlations of the pixels, and the one expected of white noise."""
     ax.set_title("the maps' pixels, and white noise (dashed)", fontsize=10)
     null = found.before.null_sd
     for name, label, colour in ((seen, "as measured", _RAW), ("after", "whitened", _WHITE)):
@@ -117,7 +117,7 @@ def _lags(ax: Any, lags: np.ndarray | None, title: str) -> None:
 
 
 def _response(ax: Any, arrays: Mapping[str, np.ndarray]) -> None:
-    """Show the middle row and column of the response; on a linear scale its tails would be lost."""
+    """Show the middle row and column of the point response, on a logarithmic scale because of the tails."""
     ax.set_title("point response", fontsize=10)
     kernel, errors = arrays.get("kernel"), arrays.get("kernel_errors")
     if kernel is None:
@@ -151,7 +151,7 @@ def _power(ax: Any, arrays: Mapping[str, np.ndarray], seen: str) -> None:
 
 
 def _transfer(ax: Any, found: Diagnosis) -> None:
-    """Show variance and summed correlation against brightness: of pixels, or of exposures where there are several."""
+    """Show variance and summed correlation against brightness, of pixels or, if there are several, of exposures."""
     ax.set_title("photon transfer", fontsize=10)
     curve, exposures = found.arrays.get("transfer_curve"), found.figures["exposures"]
     if curve is None or not curve.size:

@@ -1,4 +1,4 @@
-"""The page of a batch: a row for each scan, with a link to its report."""
+"""Overview page of a batch: a row for each scan, with a link to its report."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _PAGE = """<!doctype html>
 
 
 def write_batch(path: Path, entries: Sequence[Any], total: int) -> None:
-    """Write the page of a batch, one file without scripts; whatever scans are called is only text in it.
+    """Write the page of a batch, one file without scripts; names of scans are escaped.
 
     Parameters
     ----------
     path
-        The file, beside the folders of the scans.
+        Path of the file, in the folder that contains those of the scans.
     entries
-        Those that are done or failed: ``name``, ``scan``, ``verdict``, ``error``, ``model``, ``gain``, ``warnings``,
+        Scans that are done or failed: ``name``, ``scan``, ``verdict``, ``error``, ``model``, ``gain``, ``warnings``,
         ``seconds``.
     total
-        How many scans there are.
+        Number of scans in the batch.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From a comparison of methods to its page."""
+"""Report page of a comparison of methods."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["write_comparison"]
 
 
 def write_comparison(path: Path, comparison: Comparison, scan: Scan, settings_toml: str) -> Path:
-    """Write the page of a comparison, as :func:`quietray.report.write_report` does; `settings_toml` goes on with it.
+    """Write the page of a comparison with :func:`quietray.report.write_report`; `settings_toml` runs the best method.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def write_comparison(path: Path, comparison: Comparison, scan: Scan, settings_to
 
 
 def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> ReportData:
-    """Return the page's contents; the reconstruction as it is and the best method are its before and after."""
+    """Return the contents of the page; before is the plain reconstruction, after is the best method."""
     record = comparison.record()
     rows = {row.method: row for row in board_of(record).rows}
     marked = [row for row in rows.values() if row.marks]
@@ -68,7 +68,7 @@ def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> Report
 
 
 def _cuts(comparison: Comparison) -> tuple[Cut, ...]:
-    """Return planes through the reconstruction as it is and through the best one, in three directions."""
+    """Return slices of the plain reconstruction and of the best method, in three directions."""
     volumes = {standing.name: standing.volume for standing in comparison.standings}
     best = comparison.standings[0].name
     if "fbp" not in volumes:

@@ -1,4 +1,4 @@
-"""From a finished run to what its report shows."""
+"""Contents of the report of a finished run."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from quietray.scan import Scan
 
 __all__ = ["report_of"]
 
-_FEWEST_VIEWS = 0.3  # in a half, per detector column
+_FEWEST_VIEWS = 0.3  # views in a half, per detector column
 _AXES = {"axial": ("y", "x"), "coronal": ("z", "x"), "sagittal": ("z", "y")}
 
 
 def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> ReportData:
-    """Return the report's contents.
+    """Return the contents of the report.
 
     Parameters
     ----------
     result
         The finished run.
     scan
-        What it was made from.
+        Input of the run.
     settings_toml
         Text of ``run.toml``.
     """
@@ -108,7 +108,7 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
 
 
 def _labels(middle: str, stack: Stack | None) -> tuple[str, ...]:
-    """Return where the planes of a stack lie, as the middle one is called."""
+    """Return the positions of the slices of a stack, named like the middle one."""
     if stack is None:
         return ()
     if middle.startswith("image"):
@@ -117,7 +117,7 @@ def _labels(middle: str, stack: Stack | None) -> tuple[str, ...]:
 
 
 def shown_window(series: ImageSeries) -> tuple[float, float] | None:
-    """Return the grey values to show: the window in the files, else one for the soft tissue in a CT image.
+    """Return the grey values to show: the window in the files, or a soft-tissue window for CT images; None otherwise.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def shown_window(series: ImageSeries) -> tuple[float, float] | None:
 
 
 def _evidence(metrics: Any) -> dict[str, Any]:
-    """Return the table of evidence, with what few views do to halves of the views where there are few."""
+    """Return the table of evidence, with a note on half sets of views if there are few views."""
     evidence, scan = dict(metrics.get("evidence", {})), metrics["scan"]
     if not evidence or evidence["halves"] == MEASUREMENTS:
         return evidence
@@ -169,7 +169,7 @@ def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _making(metrics: Any) -> tuple[str, str]:
-    """Return how long the network was trained, or the setting of the filter."""
+    """Return the time of training, or the setting of the filter, with its label."""
     method, training = metrics["method"], metrics["training"]
     if method["parameters"]:
         return "Trained for", f"{training['seconds']:.0f} s, {training['steps']} steps"

@@ -1,4 +1,4 @@
-"""The page: what the template needs, computed here, and the file, written in one piece or not at all."""
+"""The report page: contents of the template, and a file that is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from quietray.running.planes import spread
 
 __all__ = ["write_report"]
 
-LARGEST = 4_900_000  # bytes of the page
-BUDGET = 1_500_000  # characters for the images of all cuts; the largest are averaged until they fit
-_SLIDES = 2_600_000  # characters for the slices to go through, at most
-_STEPS = 600_000  # characters for the pictures of steps
+LARGEST = 4_900_000  # bytes of the page, at most
+BUDGET = 1_500_000  # characters for the images of all cuts; the largest are binned until they fit
+_SLIDES = 2_600_000  # characters for the slices to scroll through, at most
+_STEPS = 600_000  # characters for the images of steps, at most
 
 
 @dataclass(frozen=True)
 class _ScaleBar:
-    """Length of the bar, in percent of the image's width and in words."""
+    """Length of the bar, in percent of the width of the image and as text."""
 
     percent: float
     text: str
@@ -53,7 +53,7 @@ class _ScaleBar:
 
 @dataclass(frozen=True)
 class _Inset:
-    """A region, enlarged."""
+    """An enlarged region."""
 
     before: str
     after: str
@@ -65,7 +65,7 @@ class _Inset:
 
 @dataclass(frozen=True)
 class _Panel:
-    """One cut as the template shows it."""
+    """Contents of the template for one cut."""
 
     name: str
     axes: tuple[str, str]
@@ -85,7 +85,7 @@ class _Panel:
 
 @dataclass(frozen=True)
 class _Step:
-    """One step or channel, small."""
+    """Small images of one step or channel."""
 
     name: str
     before: str
@@ -93,16 +93,16 @@ class _Step:
 
 
 def write_report(path: Path, data: ReportData) -> Path:
-    """Write one self-contained HTML file; an older one is replaced in one step.
+    """Write one self-contained HTML file, replacing an older one atomically.
 
-    All cuts share one grey window, taken from the denoised images where none is given.
+    All cuts share one grey window; if none is given, it is taken from the denoised images.
 
     Parameters
     ----------
     path
-        Where the file goes; its folder must exist.
+        Path of the file; its folder must exist.
     data
-        What to show.
+        Contents of the report.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def write_report(path: Path, data: ReportData) -> Path:
 
 
 def _render(data: ReportData) -> str:
-    """Return the page as text; every string is escaped by the template, the figures by matplotlib."""
+    """Return the page as text; strings are escaped by the template, those in figures by matplotlib."""
     window = grey_window([cut.after for cut in data.cuts]) if data.window is None else Window(*data.window)
     compared = data.metrics.get("comparison")
     element = "pixel" if data.images else "voxel"
@@ -176,7 +176,7 @@ def _render(data: ReportData) -> str:
 
 
 def _films(data: ReportData, window: Window, gallery: Gallery | None, room: int) -> dict[str, dict[str, Any]]:
-    """Return what there is to go through, by the number of the panel, or of the gallery, for the script."""
+    """Return slices to scroll through for the script, by name of the panel: ``cut-1`` and so on, ``gallery``."""
     found: dict[str, Film] = {}
     for place, cut in enumerate(data.cuts, 1):
         if cut.stack is not None and len(cut.labels) > 1:
@@ -200,7 +200,7 @@ def _channels(data: ReportData) -> bool:
 
 
 def _steps(data: ReportData, window: Window) -> list[_Step]:
-    """Return the middle slices of the steps, averaged until they fit; a channel has grey values of its own."""
+    """Return the middle slices of the steps, binned until they fit; each channel has its own grey window."""
     factor = 1
     windows = {name: grey_window([after]) if _channels(data) else window for name, (_, after) in data.steps.items()}
     while data.steps:
@@ -215,7 +215,7 @@ def _steps(data: ReportData, window: Window) -> list[_Step]:
 
 
 def _panels(data: ReportData, window: Window) -> list[_Panel]:
-    """Return all cuts with their images, averaged as much as the size of the file asks for."""
+    """Return all cuts with their images, binned until the file is small enough."""
     factors = [math.ceil(max(cut.before.shape) / LONGEST) for cut in data.cuts]
     images = [_images(cut, window, factor) for cut, factor in zip(data.cuts, factors, strict=True)]
     weights = [len(before) + len(after) for before, after in images]
@@ -231,7 +231,7 @@ def _panels(data: ReportData, window: Window) -> list[_Panel]:
 
 
 def _images(cut: Cut, window: Window, factor: int) -> tuple[str, str]:
-    """Return both images of a cut as PNG."""
+    """Return both images of a cut as PNG data URIs."""
     before, after = (data_uri(grey(shrink(image, factor), window)) for image in (cut.before, cut.after))
     return before, after
 
@@ -245,7 +245,7 @@ def _panel(
     voxel_size: float | None,
     object: Bool[np.ndarray, "_ _"] | None = None,
 ) -> _Panel:
-    """Return one cut as the template shows it, with the outline of the object."""
+    """Return the contents of the template for one cut, with the outline of the object."""
     height, width = cut.before.shape
     return _Panel(
         name=cut.name,
@@ -266,12 +266,12 @@ def _panel(
 
 
 def _shape(ratio: float) -> str:
-    """Return the layout for images of this width over height."""
+    """Return the layout for images of this aspect ratio, width over height."""
     return next((name for most, name in ((0.2, "slim"), (1.6, "even"), (9, "broad")) if ratio <= most), "thin broad")
 
 
 def _scale_bar(width: int, voxel_size: float | None) -> _ScaleBar | None:
-    """Return a bar of at most a fifth of the image's width; images too narrow for one have none."""
+    """Return a scale bar of at most a fifth of the image's width; None for very narrow images."""
     if width < 10:
         return None
     pixels = round_length(width / 5 * (voxel_size or 1)) / (voxel_size or 1)
@@ -280,7 +280,7 @@ def _scale_bar(width: int, voxel_size: float | None) -> _ScaleBar | None:
 
 
 def _inset(cut: Cut, window: Window, unit: str) -> _Inset:
-    """Return the most detailed region before, after, and what was taken away."""
+    """Return the most detailed region before, after, and the difference."""
     region = detailed_region(cut.after, window)
     before, after = region.of(cut.before), region.of(cut.after)
     with np.errstate(invalid="ignore"):
@@ -303,8 +303,8 @@ def _inset(cut: Cut, window: Window, unit: str) -> _Inset:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write `content` beside `path` and move it there."""
-    fresh = path.with_name(f".{path.name}.partial")  # a kill leaves it, the next report takes its place
+    """Write a temporary file beside `path` and rename it."""
+    fresh = path.with_name(f".{path.name}.partial")  # may be left by a killed process; the next report replaces it
     try:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW

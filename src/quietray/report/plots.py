@@ -1,4 +1,4 @@
-"""Figures as inline SVG whose colours are the page's own, so that they follow the light or dark scheme."""
+"""Figures as inline SVG in the colours of the page, which follow its light or dark scheme."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
     "agreement_figure", "histogram_figure", "noise_figure", "profile_figure", "ranking_figure", "training_figure",
 ]  # fmt: skip
 
-# Stand-ins that become CSS variables: matplotlib knows no variables, browsers know them everywhere.
+# Placeholders that are replaced by CSS variables, which matplotlib does not support.
 INK, SOFT, BEFORE, AFTER, MARK = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {INK: "ink", SOFT: "rule", BEFORE: "before", AFTER: "after", MARK: "mark"}
 
@@ -53,7 +53,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def profile_figure(cut: Cut, unit: str, voxel_size: float | None) -> str:
-    """Return the grey values along the middle row of `cut`, or an empty string where there is none to draw."""
+    """Return the grey values along the middle row of `cut`, or an empty string if there are none."""
     row, n_cols = cut.before.shape[0] // 2, cut.before.shape[1]
     before, after = cut.before[row].astype(np.float64), cut.after[row].astype(np.float64)
     if n_cols < 2 or not np.isfinite(after).any():
@@ -76,7 +76,7 @@ def _values(unit: str) -> str:
 
 
 def histogram_figure(histogram: Histogram, unit: str, window: Window, element: str = "voxel") -> str:
-    """Return the histogram of the volume before and after, counts on a logarithmic axis, or an empty string."""
+    """Return the histogram of the volume before and after with logarithmic counts, or an empty string."""
     filled = np.flatnonzero(np.nan_to_num(histogram.before) + np.nan_to_num(histogram.after))
     if not filled.size:
         return ""
@@ -96,10 +96,10 @@ def histogram_figure(histogram: Histogram, unit: str, window: Window, element: s
 
 
 def training_figure(history: Sequence[Mapping[str, float | int | None]]) -> str:
-    """Return the estimated error against that of the best step, and the loss, over the time of training.
+    """Return the estimated PSNR relative to the best step, and the loss, over the time of training.
 
-    An empty string where nothing was recorded.  No absolute PSNR is drawn: training judges by fewer pixels than the
-    result is judged by, so that two figures would be told of one thing.
+    Empty if nothing was recorded. Absolute PSNR is not shown, because it is estimated from fewer pixels than that of
+    the result and would differ from it.
     """
     seconds, over = _column(history, "seconds"), "training time"
     if not np.isfinite(seconds).all() or not np.any(seconds):
@@ -152,9 +152,9 @@ def ranking_figure(methods: Sequence[Mapping[str, Any]]) -> str:
 
 
 def agreement_figure(curve: Mapping[str, Sequence[float]], kept: Mapping[str, Sequence[Any]] | None = None) -> str:
-    """Return the Fourier ring correlation of two halves before and after, with the curves that it must stay above.
+    """Return the Fourier ring correlation of two halves before and after, with the threshold curves.
 
-    What is `kept` of the detail is drawn as far as it is known to a fifth.
+    The preserved detail, `kept`, is drawn where its error is below 0.2.
     """
     with matplotlib.rc_context(_STYLE):
         figure, (axes,) = _figure(4.9, 2.7)
@@ -172,7 +172,7 @@ def agreement_figure(curve: Mapping[str, Sequence[float]], kept: Mapping[str, Se
 
 
 def noise_figure(curve: Mapping[str, Sequence[float]]) -> str:
-    """Return the power of the noise by frequency before and after, on a logarithmic axis."""
+    """Return the noise power spectrum before and after, on a logarithmic axis."""
     with matplotlib.rc_context(_STYLE):
         figure, (axes,) = _figure(4.9, 2.7)
         _before_and_after(axes, curve)
@@ -192,13 +192,13 @@ def _before_and_after(axes: Axes, curve: Mapping[str, Sequence[float]]) -> None:
 
 
 def _column(history: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
-    """Return one column of the history; NaN where it is absent."""
+    """Return one column of the history, with NaN for missing values."""
     values = [record.get(key) for record in history]
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _mark_best(axes: Axes, places: np.ndarray, values: np.ndarray, steps: np.ndarray) -> None:
-    """Point at the highest estimate."""
+    """Mark the highest estimate."""
     best = int(np.nanargmax(values))
     axes.plot(places[best], values[best], marker="o", markersize=8, markerfacecolor="none", color=AFTER, clip_on=False)
     axes.margins(y=0.12)
@@ -221,7 +221,7 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _power(tick: float) -> str:
-    """Return a power of ten: plain from 0.01 to 1000, else as 10 with raised digits."""
+    """Return a power of ten as text: plain from 0.01 to 1000, else as 10 with superscript digits."""
     exponent = round(float(np.log10(tick))) if tick > 0 else 0
     if -2 <= exponent <= 3:
         return f"{10.0**exponent:g}"
@@ -229,12 +229,12 @@ def _power(tick: float) -> str:
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """Return `values` with NaN for the infinite ones: the line has a gap there."""
+    """Return `values` with infinities replaced by NaN, which leave gaps in a line."""
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def _robust_limits(axes: Axes, *lines: np.ndarray) -> None:
-    """Let a few wild values leave the picture rather than flatten the rest."""
+    """Limit the vertical axis to the central 99.6 % of the values."""
     values = np.concatenate([line[np.isfinite(line)] for line in lines])
     low, high = np.percentile(values, (0.2, 99.8))
     if high > low:
@@ -259,12 +259,12 @@ def _figure(width: float, height: float, n_panels: int = 1) -> tuple[Figure, lis
 
 
 def _legend(axes: Axes) -> None:
-    """Name what is drawn above the axes, where they hide nothing."""
+    """Put the legend above the axes, where it hides nothing."""
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2, handlelength=1.6)
 
 
 def _svg(figure: Figure, prefix: str, title: str) -> str:
-    """Return `figure` as an SVG element in the page's colours and type; its identifiers begin with `prefix`."""
+    """Return `figure` as an SVG element in the colours and font of the page; its ids begin with `prefix`."""
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)

@@ -1,4 +1,4 @@
-"""What is to be seen of a run while it trains: a picture and a short report, renewed at every judgement."""
+"""Preview of a run during training: an image and a short report, updated whenever the error is estimated."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Previewed"]
 
 
 class Previewed(Watch):
-    """Hands on what it is told, and keeps ``preview.png`` and ``report.html`` of a folder up to date.
+    """Passes the progress on, and updates ``preview.png`` and ``report.html`` in a folder.
 
     Parameters
     ----------
     watch
-        Told as well.
+        Receives the progress as well.
     folder
-        Where to.
+        Output folder.
     data
-        What is denoised.
+        Scan or images to denoise.
     """
 
     previews = True
@@ -40,16 +40,16 @@ class Previewed(Watch):
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Hand it on."""
+        """Pass it on."""
         with self.watch.stage(name, total) as advance:
             yield advance
 
     def note(self, text: str) -> None:
-        """Hand it on."""
+        """Pass it on."""
         self.watch.note(text)
 
     def judged(self, look: tuple[Slice, Slice], step: int, n_steps: int | None, judgement: Any) -> None:
-        """Hand it on; renew the picture, before beside after, and the report."""
+        """Pass the estimate on; update the report, and the image, with before beside after."""
         self.watch.judged(look, step, n_steps, judgement)
         before, after = look
         window = grey_window([after])

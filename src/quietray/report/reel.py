@@ -1,4 +1,4 @@
-"""Slices for a reader to go through: pictures of one direction, as many as a page has room for."""
+"""Slices to scroll through in one direction, as many as fit into a page."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from quietray.running.planes import spread
 
 __all__ = ["Film", "film_of", "fitting", "wide_window"]
 
-_BEYOND = 0.5  # of the window, on either side: what can be seen by opening it
+_BEYOND = 0.5  # of the window, added on either side, so that the reader can widen it
 _NARROWEST = 0.2  # of all grey levels, for the window that is shown first
 
 
 @dataclass(frozen=True)
 class Film:
-    """The slices of one direction, each as one picture or as several that belong together.
+    """The slices of one direction, each as one or several images.
 
     Parameters
     ----------
     places
-        Where they lie, in words.
+        Positions of the slices, as text.
     pictures
-        By name, a PNG inside a URI for each place.
+        PNG data URIs of all slices, by name.
     range
-        The values that are black and white in the files; wider than the window that is shown first.
+        Values that are black and white in the files; wider than the initial window.
     factor
-        Edge of the block of voxels that one pixel is the mean of.
+        Binning factor: each pixel is the mean of a block of voxels of this width.
     """
 
     places: tuple[str, ...]
@@ -41,17 +41,17 @@ class Film:
 
     @property
     def weight(self) -> int:
-        """Characters."""
+        """Size in characters."""
         return sum(len(uri) for uris in self.pictures.values() for uri in uris)
 
     def some(self, share: float) -> Film:
-        """Return that share of the slices, evenly spaced, the middle one among them."""
+        """Return this fraction of the slices, evenly spaced, including the middle one."""
         kept = spread(len(self.places), max(1, int(share * len(self.places))))
         pictures = {name: tuple(uris[one] for one in kept) for name, uris in self.pictures.items()}
         return Film(tuple(self.places[one] for one in kept), pictures, self.range, self.factor)
 
     def record(self) -> dict[str, Any]:
-        """Return what the script of the page needs; JSON."""
+        """Return the data for the script of the page, as JSON types."""
         return {
             "places": list(self.places),
             "pictures": {name: list(uris) for name, uris in self.pictures.items()},
@@ -68,13 +68,13 @@ def film_of(
     Parameters
     ----------
     places
-        Where they lie, in words.
+        Positions of the slices, as text.
     pictures
-        By name, ``(place, row, col)``.
+        ``(place, row, col)`` by name.
     window
-        The values that are shown first.
+        Initial grey window.
     factor
-        Edge of the block that one pixel is the mean of.
+        Binning factor that the images have already.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def film_of(
 
 
 def fitting(films: Sequence[Film], room: int) -> tuple[Film, ...]:
-    """Return as many slices of each film as fit into `room` characters together; none where not even one of each does.
+    """Return as many slices of each film as fit into `room` characters together; empty if not even one of each fits.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def fitting(films: Sequence[Film], room: int) -> tuple[Film, ...]:
 
 
 def wide_window(window: Window, images: Sequence[Float[np.ndarray, "*_"]]) -> Window:
-    """Return a wider window for a reader to open: by half on either side, or to nearly all values.
+    """Return a wider window: by half of its width on either side, or more to contain nearly all values.
 
     Examples
     --------

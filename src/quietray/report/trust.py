@@ -1,4 +1,4 @@
-"""The map of trust as a picture beside the slice that it is about."""
+"""The uncertainty map as an image beside the slice."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from quietray.types import Slice
 __all__ = ["TrustPicture", "trust_picture"]
 
 
-_EDGE = 480  # px: colours take three times the room of greys
+_EDGE = 480  # pixels; colour takes three times the space of grey
 
 
 @dataclass(frozen=True)
 class TrustPicture:
-    """What the template shows of the map.
+    """Contents of the template for the uncertainty map.
 
     Parameters
     ----------
     after, sd
-        The denoised slice in grey, and the standard deviation of its error in colour: URIs.
+        The denoised slice in grey, and the standard deviation of its error in colour: data URIs.
     bar
-        The colours from none to `most`: URI.
+        Colour bar from 0 to `most`: data URI.
     most
-        The value of the last colour, with its unit.
+        Value of the last colour, with unit.
     typical
-        The median of the whole map, with its unit.
+        Median of the whole map, with unit.
     crisp
-        Whether pixels are to be shown as squares.
+        Whether pixels are shown as squares, without interpolation.
     """
 
     after: str
@@ -49,18 +49,18 @@ class TrustPicture:
 
 
 def trust_picture(after: Slice, sd: Slice, figures: Any, window: Window, unit: str) -> TrustPicture:
-    """Return both images, averaged if they are large, and the colour bar.
+    """Return both images, binned if they are large, and the colour bar.
 
     Parameters
     ----------
     after, sd
         ``(y, x)`` the denoised slice, and the standard deviation of its error; zero outside the field of view.
     figures
-        The table ``trust`` of the run's figures.
+        Table ``trust`` of the figures of the run.
     window
-        Greys of the denoised slice.
+        Grey window of the denoised slice.
     unit
-        Of both.
+        Unit of both.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def trust_picture(after: Slice, sd: Slice, figures: Any, window: Window, unit: s
 
 
 def _coloured(picture: UInt8[np.ndarray, "y x"]) -> str:
-    """Return a picture in the colours of viridis, as a PNG inside a URI."""
+    """Return an image in the colour map viridis, as a PNG data URI."""
     colours = matplotlib.colormaps["viridis"](np.arange(256), bytes=True)[:, :3]
     png = bytes(imagecodecs.png_encode(np.ascontiguousarray(colours[picture]), level=9, out=6 * picture.size + 8192))
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

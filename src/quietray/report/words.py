@@ -1,4 +1,4 @@
-"""Names and numbers as a reader wants them: ``psnr_db: 31.28312`` becomes *PSNR 31.28 dB*."""
+"""Names and numbers as readable text: ``psnr_db: 31.28312`` becomes *PSNR 31.28 dB*."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ["Section", "duration", "interval", "label", "length", "number", "sections", "size", "value", "with_units"]
 
 NOT_KNOWN = "not known"
-THIN = "\u202f"  # narrow space that does not break
+THIN = "\u202f"  # narrow no-break space
 MINUS = "\u2212"
 
 _NAMES = {
@@ -31,7 +31,7 @@ _SHARES = ("relative_change_of_mean", "share_of_field_of_view", "rings_share")
 
 @dataclass(frozen=True)
 class Section:
-    """A table: rows of a label and a value."""
+    """A table with rows of a label and a value."""
 
     title: str
     rows: tuple[tuple[str, str], ...]
@@ -64,7 +64,7 @@ def number(value: float | int, digits: int = 4) -> str:
 
 
 def interval(low: float | int, high: float | int) -> str:
-    """Return two ends with as many decimals as their distance deserves.
+    """Return both ends of an interval, with decimals that suit its width.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def size(n_bytes: float | int) -> str:
 
 
 def length(mm: float | int) -> str:
-    """Return a length in the unit that suits it.
+    """Return a length in a suitable unit.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def length(mm: float | int) -> str:
 
 
 def label(key: str) -> str:
-    """Return a key of a metrics table as words, without the unit that it ends in; a file name stays as it is.
+    """Return a key of a metrics table as words, without the unit at its end; file names are unchanged.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def label(key: str) -> str:
 
 
 def value(key: str, item: Any) -> str:
-    """Return one value as text, with the unit that its key ends in.
+    """Return one value as text, with the unit at the end of its key.
 
     Examples
     --------
@@ -166,12 +166,12 @@ def _words(key: str) -> list[str]:
 
 
 def _without_bound(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the words of a key, and apart from them the *at least* or *at most* that it ends in."""
+    """Return the words of a key, and separately the *at least* or *at most* at its end."""
     return (words[:-2], words[-2:]) if words[-2:] in (["at", "least"], ["at", "most"]) else (words, [])
 
 
 def _unit_word(words: list[str]) -> str:
-    """Return the last word of a key where that is a unit, else an empty string; ``n_counts`` is a number."""
+    """Return the last word of a key if it is a unit, else an empty string; ``n_counts`` is a number."""
     last = words[-1].lower() if words else ""
     known = last in _UNITS or last in ("s", "seconds", "bytes")
     return last if known and len(words) > 1 and words[0] != "n" else ""
@@ -194,7 +194,7 @@ def _measured(key: str, item: float | int) -> str:
 
 
 def _several(key: str, items: Sequence[Any]) -> str:
-    """Return a list as text: an interval by its ends, a long list by its extremes."""
+    """Return a list as text: an interval as its ends, a long list as its range."""
     if not items:
         return "none"
     numeric = all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items)
@@ -207,7 +207,7 @@ def _several(key: str, items: Sequence[Any]) -> str:
 
 
 def sections(tree: Mapping[str, Any], title: str) -> tuple[Section, ...]:
-    """Return a nested mapping as flat tables, one for each mapping at the top; `title` heads the loose values.
+    """Return a nested mapping as flat tables, one for each inner mapping, and `title` for single values.
 
     Examples
     --------
@@ -226,14 +226,14 @@ def sections(tree: Mapping[str, Any], title: str) -> tuple[Section, ...]:
 
 
 def with_units(metrics: Mapping[str, Any], unit: str) -> dict[str, Any]:
-    """Return the figures of a run in words where their names do not say what they are of.
+    """Return the figures of a run, as text with unit where the names do not contain the unit.
 
     Parameters
     ----------
     metrics
-        As in ``metrics.json``.
+        Figures as in ``metrics.json``.
     unit
-        Of grey values.
+        Unit of grey values.
 
     Examples
     --------
@@ -267,21 +267,21 @@ def with_units(metrics: Mapping[str, Any], unit: str) -> dict[str, Any]:
 
 
 def _nested(item: Any) -> bool:
-    """Say whether `item` is a mapping or a list that holds one."""
+    """Return whether `item` is a mapping or a list that contains one."""
     if isinstance(item, Mapping):
         return True
     return isinstance(item, (list, tuple)) and any(isinstance(inner, Mapping) for inner in item)
 
 
 def _children(item: Any) -> list[tuple[str, Any]]:
-    """Return the members of a mapping, or of a list under their own names or their places."""
+    """Return the members of a mapping, or of a list with their names or positions."""
     if isinstance(item, Mapping):
         return [(str(key), inner) for key, inner in item.items()]
     return [_named(inner, place) for place, inner in enumerate(item, start=1)]
 
 
 def _named(item: Any, place: int) -> tuple[str, Any]:
-    """Return a member of a list under what it calls itself, or under its place."""
+    """Return a member of a list with its own name, or with its position."""
     for key in ("name", "method", "label"):
         if isinstance(item, Mapping) and isinstance(item.get(key), str) and len(item) > 1:
             return item[key], {other: inner for other, inner in item.items() if other != key}
@@ -289,7 +289,7 @@ def _named(item: Any, place: int) -> tuple[str, Any]:
 
 
 def _rows(key: str, item: Any, parents: str = "") -> list[tuple[str, str]]:
-    """Return the rows of one entry; those of a deeper one begin with the names of its parents."""
+    """Return the rows of one entry; labels of nested entries begin with the names of their parents."""
     name = label(key)
     if parents:
         name = f"{parents}: {name if name[1:2].isupper() else name[:1].lower() + name[1:]}"

@@ -1,1 +1,1 @@
-"""What every run has: settings, plan, slabs, output folder."""
+"""Infrastructure of runs: settings, memory plan, slabs, output folder."""

@@ -25,19 +25,19 @@ from quietray.settings import parse_bytes
 __all__ = ["Cluster", "hired", "on_cluster"]
 
 _OURS_OF_LIMIT = 0.75  # Dask stops giving a worker work at 0.8 of its limit
-_OF_FREE = 0.6  # as a run alone takes
-_OF_FREE_BESIDE = 0.3  # on the machine of the run, which has planned with the other part
-_AHEAD = 2  # slabs handed out for each that is computed: none waits for the next one to arrive
-_LOOK = 1.0  # seconds between two looks at slabs that are late
-_FETCH = 600.0  # seconds until what a worker holds must have come
-_SEEN = 90.0  # seconds until a shared disk must show what another machine wrote
+_OF_FREE = 0.6  # as for a run without a cluster
+_OF_FREE_BESIDE = 0.3  # on the machine of the run, which uses the other part
+_AHEAD = 2  # slabs submitted for each one being computed, so that no worker waits for the next
+_LOOK = 1.0  # seconds between checks for late slabs
+_FETCH = 600.0  # seconds until the result of a worker must have arrived
+_SEEN = 90.0  # seconds until files written by another machine must be visible on a shared disk
 _GO_ON = "and go on with --resume where there is an output folder"
-_NODE = (ResourceError, OSError, MemoryError)  # what may be the fault of one machine
+_NODE = (ResourceError, OSError, MemoryError)  # errors that may be due to one machine
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of an item on a worker: its value, an error that is told here, or nothing: it must be equipped."""
+    """Outcome of an item on a worker: its value, an error, or `unequipped` if the worker needs the task first."""
 
     worker: str
     host: str
@@ -48,18 +48,18 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Patience:
-    """When something is given up.
+    """Limits for giving up.
 
     Parameters
     ----------
     alone
         Seconds without any worker, or without the scheduler.
     late
-        Seconds that an item may take in any case.
+        Seconds that an item may always take.
     times
-        Beyond these, how often the time of the slowest one so far.
+        After that, limit as a multiple of the time of the slowest item so far.
     tries
-        How often an item is given out at most.
+        Maximum number of times that an item is submitted.
     """
 
     alone: float = 600.0
@@ -70,22 +70,22 @@ class _Patience:
 
 @dataclass(eq=False)
 class Cluster:
-    """Runs slabs on the workers of a Dask cluster, with the results that this process alone would have.
+    """Runs slabs on the workers of a Dask cluster, with the same results as in one process.
 
-    A slab is a task that opens its files anew.  Where slabs share no file a worker writes its own and notes it; else
-    it is handed back and written here.  A slab that a lost worker had is given to another one, and so is one that
-    a worker cannot write, or does not finish in ten times the time of the slowest one.
+    A slab is a task that opens its files itself. If slabs share no file, each worker writes and records its own;
+    otherwise slabs are sent back and written here. A slab is given to another worker if its worker is lost, cannot
+    write, or takes more than ten times as long as the slowest slab so far.
 
     Parameters
     ----------
     client
-        Connected to the scheduler.
+        Client connected to the scheduler.
     crew
-        Who is there.
+        Resources of the workers.
     again
-        Connects anew when the scheduler was lost; None where it ends with this process.
+        Reconnects if the scheduler was lost; None if the scheduler ends with this process.
     patience
-        When something is given up.
+        Limits for giving up.
     """
 
     client: Any
@@ -94,7 +94,7 @@ class Cluster:
     patience: _Patience = field(default_factory=_Patience)
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
-        """Run the task on every slab; the first error that no other worker is spared ends it."""
+        """Run the task on every slab; stop at an error that is not due to a single worker."""
         if len(slabs) < 2:
             Staged().each(task, slabs, advance)
             return
@@ -113,18 +113,18 @@ class Cluster:
     def all(
         self, work: Callable[[Any], Any], items: Sequence[Any], take: Callable[[int, Any], None], say: Advance
     ) -> None:
-        """Have every item done by some worker.
+        """Process every item on some worker.
 
         Parameters
         ----------
         work
-            Called with an item on a worker; can be pickled.
+            Function called with an item on a worker; must support pickling.
         items
-            Small.
+            Small objects.
         take
-            Given the number of an item and what came of it, in any order, in this thread.
+            Called with the number of an item and its result, in any order, in this thread.
         say
-            Told what the user should know.
+            Called with messages for the user.
         """
         _Round(self, work, items, take, say, alike=False).run()
 
@@ -136,14 +136,14 @@ class _Written:
     task: SlabTask
 
     def __call__(self, slab: Slab) -> tuple[()]:
-        if not self.task.done(slab):  # by a worker that was lost after it
+        if not self.task.done(slab):  # by a worker that was lost afterwards
             self.task(slab)
         return ()
 
 
 @dataclass(frozen=True, eq=False)
 class _Sent:
-    """Computes a slab, to be written elsewhere."""
+    """Computes a slab, which is written elsewhere."""
 
     source: Any
     work: Any
@@ -153,7 +153,7 @@ class _Sent:
 
 
 class _Round:
-    """Items on their way."""
+    """The processing of a list of items."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class _Round:
     ) -> None:
         import cloudpickle
 
-        self.alike = alike  # or nothing can be said of how long one may take
+        self.alike = alike  # else there is no time limit for an item
         self.cluster, self.items, self.take, self.say = cluster, items, take, say
         self.patience, self.payload = cluster.patience, cloudpickle.dumps(work)
         self.name = f"quietray-{hashlib.sha256(self.payload).hexdigest()[:16]}"
@@ -174,7 +174,7 @@ class _Round:
         self.flying: dict[Any, tuple[int, float]] = {}
         self.arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.tried = [0] * len(items)
-        self.failed: dict[str, str] = {}  # workers that could not, and why
+        self.failed: dict[str, str] = {}  # workers that failed, and why
         self.slowest, self.alone_since, self.told = 0.0, time.monotonic(), ""
 
     def run(self) -> None:
@@ -193,7 +193,7 @@ class _Round:
             self.flying.clear()
 
     def _give(self) -> None:
-        """Hand out as many items as keep all workers busy."""
+        """Submit enough items to keep all workers busy."""
         slots = self._slots()
         if not slots:
             self._wait_for_workers()
@@ -214,7 +214,7 @@ class _Round:
             self._submit(number, able if self.failed else None)
 
     def _submit(self, number: int, workers: list[str] | None, payload: bytes | None = None) -> None:
-        """Hand out an item, to some workers if they are there, with what does it if they lack it."""
+        """Submit an item, preferably to these workers; `payload` is the pickled task for a worker that lacks it."""
         future = self.cluster.client.submit(
             _perform, self.name, self.items[number], payload,
             key=f"{self.name}-{number}-{self.tried[number]}{'-equipped' if payload else ''}", pure=False,
@@ -224,7 +224,7 @@ class _Round:
         future.add_done_callback(self.arrived.put)
 
     def _slots(self) -> dict[str, int]:
-        """Return how many items each worker does at the same time."""
+        """Return how many items each worker processes at the same time."""
         client = self._client()
         try:
             workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -233,7 +233,7 @@ class _Round:
         return {address: int(one["nthreads"]) for address, one in workers.items()}
 
     def _client(self) -> Any:
-        """Return a client that is connected, anew if need be."""
+        """Return a connected client, after reconnecting if necessary."""
         cluster, since = self.cluster, time.monotonic()
         while cluster.client.status != "running":
             if time.monotonic() - since > self.patience.alone or (
@@ -266,13 +266,13 @@ class _Round:
             self.say(0, text)
 
     def _arrived(self, future: Any) -> None:
-        """Take what came of an item, or give the item out again."""
+        """Take the result of an item, or queue the item again."""
         from distributed.scheduler import KilledWorker
 
         if future not in self.flying:
             return
         number, since = self.flying.pop(future)
-        if future.status in ("cancelled", "lost"):  # with the scheduler, or the last worker that had it
+        if future.status in ("cancelled", "lost"):  # lost with the scheduler or its last worker
             self.tried[number] -= 1
             self.left.appendleft(number)
             return
@@ -283,13 +283,13 @@ class _Round:
                 f"no part may end its worker, got one that ended {error.allowed_failures + 1} of them; they may have "
                 f"had too little memory: give a smaller --max-memory, {_GO_ON}"
             ) from None
-        except (OSError, TimeoutError):  # the worker that holds it is lost, or hangs
+        except (OSError, TimeoutError):  # the worker that has the result is lost, or hangs
             self.left.appendleft(number)
             self._restart(self.cluster.client.who_has([future]).get(future.key, ()))
             return
         finally:
             future.release()
-        if outcome.unequipped:  # if every task brought it along, the scheduler would hold it many times
+        if outcome.unequipped:  # not sent with every task, or the scheduler would store it many times
             self._submit(number, [outcome.worker], self.payload)
             return
         if outcome.error is None:
@@ -303,7 +303,7 @@ class _Round:
         self.left.appendleft(number)
 
     def _look(self) -> None:
-        """Restart workers whose items are late; Dask gives them to others."""
+        """Restart workers whose items are late; Dask gives the items to others."""
         client, now, limit = self.cluster.client, time.monotonic(), self._limit()
         late = {future.key: future for future, (_, since) in self.flying.items() if now - since > limit}
         if not late or not self.slowest or client.status != "running":
@@ -311,8 +311,8 @@ class _Round:
         running = {address: late.keys() & set(map(str, keys)) for address, keys in client.processing().items()}
         for key, future in late.items():
             number, _ = self.flying[future]
-            self.flying[future] = number, now  # from here on it has its time again
-            self.tried[number] += any(key in keys for keys in running.values())  # else it waits for its turn
+            self.flying[future] = number, now  # its time starts again
+            self.tried[number] += any(key in keys for keys in running.values())  # otherwise it is still queued
             if self.tried[number] > self.patience.tries:
                 raise ResourceError(
                     f"part {number} must be done in {limit:.0f} s, {self.patience.times:.0f} times what the slowest "
@@ -330,7 +330,7 @@ class _Round:
         return max(self.patience.late, self.patience.times * self.slowest) if self.alike else math.inf
 
     def _restart(self, workers: Iterable[str]) -> list[str]:
-        """Have workers started again by their nannies; return those without one, which get no more items."""
+        """Restart workers through their nannies; return workers without a nanny, which get no more items."""
         known = self.cluster.client.scheduler_info(n_workers=-1)["workers"]
         hung = [address for address in workers if address in known]
         watched = [address for address in hung if known[address]["nanny"]]
@@ -348,7 +348,7 @@ _LOCK = threading.Lock()
 
 
 def _perform(name: str, item: Any, payload: bytes | None) -> _Outcome:
-    """Do an item, on a worker."""
+    """Process an item, on a worker."""
     from distributed import get_worker
 
     here = get_worker().address, socket.gethostname()
@@ -361,13 +361,13 @@ def _perform(name: str, item: Any, payload: bytes | None) -> _Outcome:
 
 
 def _equipped(name: str, payload: bytes | None) -> Callable[[Any], Any]:
-    """Return what does the items: one copy for a process, which keeps what it has prepared."""
+    """Return the task, which is unpickled once per process, so that its preparations are reused."""
     import cloudpickle
 
     with _LOCK:
         if name not in _LATEST:
             assert payload is not None
-            for other in list(_LATEST)[:-1]:  # two runs may take turns on a cluster
+            for other in list(_LATEST)[:-1]:  # two runs may alternate on a cluster
                 del _LATEST[other]
             try:
                 _LATEST[name] = cloudpickle.loads(payload)
@@ -382,7 +382,7 @@ def _equipped(name: str, payload: bytes | None) -> Callable[[Any], Any]:
 
 
 def _told(error: Exception) -> Exception:
-    """Return an error as it is told where the run began; those of the system and of libraries may not be pickled."""
+    """Return an error with a message for the user; errors of libraries may not support pickling."""
     if isinstance(error, QuietrayError):
         return error
     if isinstance(error, MemoryError):
@@ -391,7 +391,7 @@ def _told(error: Exception) -> Exception:
 
 
 def _wait_until_seen(task: SlabTask, slabs: Sequence[Slab]) -> None:
-    """Wait until a shared disk shows here what workers noted; nothing is noted where nothing can be resumed."""
+    """Wait until the records of workers are visible on a shared disk; there are none if the run cannot be resumed."""
     until = time.monotonic() + _SEEN
     while any(seen := [task.done(slab) for slab in slabs]) and not all(seen):
         if time.monotonic() > until:
@@ -402,26 +402,26 @@ def _wait_until_seen(task: SlabTask, slabs: Sequence[Slab]) -> None:
         time.sleep(0.5)
 
 
-# ---- who is there
+# ---- the workers
 
 
 @contextmanager
 def hired(place: Place, memory: int | None, tell: Callable[[str], None]) -> Iterator[Cluster]:
-    """Connect to a cluster, started if need be, and measure what its workers can do.
+    """Connect to a cluster, which is started if necessary, and measure the resources of its workers.
 
     Parameters
     ----------
     place
-        Where it is, or how it is started.
+        Address of the cluster, or how it is started.
     memory
-        Bytes that a process may use, as the user says; None is what there is.
+        Bytes that a process may use; None for the available memory.
     tell
-        Told what there is, and the address of the dashboard.
+        Called with messages on the workers and the address of the dashboard.
 
     Raises
     ------
     QuietrayError
-        There is no such cluster, or it has no workers.
+        The cluster cannot be reached, or has no workers.
     """
     with place.started() as (client, again, patience):
         limits = _Patience(alone=patience)
@@ -449,22 +449,22 @@ def hired(place: Place, memory: int | None, tell: Callable[[str], None]) -> Iter
 def on_cluster(
     place: str | os.PathLike[str], *, max_memory: str | None = None, tell: Callable[[str], None] = print
 ) -> Iterator[None]:
-    """Have all runs that begin inside compute their slabs on a Dask cluster.
+    """Compute the slabs of all runs started in this context on a Dask cluster.
 
     Parameters
     ----------
     place
-        ``local:4`` for four processes on this machine, ``tcp://HOST:8786`` for a scheduler that runs, or a TOML file
-        that says how workers are started by SLURM, PBS, LSF or SGE.
+        ``local:4`` for four processes on this machine, ``tcp://HOST:8786`` for a running scheduler, or a TOML file that
+        describes how SLURM, PBS, LSF or SGE start workers.
     max_memory
-        What each process may use, such as ``8G``; None is what its machine and the scheduler leave it.
+        Memory of each process, such as ``8G``; None for the limits of its machine and the scheduler.
     tell
-        Told what there is, and the address of the dashboard.
+        Called with messages on the workers and the address of the dashboard.
 
     Raises
     ------
     QuietrayError
-        There is no such cluster, or it has no workers.
+        The cluster cannot be reached, or has no workers.
 
     Examples
     --------
@@ -479,7 +479,7 @@ def on_cluster(
 
 @dataclass(frozen=True)
 class _Room:
-    """What a worker has: its host, the version that it runs, and bytes."""
+    """Resources of a worker: its host, version of quietray, and memory in bytes."""
 
     host: str
     version: str
@@ -489,10 +489,10 @@ class _Room:
 
 
 def _room(dask_worker: Any) -> _Room:
-    """Measure what there is, on a worker; what a run needs is imported before."""
+    """Measure the resources, on a worker, after importing everything that a run needs."""
     from quietray.running.facts import versions
 
-    importlib.import_module("quietray.workflows")  # all that a run needs
+    importlib.import_module("quietray.workflows")  # imports everything that a run needs
     limit = dask_worker.memory_manager.memory_limit
     return _Room(socket.gethostname(), versions()["quietray"], limit, available_memory(), resident_memory())
 
@@ -510,7 +510,7 @@ def _must_be_alike(rooms: dict[str, _Room]) -> None:
 
 
 def _crew(slots: dict[str, int], rooms: dict[str, _Room]) -> Crew:
-    """Return what all workers can do: as much memory for a slab as the poorest one has."""
+    """Return the resources of all workers, with the memory for a slab of the worker that has least."""
     here, least = socket.gethostname(), []
     for address, count in slots.items():
         room = rooms[address]

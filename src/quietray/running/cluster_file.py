@@ -1,4 +1,4 @@
-"""Where a cluster is, or how its workers are started, as the command line and TOML files tell."""
+"""Address of a cluster, or how its workers are started, from the command line and TOML files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _QUEUES: Final = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFClust
 _OURS: Final = {"workers": 1, "dashboard": None, "wait": "24h"}
 _LOCAL: Final = {"workers": 1, "threads": 1, "dashboard": None}
 _LOOPBACK = "127.0.0.1:8787"
-_REACH = 20.0  # seconds to find a scheduler
+_REACH = 20.0  # seconds to connect to a scheduler
 _ALONE = 600.0  # seconds without any worker
 _KEPT: Final = ("scheduler", "name", "job_cls", "loop", "asynchronous", "n_workers", "self", "scheduler_cls", "host")
 
@@ -34,15 +34,15 @@ _Started = Iterator[tuple[Any, Callable[[], Any] | None, float]]
 
 @dataclass(frozen=True)
 class Place:
-    """A cluster that can be entered.
+    """A cluster to connect to.
 
     Parameters
     ----------
     told
-        What it is called.
+        Name in messages.
     enter
-        Starts it, or connects to it: a client, what connects anew where the scheduler does not end with this process,
-        and how many seconds a first worker may take.
+        Context that starts the cluster or connects to it. It gives a client, a function that reconnects if the
+        scheduler does not end with this process, and the seconds to wait for the first worker.
     """
 
     told: str
@@ -50,9 +50,9 @@ class Place:
 
     @contextmanager
     def started(self) -> _Started:
-        """Enter it, with Dask saying only what is an error."""
+        """Connect, with Dask logging only critical errors."""
         require("distributed", "cluster")
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is lost is told by the run
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the run itself reports losses
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"distributed|contextlib")  # ports in use, large tasks
             with self.enter() as found:
@@ -67,7 +67,7 @@ class Place:
 
 
 def place_of(text: str | os.PathLike[str]) -> Place:
-    """Return the cluster that is meant.
+    """Return the cluster that a text describes.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     Raises
     ------
     QuietrayError
-        It is none of these.
+        The text is none of these.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def place_of(text: str | os.PathLike[str]) -> Place:
 
 
 def _keywords(made: Any) -> list[str]:
-    """Return what dask-jobqueue understands for a batch system."""
+    """Return the keywords that dask-jobqueue supports for a batch system."""
     found: dict[str, None] = {}
     for kind in (*made.job_cls.__mro__, *made.__mro__):
         if kind.__module__.startswith("dask_jobqueue") and "__init__" in vars(kind):
@@ -164,7 +164,7 @@ def _at(address: str) -> _Started:
 
 @contextmanager
 def _local(told: Mapping[str, Any]) -> _Started:
-    """Start processes on this machine; their memory is planned, so that nothing kills them for it."""
+    """Start processes on this machine, without a memory limit in Dask, because memory is planned by the run."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -210,7 +210,7 @@ def _queued(made: Any, kind: str, told: Mapping[str, Any], text: str) -> _Starte
 
 
 def _dashboard(told: Mapping[str, Any]) -> str | None:
-    """Return where the dashboard listens: only on this machine, unless asked for."""
+    """Return the address of the dashboard: only on this machine, unless another one is given."""
     if importlib.util.find_spec("bokeh") is None:
         return None
     return str(told.get("dashboard") or _LOOPBACK)

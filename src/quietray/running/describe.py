@@ -1,4 +1,4 @@
-"""What is in a scan, and how a run on it would fit into memory."""
+"""Description of a scan, and of how a run would fit into memory."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["describe"]
 
 
 def describe(scan: Scan, max_memory: str | None = None) -> dict[str, str]:
-    """Return what is in a scan, and how a run would fit into memory, as text by name.
+    """Return a description of a scan, and of how a run would fit into memory, as text by name.
 
     Parameters
     ----------
     scan
-        Nothing but its geometry and shapes is looked at.
+        Only its geometry and shapes are used.
     max_memory
-        Memory to plan with.
+        Memory to plan with, such as ``8G``.
 
     Raises
     ------
     SettingsError
-        `max_memory` is no size.
+        `max_memory` is not a size.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where the work is done: on the processors, or on one GPU."""
+"""Device for computing: the CPU, or one GPU."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["chosen_device", "device_memory", "device_name", "require_device_name
 
 
 def require_device_name(text: str) -> None:
-    """Raise unless this can name a device.
+    """Raise unless the text can be the name of a device.
 
     Raises
     ------
     SettingsError
-        It cannot.
+        The text is not the name of a device.
 
     Examples
     --------
@@ -30,14 +30,14 @@ def require_device_name(text: str) -> None:
 
 
 def chosen_device(text: str = "auto") -> torch.device:
-    """Return the device of this name; ``auto`` is the first GPU where there is one, else the processors.
+    """Return the device of this name; ``auto`` is the first GPU if there is one, else the CPU.
 
     Raises
     ------
     SettingsError
-        It is not the name of a device.
+        The text is not the name of a device.
     ResourceError
-        There is no such GPU.
+        The GPU does not exist.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def chosen_device(text: str = "auto") -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device is called in reports.
+    """Return the name of a device for reports.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def device_name(device: torch.device) -> str:
 
 
 def device_memory(device: torch.device) -> int | None:
-    """Return the bytes that are free on a GPU, what PyTorch keeps there for itself included; None for processors.
+    """Return the free bytes of a GPU, including unused memory reserved by PyTorch; None for the CPU.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a result depends on beside its data: versions, and what the process took."""
+"""Versions of software, and peak memory of the process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["peak_memory", "versions"]
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on.
+    """Return the versions of the software that a result depends on.
 
     Examples
     --------

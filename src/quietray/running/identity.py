@@ -1,4 +1,4 @@
-"""What tells the input of a run from that of another."""
+"""Identity of the input of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["identity_of"]
 
 
 def identity_of(data: Scan | ImageSeries, repeats: Sequence[Any] = (), series: Sequence[Scan] = ()) -> dict[str, Any]:
-    """Return what tells this run's input from another's."""
+    """Return the facts that identify the input of a run."""
     if isinstance(data, ImageSeries):
         return {"images": [_of_images(one) for one in (data, *repeats)]}
     return _of_scan(data) | ({"series": [_of_scan(other)["scan"] for other in series]} if series else {})

@@ -1,4 +1,4 @@
-"""What is noted of a run, so that a killed one goes on where it stopped: decisions, and slabs once they are safe."""
+"""Records of a run on disk, so that it can be resumed if killed: decisions, and slabs that are written."""
 
 from __future__ import annotations
 
@@ -26,27 +26,28 @@ _Plane = Float[np.ndarray, "_ _"]  # through any two of the axes
 
 @dataclass(frozen=True, eq=False)
 class SlabRecord:
-    """What the report needs of one slab.
+    """Data of one slab for the report.
 
     Parameters
     ----------
     first, last
         Half-open range of slices of the volume.
     before, after
-        Cuts through the middle of the noisy and the denoised slab: ``axial`` ``(y, x)`` where the volume's middle
-        slice lies in it, ``coronal`` ``(z, x)`` and ``sagittal`` ``(z, y)``.
+        Cuts through the middle of the noisy and the denoised slab: ``axial`` ``(y, x)`` if the volume's middle slice
+        lies in it, ``coronal`` ``(z, x)`` and ``sagittal`` ``(z, y)``.
     counts_before, counts_after
         Histograms inside the field of view.
     changed
-        What correcting changed.
+        Changes made by the corrections.
     inside
-        Voxels of the object, and the sums of the noisy and of the denoised ones; None where it is not told from air.
+        Number of voxels of the object, and the sums of noisy and denoised values in it; None if it was not separated
+        from air.
     object
-        ``(y, x)`` where it is in the volume's middle slice, where that lies in the slab.
+        ``(y, x)`` mask of the object in the volume's middle slice, if that lies in the slab.
     planes
-        Which further planes are kept; None in what an older version wrote.
+        Which further slices are stored; None in records of older versions.
     kept_before, kept_after
-        Those of the slab, as :meth:`Planes.cut` returns them.
+        The parts of these slices in the slab, from :meth:`Planes.cut`.
     """
 
     first: int
@@ -76,7 +77,7 @@ class SlabRecord:
         edges: np.ndarray,
         changed: RowCounts,
     ) -> SlabRecord:
-        """Measure a slab; `planes` are those of the volume that are kept, and `edges` those of the histogram."""
+        """Measure a slab; `planes` are the slices of the volume to store, and `edges` those of the histogram."""
         inside, middle = weight > 0, planes.middle
 
         def cuts(volume: Volume) -> dict[str, _Plane]:
@@ -110,7 +111,7 @@ class SlabRecord:
     def seen_through(
         self, mask: ObjectMask | None, before: Volume, after: Volume, weight: Slice, middle: int
     ) -> SlabRecord:
-        """Return the record with what is to be told of the object; itself where there is no mask."""
+        """Return the record with the data of the object; unchanged if there is no mask."""
         if mask is None:
             return self
         inside, seen = np.zeros(3), None
@@ -122,7 +123,7 @@ class SlabRecord:
 
 
 class Ledger:
-    """The slabs that are done, kept on disk beside what is left to do.
+    """Records on disk of the slabs that are done.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ class Ledger:
         return self.folder / f"slab-{first:06d}.npz"
 
     def record(self, slab: SlabRecord) -> None:
-        """Note a slab as done; call it only when its voxels are safe on disk."""
+        """Record a slab as done; call it only after its voxels are written to disk."""
         from io import BytesIO
 
         buffer = BytesIO()
@@ -201,11 +202,11 @@ class Ledger:
             ) from error
 
     def note(self, name: str, facts: dict[str, Any]) -> None:
-        """Keep a decision of the run that a resumed run must not take again."""
+        """Record a decision of the run, which a resumed run must not repeat."""
         write_json(self.folder / f"{name}.json", facts)
 
     def noted(self, name: str) -> dict[str, Any] | None:
-        """Return a decision kept by :meth:`note`, or None."""
+        """Return a decision recorded by :meth:`note`, or None."""
         try:
             found: dict[str, Any] = json.loads((self.folder / f"{name}.json").read_text())
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Models that this machine remembers, found by the noise that they learned from."""
+"""Models stored on this machine, found by the noise of their training data."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from quietray.io.disk import disk_errors, remove
 __all__ = ["LIMITS", "Remembered", "distance", "forget", "models_folder", "nearest_model", "remember", "remembered"]
 
 LIMITS: Final[Mapping[str, float]] = {"noise_level": 1.5, "correlation": 0.15, "voxel_size_mm": 1.25}
-"""How far from what it learned a model may be used: factors, and a difference of correlations."""
+"""How far data may differ from the training data of a model: factors, and a difference of correlations."""
 
 _CARD, _FILES = "card.json", ("model.json", "weights.safetensors")
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """A model that is kept.
+    """A stored model.
 
     Parameters
     ----------
     name
-        Of its folder.
+        Name of its folder.
     folder
-        Where it is.
+        Path of its folder.
     card
-        What it learned from: ``source``, ``when``, ``noise_level`` (sd over contrast), ``correlation`` (of neighbouring
-        voxels), ``gain`` and ``read_noise`` (in counts), ``voxel_size_mm``, ``method``, ``architecture``,
-        ``instrument``.
+        Facts on its training data: ``source``, ``when``, ``noise_level`` (standard deviation over contrast),
+        ``correlation`` (of neighbouring voxels), ``gain`` and ``read_noise`` (in counts), ``voxel_size_mm``,
+        ``method``, ``architecture``, ``instrument``.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Remembered:
 
 
 def models_folder() -> Path:
-    """Return where models are kept: ``QUIETRAY_MODELS``, else in the user's folder for data.
+    """Return the folder of stored models: ``QUIETRAY_MODELS``, else in the user's folder for data.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def models_folder() -> Path:
 
 
 def remembered() -> list[Remembered]:
-    """Return the models that are kept, by name; folders that hold none are passed over."""
+    """Return the stored models, sorted by name; other folders are ignored."""
     found = []
     for place in sorted(models_folder().glob(f"*/{_CARD}")):
         try:
@@ -79,23 +79,23 @@ def remembered() -> list[Remembered]:
 
 
 def remember(folder: Path, name: str | None = None, instrument: Mapping[str, Any] | None = None) -> Remembered:
-    """Copy a model to those that are kept.
+    """Store a copy of a model.
 
     Parameters
     ----------
     folder
-        Of the model, or of a finished run.
+        Folder of the model, or of a finished run.
     name
-        To keep it under; that of what it was trained on, with a number where there is one already.
+        Name of the stored model; by default that of the training data, with a number if it exists already.
     instrument
-        What the scan's file tells of how it was measured.
+        Facts on the instrument from the file of the scan.
 
     Raises
     ------
     FormatError
-        There is no model.
+        The folder contains no model.
     ResourceError
-        There is one of this name, or the place cannot be written.
+        The name exists, or the folder cannot be written.
     """
     folder = folder / "model" if (folder / "model" / "model.json").exists() else folder
     try:
@@ -129,12 +129,12 @@ def remember(folder: Path, name: str | None = None, instrument: Mapping[str, Any
 
 
 def found_model(name: str) -> Remembered:
-    """Return a model that is kept.
+    """Return a stored model.
 
     Raises
     ------
     SettingsError
-        There is none of this name.
+        No stored model has this name.
     """
     known = {one.name: one for one in remembered()}
     if name not in known:
@@ -146,12 +146,12 @@ def found_model(name: str) -> Remembered:
 
 
 def forget(name: str) -> None:
-    """Remove a model from those that are kept.
+    """Delete a stored model.
 
     Raises
     ------
     SettingsError
-        There is none of this name.
+        No stored model has this name.
     """
     place = found_model(name).folder
     with disk_errors(place):
@@ -159,15 +159,15 @@ def forget(name: str) -> None:
 
 
 def distance(model: Mapping[str, Any], scan: Mapping[str, Any]) -> tuple[float, str]:
-    """Return how far the noise of a scan is from what a model learned, and why, in words.
+    """Return how much a scan differs from the training data of a model, and the reason as text.
 
-    Each difference counts in units of what a model may differ by (:data:`LIMITS`), and they add up like independent
-    errors: below 1 the scan is one that the model knows.
+    Each difference is divided by its limit (:data:`LIMITS`), and they are added in quadrature: below 1, the model can
+    be used.
 
     Parameters
     ----------
     model, scan
-        Their facts: ``noise_level``, ``correlation``, ``voxel_size_mm``.
+        Facts on the training data and on the scan: ``noise_level``, ``correlation``, ``voxel_size_mm``.
 
     Examples
     --------
@@ -210,14 +210,14 @@ def distance(model: Mapping[str, Any], scan: Mapping[str, Any]) -> tuple[float, 
 def nearest_model(
     facts: Mapping[str, Any], method: str, architecture: str, network: Mapping[str, Any]
 ) -> tuple[Remembered, float, str] | None:
-    """Return the kept model of a method and a network whose noise is nearest to a scan's, how near, and why.
+    """Return the stored model of a method and network that is nearest to a scan, its distance, and the reason.
 
     Parameters
     ----------
     facts
-        Of the scan.
+        Facts on the scan.
     method, architecture, network
-        Names, and the settings of the network as they are stored.
+        Names, and the settings of the network as stored.
     """
     found: list[tuple[float, str, Remembered]] = []
     for one in remembered():

@@ -1,4 +1,4 @@
-"""The output folder of a run: started, taken up again, finished; never another run's."""
+"""The output folder of a run: started, resumed, finished, and protected from other runs."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ _CHECKPOINT, _RUN, _REPLACED, _LOCK = "training.safetensors", "run.json", "repla
 
 
 class Output:
-    """Where a run writes; with `folder` None the volume stays in memory and nothing is written.
+    """Output of a run; with `folder` None, the volume stays in memory and nothing is written.
 
-    What a run replaces stays until there is a volume to put in its place, and a run that fails before it has learned
-    anything leaves the folder as it was.
+    Files of a replaced run are kept until the new volume is created; a run that fails earlier leaves the folder
+    unchanged.
 
     Parameters
     ----------
     folder
-        ``OUT``; made if it is not there.
+        ``OUT``; created if it does not exist.
     settings
-        Of the run, any settings dataclass; a resumed run must have the same.
+        Settings of the run, any settings dataclass; a resumed run must have the same.
     identity
-        What tells this run's input from another's.
+        Facts that identify the input.
     format
-        Of the volume, a name in :attr:`quietray.io.VolumeFormat.registry`.
+        Format of the volume, a name in :attr:`quietray.io.VolumeFormat.registry`.
     resume, overwrite
-        Go on with the run in the folder; replace it.
+        Continue the run in the folder; replace it.
 
     Raises
     ------
     ResourceError
-        The folder cannot be written, or holds another run.
+        The folder cannot be written, or contains another run.
     SettingsError
         The run to resume had other settings or another scan.
     """
@@ -91,22 +91,22 @@ class Output:
 
     @property
     def work(self) -> Path | None:
-        """Folder of what a resumed run needs; removed at the end."""
+        """Folder of the files that a resumed run needs; removed at the end."""
         return None if self.folder is None else self.folder / ".work"
 
     @property
     def checkpoint(self) -> Path | None:
-        """File of the state of training."""
+        """File with the state of training."""
         return None if self.work is None else self.work / _CHECKPOINT
 
     @property
     def volume_path(self) -> Path | None:
-        """Final name of the volume."""
+        """Final path of the volume."""
         return None if self.folder is None else self.folder / VolumeFormat.registry[self.format].volume
 
     @property
     def begun(self) -> bool:
-        """Whether slabs of an unfinished run are there."""
+        """Whether the folder contains slabs of an unfinished run."""
         return self.work is not None and any(self.work.glob("slab-*.npz"))
 
     @property
@@ -115,7 +115,7 @@ class Output:
         return self.folder is not None and _finished(self.folder)
 
     def decide(self, name: str, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return a decision of the run: the one noted when it was first taken, or a fresh one, which is noted."""
+        """Return a decision of the run: the recorded one, or else a new one, which is recorded."""
         found = self.noted(name)
         if found is None:
             found = choose()
@@ -125,24 +125,24 @@ class Output:
         return found
 
     def noted(self, name: str) -> dict[str, Any] | None:
-        """Return a decision of the run that was noted; None where none was taken yet."""
+        """Return a recorded decision of the run, or None."""
         return None if self.work is None else Ledger(self.work).noted(name)
 
     def open_volume(
         self, grid: VolumeGrid, facts: Mapping[str, Any], trust: bool = False, series: SeriesAxis | None = None
     ) -> None:
-        """Make room for the volume, and for the map of trust in it, or take them up again.
+        """Create the volume and, if requested, the uncertainty map, or reopen them in a resumed run.
 
         Parameters
         ----------
         grid
-            Of the volume, or of every entry of `series`; slices are counted on from one entry to the next.
+            Grid of the volume, or of every entry of `series`; slices are numbered across entries.
         facts
-            To keep with it.
+            Facts to store with the volume.
         trust
-            Whether there will be a map of trust.
+            Whether there will be an uncertainty map.
         series
-            The first axis of four.
+            First axis of a series, for a volume with four axes.
         """
         self._series = series
         if self.folder is None or self.volume_path is None or self.work is None:
@@ -151,7 +151,7 @@ class Output:
             self._trust = np.empty(grid.shape, np.float32) if trust else None
         else:
             self._remove_replaced()
-            begun = Ledger(self.work).noted("volume") is not None  # else a kill may have left half a file
+            begun = Ledger(self.work).noted("volume") is not None  # else a killed run may have left half a file
             self._writer = open_volume_writer(
                 self.volume_path,
                 grid,
@@ -174,7 +174,7 @@ class Output:
         return self.work is not None and Ledger(self.work).done(first, last)
 
     def write(self, slab: Volume, record: SlabRecord, trust: Volume | None = None) -> None:
-        """Write a slab, and its map of trust if there is one, and only then its record."""
+        """Write a slab, its uncertainty map if there is one, and then its record."""
         self._must_be_there()
         if trust is not None and self._trust is not None:
             self._trust[record.first : record.last] = trust
@@ -190,45 +190,45 @@ class Output:
             Ledger(self.work).record(record)
 
     def take(self, finished: Finished) -> None:
-        """Write a slab with its record, as a sink of the loop over slabs."""
+        """Write a slab with its record; called by the loop over slabs."""
         assert finished.record is not None
         self.write(finished.voxels, finished.record, finished.trust)
 
     @property
     def apart(self) -> bool:
-        """Whether slabs share no file, so that several machines can write them at the same time."""
+        """Whether slabs are separate files, so that several machines can write them at the same time."""
         return self._writer is not None and self._writer.apart
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy in another process needs; the lock stays with the process that began the run."""
+        """Return the state for a copy in another process; the lock stays with the process that started the run."""
         folder = None if self.folder is None else self.folder.absolute()
         return {**vars(self), "folder": folder, "_copied": True, "_lock": None}
 
     def records(self, slabs: tuple[tuple[int, int], ...]) -> list[SlabRecord]:
-        """Return the records of all slabs, first slices first."""
+        """Return the records of all slabs, in the order of their slices."""
         if self.work is None:
             return [self._records[first] for first, _ in slabs]
         return [Ledger(self.work).load(first) for first, _ in slabs]
 
     def keep_scan(self, name: str, scan: Scan) -> Scan:
-        """Write a scan into the folder, unless it is there, and return it as read; in memory without a folder."""
+        """Write a scan to the folder unless it exists, and return it as read; without a folder, in memory."""
         if self.folder is None:
             return dataclasses.replace(scan, projections=np.asarray(scan.projections[:]))
-        self._remove_replaced()  # or the radiographs of the run before would be taken for this one's
+        self._remove_replaced()  # otherwise radiographs of the replaced run would be used
         place = self.folder / name
         if not place.exists():
-            unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
+            unfinished = self.folder / ".work" / name  # if the process is killed, it is removed with that folder
             write_scan(unfinished, scan, overwrite=True)
             os.replace(unfinished, place)
         return dataclasses.replace(read(place), geometry=scan.geometry)
 
     def keep_folder(self, name: str, write: Callable[[Path], None]) -> None:
-        """Have a folder of files written, whole or not at all; nothing is done in memory."""
+        """Write a folder of files, completely or not at all; without an output folder, do nothing."""
         if self.folder is None:
             return
         with disk_errors(self.folder):
             self._remove_replaced()
-            unfinished = self.folder / ".work" / name  # what a kill leaves of it goes with that folder
+            unfinished = self.folder / ".work" / name  # if the process is killed, it is removed with that folder
             remove(unfinished)
             unfinished.mkdir()
             write(unfinished)
@@ -236,7 +236,7 @@ class Output:
             os.replace(unfinished, self.folder / name)
 
     def finish_volume(self) -> Any:
-        """Give the volume its name; return it, lazily where it is on disk."""
+        """Give the volume its final name; return it, lazily if it is on disk."""
         if self.volume_path is None:
             if self._series is None or self._volume is None:
                 return self._volume
@@ -245,13 +245,13 @@ class Output:
         return read_volume(self.volume_path)
 
     def finish_trust(self) -> Any:
-        """Give the map of trust its name; return it as the volume, or None where none was made."""
+        """Give the uncertainty map its final name; return it like the volume, or None if there is none."""
         if self._trust_writer is None:
             return self._trust
         return read_volume(self._trust_writer.finish())
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Write the figures; the run is complete."""
+        """Write the figures, which marks the run as complete."""
         if self.folder is not None:
             with disk_errors(self.folder):
                 write_json(self.folder / "metrics.json", {**metrics, "run": self._known})
@@ -273,7 +273,7 @@ class Output:
         self._let_go()
 
     def _must_be_there(self) -> None:
-        """Raise if a copy in another process does not see the run: on another disk, or after its end."""
+        """Raise if a copy in another process does not find the run, because of another disk or after its end."""
         if self._copied and self.work is not None and not (self.work / _RUN).exists():
             raise ResourceError(
                 f"the output folder {self.folder} must be one that all workers see while the run goes on, got none on "
@@ -281,14 +281,14 @@ class Output:
             )
 
     def _claim(self, folder: Path, resume: bool, overwrite: bool) -> bool:
-        """Make the folder ours; return whether a run is taken up again."""
+        """Reserve the folder for this run; return whether a run is resumed."""
         if folder.exists() and not folder.is_dir():
             raise ResourceError(f"the output folder {folder} must be a folder, got a file; give another name")
         done = resume and _finished(folder)
         if folder.exists() and not done:
             _must_be_writable(folder)
         try:
-            with suppress(*(OSError,) if done else ()):  # a finished run may be looked at where nothing can be written
+            with suppress(*(OSError,) if done else ()):  # a finished run may be in a read-only folder
                 if folder.exists():
                     self._hold(folder)
             return self._claimed(folder, resume, overwrite)
@@ -297,7 +297,7 @@ class Output:
             raise
 
     def _hold(self, folder: Path) -> None:
-        """Hold the folder for as long as this process works in it."""
+        """Lock the folder for as long as this process uses it."""
         if self._lock is None:
             self._lock = Lock(folder / _LOCK, folder)
 
@@ -326,7 +326,7 @@ class Output:
         return False
 
     def _begin(self, folder: Path, there: list[str]) -> None:
-        """Note what is to be done; what is there and worth something is only listed, to be replaced later."""
+        """Record the start of the run; existing files of another run are only listed, to be replaced later."""
         for name in (".work", *(f".{name}.partial" for name in _volumes())):
             remove(folder / name)
         work = folder / ".work"
@@ -339,7 +339,7 @@ class Output:
 
     def _check_same(self, folder: Path) -> None:
         if _finished(folder):
-            shutil.rmtree(folder / ".work", ignore_errors=True)  # a kill may have left the rest of it
+            shutil.rmtree(folder / ".work", ignore_errors=True)  # a killed process may have left parts of it
             before = _noted_in(folder / "metrics.json").get("run", self._known)
         elif (folder / ".work" / _RUN).exists():
             before = _noted_in(folder / ".work" / _RUN)
@@ -353,20 +353,20 @@ class Output:
             )
 
     def _remove_replaced(self) -> None:
-        """Remove the run that this one replaces; a run killed on the way goes on with it when it is resumed."""
+        """Remove the run that this one replaces; if killed, this is completed when the run is resumed."""
         assert self.folder is not None
         listing = self.folder / ".work" / _REPLACED
         if listing.exists():
             with disk_errors(self.folder):
                 noted = json.loads(listing.read_text())
-                for name in (*OURS, *_volumes()):  # never what else a file may say
+                for name in (*OURS, *_volumes()):  # no other names that the file may contain
                     if name in noted and name != ".work":
                         remove(self.folder / name)
                 replace_file(self.folder / "run.toml", write_toml(self.settings).encode())
                 listing.unlink()
 
     def _leave(self) -> None:
-        """Leave the folder as it was found."""
+        """Restore the folder to its state before the run."""
         assert self.folder is not None
         if not (self.folder / ".work" / _REPLACED).exists():
             remove(self.folder / "run.toml")
@@ -377,7 +377,7 @@ class Output:
 
 
 def noted_start(folder: Path) -> str | None:
-    """Return what the unfinished or finished run in a folder starts from, as its settings have it; None for nothing.
+    """Return the setting for initial weights of the run in a folder, finished or not; None if there is none.
 
     Examples
     --------
@@ -395,12 +395,12 @@ def noted_start(folder: Path) -> str | None:
 
 
 def _volumes() -> list[str]:
-    """Return the names that the volume and the map of trust may have, whatever their format."""
+    """Return the possible names of the volume and the uncertainty map, in all formats."""
     return [name for kind in VolumeFormat.registry.values() for name in (kind.volume, kind.trust, *kind.beside)]
 
 
 def _finished(folder: Path) -> bool:
-    """Return whether a run is finished: its figures, written last, are there and no run is on its way."""
+    """Return whether a run is finished: its figures, written last, exist, and no other run has started."""
     return (folder / "metrics.json").exists() and not (folder / ".work" / _RUN).exists()
 
 
@@ -418,7 +418,7 @@ def _differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
 
 
 def _noted_in(place: Path) -> dict[str, Any]:
-    """Return what a run has noted of itself.
+    """Return the record that a run has written.
 
     Raises
     ------
@@ -436,12 +436,12 @@ def _noted_in(place: Path) -> dict[str, Any]:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Refuse to go on with a run whose folder holds links: writing would follow them, wherever they lead.
+    """Refuse to resume a run whose folder contains links, because files would be written to wherever they point.
 
     Raises
     ------
     ResourceError
-        There is a link where a run writes.
+        A file or folder of the run is a link.
     """
     names = (*OURS, *_volumes(), *(f".{name}.partial" for name in _volumes()))
     for ours in (folder / name for name in names):

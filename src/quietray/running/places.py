@@ -1,4 +1,4 @@
-"""Where results go, and what may be there already: asked before anything heavy is imported, and again by the run."""
+"""Checks of output paths and existing files, made before large libraries are imported, and again by the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OURS = ("run.toml", "radiographs.h5", "series", "model", "metrics.json", "report
 
 
 def named_after(given: Path, ending: str) -> Path:
-    """Return the place of an output in the current folder, named after what it is made from.
+    """Return the path of an output in the current folder, named after the input.
 
     Examples
     --------
@@ -28,21 +28,21 @@ def named_after(given: Path, ending: str) -> Path:
 
 
 def require_no_other_run(folder: Path, there: Sequence[str] = OURS, *, resumable: bool = True) -> None:
-    """Raise where the output folder holds another run.
+    """Raise if the output folder contains another run.
 
     Parameters
     ----------
     folder
         ``OUT``.
     there
-        Names in it that only a run leaves.
+        Names in it that only a run creates.
     resumable
-        Whether the command has a flag to go on with it.
+        Whether the command has a flag to resume it.
 
     Raises
     ------
     ResourceError
-        One of them is there.
+        One of them exists.
 
     Examples
     --------
@@ -58,12 +58,12 @@ def require_no_other_run(folder: Path, there: Sequence[str] = OURS, *, resumable
 
 
 def require_free(out: Path, what: str, overwrite: bool) -> None:
-    """Raise unless a folder can be written and nothing would be written over.
+    """Raise unless a folder can be written and nothing would be overwritten.
 
     Raises
     ------
     ResourceError
-        It cannot, or there is something in the folder.
+        The folder cannot be written, or is not empty.
 
     Examples
     --------
@@ -79,12 +79,12 @@ def require_free(out: Path, what: str, overwrite: bool) -> None:
 
 
 def require_new(what: str, out: Path, overwrite: bool) -> None:
-    """Raise where there is something of that name already.
+    """Raise if the path already exists.
 
     Raises
     ------
     ResourceError
-        There is.
+        The path exists.
 
     Examples
     --------

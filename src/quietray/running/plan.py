@@ -1,4 +1,4 @@
-"""The memory plan: how many rows fit at once, for training and for the slabs."""
+"""The memory plan: number of rows that fit at a time, for training and for slabs."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from quietray.scan import Scan
 
 __all__ = ["Plan", "available_memory", "plan_run", "plan_whole", "resident_memory", "rows_at_once"]
 
-_FIXED = 350 * 2**20  # what libraries, threads and one training step take beyond the process as it starts
+_FIXED = 350 * 2**20  # bytes of libraries, threads and one training step, in addition to those at the start
 _WINDOW = 16  # rows of a training window that may be targets, when not all rows fit
-_HEADROOM = 1200 / 512  # what the process takes for what a network holds, measured for the default one
-_HALO = 64  # pixels around a tile that are counted in any case
+_HEADROOM = 1200 / 512  # memory of the process over that of the tensors, measured for the default network
+_HALO = 64  # pixels around a tile that are always included
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
-_SLABS_EACH = 4  # for each process, so that none waits long for the last
-_LEAST_ROWS, _HALOS = 4, 8  # of such a slab: rows, and as many times the slices around it
+_SLABS_EACH = 4  # for each process, so that the wait for the last one is short
+_LEAST_ROWS, _HALOS = 4, 8  # size of such a slab: rows, and multiples of the halo
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run fits into memory.
+    """Division of a run into parts that fit into memory.
 
     Parameters
     ----------
     memory
         Bytes that the whole process may use.
     peak
-        Bytes that it is expected to use.
+        Bytes that the process is expected to use.
     slabs
         Half-open ranges of slices, in the order in which they are computed.
     windows
         Half-open ranges of slices that are reconstructed for training.
     tile
-        Edge of the tiles that slices are denoised in, in pixels.
+        Edge in pixels of the tiles in which slices are denoised.
     divided
-        Whether the one slab of a run in one piece was divided among several processes.
+        Whether the single slab of a run was divided among several processes.
     """
 
     memory: int
@@ -59,25 +59,26 @@ class Plan:
 
     @property
     def in_one_piece(self) -> bool:
-        """Whether training already holds every slice."""
+        """Whether all slices are in memory during training."""
         return len(self.slabs) == 1 and self.windows == self.slabs
 
     @property
     def learns_all(self) -> bool:
-        """Whether every slice is a target of training, as in a run in one piece, also if its slab was divided."""
+        """Whether every slice is a training target; also true if a single slab was divided."""
         return self.in_one_piece or self.divided
 
     def shared(self, theirs: Plan, count: int, halo: int) -> Plan:
-        """Return the plan with slabs for several processes: what is trained on stays as it is.
+        """Return the plan with slabs for several processes; the windows for training stay unchanged.
 
         Parameters
         ----------
         theirs
-            What one of them could do alone in its memory.
+            Plan of one of these processes alone, for its memory.
         count
-            How many there are.
+            Number of processes.
         halo
-            Slices around a slab that it needs, too: what is read twice is to stay little.
+            Number of slices needed on either side of a slab; slabs are large compared with it, so that little is read
+            twice.
 
         Examples
         --------
@@ -103,7 +104,7 @@ class Plan:
 
 
 def available_memory() -> int:
-    """Return the bytes that this process may take without swapping: free memory, or what its control group leaves.
+    """Return the bytes that this process may use without swapping: free memory, or what its control group allows.
 
     Examples
     --------
@@ -126,7 +127,7 @@ def available_memory() -> int:
 
 
 def resident_memory() -> int:
-    """Return the bytes that this process holds in memory now.
+    """Return the bytes that this process has in memory now.
 
     Examples
     --------
@@ -139,7 +140,7 @@ def resident_memory() -> int:
 
 
 def rows_at_once() -> int:
-    """Return how many rows are corrected and reconstructed together: some, and one for each processor at least.
+    """Return how many rows are corrected and reconstructed at a time: at least 4, and one for each thread.
 
     Examples
     --------
@@ -160,27 +161,27 @@ def plan_run(
     base: int = 0,
     network: Architecture | None = None,
 ) -> Plan:
-    """Plan a run of reconstruct, split and denoise.
+    """Plan a run that reconstructs, splits and denoises.
 
     Parameters
     ----------
     scan
-        The scan; nothing is read.
+        The scan; its data are not read.
     rows
         Detector rows to work on.
     grid
-        Grid of the volume; its slices are those that the rows stand for.
+        Grid of the volume; its slices correspond to the rows.
     parts
         Reconstructions per slice.
     n_slices
-        Slices that the network sees at once; 1 for a plain reconstruction.
+        Slices in the network's input; 1 for a plain reconstruction.
     memory
         Bytes that the whole process may use; 60 % of the free memory by default.
     base
-        Bytes that the process uses already.
+        Bytes that the process already uses.
     network
-        What is trained and applied, the default one where None; not counted where one part and one slice are a plain
-        reconstruction.
+        Network to train and apply, the default one if None; not included for a plain reconstruction, with one part and
+        one slice.
 
     Returns
     -------
@@ -189,7 +190,7 @@ def plan_run(
     Raises
     ------
     ResourceError
-        Not even the smallest slab fits.
+        The smallest slab does not fit.
 
     Examples
     --------
@@ -203,12 +204,12 @@ def plan_run(
     network = network or UNet()
     halo = max(n_slices // 2, network.depth)
     itemsize = np.dtype(scan.projections.dtype).itemsize
-    own = 4 if isinstance(scan.geometry, ConeBeam) else itemsize if itemsize != 4 else 0  # filtered, or as read
+    own = 4 if isinstance(scan.geometry, ConeBeam) else itemsize if itemsize != 4 else 0  # filtered, or raw
     counts = scan.n_views * (4 * scan.n_cols + own * _filtered(scan))
     volume = grid.n_pixels * 4 * parts
     stretch, spread = rows_of_slices(scan.geometry, grid)
     row = int(stretch * counts) + volume
-    ahead = scan.n_views * scan.n_cols * 4 + 4 * grid.n_pixels  # of the next slab, and of the last one
+    ahead = scan.n_views * scan.n_cols * 4 + 4 * grid.n_pixels  # bytes of the next slab, and of the previous one
     working = (
         int(spread * counts)
         + max(_correcting(scan, rows_at_once()), _projecting(scan, grid, parts, rows_at_once()))
@@ -216,18 +217,18 @@ def plan_run(
         + 4 * volume
     )
     tile, around = _LARGEST_TILE, max(_HALO, -(-network.radius // network.stride) * network.stride)
-    at_once = min(max(1, 4 * network.depth), len(rows))  # in three dimensions: slices, and those around them
+    at_once = min(max(1, 4 * network.depth), len(rows))  # in 3-D networks: slices with their neighbours
     per_pixel = int(_HEADROOM * network.bytes_per_pixel) * at_once
     while (
         tile > _SMALLEST_TILE
         and (tile + 2 * (around - _HALO)) ** 2 * per_pixel > 0.3 * limit
-        and (around == _HALO or tile // 2 + 2 * around < max(grid.shape[1:]))  # else all is around it all the same
+        and (around == _HALO or tile // 2 + 2 * around < max(grid.shape[1:]))  # else they surround it all anyway
     ):
         tile //= 2
     smallest = 2 * halo + 1
 
     def spent(tile: int) -> tuple[int, int]:
-        """Return what applying the network takes in tiles of this size, and all that does not grow with the slab."""
+        """Return the bytes of applying the network in tiles, and all bytes that do not depend on the slab."""
         edge = min(tile + 2 * around, max(grid.shape[1:]))
         applied = edge * edge * (per_pixel + 4 * n_slices * parts) if n_slices > 1 or parts > 1 else 0
         return applied, base + _FIXED + working + applied
@@ -272,21 +273,21 @@ def plan_whole(
     base: int,
     **more: Any,
 ) -> Plan:
-    """Plan a run that iterates on the whole volume of a cone beam, whose slices share rays.
+    """Plan a run that iterates on the whole volume, because the slices of a cone beam share rays.
 
     Parameters
     ----------
     scan, rows, memory, base, more
         As in :func:`plan_run`.
     grid
-        Of the whole volume.
+        Grid of the whole volume.
     algorithm
-        What iterates.
+        Iterative algorithm.
 
     Raises
     ------
     ResourceError
-        It does not fit.
+        The volume does not fit.
 
     Examples
     --------
@@ -304,7 +305,7 @@ def plan_whole(
         if plan.in_one_piece:
             return plan
     except ResourceError:
-        pass  # the same is wrong, and said below
+        pass  # the error below is about the whole volume
     needed = plan_run(scan, rows, grid, memory=2**62, base=held, **more).peak
     raise ResourceError(
         f"the whole volume {grid.shape} and its {scan.n_views} views must fit into memory, for the slices of a cone "
@@ -315,7 +316,7 @@ def plan_whole(
 
 
 def rows_of_slices(geometry: Geometry, grid: VolumeGrid) -> tuple[float, float]:
-    """Return how many more detector rows each further slice needs, and how many the first one needs beyond that.
+    """Return the number of detector rows for each further slice, and the additional rows of the first slice.
 
     Examples
     --------
@@ -334,18 +335,18 @@ def rows_of_slices(geometry: Geometry, grid: VolumeGrid) -> tuple[float, float]:
 
 
 def _correcting(scan: Scan, n_rows: int) -> int:
-    """Return the bytes that correcting so many rows takes, with a copy of their counts and what comes of them."""
+    """Return the bytes needed to correct so many rows, with a copy of their counts and the result."""
     return 8 * n_rows * scan.n_views * scan.n_cols + correct.workspace(scan.n_views, scan.n_cols, n_rows)
 
 
 def _filtered(scan: Scan) -> int:
-    """Return the columns of filtered views."""
+    """Return the number of columns of filtered views."""
     return scan.geometry.across if isinstance(scan.geometry, ConeBeam) else scan.n_cols
 
 
 def _projecting(scan: Scan, grid: VolumeGrid, parts: int, n_rows: int) -> int:
-    """Return the bytes that filtering so many rows takes, and backprojection on all threads, besides the slices."""
-    filtering = 6 * scan.n_views * padded_width(_filtered(scan)) * n_rows  # as many float32 where there are four rows
+    """Return the bytes needed to filter and backproject so many rows on all threads, without the slices."""
+    filtering = 6 * scan.n_views * padded_width(_filtered(scan)) * n_rows  # as many float32 if there are four rows
     if not isinstance(scan.geometry, ParallelBeam):
         return filtering
     kept, each = nufft.workspace(scan.geometry, grid, parts)
@@ -353,9 +354,9 @@ def _projecting(scan: Scan, grid: VolumeGrid, parts: int, n_rows: int) -> int:
 
 
 def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int], ...]:
-    """Return evenly spread windows of rows, as many as fit with the halo that each of them needs.
+    """Return evenly spaced windows of rows, as many as fit with their halos.
 
-    No two windows share a row: it would be held out in one of them and a training target in the other.
+    Windows share no rows, because a row could be held out in one and a training target in the other.
     """
     height = min(_WINDOW + 2 * halo, room)
     count = max(1, min(room // height, len(rows) // height))

@@ -1,4 +1,4 @@
-"""Planes through a volume to look through, kept slab by slab: as wide as a screen needs them, however large it is."""
+"""Slices through a volume for the report, collected slab by slab, and binned to the size of a screen."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from quietray.types import Volume
 
 __all__ = ["Planes", "Stack", "spread"]
 
-_ROOM = 2_200_000  # pixels of all planes together: what a report has room for
-_WANTED = 12  # planes along z, half of that along the other axes
-_MOST = 64  # planes in one direction
+_ROOM = 2_200_000  # pixels of all planes together, which fit into a report
+_WANTED = 12  # planes along z; half of that along the other axes
+_MOST = 64  # planes in one direction, at most
 
 _Planes = Float[np.ndarray, "_ _ _"]
 
@@ -30,11 +30,11 @@ class Stack:
     Parameters
     ----------
     places
-        Where they lie, in voxels; ascending.
+        Positions in voxels, ascending.
     before, after
         ``(plane, row, col)``.
     factor
-        Edge of the block of voxels that one pixel is the mean of, within the plane.
+        Binning factor: each pixel is the mean of a block of voxels of this width, within the plane.
     """
 
     places: tuple[int, ...]
@@ -45,7 +45,7 @@ class Stack:
     __repr__ = brief
 
     def some(self, share: float) -> Stack:
-        """Return evenly spaced planes, that many of them at least one, with the one nearest to the middle.
+        """Return this fraction of the planes, at least one, evenly spaced and including the one nearest to the middle.
 
         Examples
         --------
@@ -60,16 +60,16 @@ class Stack:
 
 @dataclass(frozen=True)
 class Planes:
-    """Which planes of a volume are kept: evenly spaced, the middle one among them.
+    """Which planes of a volume are stored: evenly spaced, including the middle one.
 
     Parameters
     ----------
     shape
         ``(z, y, x)`` of the volume, or of one step of a series.
     begin
-        Number of its first slice, which in a series counts on from step to step.
+        Number of its first slice; in a series, slices are numbered across steps.
     room
-        Pixels for all of them; 0 keeps none.
+        Number of pixels of all planes together; 0 stores none.
 
     Examples
     --------
@@ -89,15 +89,15 @@ class Planes:
 
     @property
     def factor(self) -> int:
-        """Edge of the block of voxels that one pixel is the mean of, so that a dozen slices have room."""
+        """Binning factor: each pixel is the mean of a block of voxels of this width, so that all planes fit."""
         n_z, n_y, n_x = self.shape
-        along_z = 2 * min(n_z, _WANTED) * n_y * n_x  # which has half of the room, and the others a quarter each
+        along_z = 2 * min(n_z, _WANTED) * n_y * n_x  # half of the room is for z, and a quarter for each other axis
         across = 4 * max(min(n_y, _WANTED // 2) * n_z * n_x, min(n_x, _WANTED // 2) * n_z * n_y)
         return max(1, math.ceil(math.sqrt(max(along_z, across) / _ROOM)))
 
     @cached_property
     def places(self) -> dict[str, tuple[int, ...]]:
-        """Where the planes lie: ``axial`` in z, counted within the step, ``coronal`` in y, ``sagittal`` in x."""
+        """Positions of the planes: ``axial`` in z within the step, ``coronal`` in y, ``sagittal`` in x."""
         n_z, n_y, n_x = (-(-size // self.factor) for size in self.shape)
         shares = {"axial": (2, n_y * n_x), "coronal": (4, n_z * n_x), "sagittal": (4, n_z * n_y)}
         return {
@@ -108,7 +108,7 @@ class Planes:
     def cut(self, first: int, volume: Volume) -> dict[str, _Planes]:
         """Return the planes of a slab whose first slice has the number `first`.
 
-        Those across slices hold sums over the slices of a block, for a block may go on in the next slab.
+        Coronal and sagittal planes are sums over the slices of a block, because a block may continue in the next slab.
         """
         factor, begin = self.factor, first - self.begin
         here = [z - begin for z in self.places["axial"] if begin <= z < begin + len(volume)]
@@ -127,7 +127,7 @@ class Planes:
         }
 
     def joined(self, cuts: Sequence[tuple[int, Mapping[str, _Planes]]]) -> dict[str, _Planes]:
-        """Return the planes from those of all slabs, each with the number of its first slice."""
+        """Combine the planes of all slabs, each given with the number of its first slice."""
         factor = self.factor
         found = {"axial": np.concatenate([cut["axial"] for _, cut in cuts])}
         slices = np.bincount(np.arange(self.shape[0]) // factor).astype(np.float32)
@@ -143,7 +143,7 @@ class Planes:
     def stacks(
         self, before: Sequence[tuple[int, Mapping[str, _Planes]]], after: Sequence[tuple[int, Mapping[str, _Planes]]]
     ) -> dict[str, Stack]:
-        """Return the planes before and after, by direction; directions without any are left out."""
+        """Return the planes before and after, by direction; directions without planes are omitted."""
         noisy, clean = self.joined(before), self.joined(after)
         return {
             name: Stack(places, noisy[name], clean[name], self.factor) for name, places in self.places.items() if places
@@ -151,7 +151,7 @@ class Planes:
 
 
 def spread(size: int, count: int) -> tuple[int, ...]:
-    """Return that many numbers below `size`, evenly spaced, with the middle one.
+    """Return `count` numbers below `size`, evenly spaced, including the middle one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""In which arithmetic networks are computed."""
+"""Numerical precision of networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["precision"]
 def precision(
     choice: Literal["auto", "bf16", "fp32"], device: torch.device | None = None
 ) -> Literal["bf16-mixed", "32-true"]:
-    """Return Fabric's name of the precision; ``auto`` asks the device, by default the processor.
+    """Return Fabric's name of the precision; ``auto`` depends on the device, by default the CPU.
 
     Examples
     --------

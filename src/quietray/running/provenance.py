@@ -1,4 +1,4 @@
-"""Where a result comes from: when, where, by what command, from which files."""
+"""Provenance of a result: time, host, command and input files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 
 __all__ = ["checksum", "provenance"]
 
-_WHOLE = 2**30  # bytes that are summed in a second or two; of a larger file its beginning
+_WHOLE = 2**30  # bytes that are hashed in one or two seconds; of larger files, only the beginning is hashed
 _BEGINNING = 2**28
 
 
 def provenance(source: str) -> dict[str, Any]:
-    """Return when and where this process works, what was asked of it, and the checksum of its input; JSON.
+    """Return time, host and command of this process, and the checksum of its input, as JSON types.
 
     Parameters
     ----------
     source
-        Path of the input; what is no path, such as an array's name, has no checksum.
+        Path of the input; a text that is not a path, such as the name of an array, has no checksum.
 
     Examples
     --------
@@ -39,17 +39,17 @@ def provenance(source: str) -> dict[str, Any]:
     }
     try:
         return facts | {"input": checksum(Path(source))} if source and Path(source).exists() else facts
-    except OSError:  # which the run has outlived: the file went meanwhile
+    except OSError:  # the file was removed during the run
         return facts
 
 
 def checksum(path: Path) -> dict[str, Any]:
-    """Return size and SHA-256 of a file, of its beginning where it is large; of a folder that of its listing.
+    """Return size and SHA-256 of a file, or of its beginning if it is large; for a folder, of its listing.
 
     Parameters
     ----------
     path
-        That is there.
+        Existing file or folder.
 
     Examples
     --------

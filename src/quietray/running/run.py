@@ -1,4 +1,4 @@
-"""What a run takes along: its settings, where it writes, who is told, and what was measured before."""
+"""The context of a run: settings, output, progress, and earlier measurements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from quietray.splits.base import Split
 
 __all__ = ["Run"]
 
-_LEAST = 0.3  # of the budget
+_LEAST = 0.3  # fraction of the budget
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,22 +33,22 @@ class Run:
     Parameters
     ----------
     settings
-        Of the whole run.
+        Settings of the run.
     output
-        Where it writes, and what it must not decide twice.
+        Output folder, and recorded decisions.
     watch
-        Told how it proceeds.
+        Receives the progress.
     executor
         Runs the slabs.
     calibrated
-        The scan of the run, where everything global was measured already.
+        The scan of the run after calibration, if that is done already.
     diagnosis
-        Of its noise, where it was made already.
+        Diagnosis of its noise, if that is done already.
     started
-        When the user began to wait, on the monotonic clock: the budget is for everything since then.
+        Start of the command on the monotonic clock in seconds; the budget includes everything since then.
     trial
-        Whether it is one of many in a comparison: a filter that does not fit into the budget is refused, and what
-        only a report would show is not measured.
+        Whether the run is part of a comparison: filters that do not fit into the budget are refused, and figures that
+        only a report shows are not measured.
 
     Examples
     --------
@@ -72,12 +72,12 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """Where networks are trained and applied."""
+        """Device on which networks are trained and applied."""
         return chosen_device(self.settings.device or "auto")
 
     @property
     def device_memory(self) -> int | None:
-        """Bytes that the volume that is trained on may take of a GPU; None on processors."""
+        """Bytes of GPU memory for the volume used in training; None on the CPU."""
         free, stated = device_memory(self.device), self.settings.device_memory
         if free is None:
             return None
@@ -85,35 +85,35 @@ class Run:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the user began to wait."""
+        """Seconds since the start of the command."""
         return time.monotonic() - self.started
 
     @property
     def left(self) -> float:
-        """Seconds of the budget that are left; three tenths of it at least, for with less nothing is learned."""
+        """Seconds of the budget that are left; at least 30 % of it, because with less, training is useless."""
         budget = parse_seconds(self.settings.budget)
         return max(_LEAST * budget, budget - self.elapsed)
 
     @property
     def split(self) -> Split:
-        """The method, where it is one that trains a network."""
+        """The method, if it is one that trains a network."""
         assert isinstance(self.settings.method, Split)
         return self.settings.method
 
     @property
     def filter(self) -> Filter:
-        """The method, where it is a filter."""
+        """The method, if it is a filter."""
         assert isinstance(self.settings.method, Filter)
         return self.settings.method
 
     def having(self, **settings: Any) -> Run:
-        """Return the run with other settings."""
+        """Return the run with changed settings."""
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, **settings))
 
     def over(self, slabs: Sequence[Slab], task: SlabTask, stage: str) -> None:
-        """Run a task on the slabs that are not done yet, as a stage of that name."""
+        """Run a task on all slabs that are not done yet, as a stage with this name."""
         run_slabs(slabs, task, self.executor, lambda total: self.watch.stage(stage, total))
 
     def alone(self) -> Run:
-        """Return the run writing nothing and deciding everything anew."""
+        """Return the run without output and without recorded decisions."""
         return dataclasses.replace(self, output=Output(None, self.settings, {}, self.settings.format))

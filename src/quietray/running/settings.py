@@ -1,4 +1,4 @@
-"""Everything that shapes a run; written to ``run.toml``, and enough to run it again."""
+"""All settings of a run; written to ``run.toml``, so that the run can be repeated."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ __all__ = ["METHODS", "Auto", "Changes", "Given", "Method", "Settings", "Trainin
 
 @dataclass(frozen=True)
 class Training:
-    """Settings of the loop.
+    """Settings of the training loop.
 
     Parameters
     ----------
     steps
-        Optimisation steps.  None fills a time budget instead; the number that fitted is then written into run.toml,
-        so that the run can be repeated exactly.
+        Optimisation steps.  None for as many as fit into the time budget; their number is written to run.toml, so that
+        the run can be repeated exactly.
     batch, patch
-        Patches in a step, and their edge in pixels.  On a GPU, which one patch would leave idle, a batch of 1 becomes 8
-        to 64, more for larger volumes: a small one would be learned by heart.
+        Number of patches in a step, and their edge in pixels. On a GPU, a batch of 1 becomes 8 to 64, to use the GPU
+        fully; more for larger volumes, because small ones would lead to overfitting.
     learning_rate
-        Peak of a linear warm-up and a cosine decay (Adam).
+        Peak learning rate of Adam, after a linear warm-up and before a cosine decay.
     average
-        Decay per step of the running average of the weights, which is what is judged and kept.
+        Decay per step of the exponential moving average of the weights; the averaged network is evaluated and stored.
     clip
         Largest norm of the gradient.
     judgements
-        How many times the held-out estimate is made, evenly spread over the run.
+        Number of estimates of the held-out error, evenly spaced over the run.
     patience
-        Share of the run without a better estimate, in its second half, after which training stops.
+        Fraction of the run without a better estimate, in its second half, after which training stops.
     precision
-        ``bf16`` computes convolutions in bfloat16 (weights stay float32), ``fp32`` does not; ``auto`` takes bf16 where
-        the processor has instructions for it.
+        ``bf16`` computes convolutions in bfloat16 (weights stay float32), ``fp32`` does not; ``auto`` uses bf16 if the
+        device supports it.
     loss
-        ``mse`` leads to the mean of what the noise allows, ``mae`` to the median.
+        Training loss: ``mse`` estimates the mean of the values that the noise allows, ``mae`` their median.
     plateau
-        Judgements in a row without a better estimate after which the learning rate is halved, instead of the cosine;
-        0 keeps the cosine.
+        Number of consecutive estimates without improvement after which the learning rate is halved, instead of the
+        cosine decay; 0 for the cosine decay.
     """
 
     steps: int | None = None
@@ -80,7 +80,7 @@ class Training:
             raise SettingsError(f"plateau must be at least 0, got {self.plateau}; 0 keeps the cosine")
 
 
-if TYPE_CHECKING:  # a name is turned into what it stands for at once
+if TYPE_CHECKING:  # a name is replaced by its method when the settings are created
     MethodOrName = Method
     NetworkOrName = Architecture
     AlgorithmOrName = Algorithm
@@ -96,70 +96,71 @@ _BY_NAME: tuple[tuple[str, Registry[Any], type[Any]], ...] = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that shapes a run; written to ``run.toml``, and enough to run it again.
+    """All settings of a run; written to ``run.toml``, so that the run can be repeated.
 
     Parameters
     ----------
     method
-        A split, a filter, or the name of one.  Noise2Inverse, Noise2Projection, Noise2Clean and the filters denoise the
-        reconstructed volume, Noise2Self and its kin the radiographs before they are reconstructed; :class:`Auto`
-        decides.
+        A split, a filter, or the name of one. Noise2Inverse, Noise2Projection, Noise2Clean and the filters denoise the
+        reconstructed volume; Noise2Self and similar methods denoise the radiographs before reconstruction.
+        :class:`Auto` chooses.
     seed
         Seed of everything random.
     budget
         Time for training and inference together, such as ``4m``.
     device
-        Where to compute: ``auto``, as None, on a GPU where there is one; ``cpu``; ``cuda``, or one of several such as
+        Where to compute: ``auto`` or None for a GPU if there is one; ``cpu``; ``cuda``, or one of several such as
         ``cuda:1``.
     max_memory
-        What the process may use, such as ``8G``; None is 60 % of the free memory.
+        Memory that the process may use, such as ``8G``; None is 60 % of the free memory.
     device_memory
-        What the volume that is trained on may take of a GPU, such as ``8G``; None is 80 % of what is free there.
+        GPU memory for the volume used in training, such as ``8G``; None is 80 % of the free GPU memory.
     rows
         Detector rows to work on, ``start:stop``; None is all.
     region
-        Part of the slices, ``y0:y1,x0:x1``; None is all.
+        Region of interest in the slices, ``y0:y1,x0:x1`` in pixels; None is all.
     rotation_axis
-        Column of the rotation axis; None finds it.
+        Column of the rotation axis; None to find it automatically.
     half
-        Whether this is a half acquisition; None is as the scan says, else by where the axis is.
+        Whether this is a half acquisition; None for what the file states, else decided from the position of the axis.
     symmetries
-        Symmetries averaged over at inference, 1, 2, 4 or 8; 0 takes as many as 15 % of the budget allow.
+        Number of symmetries for test-time augmentation, 1, 2, 4 or 8; 0 for as many as fit into 15 % of the budget.
     format
         Format of the volume, by its name: ``zarr``, ``h5``, ``tiff``, ``bigtiff``, ``mhd``, ``nii``, or one that
-        another package brings.
+        another package adds.
     dtype
-        What the volume is stored as: ``uint16`` or ``uint8`` over a window, in formats that can; None is float32.
+        Data type of the stored volume: ``uint16`` or ``uint8`` for the values of a window, in formats that support it;
+        None is float32.
     window
-        Least and largest value of whole numbers; None is the range of the volume.
+        Values stored as the smallest and the largest integer; None is the range of the volume.
     whiten
-        Whether the detector's point response is undone before radiographs are denoised; ``auto`` does so when their
+        Whether to deconvolve the detector's point response before radiographs are denoised; ``auto`` does so if their
         noise is not white.
     reblur
-        Give denoised radiographs the detector's own resolution again.
+        Whether to restore the detector's own resolution in the denoised radiographs.
     start
-        What training starts from: None or ``scratch``, random weights; ``prior``, the one shipped for the method
-        and the network, or random weights where there is none; ``auto``, the model of :mod:`quietray.running.models`
-        whose noise is nearest, else the prior; or the folder of a trained model.  ``default``, which
-        :func:`quietray.denoise` and the command line take without settings of their own, is the prior where there is
-        time for few steps, else random weights.
+        Initial weights: None or ``scratch``, random weights; ``prior``, the pretrained network shipped for the method
+        and the network, or random weights if there is none; ``auto``, the model of :mod:`quietray.running.models` with
+        the most similar noise, else the prior; or the folder of a trained model. ``default``, used by
+        :func:`quietray.denoise` and the command line if no settings are given, is the prior if there is time for few
+        steps only, else random weights.
     clean
-        Volume that Noise2Clean learns from, on the grid of the scan; None is the truth that the scan itself holds.
+        Clean volume to train Noise2Clean on, on the grid of the scan; None is the ground truth in the file of the scan.
     trust
-        Part of the budget for two more networks, trained on disjoint halves, whose disagreement becomes a map of the
-        error that remains; 0 makes none.
+        Fraction of the budget for two more networks, trained on disjoint halves, whose disagreement gives an
+        uncertainty map; 0 for none.
     noise_models
-        Train also one model of the noise for each pair of series that a model is trained on, for pseudo-ct.
+        Whether to train also a model of the noise for each pair of series, for pseudo-ct.
     views_per_step
-        Cuts one acquisition into steps of so many views, a series in time; 0 does not.
+        Number of views in each step, to divide one acquisition into a time series; 0 for no division.
     network
-        What is trained, or its name; filters need none.
+        Network to train, or its name; filters need none.
     reconstruction
-        The algorithm, or its name.
+        Reconstruction algorithm, or its name.
     phase
-        Retrieves the phase of radiographs that were measured at a distance; None does not.
+        Phase retrieval for radiographs measured at a distance; None for no retrieval.
     correction, training
-        See the classes.
+        See their classes.
     """
 
     method: MethodOrName = field(default_factory=Auto)
@@ -195,7 +196,7 @@ class Settings:
         for name, kinds, base in _BY_NAME:
             object.__setattr__(self, name, kinds.made(getattr(self, name)))
             kinds.require(getattr(self, name), base)
-        VolumeFormat.registry[self.format]  # it must be there
+        VolumeFormat.registry[self.format]  # raises if the format does not exist
         require_stored(self.format, self.stored)
         parse_seconds(self.budget)
         require_device_name(self.device or "auto")
@@ -209,7 +210,7 @@ class Settings:
 
     @property
     def stored(self) -> Stored:
-        """What the volume is stored as."""
+        """Data type and window of the stored volume."""
         return Stored(self.dtype or "float32", self.window)
 
 
@@ -245,10 +246,10 @@ class Changes(TypedDict, total=False):
 
 
 class Given(Changes, total=False):
-    """The keywords of a verb: settings, what belongs to projections that are given as arrays, and who is told.
+    """Keywords of the public functions: settings, data for projections given as arrays, and progress.
 
-    What is not a setting is said at :meth:`quietray.Scan.from_arrays`; ``progress`` False keeps silent, True tells of
-    the run in scripts, too, and None in notebooks and terminals.
+    Keywords for arrays are described at :meth:`quietray.Scan.from_arrays`. With ``progress`` False, nothing is shown;
+    True shows the progress everywhere, None only in notebooks and terminals.
     """
 
     angles: Any
@@ -264,12 +265,12 @@ _OF_VERBS = ("overwrite", "resume", *sorted(Given.__annotations__.keys() - Chang
 
 
 def changed(settings: Any, changes: Any) -> Settings:
-    """Return the settings with those given by name over them.
+    """Return the settings, with some replaced by name.
 
     Raises
     ------
     SettingsError
-        There is no setting of such a name, or `settings` is something else.
+        A name is not that of a setting, or `settings` is not a :class:`Settings`.
     """
     if not (settings is None or isinstance(settings, Settings)):
         raise SettingsError(
@@ -288,7 +289,7 @@ def changed(settings: Any, changes: Any) -> Settings:
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """Return a setting as the text that it is in files: of rows a slice, of a time seconds, of memory bytes."""
+    """Return a setting as the text used in files: rows as a slice, times in seconds, memory in bytes."""
     if name == "rows" and isinstance(value, slice) and value.step is None and value.stop is not None:
         return f"{value.start or 0}:{value.stop}"
     if name in ("budget", "max_memory", "device_memory") and type(value) in (int, float):

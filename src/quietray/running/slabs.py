@@ -1,4 +1,4 @@
-"""The one loop over slabs: computed from a source, written to a sink, one by one or several at a time."""
+"""The loop over slabs, which are computed from a source and written to a sink, one or several at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Slab = tuple[int, int]  # half-open range of detector rows, or of slices of a cone beam's volume
-Advance = Callable[..., None]  # told the slices just done, and a text if there is something to say
+Advance = Callable[..., None]  # called with the number of slices just done, and possibly a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +49,9 @@ class Finished:
     voxels
         ``(z, y, x)`` attenuation.
     record
-        What the report needs of it; None where there will be no report.
+        Data for the report; None if there will be no report.
     trust
-        Standard deviation of the error of `voxels`, if there is a map of it.
+        Standard deviation of the error of `voxels`; None if there is no uncertainty map.
     """
 
     first: int
@@ -62,38 +62,38 @@ class Finished:
 
 @runtime_checkable
 class Work(Protocol):
-    """Computes slabs from a source; to be pickled, and free of what only training needs."""
+    """Computes slabs from a source; must support pickling, and not contain data that only training needs."""
 
     def places(self, slab: Slab) -> Sequence[Slab]:
-        """Return the ranges of slices of the volume that a slab becomes."""
+        """Return the ranges of slices of the volume that are computed from a slab."""
 
     def __call__(self, source: Any, slab: Slab, advance: Advance) -> Iterable[Finished]:
-        """Compute a slab, telling `advance` the slices done."""
+        """Compute a slab, and call `advance` with the number of slices done."""
 
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes slabs, in any order and from several threads."""
+    """Stores slabs, in any order and from several threads."""
 
     def done(self, first: int, last: int) -> bool:
-        """Return whether the slices ``first:last`` are safe already."""
+        """Return whether the slices ``first:last`` are already stored."""
 
     def take(self, finished: Finished) -> None:
-        """Write a slab; it is safe when this returns."""
+        """Store a slab, completely when this returns."""
 
 
 @dataclass(frozen=True, eq=False)
 class SlabTask:
-    """All that computing and keeping a slab needs.  It can be pickled: source and sink open their files anew.
+    """Everything needed to compute and store a slab. It supports pickling: source and sink reopen their files.
 
     Parameters
     ----------
     source
-        Gives the measured part.
+        Provides the measured data.
     work
-        Makes the slab of it.
+        Computes the slab from the data.
     sink
-        Keeps it.
+        Stores the slab.
     """
 
     source: Any
@@ -101,27 +101,27 @@ class SlabTask:
     sink: Sink
 
     def __call__(self, slab: Slab, advance: Advance = lambda slices: None) -> None:
-        """Compute a slab, and keep it."""
+        """Compute and store a slab."""
         for finished in self.work(self.source, slab, advance):
             self.sink.take(finished)
 
     def done(self, slab: Slab) -> bool:
-        """Return whether all of a slab is kept already."""
+        """Return whether a slab is already stored completely."""
         return all(self.sink.done(*place) for place in self.work.places(slab))
 
 
 @dataclass(frozen=True)
 class Crew:
-    """Who computes slabs outside of this process.
+    """Resources of the workers that compute slabs outside of this process.
 
     Parameters
     ----------
     count
-        Slabs that are computed at the same time.
+        Number of slabs that are computed at the same time.
     memory
-        Bytes that a process may use for one of them.
+        Bytes that a process may use for one slab.
     base
-        Bytes that it holds before it has any.
+        Bytes that a process uses before its first slab.
     """
 
     count: int
@@ -131,24 +131,24 @@ class Crew:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs the slabs of a task; the results do not depend on which one does."""
+    """Runs a task on slabs; the results do not depend on the executor."""
 
     @property
     def crew(self) -> Crew | None:
-        """Who computes the slabs, where it is not this process: a plan has slabs for each of them."""
+        """Workers outside of this process, for which a plan provides enough slabs; None if there are none."""
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
-        """Run the task on every slab; the first error ends it."""
+        """Run the task on every slab; stop at the first error."""
 
 
 @runtime_checkable
 class Team(Executor, Protocol):
-    """An executor whose workers do other work than slabs, too."""
+    """An executor whose workers can also do other work."""
 
     def all(
         self, work: Callable[[Any], Any], items: Sequence[Any], take: Callable[[int, Any], None], say: Advance
     ) -> None:
-        """Have every item done by some worker; `take` is given its number and what came of it, in any order."""
+        """Process every item on some worker; `take` is called with its number and result, in any order."""
 
 
 @dataclass(frozen=True)
@@ -158,24 +158,24 @@ class Serial:
     crew: ClassVar[Crew | None] = None
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
-        """Run the task on every slab, in their order."""
+        """Run the task on every slab, in order."""
         for slab in slabs:
             task(slab, advance)
 
 
 @dataclass(frozen=True)
 class Staged:
-    """One slab after the other, while the next one is read and the last one is written.
+    """One slab after the other, while the next one is read and the previous one is written.
 
-    What is read ahead is one slab, where the work says what it needs of the source (``needs(slab)``, detector rows) and
-    the source can have that read: ``ahead(rows)`` returns a source that has.
+    One slab is read ahead, if the work has ``needs(slab)``, which returns detector rows, and the source has
+    ``ahead(rows)``, which returns a source with these rows in memory.
     """
 
     crew: ClassVar[Crew | None] = None
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
-        """Run the task on every slab, in their order; the first error of any stage ends it."""
-        took = {"reading": 0.0, "computing": 0.0, "writing": 0.0}  # seconds that the others waited for each
+        """Run the task on every slab, in order; stop at the first error of any stage."""
+        took = {"reading": 0.0, "computing": 0.0, "writing": 0.0}  # seconds that the other stages waited for each
         can = hasattr(task.source, "ahead") and hasattr(task.work, "needs")
 
         def ahead(slab: Slab) -> Any:
@@ -207,12 +207,12 @@ class Staged:
 
 @dataclass(frozen=True)
 class Threads:
-    """Several slabs at a time, each of which takes the memory that is planned for one.
+    """Several slabs at a time, each of which needs the memory planned for one slab.
 
     Parameters
     ----------
     count
-        How many.
+        Number of slabs at a time.
     """
 
     crew: ClassVar[Crew | None] = None
@@ -223,7 +223,7 @@ class Threads:
             raise SettingsError(f"the number of threads must be at least 1, got {self.count}")
 
     def each(self, task: SlabTask, slabs: Sequence[Slab], advance: Advance) -> None:
-        """Run the task on every slab; after an error no further one is begun."""
+        """Run the task on every slab; after an error, no further slab is started."""
         with ThreadPoolExecutor(self.count) as pool:
             running = [pool.submit(task, slab, advance) for slab in slabs]
             try:
@@ -240,7 +240,7 @@ _HERE: ContextVar[Executor | None] = ContextVar("executor", default=None)
 
 @contextmanager
 def running_on(executor: Executor) -> Iterator[None]:
-    """Have the slabs of all runs that begin inside run by an executor.
+    """Use an executor for the slabs of all runs started in this context.
 
     Examples
     --------
@@ -256,7 +256,7 @@ def running_on(executor: Executor) -> Iterator[None]:
 
 
 def executor_here() -> Executor:
-    """Return what runs slabs, unless a run says otherwise.
+    """Return the executor of slabs, unless a run has its own.
 
     Examples
     --------
@@ -277,14 +277,14 @@ def run_slabs(
     Parameters
     ----------
     slabs
-        Of the plan.
+        Slabs of the plan.
     task
         Source, work and sink.
     executor
-        Runs them.
+        Runs the task on the slabs.
     stage
-        Given the number of slices that are to be done, a context in which a function is told those done, such as a
-        stage of :class:`~quietray.running.watch.Watch`.
+        Called with the number of slices to do; returns a context that gives a function to call with the slices done,
+        such as a stage of :class:`~quietray.running.watch.Watch`.
 
     Examples
     --------
@@ -308,7 +308,7 @@ def run_slabs(
 
 
 def height(work: Work, slab: Slab) -> int:
-    """Return how many slices of the volume a slab becomes."""
+    """Return the number of slices of the volume that are computed from a slab."""
     return sum(last - first for first, last in work.places(slab))
 
 

@@ -1,4 +1,4 @@
-"""Who is told how a run proceeds."""
+"""The receiver of the progress of a run."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["Watch"]
 
 
 class Watch:
-    """Told how a run proceeds; this one keeps silent."""
+    """Receives the progress of a run; this base class shows nothing."""
 
     previews: bool = False
-    """Whether it wants to see a slice at every judgement."""
+    """Whether to receive a slice whenever the error is estimated."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-        """Enter a stage of `total` units; the function that it gives takes units just done, and a text."""
+        """Start a stage of `total` units; gives a function to call with the units just done and a text."""
         yield lambda done, text="": None
 
     def judged(self, look: tuple[Slice, Slice], step: int, n_steps: int | None, judgement: Any) -> None:
-        """See a held-out slice, before and after, with the judgement at a step of training."""
+        """Receive a held-out slice, before and after, with the error estimated at a step of training."""
 
     def note(self, text: str) -> None:
-        """Hear a sentence that the user should know."""
+        """Receive a message for the user."""
