@@ -12,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -285,7 +286,12 @@ class _Round:
             ) from None
         except (OSError, TimeoutError):  # the worker that has the result is lost, or hangs
             self.left.appendleft(number)
-            self._restart(self.cluster.client.who_has([future]).get(future.key, ()))
+            with suppress(OSError, TimeoutError, CancelledError):  # the scheduler may be lost as well
+                self._restart(self.cluster.client.who_has([future]).get(future.key, ()))
+            return
+        except CancelledError:  # the scheduler was lost since
+            self.tried[number] -= 1
+            self.left.appendleft(number)
             return
         finally:
             future.release()
