@@ -41,6 +41,8 @@ def environment(**more: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "5s",
+        "OMP_NUM_THREADS": "1",  # as in Dask's workers: the last bits depend on the number of threads
+        "QUIETRAY_THREADS": "1",
         **more,
     }
 
