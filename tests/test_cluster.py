@@ -123,12 +123,12 @@ def test_each_slab_is_done_once_and_none_that_is_there(tmp_path: Path, cluster: 
     assert sum(told) == 12
 
 
-def on_first(error: Exception) -> Any:
+def on_first(cluster: Cluster, error: Exception) -> Any:
     """Return work that fails on one of the workers only: the one that comes first by its address."""
+    first = min(cluster.client.scheduler_info(n_workers=-1)["workers"])
 
     def work(item: int) -> int:
-        here = distributed.get_worker()
-        if here.address == min(distributed.get_client().scheduler_info(n_workers=-1)["workers"]):
+        if distributed.get_worker().address == first:
             raise error
         time.sleep(0.05)
         return item**2
@@ -141,7 +141,7 @@ def on_first(error: Exception) -> Any:
 )
 def test_what_one_worker_cannot_do_another_one_does(cluster: Cluster, error: Exception) -> None:
     found, told = {}, []
-    cluster.all(on_first(error), range(8), found.__setitem__, lambda done, text: told.append(text))
+    cluster.all(on_first(cluster, error), range(8), found.__setitem__, lambda done, text: told.append(text))
     assert found == {number: number**2 for number in range(8)}
     assert "others go on" in told[0]
 
