@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from quietray.assessment.figures import gain_text
 from quietray.checkpoint import write_json
@@ -18,10 +18,11 @@ from quietray.inference.denoiser import Denoiser
 from quietray.io import read
 from quietray.io.disk import disk_errors
 from quietray.preparation.prepare import chosen_rows
+from quietray.progress import watching
 from quietray.report import write_batch
 from quietray.running.models import distance
 from quietray.running.run import Run
-from quietray.running.settings import Settings
+from quietray.running.settings import Given, Settings, changed
 from quietray.running.slabs import Team, executor_here
 from quietray.running.watch import Watch
 from quietray.scan import Scan
@@ -47,6 +48,8 @@ class Entry:
         Why there is no result; empty if there is one.
     model
         Scan whose model was applied; empty if a model was trained for this scan.
+    verdict
+        ``Use it``, ``Look at this first`` or ``Do not use it``, as in the report; ``failed`` if there is no result.
     gain, warnings
         As in the report.
     seconds
@@ -57,14 +60,10 @@ class Entry:
     scan: str
     error: str = ""
     model: str = ""
+    verdict: str = "failed"
     gain: str = ""
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
-
-    @property
-    def verdict(self) -> str:
-        """``denoised``, ``look at it`` if there are warnings, or ``failed``."""
-        return "failed" if self.error else "look at it" if self.warnings else "denoised"
 
 
 def batch(
@@ -76,6 +75,7 @@ def batch(
     overwrite: bool = False,
     open: Callable[[Path], Scan] = read,
     watch: Watch | None = None,
+    **changes: Unpack[Given],
 ) -> tuple[Entry, ...]:
     """Denoise many scans, each into its own folder; scans that are already done are skipped.
 
@@ -98,7 +98,9 @@ def batch(
     open
         Opens a scan.
     watch
-        Receives the progress.
+        Receives the progress; notebooks and terminals show it by themselves, unless ``progress=False``.
+    **changes
+        Settings by name, such as ``budget="10m"``.
 
     Returns
     -------
@@ -115,7 +117,8 @@ def batch(
     >>> import quietray
     >>> entries = quietray.batch(["one.h5", "two.h5"], "out/night", budget="10m")  # doctest: +SKIP
     """
-    settings, out, watch = settings or Settings(), Path(out).absolute(), watch or Watch()
+    watch = watching(watch, changes.pop("progress", None))
+    settings, out = changed(settings, changes), Path(out).absolute()
     there = _Kept(out, [Path(scan) for scan in scans])
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -235,6 +238,7 @@ class _Job:
         return dataclasses.replace(
             entry,
             model=model or "",
+            verdict=result.metrics["verdict"]["kind"],
             gain=gain_text(result.metrics["estimate"]),
             warnings=result.warnings,
             seconds=time.monotonic() - since,

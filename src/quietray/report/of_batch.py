@@ -21,6 +21,7 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .4rem .8rem; border-bottom: 1px solid #d8dde6; vertical-align: top }
 .failed { color: #a4262c } .look { color: #8a5a00 } small { color: #5b6575 }
 """
+_COLOURS = {"failed": "failed", "Do not use it": "failed", "Look at this first": "look"}
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{told}</title><style>{style}</style></head>
 <body><h1>{told}</h1>
@@ -46,7 +47,7 @@ def write_batch(path: Path, entries: Sequence[Any], total: int) -> None:
     --------
     >>> import tempfile, types
     >>> one = types.SimpleNamespace(
-    ...     name="<b>", scan="<b>.h5", verdict="denoised", error="", model="", gain="+9.1 dB", warnings=(), seconds=3.0
+    ...     name="<b>", scan="<b>.h5", verdict="Use it", error="", model="", gain="+9.1 dB", warnings=(), seconds=3.0
     ... )
     >>> place = Path(tempfile.mkdtemp()) / "index.html"
     >>> write_batch(place, [one], 2)
@@ -61,7 +62,7 @@ def write_batch(path: Path, entries: Sequence[Any], total: int) -> None:
 
 
 def _row(one: Any) -> str:
-    name, kind = escape(one.name), {"failed": "failed", "look at it": "look"}.get(one.verdict, "")
+    name, kind = escape(one.name), _COLOURS.get(one.verdict, "")
     link = name if one.error else f'<a href="{quote(os.fsencode(one.name))}/report.html">{name}</a>'
     said = escape(one.error or " ".join(one.warnings))
     cells = (
