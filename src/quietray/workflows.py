@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from quietray.assessment.comparison import Comparison
-from quietray.assessment.verdict import verdict_of, verdict_on_methods
+from quietray.assessment.verdict import verdict_of
 from quietray.checkpoint import replace_file, write_json
 from quietray.clock import waiting_since
 from quietray.detector.correction.claims import sound
@@ -299,9 +299,8 @@ def compare(
             return found
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            record = found.record()
-            verdict = verdict_on_methods(record).record()
-            write_json(folder / "metrics.json", {"verdict": verdict, "comparison": record, "versions": versions()})
+            figures = {"verdict": found.verdict, "comparison": found.record(), "versions": versions()}
+            write_json(folder / "metrics.json", figures)
             replace_file(folder / "run.toml", write_toml(found.picked).encode())
             write_comparison(folder / "report.html", found, scan, write_toml(found.picked))
         return found

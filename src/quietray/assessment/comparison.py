@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from quietray.assessment.verdict import verdict_on_methods
 from quietray.brief import brief
 from quietray.metrics.image import psnr
 from quietray.running.settings import Settings
@@ -122,6 +123,11 @@ class Comparison:
         chosen = network if in_volume or rival.error >= network.interval[0] else rival
         known = [dataclasses.replace(self.picked, method=each.settings.method) for each in (chosen, rival)]
         return known[0], known[1] if in_volume else None
+
+    @property
+    def verdict(self) -> dict[str, str]:
+        """Which method to use, if any: ``kind`` and ``reason``; see :mod:`quietray.assessment.verdict`."""
+        return verdict_on_methods(self.record()).record()
 
     def record(self) -> dict[str, Any]:
         """Return the figures, ready for JSON."""

@@ -212,7 +212,6 @@ class Compare(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFla
         if self.method not in (None, "auto"):
             raise SettingsError(f"compare must be free to try every method, got --method {self.method}; leave it out")
         scan = self.read()
-        from quietray.assessment.verdict import verdict_on_methods
         from quietray.console import TerminalWatch, show_comparison, show_verdict
         from quietray.workflows import compare
 
@@ -220,11 +219,10 @@ class Compare(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFla
         settings = self.settings(**self.places(), rotation_axis=self.rotation_axis, start=start)
         with self.workers(console):
             found = compare(scan, self.place, settings, overwrite=self.overwrite, watch=TerminalWatch(console))
-        verdict = verdict_on_methods(found.record()).record()
-        show_verdict(console, verdict)
+        show_verdict(console, found.verdict)
         show_comparison(console, found.record())
         console.print(f"report: {self.place / 'report.html'}", highlight=False, markup=False)
-        return {**found.record(), "verdict": verdict, "out": str(self.place)}
+        return {**found.record(), "verdict": found.verdict, "out": str(self.place)}
 
 
 @dataclass(frozen=True)

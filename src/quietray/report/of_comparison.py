@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from quietray.assessment.comparison import Comparison
-from quietray.assessment.verdict import verdict_on_methods
 from quietray.pictures import grey_window
 from quietray.report.comparison import board_of
 from quietray.report.data import Cut, ReportData
@@ -51,7 +50,7 @@ def _report_of(comparison: Comparison, scan: Scan, settings_toml: str) -> Report
         metrics={"comparison": record},
         pictures=pictures,
         stacks={standing.name: standing.volume for standing in comparison.standings},
-        verdict=verdict_on_methods(record).record(),
+        verdict=comparison.verdict,
         headline=(
             *((f"Estimated PSNR of {row.method}, {' and '.join(row.marks)}", row.psnr) for row in marked),
             *(
