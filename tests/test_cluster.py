@@ -176,7 +176,9 @@ def test_a_worker_that_hangs_and_cannot_be_started_again_is_left_alone(tmp_path:
             here = distributed.get_worker().address
             if slab[0] == 2 and not waited:
                 waited.append(here)
-                time.sleep(3.0)
+                end = time.monotonic() + 120  # until the other one has done it, however slow the machine is
+                while not (tmp_path / "2.npy").exists() and time.monotonic() < end:
+                    time.sleep(0.05)
             yield Finished(slab[0], np.full((2, 1, 1), float(slab[0]), np.float32))
 
     told: list[str] = []
