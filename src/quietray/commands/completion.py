@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,7 +103,7 @@ def _zsh(head: str, commands: Mapping[str, str], options: Mapping[str, list[Opti
     values = "".join(f"    ({'|'.join(places)}) compadd -- {words}; return ;;\n" for places, words in cases)
     flags = ""
     for name, some in options.items():
-        told = " ".join(_quoted(f"{option.flag}:{option.text}") for option in some if option.flag)
+        told = " ".join(_quoted(f"{option.flag}:{_brief(option.text)}") for option in some if option.flag)
         flags += f"    ({name}) entries=({told} '--help:common options' '--help-all:every option') ;;\n"
     names = " ".join(_quoted(f"{name}:{text}") for name, text in commands.items())
     return f"""#compdef quietray
@@ -138,10 +139,15 @@ def _fish(commands: Mapping[str, str], options: Mapping[str, list[Option]]) -> s
             words = f" -a '{' '.join(option.choices)}'" if option.choices else ""
             if option.flag:
                 takes = "" if not option.metavar else " -x" if option.choices else " -r -F"
-                lines.append(f"{here} -l {option.flag[2:]}{takes}{words} -d {_quoted(option.text)}")
+                lines.append(f"{here} -l {option.flag[2:]}{takes}{words} -d {_quoted(_brief(option.text))}")
             elif option.choices:
                 lines.append(f"{here} -f{words}")
     return "\n".join(lines) + "\n"
+
+
+def _brief(text: str) -> str:
+    """Return what fits beside a name in a menu: the text up to its first pause."""
+    return re.split(r"[.:;] |, such as| [(]", text)[0].rstrip(".")
 
 
 def _flags(options: list[Option]) -> list[str]:
