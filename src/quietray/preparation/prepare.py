@@ -51,6 +51,10 @@ __all__ = [
 _WITHOUT_CUFINUFFT = (
     "Slices were reconstructed on the CPU: cuFINUFFT is not installed; for the GPU, run pip install 'quietray[cuda]'."
 )
+_UNMATCHED = (
+    "Iterations on the GPU use a backprojection that is not the exact adjoint of the projection (0.4 % apart for cone "
+    "beams): many iterations may not converge. For an exact one, use --device cpu."
+)
 _MIXED = (
     "This run was started by a version with another backprojection (by areas): in its slabs, edges are slightly softer "
     "than in the others; start anew with --overwrite if that matters."
@@ -262,8 +266,12 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
     plan = Plan(**{**kept, **ranges})
     said = known.notes
-    if run.device.type == "cuda" and not gpu_transforms(run.device):
-        said = (*said, _WITHOUT_CUFINUFFT)
+    if run.device.type == "cuda":
+        parallel = isinstance(geometry, ParallelBeam)
+        if parallel and not iterating and not gpu_transforms(run.device):
+            said = (*said, _WITHOUT_CUFINUFFT)
+        if iterating and (cone or (parallel and not algorithm.needs_adjoint)):
+            said = (*said, _UNMATCHED)
     if isinstance(geometry, ParallelBeam) and not iterating:  # versions that stored nothing here backprojected by areas
         mixed = output.decide("backprojection", lambda: {"mixed": output.begun})["mixed"]
         said = (*said, _MIXED) if mixed else said
