@@ -155,7 +155,9 @@ class Group:
                 )
         network = start(build, settings.learning_rate, None, seed).network
         network.load_state_dict(done.weights)
-        return Fitted(network.to(device).eval(), done.history, done.best, done.stopped, done.seconds_per_step)
+        return Fitted(
+            network.to(device).eval(), done.history, done.best, done.stopped, done.seconds_per_step, len(self.devices)
+        )
 
 
 def built_on(build: Callable[[], nn.Module], device: torch.device) -> Callable[[], nn.Module]:

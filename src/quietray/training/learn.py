@@ -254,7 +254,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     known = {
         "steps": fitted.history[-1].step,
         "batch": batch,
-        "processes": len(devices),
+        **({"processes": len(devices)} if len(devices) > 1 else {}),
         "started_from": begun,
         "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
         "versions": versions(),

@@ -64,6 +64,8 @@ class Fitted:
         Why the training ended.
     seconds_per_step
         Median time of one step.
+    processes
+        Number of processes that trained together.
     """
 
     network: nn.Module
@@ -71,6 +73,7 @@ class Fitted:
     best: Progress
     stopped: str
     seconds_per_step: float
+    processes: int = 1
 
     __repr__ = brief
 
