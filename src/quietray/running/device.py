@@ -14,12 +14,24 @@ __all__ = [
     "chosen_devices",
     "device_memory",
     "device_name",
+    "gpu_count",
     "require_device_name",
     "require_gpus",
     "training_memory",
 ]
 
 _TO_TRAIN_IN = 0.8  # of the free memory of a GPU
+
+
+def gpu_count() -> int:
+    """Return the number of CUDA GPUs that PyTorch can use.
+
+    Examples
+    --------
+    >>> gpu_count() >= 0
+    True
+    """
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def require_device_name(text: str) -> None:
@@ -56,7 +68,7 @@ def chosen_device(text: str = "auto") -> torch.device:
     device(type='cpu')
     """
     require_device_name(text)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpu_count()
     if text == "auto":
         return torch.device("cuda", 0) if count else torch.device("cpu")
     if text == "cpu":
@@ -110,7 +122,7 @@ def chosen_devices(text: str = "auto", gpus: int = 1) -> tuple[torch.device, ...
     require_gpus(text, gpus)
     if gpus == 1 or text == "cpu":
         return (chosen_device(text),) * gpus
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = gpu_count()
     if gpus > count:
         raise ResourceError(
             f"--gpus must be at most the number of CUDA GPUs that PyTorch can use here, {count}, got {gpus}; give "

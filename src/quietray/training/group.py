@@ -74,9 +74,10 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """What a process has found: the same in all of them, so that only the first one tells its weights."""
+    """What a process has found: the same in all of them, so that only the first one tells weights, and its teacher's."""
 
     weights: dict[str, Tensor]
+    teacher: dict[str, Tensor]
     history: tuple[Progress, ...]
     best: Progress
     stopped: str
@@ -155,6 +156,8 @@ class Group:
                 )
         network = start(build, settings.learning_rate, None, seed).network
         network.load_state_dict(done.weights)
+        if split.teacher is not None:
+            split.teacher.network.load_state_dict(done.teacher)
         return Fitted(
             network.to(device).eval(), done.history, done.best, done.stopped, done.seconds_per_step, len(self.devices)
         )
@@ -270,7 +273,7 @@ def _members(order: Order, count: int) -> Iterator[list[tuple[Connection, subpro
         for number in range(count):
             ours, theirs = Pipe()
             stack.callback(ours.close)
-            command = [sys.executable, "-m", "quietray.training.member"]
+            command = [sys.executable, "-P", "-m", "quietray.training.member"]  # what lies beside is not imported
             member = subprocess.Popen(
                 [*command, str(number), str(file), str(theirs.fileno())],
                 stdin=subprocess.PIPE,  # closed when this process ends, which ends the other one

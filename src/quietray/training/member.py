@@ -98,8 +98,12 @@ def _trained(order: Order, number: int, channel: Connection) -> Done:
         checkpoint=order.checkpoint,
         watch=watch,
     )
-    weights = {name: value.cpu() for name, value in copy_weights(fitted.network).items()} if first else {}
-    return Done(weights, fitted.history, fitted.best, fitted.stopped, fitted.seconds_per_step)
+    teacher = order.split.teacher
+    weights, taught = (
+        {name: value.cpu() for name, value in copy_weights(network).items()} if first and network is not None else {}
+        for network in (fitted.network, None if teacher is None else teacher.network)
+    )
+    return Done(weights, taught, fitted.history, fitted.best, fitted.stopped, fitted.seconds_per_step)
 
 
 def _end_with_parent() -> None:
