@@ -78,7 +78,7 @@ class Run:
     @property
     def devices(self) -> tuple[torch.device, ...]:
         """Devices on which networks are trained, one for each process; a comparison trains in one, for seconds."""
-        return chosen_devices(self.settings.device or "auto", 1 if self.trial else self.settings.gpus)
+        return chosen_devices(self.settings.device or "auto", 1 if self.trial else self.settings.gpus or 1)
 
     @property
     def elapsed(self) -> float:

@@ -113,7 +113,7 @@ class Settings:
         ``cuda:1``.
     gpus
         Number of processes that train a network together, each on a GPU of its own, or on the CPU if that is the
-        device; they share the samples of every step.  1 trains in the process of the run.
+        device; they share the samples of every step.  None, or 1, trains in the process of the run.
     max_memory
         Memory that the process may use, such as ``8G``; None is 60 % of the free memory.
     device_memory
@@ -170,7 +170,7 @@ class Settings:
     seed: int = 0
     budget: str = "4m"
     device: str | None = None
-    gpus: int = 1
+    gpus: int | None = None
     max_memory: str | None = None
     device_memory: str | None = None
     rows: str | None = None
@@ -204,7 +204,7 @@ class Settings:
         require_stored(self.format, self.stored)
         parse_seconds(self.budget)
         require_device_name(self.device or "auto")
-        require_gpus(self.device or "auto", self.gpus)
+        require_gpus(self.device or "auto", 1 if self.gpus is None else self.gpus)
         for size in (self.max_memory, self.device_memory):
             if size is not None:
                 parse_bytes(size)
@@ -226,7 +226,7 @@ class Changes(TypedDict, total=False):
     seed: int
     budget: str
     device: str | None
-    gpus: int
+    gpus: int | None
     max_memory: str | None
     device_memory: str | None
     rows: str | None

@@ -74,7 +74,7 @@ class Order:
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """What a process has found: the same in all of them, so that only the first one tells weights, and its teacher's."""
+    """What a process has found: the same in all of them, so that only the first one tells weights and its teacher."""
 
     weights: dict[str, Tensor]
     teacher: dict[str, Tensor]
