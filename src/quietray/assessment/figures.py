@@ -30,6 +30,7 @@ __all__ = [
     "gain_text",
     "headline",
     "metrics_of",
+    "processes_text",
     "psnr_text",
     "too_wide",
 ]
@@ -193,6 +194,8 @@ class Trained(Record):
         All validations, each as a mapping.
     offset_of_judgements
         Squared error due to chance that all validations have in common.
+    processes
+        Number of processes that trained, each on a device of its own, if there were several.
     """
 
     steps: int
@@ -202,6 +205,7 @@ class Trained(Record):
     stopped: str
     history: list[dict[str, Any]]
     offset_of_judgements: float
+    processes: int | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -376,6 +380,17 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
     kind: type[Metrics] = ImageMetrics if found["method"]["domain"] == "images" else ScanMetrics
     metrics: Metrics = kind.of(found)
     return metrics
+
+
+def processes_text(training: Mapping[str, Any]) -> str:
+    """Return how many processes trained together, to follow the number of steps; empty for one.
+
+    Examples
+    --------
+    >>> processes_text({"steps": 10}), processes_text({"steps": 10, "processes": 4})
+    ('', ' of 4 processes')
+    """
+    return f" of {training['processes']} processes" if training.get("processes") else ""
 
 
 def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -61,6 +61,7 @@ _MIXED = (
 )
 _CHOOSING = 8  # rows for choosing the number of iterations
 _ITERATING = 2**30 + 2**28  # memory in bytes for the matrix of the views and the iterates
+_MEMBER = 500 * 2**20  # bytes of a further process that trains: libraries, and a step
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,12 +252,15 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     planned = partial(plan_whole, algorithm=algorithm) if cone and iterating else plan_run
     network = settings.network if settings.method.trained else UNet()  # no filter takes as much
     need, crew = partial(planned, parts=n_parts, n_slices=n_slices, network=network), run.executor.crew
+    members = len(run.devices) if settings.method.trained and len(run.devices) > 1 else 0
     matrix = _ITERATING if iterating and not cone else 0
 
     def choose() -> dict[str, Any]:
         memory = parse_bytes(settings.max_memory) if settings.max_memory else None
         volume = whole if cone and iterating else grid
-        plan = need(scan, chosen, volume, memory=memory, base=resident_memory() + matrix)
+        base = resident_memory() + matrix + members * _MEMBER
+        copied = n_parts * 2 if members else n_parts  # members share one copy of the training data
+        plan = need(scan, chosen, volume, memory=memory, base=base, parts=copied)
         if crew is not None and not (cone and iterating):  # whose slices cannot be told apart
             theirs = need(scan, chosen, volume, memory=crew.memory, base=crew.base + matrix)
             plan = plan.shared(theirs, crew.count, max(n_slices // 2, network.depth))

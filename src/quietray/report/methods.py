@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from quietray.assessment.figures import gain_text, headline
+from quietray.assessment.figures import gain_text, headline, processes_text
 from quietray.method import METHODS
 from quietray.networks.base import Architecture
 from quietray.reconstruct import ALGORITHMS
@@ -134,7 +134,8 @@ def _learned(metrics: Mapping[str, Any]) -> str:
         return "which had been trained before"
     taught = name in METHODS and METHODS[name].domain == "clean"
     by = "against clean data" if taught else "on the measurement itself, without any clean reference,"
-    return f"trained {by} for {number(training['steps'])} steps in {duration(training['seconds'])}"
+    steps = f"{number(training['steps'])} steps{processes_text(training)}"
+    return f"trained {by} for {steps} in {duration(training['seconds'])}"
 
 
 def _of(registry: Mapping[str, Any], name: str | None) -> tuple[str, ...]:
