@@ -176,7 +176,7 @@ class ImageDomain(Domain):
         # for a single measurement, the noise is not known well enough for the object: docs/judging.md
         air = _AIR if self.series.unit == "HU" and denoiser.split.judged_by == "left-out parts" else None
         found = Evidence.measure(denoiser, self.data, air).shared(share)
-        return found.raised(0.0, _VARIANCE if denoiser.split.judged_by == "Stein's estimate" else 0.0)
+        return found.widened(_VARIANCE if denoiser.split.judged_by == "Stein's estimate" else 0.0)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the images; padding remains unchanged."""

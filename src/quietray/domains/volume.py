@@ -130,8 +130,6 @@ class VolumeDomain(Domain):
     @classmethod
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:
         """Reconstruct the training data, scale them, and hold out slices."""
-        if prepared.calibration.subsets:
-            split = split.with_own_flats()
         began = time.monotonic()
         parts, changed = reconstruct_windows(prepared, source, run.watch)
         a_row = (time.monotonic() - began) / sum(last - first for first, last in prepared.plan.windows)
