@@ -233,9 +233,14 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     metrics
         Figures of the run, as in ``metrics.json``.
     """
-    estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
+    return (*([] if metrics.get("given_back") else _of_denoising(metrics)), *_of_scan(metrics))
+
+
+def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
+    """Return warnings about what denoising did."""
+    estimate, scan = metrics["estimate"], metrics["scan"]
     told, correlation = headline(estimate), estimate["residual_correlation"]
-    gain, floored = told["psnr_gain_db_at_least"], metrics["correction"]["floored"]
+    gain = told["psnr_gain_db_at_least"]
     change = (estimate.get("object") or metrics["volume"])["relative_change_of_mean"] or 0.0
     parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
     method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
@@ -295,6 +300,13 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
                 "the odd views differ by streaks, which are taken for noise. The estimated gain is too high, in "
                 "simulations by up to 1.9 dB inside the object, and by more in the air around it."
             )
+    return found
+
+
+def _of_scan(metrics: Mapping[str, Any]) -> list[str]:
+    """Return warnings about the scan, which concern the volume without denoising, too."""
+    scan, floored, bias, found = metrics["scan"], metrics["correction"]["floored"], metrics["log_bias"], []
+    taught = METHODS.get(metrics["method"]["name"], Method).domain == "clean"
     if scan["covered_degrees"] < 170:
         found.append(
             f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "
@@ -311,7 +323,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"The logarithm of so few counts overestimates the line integrals by {bias['mean']:.3g} on average "
             f"({share:.1%}), at worst {bias['worst']:.3g}; no self-supervised method removes this bias."
         )
-    return tuple(found)
+    return found
 
 
 def remedy(metrics: Mapping[str, Any]) -> str:

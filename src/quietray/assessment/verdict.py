@@ -11,9 +11,9 @@ from typing import Any, Literal
 from quietray.assessment.figures import headline
 from quietray.method import METHODS, Method
 
-__all__ = ["Verdict", "verdict_of", "verdict_on_methods"]
+__all__ = ["Verdict", "nothing_gained", "verdict_of", "verdict_on_methods"]
 
-Kind = Literal["Use it", "Look at this first", "Do not use it"]
+Kind = Literal["Use it", "Look at this first", "Do not use it", "Nothing gained"]
 
 GAINED = 0.5  # in dB: a smaller gain counts as none
 _MOVED = 0.1  # of the mean grey value
@@ -33,7 +33,7 @@ class Verdict:
     Parameters
     ----------
     kind
-        ``Use it``, ``Look at this first`` or ``Do not use it``.
+        ``Use it``, ``Look at this first`` or ``Do not use it``; ``Nothing gained`` if the input was given back.
     reason
         The decisive reason, with its figure; ends with a full stop.
 
@@ -52,6 +52,17 @@ class Verdict:
     def record(self) -> dict[str, str]:
         """Return the verdict as stored in ``metrics.json``."""
         return {"kind": self.kind, "reason": self.reason}
+
+
+def nothing_gained(gain: float | None) -> bool:
+    """Return whether an estimated gain in dB counts as none.
+
+    Examples
+    --------
+    >>> nothing_gained(0.2), nothing_gained(0.7), nothing_gained(None)
+    (True, False, False)
+    """
+    return gain is not None and math.isfinite(gain) and gain < GAINED
 
 
 def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: Sequence[str] = ()) -> Verdict:
@@ -86,6 +97,12 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
     told = headline(estimate)
     inside = " inside the object" if estimate.get("object") else ""
     gain, least, most = (told.get(f"psnr_gain_db{end}") for end in ("", "_at_least", "_at_most"))
+    if metrics.get("given_back"):
+        back = "the volume is the reconstruction without denoising"
+        if metrics["method"]["domain"] == "images":
+            back = "the images are given back as they were measured"
+        told_gain = f"{_db(gain)}{_within(least, most)}"
+        return Verdict("Nothing gained", f"the estimated gain of denoising{inside} is {told_gain}; {back}.")
     refused = _refused(metrics, gain, least, most, inside)
     if refused:
         return Verdict("Do not use it", refused)
@@ -137,13 +154,12 @@ def _refused(
     metrics: Mapping[str, Any], gain: float | None, least: float | None, most: float | None, inside: str
 ) -> str:
     """Return why a result should not be used, or an empty string."""
-    if gain is not None and gain < GAINED:
+    if nothing_gained(gain):
         kept = "keep the reconstruction as it was measured"
         if metrics.get("method", {}).get("domain") == "images":
             kept = "keep the images as they were measured"
-        between = "" if least is None or most is None else f" ({_between(least, most)})"
         what = "denoising made it worse" if most is not None and most < 0 else "nothing was gained"
-        return f"{what}, the estimated gain{inside} is {_db(gain)}{between}; {kept}."
+        return f"{what}, the estimated gain{inside} is {_db(gain)}{_within(least, most)}; {kept}."
     change = (metrics["estimate"].get("object") or metrics["volume"]).get("relative_change_of_mean") or 0.0
     method = metrics.get("method", {})  # the mean of images may be near zero, and supervised training may shift it
     taught = method.get("domain") == "images" or METHODS.get(method.get("name", ""), Method).domain == "clean"
@@ -180,6 +196,10 @@ def _sentences(text: str) -> list[str]:
 
 def _db(value: float | None) -> str:
     return "not known" if value is None or not math.isfinite(value) else f"{value:+.1f} dB".replace("-", _MINUS)
+
+
+def _within(least: float | None, most: float | None) -> str:
+    return "" if least is None or most is None else f" ({_between(least, most)})"
 
 
 def _between(least: float, most: float) -> str:

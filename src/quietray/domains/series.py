@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,12 @@ class SeriesDomain(VolumeDomain):
         start = cls.prepare(run, scans, cls.bound(run, scans))
         run.watch.note(start.note)
         return start.apply(*start.learn())
+
+    def whole(self) -> SeriesReconstruction:
+        """Return the source of the series without denoising."""
+        return SeriesReconstruction(
+            tuple(replace(self.prepared, scan=one.scan, calibration=one.calibration).whole() for one in self.each)
+        )
 
     @property
     def note(self) -> str:

@@ -115,6 +115,10 @@ class Prepared:
         """Return an object that reconstructs bands of rows."""
         return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts, self.device)
 
+    def whole(self) -> PartReconstruction:
+        """Return an object that reconstructs bands of rows from all views, which share their flats."""
+        return replace(self, calibration=replace(self.calibration, subsets=())).source()
+
     def log_bias(self) -> dict[str, float] | None:
         """Return the bias of the logarithm in the middle row, and the mean line integral that it is added to."""
         middle = self.rows[len(self.rows) // 2]
