@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from quietray.assessment.figures import headline
 from quietray.method import METHODS, Method
+from quietray.wording import Doubt
 
 __all__ = ["Verdict", "nothing_gained", "verdict_of", "verdict_on_methods"]
 
@@ -19,11 +20,6 @@ GAINED = 0.5  # in dB: a smaller gain counts as none
 _MOVED = 0.1  # of the mean grey value
 _BLURRED = 0.5  # relative to the best linear filter
 _MINUS = "\u2212"
-DOUBTS = (
-    "The methods disagree by",
-    "There is only",
-    "There are only",
-)  # begin notes that put in doubt what everything rests on
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
 
     Reasons against a result come first: a loss, no gain, shifted grey values, or a strong blur each mean not to use it.
     After these come doubts about the basis of the result, such as the rotation axis, and then the first warning, as
-    warnings are sorted by their importance.
+    warnings are sorted by their importance.  Of the notes, each :class:`~quietray.wording.Doubt` counts.
 
     Parameters
     ----------
@@ -112,8 +108,7 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
         known = f"is at least {_db(least)}" if gain is None else f"of {_db(gain)} may be as small as {_db(least)}"
         what = f"the gain{inside} is not known: it" if gain is None else f"the estimated gain{inside}"
         return Verdict("Look at this first", f"{what} {known}.")
-    sentences = [one for note in notes for one in _sentences(note)]
-    grave = [*(one for one in sentences if one.startswith(DOUBTS)), *warnings]
+    grave = [*(note for note in notes if isinstance(note, Doubt)), *warnings]
     if grave:
         return Verdict("Look at this first", _first_sentence(grave[0]))
     return Verdict("Use it", _gained(gain, least, most, inside))
@@ -185,13 +180,9 @@ def _gained(gain: float | None, least: float | None, most: float | None, inside:
 
 def _first_sentence(text: str) -> str:
     """Return the first sentence of a warning, to follow a colon."""
-    first = _sentences(text)[0]
+    first = re.split(r"(?<=\.) (?=[A-Z])", text)[0]
     name = not first.split(" ", 1)[0][1:].islower()  # names such as Noise2Inverse
     return first if name else first[:1].lower() + first[1:]
-
-
-def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=\.) (?=[A-Z])", text)
 
 
 def _db(value: float | None) -> str:
