@@ -124,7 +124,7 @@ def denoise(
     with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
         if watch.previews and output.folder is not None:
             watch = Previewed(watch, output.folder, data)
-        run = Run(settings, output, watch, started=started)
+        run = Run(settings, output, watch, started=started, chosen=settings.method.decides)
         if output.complete:
             return _finished(run, data)
         data = _sound(data, run, turning=bool(repeats) or not settings.method.takes_repeats)
@@ -459,6 +459,8 @@ def _kept(result: Result, data: Scan | ImageSeries, run: Run, started: float) ->
     if output.folder is None:
         return result
     toml = write_toml(result.settings)
+    if metrics.given_back:
+        toml = f"# {verdict['kind']}: {verdict['reason']}  This file denoises all the same.\n{toml}"
     with disk_errors(output.folder):
         result.denoiser.save(output.folder / "model")
         replace_file(output.folder / "run.toml", toml.encode())

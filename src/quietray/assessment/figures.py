@@ -334,6 +334,8 @@ class Metrics(Record):
         Run time in seconds.
     verdict
         Whether to use the result (``kind``), and the one ``reason``; see :mod:`quietray.assessment.verdict`.
+    given_back
+        True if the volume or the images are the input, without denoising, since nothing was gained.
     """
 
     estimate: Estimate
@@ -352,6 +354,7 @@ class Metrics(Record):
     flats: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     seconds: float | None = field(default=None, metadata=_OPTIONAL)
     verdict: Mapping[str, str] | None = field(default=None, metadata=_OPTIONAL)
+    given_back: bool | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -345,13 +345,17 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     if result.metrics["verdict"]["kind"] == "Do not use it":
         again = shlex.join(["quietray", "reconstruct", str(scan), "--out", str(out / "measured.zarr")])
         console.print(f"the volume as it was measured: {again}", highlight=False, markup=False, soft_wrap=True)
+    back = result.metrics.get("given_back")
+    if back:
+        again = shlex.join(["quietray", "apply", str(out / "model"), str(scan), "--out", str(out / "denoised")])
+        console.print(f"the volume denoised all the same: {again}", highlight=False, markup=False, soft_wrap=True)
     if "comparison" in result.metrics:
         show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(
         console,
         "Result",
         {
-            "method": result.metrics["method"]["name"],
+            "method": result.metrics["method"]["name"] + (", tried only" if back else ""),
             "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {psnr_text(told)} denoised",
             "estimated gain": gain_text(estimate),
             "trained": f"{training['steps']} steps{processes_text(training)}, {training['seconds']:.0f} s",

@@ -120,6 +120,10 @@ class Prepared:
         """Return an object that reconstructs bands of rows."""
         return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts, self.device)
 
+    def whole(self) -> PartReconstruction:
+        """Return an object that reconstructs bands of rows from all views, which share their flats."""
+        return replace(self, calibration=replace(self.calibration, subsets=())).source()
+
     def log_bias(self) -> dict[str, float] | None:
         """Return the bias of the logarithm in the middle row, and the mean line integral that it is added to."""
         middle = self.rows[len(self.rows) // 2]
@@ -156,6 +160,7 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
 def calibrated(scan: Scan, run: Run) -> Calibrated:
     """Calibrate a scan, retrieve its phase if requested, and find its rotation axis."""
     rotation_axis, watch = run.settings.rotation_axis, run.watch
+    said: tuple[str, ...]
     correction, remarks = usable(run.settings.correction, scan)
     with watch.stage("calibrating"):
         calibration = calibrate(scan, correction)
@@ -163,22 +168,22 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
         scan, calibration = retrieved(scan, calibration, run)
     with watch.stage("finding the rotation axis"):
         if rotation_axis is not None:
-            scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
+            scan, said = scan.with_axis(rotation_axis), (f"Rotation axis at column {rotation_axis:.2f}, as given.",)
         elif scan.geometry.rotation_axis is not None and scan.provenance.get("axis") != "to be found":
-            said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
+            said = (f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says.",)
         elif isinstance(scan.geometry, ParallelBeam):
             found = find_rotation_axis(scan, calibration)
             scan = scan.with_axis(found.column)
-            said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
+            said = found.notes or (f"Rotation axis found at column {found.column:.2f} ({found.method}).",)
         else:
-            column, said = diverging_axis(scan, calibration)
-            scan = scan.with_axis(column)
+            column, told = diverging_axis(scan, calibration)
+            scan, said = scan.with_axis(column), (told,)
         known = {name: fact for name, fact in scan.provenance.items() if name != "axis"}
         scan = replace(scan, provenance=known)
     beam = scan.geometry
     settled = beam.settled()
-    scan, said = replace(scan, geometry=settled), " ".join((said, *_half_told(beam, settled)))
-    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
+    scan, said = replace(scan, geometry=settled), (*said, *_half_told(beam, settled))
+    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, *said))
 
 
 def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:

@@ -94,7 +94,8 @@ def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
 
     sentences = []
     if method["domain"] == "images":
-        sentences.append(f"{scan['images']} images of {scan['rows']} x {scan['columns']} pixels were denoised.")
+        verb = "were measured" if metrics.get("given_back") else "were denoised"
+        sentences.append(f"{scan['images']} images of {scan['rows']} x {scan['columns']} pixels {verb}.")
     else:
         first, last = scan["rows"]
         raw = "taken as line integrals" if settings.correction.line_integrals else "corrected with flat and dark fields"
@@ -107,6 +108,9 @@ def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
             how = f" with the {algorithm['filter']} filter" if algorithm.get("filter") else ""
             name = algorithm["name"]
             sentences.append(f"They were reconstructed by {named(name)}{how}{cited(name, ALGORITHMS)}.")
+    if metrics.get("given_back"):
+        sentences.append("They were not denoised, since that gained nothing.")
+        return " ".join(sentences)
     what = {"images": "The images were", "radiographs": "The radiographs were"}.get(method["domain"], "The volume was")
     by, how = f"quietray {version}".strip(), f"{named(method['name'])}{cited(method['name'], METHODS)}"
     if method["parameters"]:

@@ -49,6 +49,8 @@ class Run:
     trial
         Whether the run is part of a comparison: filters that do not fit into the budget are refused, and figures that
         only a report shows are not measured.
+    chosen
+        Whether the method is chosen automatically: if it gains nothing, the input is given back.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class Run:
     diagnosis: Diagnosis | None = None
     started: float = field(default_factory=time.monotonic)
     trial: bool = False
+    chosen: bool = False
 
     @classmethod
     def in_memory(cls, settings: Settings, watch: Watch | None = None) -> Run:

@@ -237,11 +237,6 @@ class Split(Method):
         return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
 
     @property
-    def streaky(self) -> bool:
-        """Whether :meth:`judge` counts streaks of angular subsets as noise, so that its estimate must be corrected."""
-        return self.angular
-
-    @property
     def n_subsets(self) -> int:
         """Number of angular subsets ``j::n_subsets`` whose noise must be independent; 1 if there are no subsets."""
         return self.n_parts - self.n_clean if self.angular else 1
@@ -314,10 +309,6 @@ class Split(Method):
                 "noise2void, noise2self, noisier2noise, apbsn or recorrupted, or noise2noise with further measurements"
             )
         return self, noise.described
-
-    def with_own_flats(self) -> Split:
-        """Return the method for parts that are each corrected with flats of their own."""
-        return self
 
     def as_served(self, bound: Split) -> Split:
         """Return the method with the settings chosen when it was adapted to a scan, so that a run can be repeated."""
