@@ -44,6 +44,7 @@ METHODS: dict[str, Any] = {
 }
 IMAGE_METHODS: dict[str, Any] = {"recorrupted": "recorrupted", "noise2void": "noise2void", "tv of images": "tv"}
 STEPS = 120
+DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,11 @@ def phantom(thing: str, cols: int, rows: int, seed: int) -> Volume:
     return np.asarray(seen * (0.9 / (radius * cols * max(0.3, float(seen.max()) * 0.6))), np.float32)
 
 
-def measured(case: Case) -> tuple[quietray.Scan, Volume]:
-    """Return the scan, and the FBP of its noise-free views."""
+def measured(case: Case) -> tuple[quietray.Scan, Volume, Volume]:
+    """Return the scan, the FBP of its noise-free views, and the mean of those of many noisy ones.
+
+    The last two differ by the bias of the logarithm, which denoising neither adds nor removes.
+    """
     beam = quietray.ParallelBeam(np.linspace(0, np.pi, case.views, endpoint=False), case.rows, case.cols)
     A = quietray.ParallelProjector(beam, beam.grid().with_slices(case.rows))
     light = np.exp(-A(phantom(case.thing, case.cols, case.rows, case.seed))).swapaxes(0, 1)
@@ -139,7 +143,12 @@ def measured(case: Case) -> tuple[quietray.Scan, Volume]:
     seen, flat = (detector.mean(one) for one in ((case.photons * light).astype(np.float32), open_beam[:1]))
     lines = np.ascontiguousarray(-np.log(seen / flat).swapaxes(0, 1), np.float32)
     scan = quietray.Scan(counts, beam, flats, np.zeros_like(open_beam[:2]))
-    return scan, quietray.FBP()(A, lines)
+    mean = np.zeros_like(light)
+    for _ in range(DRAWS):
+        drawn = detector.sample((case.photons * light).astype(np.float32), rng)
+        mean -= np.log(np.maximum(drawn, 1.0) / flat) / DRAWS
+    expected = quietray.FBP()(A, np.ascontiguousarray(mean.swapaxes(0, 1), np.float32))
+    return scan, quietray.FBP()(A, lines), expected
 
 
 def settings_of(case: Case, method: Any) -> quietray.Settings:
@@ -166,7 +175,7 @@ def told(evidence: Evidence, span: float, noisy: float, clean: float) -> dict[st
 
 def of_volume(case: Case) -> dict[str, Any]:
     """Run one method on a scan."""
-    scan, truth = measured(case)
+    scan, truth, expected = measured(case)
     run = Run.in_memory(settings_of(case, METHODS[case.method]))
     start = VolumeDomain.prepare(run, [scan], VolumeDomain.bound(run, [scan]))
     denoiser, fitted = start.learn()
@@ -174,7 +183,7 @@ def of_volume(case: Case) -> dict[str, Any]:
     halves, trust, found = Halves.of_parts(denoiser, start.data), None, {}
     if run.settings.trust:
         training = replace(run.settings.training, steps=steps_of_each(fitted, run.settings.trust))
-        recipe = replace(Recipe.of(run.settings), training=training)
+        recipe = replace(Recipe.of(run, start.facts).as_begun(denoiser), training=training)
         trust = trusted(start.data, denoiser, recipe, Subject(denoiser.scale, truth.shape, denoiser.tile), run)
     held = list(start.data.held_out_rows)
     parts = start.measured()
@@ -192,7 +201,10 @@ def of_volume(case: Case) -> dict[str, Any]:
     found["regions"] = [
         {"bias": one.bias, "error": one.error, "true": other.bias}
         for one, other in zip(
-            *(region_bias(halves.clean, seen, halves.weight > 0, classes=2) for seen in (halves.noisy, truth[held])),
+            *(
+                region_bias(halves.clean, seen, halves.after, halves.weight > 0, classes=2)
+                for seen in (halves.before, np.stack(2 * [expected[held]]))
+            ),
             strict=True,
         )
     ]
@@ -255,11 +267,10 @@ def of_images(case: Case) -> dict[str, Any]:
 
 def of_comparison(case: Case) -> dict[str, Any]:
     """Compare all methods on a scan."""
-    scan, _ = measured(case)
+    scan, truth, _ = measured(case)
     settings = replace(settings_of(case, quietray.Noise2Inverse()), trust=0.0)
     settings = replace(settings, training=replace(settings.training, steps=60))
     comparison, _ = compared(scan, Run.in_memory(settings), case.rows, 30.0)
-    truth = measured(case)[1]
     y, x = np.mgrid[: case.cols, : case.cols] - (case.cols - 1) / 2
     inside = np.hypot(y, x) <= 0.97 * case.cols / 2
     if comparison.inside is not None:
