@@ -90,9 +90,12 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
     if refused:
         return Verdict("Do not use it", refused)
     if least is None and gain is None:
-        return Verdict("Look at this first", f"what was held out does not tell how much was gained{inside}.")
+        why = f": {told['withheld']}" if told.get("withheld") else ""
+        return Verdict("Look at this first", f"what was held out does not tell how much was gained{inside}{why}.")
     if least is None or least < GAINED:
         known = f"is at least {_db(least)}" if gain is None else f"of {_db(gain)} may be as small as {_db(least)}"
+        if gain is None and most is not None:
+            known = f"is between {_db(least)} and {_db(most)}"
         what = f"the gain{inside} is not known: it" if gain is None else f"the estimated gain{inside}"
         return Verdict("Look at this first", f"{what} {known}.")
     sentences = [one for note in notes for one in _sentences(note)]
@@ -137,13 +140,15 @@ def _refused(
     metrics: Mapping[str, Any], gain: float | None, least: float | None, most: float | None, inside: str
 ) -> str:
     """Return why a result should not be used, or an empty string."""
-    if gain is not None and gain < GAINED:
+    lost = most if gain is None else gain
+    if lost is not None and lost < GAINED:
         kept = "keep the reconstruction as it was measured"
         if metrics.get("method", {}).get("domain") == "images":
             kept = "keep the images as they were measured"
         between = "" if least is None or most is None else f" ({_between(least, most)})"
         what = "denoising made it worse" if most is not None and most < 0 else "nothing was gained"
-        return f"{what}, the estimated gain{inside} is {_db(gain)}{between}; {kept}."
+        limit = f"at most {_db(most)}" if gain is None else f"{_db(gain)}{between}"
+        return f"{what}, the estimated gain{inside} is {limit}; {kept}."
     change = (metrics["estimate"].get("object") or metrics["volume"]).get("relative_change_of_mean") or 0.0
     method = metrics.get("method", {})  # the mean of images may be near zero, and supervised training may shift it
     taught = method.get("domain") == "images" or METHODS.get(method.get("name", ""), Method).domain == "clean"
@@ -159,6 +164,8 @@ def _refused(
 
 
 def _gained(gain: float | None, least: float | None, most: float | None, inside: str) -> str:
+    if gain is None and least is not None and most is not None:
+        return f"the estimated gain{inside} is {_between(least, most)}."
     if gain is None or least is None:
         known = least if gain is None else gain
         return f"the estimated gain{inside} is {'at least ' if gain is None else ''}{_db(known)}."
