@@ -132,7 +132,7 @@ def test_a_doubt_reaches_the_verdict_of_a_run() -> None:
 
 def assert_doubted(scan: quietray.Scan, words: str) -> None:
     result = quietray.denoise(scan, None, quick(method=GaussianFilter()))
-    assert result.metrics["estimate"]["psnr_gain_db_at_least"] > 3
+    assert result.metrics["estimate"]["psnr_gain_db_at_least"] > 0.5
     assert result.metrics["verdict"]["kind"] == "Look at this first"
     assert result.metrics["verdict"]["reason"].startswith(words)
 
