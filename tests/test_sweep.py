@@ -33,12 +33,12 @@ def turned(turns: float, said: float, photons: float = 1e3, balls: np.ndarray = 
 @pytest.mark.parametrize(
     ("turns", "said", "told"),
     [
-        (2, 1, "if the object turned twice as far; give the angles as they were, such as angles='0:360'"),
-        (1, 2, "if the object turned half as far; give the angles as they were, such as angles='0:180'"),
+        (2, 1, "if the object turned twice as far; give the true angles, such as angles='0:360'"),
+        (1, 2, "if the object turned half as far; give the true angles, such as angles='0:180'"),
         (2, 4, "if the object turned half as far"),
         (4, 2, "if the object turned twice as far"),  # such as one rotation that is stored twice
-        (1, 1 / 0.9, "of angles in gon"),
-        (2, 2 / 0.9, "of angles in gon"),
+        (1, 1 / 0.9, "as with angles in gon"),
+        (2, 2 / 0.9, "as with angles in gon"),
     ],
 )
 def test_views_half_a_turn_apart_contradict_wrong_angles(turns: float, said: float, told: str, photons: float) -> None:

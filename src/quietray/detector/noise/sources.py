@@ -126,6 +126,6 @@ def neighbouring_views(scan: Scan, dark: Frame, good: PixelMask) -> NoiseSource:
     quiet = good & (activity < 1.3 * low)
     why = (
         f"The noise was read from differences of neighbouring views, on the {quiet.mean():.0%} of the pixels where the "
-        "object changes least; what it does change there counts as noise."
+        "object changes least; its changes there count as noise."
     )
     return NoiseSource("neighbouring views", differences, None, quiet, False, False, bright, why)
