@@ -348,7 +348,7 @@ def test_recorrupted_removes_noise_that_neighbours_share_and_noise2void_keeps_it
     assert left[0] < 0.35
     assert left[0] < 0.6 * left[1]
     assert not any("correlates" in warning for warning in ours.warnings)
-    assert any("noise2void guesses the noise of a hidden pixel" in warning for warning in blind.warnings)
+    assert any("noise2void predicts part of a hidden pixel's noise" in warning for warning in blind.warnings)
 
 
 def test_two_series_teach_each_other() -> None:

@@ -226,7 +226,7 @@ class _Job:
             scan = self.open(path)
             model = self._nearest(scan, found, watch) if self.reuse else None
             if model is not None:
-                watch.note(f"{name}: the model of {model} is applied, its noise is alike.")
+                watch.note(f"{name}: the model of {model} is applied, as the noise is similar.")
                 result = apply(self.out / model / "model", scan, folder, self.settings, overwrite=True, watch=watch)
             else:
                 begun = (folder / ".work" / "run.json").exists()

@@ -245,7 +245,7 @@ def show_diagnosis(console: Console, found: Diagnosis) -> None:
 def _noise_rows(found: Diagnosis) -> dict[str, str]:
     rows = {
         "noise": found.label,
-        "read from": f"{found.source}: {found.source_why}",
+        "measured on": f"{found.source}: {found.source_why}",
         "summed correlation": _summed(found.before),
     }
     if found.after is not None:

@@ -361,7 +361,7 @@ class Judged:
         Description of the data range.
     """
 
-    domain: str = "held-out rows of the volume, each judged by the angular subset that it was not computed from"
+    domain: str = "held-out rows of the volume, each compared with the angular subset that it was not computed from"
     data_range: float | None = None
     data_range_is: str = "0.5 to 99.5 percentile of the denoised volume"
 

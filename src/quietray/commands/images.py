@@ -166,7 +166,7 @@ def trained_on_images(
 
     if clean is not None and (is_pairs(places[0]) or len(places) > 1):
         raise SettingsError(
-            "--clean must go with one series of noisy images; put the clean ones of pairs into their folder 'clean'"
+            "--clean must go with one series of noisy images; with pairs, put the clean images into the folder 'clean'"
         )
     truth = None if clean is None else read_images(clean)
     pairs = [read_pairs(path) if is_pairs(path) else ImagePairs((read_images(path),), truth) for path in places]

@@ -65,9 +65,8 @@ class Decorrelate(FirstFlags, OutFlags, PhaseFlags, ScanFlags):
         """Write the whitened scan."""
         if any(value is not None for value in self.of_phase().values()):
             raise SettingsError(
-                "decorrelate must be given the radiographs as they were measured, without phase retrieval, which would "
-                "spread over pixels the noise that this makes white; leave --delta-beta and --alpha out, and give them "
-                "to reconstruct"
+                "decorrelate must be given radiographs without phase retrieval, which correlates the noise that this "
+                "makes white; leave --delta-beta and --alpha out, and give them to reconstruct"
             )
         self.check_place()
         scan = self.read()

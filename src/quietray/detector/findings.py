@@ -176,11 +176,11 @@ def shared_noise(figures: Mapping[str, Any]) -> dict[str, str]:
     rows, memory, rings = {}, figures["memory"], figures["rings"]
     if memory is not None:
         near = f"{memory['correlations'][0]:.4f} +- {memory['errors'][0]:.4f}"
-        rows["next view"] = f"correlates by {near} (read from {memory['source']})"
+        rows["next view"] = f"correlates by {near} (measured on {memory['source']})"
     if rings is not None:
         of_flats = "" if rings["over_flats"] is None else f", {rings['over_flats']:.2f} times the flats' own noise"
         share = f"{rings['share']:.1%} +- {rings['share_error']:.1%}"
-        rows["rings"] = f"{share} of the variance is the same in all views{of_flats} (read from {rings['source']})"
+        rows["rings"] = f"{share} of the variance is the same in all views{of_flats} (measured on {rings['source']})"
     rows["subsets of views"] = ", ".join(
         f"{one['parts']} correlate by {one['correlation']:.3f} +- {one['error']:.3f}" for one in figures["subsets"]
     )

@@ -376,7 +376,7 @@ def _first(found: Sequence[tuple[Denoiser, Fitted]]) -> tuple[tuple[Denoiser, Fi
         behind = [f"{name} {one[1].best.error / smallest - 1:+.0%}" for name, one in zip(names[1:], rest, strict=True)]
     else:
         behind = names[1:]
-    return first, f"On data held out from all, {names[0]} did better than {', '.join(behind)}, and was taken."
+    return first, f"On data held out from all, {names[0]} did better than {', '.join(behind)}, and was used."
 
 
 def _require_same(scans: Sequence[Scan]) -> None:

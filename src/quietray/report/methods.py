@@ -119,11 +119,11 @@ def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
     else:
         tuned = ", ".join(f"{name} {value}" for name, value in method["settings"].items())
         chosen = f" ({tuned})" if tuned else ""
-        by_data = f"its strength chosen by held-out data{chosen}"
+        by_data = f"its strength chosen on held-out data{chosen}"
         sentences.append(f"{what} denoised with the filter {how} as implemented in {by}, {by_data}.")
     if headline(metrics["estimate"]).get("psnr_gain_db_at_least") is not None:
         gain = gain_text(metrics["estimate"])
-        sentences.append(f"Measurements that were held out estimate the gain in PSNR as {gain}, a 90 % interval.")
+        sentences.append(f"The gain in PSNR estimated from held-out measurements is {gain}, a 90 % interval.")
     return " ".join(sentences)
 
 
