@@ -166,7 +166,7 @@ def _empty(folder: Path) -> None:
         (_with_words, r"images of one kind and nothing else, got also notes.txt"),
         (_colours, r"grey image .* got shape \(4, 4, 3\)"),
         (_not_finite, "finite values, got 2 NaN or infinite"),
-        (_words, "whole numbers or floats, got <U1"),
+        (_words, "integers or floats, got <U1"),
         (_pickled, "readable image, got: ValueError"),
         (_truncated, r"a.png must be a readable image, got: .*copy it again"),
         (_empty, "must hold DICOM, PNG, TIFF or NPY images, got inner"),
@@ -243,7 +243,7 @@ def test_white_noise_is_judged_by_hidden_pixels_shared_noise_by_stein() -> None:
     assert isinstance(split, Recorrupted)
     middle = split.covariance[3]
     assert middle[4] / middle[3] == pytest.approx(0.5, abs=0.05)
-    assert "shared up to 1 pixels away" in why
+    assert "correlated up to 1 pixels away" in why
     assert _chosen(MedianFilter(), 3, shared=True)[0] == Noise2Noise(3)
     assert _chosen(Noise2Void(), shared=True)[0] == Noise2Void()
     assert _chosen(Noisier2Noise())[0].gaussian > 0
@@ -495,7 +495,7 @@ def test_bad_series_are_said_in_one_sentence(tmp_path: Path, refused: Any, comma
     colour = write_image(tmp_path / "colour.dcm", phantom(1, 24)[0], SamplesPerPixel=3)
     assert "one grey value" in refused(command, colour, "--out", tmp_path / "out")
     burned = write_image(tmp_path / "burned.dcm", phantom(1, 24)[0], BurnedInAnnotation="YES")
-    assert "texts burned into its pixels" in refused(command, burned, "--out", tmp_path / "out")
+    assert "text burned into its pixels" in refused(command, burned, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -290,5 +290,5 @@ def test_a_copy_of_a_volume_that_is_gone_is_refused(tmp_path, format):
     writer = open_volume_writer(tmp_path / "v", grid, format=format)
     copy = pickle.loads(pickle.dumps(writer))
     os.replace(writer.place, tmp_path / "elsewhere")
-    with pytest.raises(FormatError, match="must be a volume that can be taken up again"):
+    with pytest.raises(FormatError, match="must be a volume that can be resumed"):
         copy.write(0, np.zeros(grid.shape, np.float32))

@@ -128,7 +128,7 @@ def test_radians_are_believed(name: str) -> None:
 
 def test_one_measurement_twice_is_no_repeat(tmp_path: Path) -> None:
     scan = turned(1, 1)
-    with pytest.raises(NoiseError, match="must be measured anew, got the same numbers twice"):
+    with pytest.raises(NoiseError, match="must be independent measurements, got the same numbers twice"):
         quietray.denoise(scan, method="noise2noise", repeats=[scan], budget="5s")
     rng = np.random.default_rng(0)
     images = ImageSeries(rng.normal(50, 5, (3, 32, 32)).astype(np.float32), None, "a")

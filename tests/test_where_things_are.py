@@ -244,7 +244,7 @@ def test_what_a_file_says_and_nobody_uses_is_said(tmp_path, stacks):
     )
     (note,) = read(path).notes
     assert note.startswith("The sample moved along x (0.12 mm")
-    assert "not used" in note
+    assert "This was ignored" in note
 
 
 def test_pixels_that_are_not_square_make_slices_that_are_further_apart(tmp_path, stacks):

@@ -255,8 +255,8 @@ def _require_memory(prepared: Prepared, split: Split, settings: Settings) -> Non
     if needed > memory:
         raise ResourceError(
             f"a training step of {called(type(split))}, of whole slices of {n} x {n} pixels, must fit into memory and "
-            f"needs {needed / 2**30:.2f} GiB, got a limit of {memory / 2**30:.2f} GiB; give --max-memory more, use a "
-            "smaller --network, or use noise2inverse"
+            f"needs {needed / 2**30:.2f} GiB, got a limit of {memory / 2**30:.2f} GiB; give a larger --max-memory, use "
+            "a smaller --network, or use noise2inverse"
         )
 
 

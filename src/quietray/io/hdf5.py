@@ -85,7 +85,7 @@ def _open_file(path: Path) -> h5py.File:
         elif "already open for" in reason or "consistency flags" in reason:
             advice = (
                 "another program is writing it, or was killed while writing: wait until it has ended, or clear its "
-                f"mark with: h5clear -s {path}"
+                f"flag with: h5clear -s {path}"
             )
         elif "lock" in reason:
             advice = "another program is writing it: wait, or set HDF5_USE_FILE_LOCKING=FALSE"

@@ -70,8 +70,7 @@ def _white(page: Any) -> int | None:
         return None
     if np.dtype(page.dtype).kind != "u":
         raise FormatError(
-            f"{page.parent.filename} must hold whole numbers where white is zero, got {page.dtype}; save it with black "
-            "as zero"
+            f"{page.parent.filename} must hold integers if white is zero, got {page.dtype}; save it with black as zero"
         )
     return int(2**page.bitspersample - 1)
 

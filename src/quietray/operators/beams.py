@@ -57,7 +57,7 @@ def projector(geometry: Geometry, grid: VolumeGrid | None = None, *, many: bool 
     try:
         return ConeProjector(geometry, grid)
     except MissingExtra as error:
-        raise MissingExtra(f"{error}, or run this where a CUDA GPU is") from error
+        raise MissingExtra(f"{error}, or run this on a machine with a CUDA GPU") from error
 
 
 def rays(

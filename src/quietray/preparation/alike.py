@@ -80,7 +80,7 @@ def require_alike(one: Slice, other: Slice, what: str, help_: str) -> bool:
         They show different scenes, or are the same measurement twice.
     """
     if np.array_equal(one, other):
-        raise NoiseError(f"{what} must be measured anew, got the same numbers twice; {help_}")
+        raise NoiseError(f"{what} must be independent measurements, got the same numbers twice; {help_}")
     share, coarse = unlike(one, other)
     if share > _OTHER[0] and coarse > _OTHER[1]:
         raise NoiseError(

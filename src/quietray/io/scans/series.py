@@ -87,7 +87,9 @@ class _Series(ScanReader):
         told = _info(folder)
         n_told = int(told.get("TOMO_N") or len(views))
         if n_told < 1:
-            raise FormatError(f"the .info file in {folder} must tell at least one view, got TOMO_N = {n_told}; mend it")
+            raise FormatError(
+                f"the .info file in {folder} must state at least one view, got TOMO_N = {n_told}; mend it"
+            )
         extra, views = views[n_told:], views[:n_told]
         stem = {re.sub(r"\d+$", "", one.stem) for one in views}
         named = angles_in_names(views)

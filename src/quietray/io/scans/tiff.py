@@ -81,9 +81,9 @@ def _angles(
     """Return the angles of the views, and a note on files missing in a numbered series."""
     if not flag:
         raise GeometryError(
-            f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; "
-            "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees; of slices that were "
-            "reconstructed before, name a method for images, such as --method recorrupted or bilateral"
+            f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; pass --angles "
+            "0:180 (or 0:360) for evenly spaced views, or a text file in degrees; for reconstructed slices, name a "
+            "method for images, such as --method recorrupted or bilateral"
         )
     places, missing = places_in_series(numbers, n_views)
     n_whole = n_views + len(missing)

@@ -52,7 +52,7 @@ class Zeiss(ScanReader):
             beam, said = _beam(ole, path, n_views, n_cols)
             moved = [one for one in "XYZ" if _wanders(_numbers(ole, f"ImageInfo/{one}Position", n_views), beam)]
         if moved:
-            notes.append(f"The sample moved along {', '.join(moved)} during the scan, which was not used.")
+            notes.append(f"The sample moved along {', '.join(moved)} during the scan, which was ignored.")
         return scan_of_scanner(
             frames,
             AngleList(degrees, "deg", str(path)),

@@ -113,7 +113,7 @@ class Scale:
             dtype in ("uint16", "uint8") and np.shape(window) == (2,) and np.isfinite(np.asarray(window, float)).all()
         )
         if not can_be:
-            raise FormatError(f"whole numbers must tell their window, two values, got {window} of {dtype}; mend it")
+            raise FormatError(f"integers must come with their window, two values, got {window} of {dtype}; correct it")
         return cls(str(dtype), *map(float, window))
 
 
