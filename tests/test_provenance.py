@@ -78,10 +78,10 @@ def test_the_paragraph_claims_nothing_that_was_not_done() -> None:
     assert "taken as line integrals" in methods_text(metrics(), whole)
     method = metrics()["method"]
     taught = methods_text(metrics(method=method | {"name": "noise2clean"}), Settings())
-    assert "against clean data" in taught
+    assert "on clean data" in taught
     assert "without any clean" not in taught
     applied = methods_text(metrics(training={"steps": 0, "seconds": 0.0}), Settings())
-    assert "which had been trained before" in applied
+    assert "trained beforehand" in applied
     tuned = {"name": "nlm", "network": "nlm", "parameters": 0, "settings": {"h": 0.1}, "domain": "images"}
     scan = {"images": 9, "rows": 512, "columns": 400}
     images = methods_text(metrics(method=method | tuned, scan=scan, reconstruction=None), Settings())

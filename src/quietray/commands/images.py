@@ -235,7 +235,7 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
             else f"sd {noise['sd']:.3g} {scan['unit']}, neighbours correlate by {noise['neighbour_correlation']:+.2f}",
             "estimated gain": gain_text(estimate),
             "estimated error": _rmse(headline(estimate), scan["unit"]),
-            "judged by": estimate["domain"],
+            "error from": estimate["domain"],
             "images": str(out / "series"),
             "report": str(out / "report.html"),
         },

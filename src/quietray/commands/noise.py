@@ -22,7 +22,7 @@ class Diagnose(FirstFlags, PhaseFlags, ScanFlags):
     """Repeated frames of one static scene, at one or several exposures, in any scan format; without them, flats,
     air or views are used."""
     counts_per_photon: Number = None
-    """Mean counts of one photon, if known: the excess (Swank) factor then follows, too."""
+    """Mean counts per photon, if known; the excess (Swank) factor is then computed, too."""
     out: File = None
     """Folder for the plot and the figures (default: only shown)."""
 

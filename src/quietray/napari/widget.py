@@ -82,7 +82,7 @@ class DenoiseWidget(QWidget):
         self.device.addItems(["auto", "cpu", "cuda"])
         self.budget, self.rows = QLineEdit("4m"), QLineEdit()
         self.rows.setPlaceholderText("all, or start:stop")
-        self.model, self.folder = _Folder("none: learn from the scan"), _Folder("a temporary one")
+        self.model, self.folder = _Folder("none: train on the scan"), _Folder("a temporary one")
         self.resume = QCheckBox("go on with the run in that folder")
         form = QFormLayout()
         for label, field, tip in (
@@ -115,7 +115,7 @@ class DenoiseWidget(QWidget):
         self.bar.setAccessibleName("Progress of the stage")
         self.stage.setWordWrap(True)
         self.said.setReadOnly(True)
-        self.said.setAccessibleName("What the run says")
+        self.said.setAccessibleName("Messages of the run")
         self.as_it_was = QCheckBox("show the volume before denoising")
         self.as_it_was.setEnabled(False)
         self.as_it_was.toggled.connect(self._turn)

@@ -131,9 +131,9 @@ def _learned(metrics: Mapping[str, Any]) -> str:
     """Return the sentence on the training of the network."""
     training, name = metrics["training"], metrics["method"]["name"]
     if not training["steps"]:
-        return "which had been trained before"
+        return "trained beforehand"
     taught = name in METHODS and METHODS[name].domain == "clean"
-    by = "against clean data" if taught else "on the measurement itself, without any clean reference,"
+    by = "on clean data" if taught else "on the measurement itself, without any clean reference,"
     return f"trained {by} for {number(training['steps'])} steps in {duration(training['seconds'])}"
 
 

@@ -76,7 +76,7 @@ def _map(ax: Any, image: np.ndarray | None, title: str, limit: float) -> None:
     ax.set_facecolor("0.85")
     shown = ax.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=aspect, interpolation="antialiased")
     ax.figure.colorbar(shown, ax=ax, shrink=0.8)
-    ax.set_xlabel("column (grey: not looked at)")
+    ax.set_xlabel("column (grey: not examined)")
     ax.set_ylabel("row")
 
 
