@@ -238,7 +238,7 @@ def _chosen(method: Any, n: int = 1, **more: Any) -> Any:
 def test_white_noise_is_judged_by_hidden_pixels_shared_noise_by_stein() -> None:
     split, why = _chosen(BilateralFilter())
     assert split == Noise2Self()
-    assert "it is white. Hidden pixels judge." in why
+    assert "it is white. The error is estimated from hidden pixels." in why
     split, why = _chosen(Auto(), shared=True)
     assert isinstance(split, Recorrupted)
     middle = split.covariance[3]

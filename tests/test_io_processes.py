@@ -181,7 +181,7 @@ def test_a_file_that_is_another_now_is_refused(tmp_path):
         copy[0]
     np.testing.assert_array_equal(scan.projections[:], DATA)  # which holds the file that it opened
     (tmp_path / "scan.h5").unlink()
-    with pytest.raises(FormatError, match=r"must be a whole HDF5 file, got: .*No such file"):
+    with pytest.raises(FormatError, match=r"must be a complete HDF5 file, got: .*No such file"):
         pickle.loads(content)[0]
 
 

@@ -227,7 +227,7 @@ def test_an_axis_that_no_file_tells_is_found_where_rays_meet(tmp_path, aside):
     assert any("found from opposite rays" in note for note in found.notes)
     short = prepare(read(tmp_path, angles="0:230"), Run.in_memory(quick(rotation_axis=None), Watch()))
     assert short.scan.geometry.axis == pytest.approx((N - 1) / 2)
-    assert any("taken at the detector's middle" in note for note in short.notes)
+    assert any("assumed at the detector's middle" in note for note in short.notes)
     given = prepare(read(tmp_path, rotation_axis=20.0), Run.in_memory(quick(rotation_axis=None), Watch()))
     assert given.scan.geometry.axis == pytest.approx(20.0)
 

@@ -188,7 +188,7 @@ def test_tiff_says_nothing_of_the_beam(tmp_path, stacks):
     (folder / "scan.xtekct").write_text("[XTekCT]")
     scan = read(folder, angles="0:360")
     assert isinstance(scan.geometry, ParallelBeam)
-    assert "taken as parallel" in scan.notes[0]
+    assert "assumed to be parallel" in scan.notes[0]
     assert "scan.xtekct" in scan.notes[0]
     assert "source_axis=" in scan.notes[0]
     cone = read(folder, angles="0:360", source_axis=70.0, source_detector=210.0, pixel_size=0.3)

@@ -113,7 +113,7 @@ class Scan:
             if len(frames.shape) != 3 or frames.shape[0] < 1 or tuple(frames.shape[1:]) != shape[1:]:
                 raise FormatError(
                     f"{name} must be frames of the projections' size {shape[1:]}, got shape {tuple(frames.shape)}; "
-                    "cut or bin both alike"
+                    "crop or bin both in the same way"
                 )
         for what, frames, times in (("views", self.projections, self.taken), ("flats", self.flats, self.flats_taken)):
             if times is not None and (frames is None or times.shape != (int(frames.shape[0]),)):

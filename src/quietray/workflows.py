@@ -219,7 +219,7 @@ def reconstruct(
     watch = watching(watch, changes.pop("progress", None))
     scan, out, settings = handed(scan, out, settings, changes)
     if not isinstance(scan, Scan):
-        raise SettingsError("what is reconstructed must be a scan, got images; nothing is left to reconstruct")
+        raise SettingsError("what is reconstructed must be a scan, got images, which are reconstructed already")
     run, place = Run.in_memory(changed(settings, changes), watch), None if out is None else Path(out)
     settings = run.settings
     with alone(place):

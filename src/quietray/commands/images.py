@@ -209,8 +209,8 @@ def refuse_flags_of_scans(command: RunFlags, *more: str) -> None:
     for entry in dataclasses.fields(command):
         if entry.name in (*_OF_SCANS, *more) and getattr(command, entry.name) != entry.default:
             raise SettingsError(
-                f"--{entry.name.replace('_', '-')} must be left out for images, from which nothing is reconstructed, "
-                f"got {getattr(command, entry.name)}"
+                f"--{entry.name.replace('_', '-')} must be left out for images, which are not reconstructed, got "
+                f"{getattr(command, entry.name)}"
             )
 
 

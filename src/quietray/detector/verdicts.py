@@ -243,7 +243,7 @@ def _whitened(found: Findings) -> Verdict:
         )
         return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they are too noisy.")
     if found.uneven:
-        reason = f"The response differs over the detector, so that each tile got its own; {seen}."
+        reason = f"The response differs over the detector, so each tile got its own; {seen}."
         return Verdict(method, WARN, reason, "Look at the correlation map after whitening.")
     return Verdict(method, VALID, f"The noise can be made white: {seen}.", "Decorrelate, then train.")
 

@@ -88,7 +88,7 @@ class FrameDomain(Domain):
         require_alike(
             parts[0, 0],
             parts[len(parts) // 2, 0],
-            f"repeated frames, for which {called(type(split))} took the views of one scan,",
+            f"the views of one scan, used by {called(type(split))} as repeated frames,",
             "give a second scan of the same object with --repeats, or use --method noise2inverse",
         )
         weight = np.ones(parts.shape[2:], np.float32)

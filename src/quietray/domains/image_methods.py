@@ -70,9 +70,9 @@ def image_split(method: Method, n_measured: int, noise: FlatNoise | None, scale:
     if n_measured > 1:
         return Noise2Noise().on_images(seen)
     if noise is None:
-        return Noise2Self(), f"{seen.described} It was taken to be white."
+        return Noise2Self(), f"{seen.described} It was assumed to be white."
     if noise.reach == 0:
-        return Noise2Self(), f"{seen.described} Hidden pixels judge."
+        return Noise2Self(), f"{seen.described} The error is estimated from hidden pixels."
     return Recorrupted().on_images(seen)
 
 

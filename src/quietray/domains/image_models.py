@@ -185,7 +185,7 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
         )
     learns_clean = method.domain == "clean"
     if (learns_clean or method.takes_repeats) and getattr(method, "slices", 1) != 1:
-        raise SettingsError(f"slices must be 1 for images, which are seen one by one, got {method.slices}")
+        raise SettingsError(f"slices must be 1 for images, which are processed one by one, got {method.slices}")
     if settings.noise_models and not all(cleans):
         raise SettingsError("models of the noise must be trained on clean images; leave --noise-models out")
     if learns_clean or (method.decides and all(cleans)):

@@ -121,7 +121,7 @@ class ProjectionDomain(Domain):
         said = (
             "Views are weighted by the inverse variance of their noise, from the counts per quantum."
             if variance is not None
-            else "The counts per quantum are not known: views have equal weight, and their noise is taken to be white."
+            else "The counts per quantum are not known: views have equal weight, and their noise is assumed white."
         )
         run.watch.note(said)
         noise = judge_held_out(split, lambda x: x, data, torch.device("cpu")).noise

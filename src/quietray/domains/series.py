@@ -190,7 +190,7 @@ class SeriesDomain(VolumeDomain):
         if window.channels > 1:
             sees = f"all {axis.size} channels"
         return (
-            f"{self.said} Noise2Inverse was taken; its network receives {sees} at once. Figures and pictures are of "
+            f"{self.said} Noise2Inverse was used; its network receives {sees} at once. Figures and pictures are of "
             f"{axis.kind} {axis.size // 2}, counted from 0; the estimated gain is of all of them."
         )
 
@@ -293,7 +293,7 @@ def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
     column = float(np.median(columns))
     for k in open_ones:
         each[k] = dataclasses.replace(each[k], scan=each[k].scan.with_axis(column))
-    return each, f"{said} Their rotation axis was taken at column {column:.2f}, the median of what was found in each."
+    return each, f"{said} Their rotation axis was set to column {column:.2f}, the median of those found."
 
 
 def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
@@ -312,4 +312,4 @@ def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
         Calibrated(whole.scan[step], whole.calibration.of_views(whole.scan[step], step), whole.notes) for step in steps
     ]
     left = f"; the last {rest} views, too few for a step, were left out" if rest else ""
-    return each, f"The acquisition was cut into {len(steps)} steps of {views} views, each with its own angles{left}."
+    return each, f"The acquisition was split into {len(steps)} steps of {views} views, each with its own angles{left}."

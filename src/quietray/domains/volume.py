@@ -123,8 +123,8 @@ class VolumeDomain(Domain):
             if not here:
                 self.run.watch.note(
                     f"Scan 0 and scan {number} differ by more than noise: the object moved or changed between them, or "
-                    "the axis did. What differs is blurred, and the estimated gain is too low; denoise each by itself "
-                    "to compare."
+                    "the axis did. The differences are blurred, and the estimated gain is too low; denoise each by "
+                    "itself to compare."
                 )
 
     @classmethod

@@ -161,8 +161,8 @@ class TiffPages:
         needed = series.dataoffset + series.nbytes if series.dataoffset is not None else 0
         if os.path.getsize(self._path) < needed:
             raise FormatError(
-                f"{self._path} must be a whole TIFF stack, got {os.path.getsize(self._path)} of {needed} bytes; "
-                "it is truncated: copy it again from where it was measured"
+                f"{self._path} must be a complete TIFF stack, got {os.path.getsize(self._path)} of {needed} bytes; it "
+                "is truncated: copy it again from where it was measured"
             )
 
     @property

@@ -289,7 +289,7 @@ class FanProjector(SliceProjector):
         if far >= geometry.source_axis:
             raise GeometryError(
                 f"the source must stand outside the grid, got a grid that reaches {far:g} from the axis and the source "
-                f"at {geometry.source_axis:g}; mend the distances, or choose a region"
+                f"at {geometry.source_axis:g}; correct the distances, or choose a region"
             )
         super().__init__(geometry, grid, threads or n_threads())
 

@@ -84,7 +84,7 @@ def require_alike(one: Slice, other: Slice, what: str, help_: str) -> bool:
     share, coarse = unlike(one, other)
     if share > _OTHER[0] and coarse > _OTHER[1]:
         raise NoiseError(
-            f"{what} must show one scene, got two that differ in {share:.0%} of what averages over {_BLOCK} x {_BLOCK} "
-            f"pixels show; {help_}"
+            f"{what} must show one scene, got two whose means over {_BLOCK} x {_BLOCK} pixels differ in {share:.0%} of "
+            f"their variance; {help_}"
         )
     return coarse <= _MOVED

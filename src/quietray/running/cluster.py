@@ -381,8 +381,8 @@ def _equipped(name: str, payload: bytes | None) -> Callable[[Any], Any]:
                 if "CUDA" not in str(error):
                     raise
                 raise ResourceError(
-                    f"workers must have a GPU where the process that begins the run has one, got: {error}; give "
-                    "--device cpu, or workers with GPUs"
+                    f"workers must have a GPU if the process that starts the run has one, got: {error}; give --device "
+                    "cpu, or workers with GPUs"
                 ) from None
         return _LATEST[name]
 

@@ -307,9 +307,9 @@ def plan_whole(
         pass  # the error below is about the whole volume
     needed = plan_run(scan, rows, grid, memory=2**62, base=held, **more).peak
     raise ResourceError(
-        f"the whole volume {grid.shape} and its {scan.n_views} views must fit into memory, for the slices of a cone "
-        f"beam share rays, and need {needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give a larger "
-        "--max-memory, choose a smaller --region that holds the object, or use fdk, which works in slabs"
+        f"the whole volume {grid.shape} and its {scan.n_views} views must fit into memory, because the slices of a "
+        f"cone beam share rays, and need {needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give a "
+        "larger --max-memory, choose a smaller --region that holds the object, or use fdk, which works in slabs"
         + (", or denoise the radiographs (noise2self)" if more.get("parts", 1) > 1 else "")
     )
 

@@ -357,8 +357,8 @@ def _beam_notes(
     if not columns:
         edge = float(np.median(survey.profile[:, [0, -1]]))
         return (
-            f"No air was found beside the object (the edges transmit {edge:.2f}), so the beam was taken as steady; "
-            "if there is air, name its columns with --air.",
+            f"No air was found beside the object (the edges transmit {edge:.2f}), so the beam was assumed to be "
+            "steady; if there is air, name its columns with --air.",
         )
     where = ", ".join(f"{start}:{stop}" for start, stop in columns)
     if not drifts:

@@ -169,7 +169,7 @@ def _middle(scan: Scan, why: str) -> RotationAxis:
         )
     middle = (scan.n_cols - 1) / 2
     note = (
-        f"The rotation axis was taken at the detector's middle ({middle:g}): {why}; give it with --rotation-axis if "
+        f"The rotation axis was assumed at the detector's middle ({middle:g}): {why}; give it with --rotation-axis if "
         "it is known."
     )
     return RotationAxis(middle, "middle of the detector", float("nan"), (note,))

@@ -154,8 +154,8 @@ class Binary(ScanReader):
             angles = angles_elsewhere(flags.angles, path.parent) or read_angle_file(path.parent / flags.angles)
             angles = angles.for_frames(np.arange(n_views), n_views, n_rows)
         said = () if flags.source_axis is not None else (
-            "The file says nothing about the beam: it was taken as parallel. For a cone beam, pass --source-axis and "
-            "--source-detector in mm and --pixel-size, that of the detector.",
+            "The file says nothing about the beam: it was assumed to be parallel. For a cone beam, pass --source-axis "
+            "and --source-detector in mm and --pixel-size, that of the detector.",
         )  # fmt: skip
         return RawScan(
             projections,

@@ -80,7 +80,7 @@ def _beam(ini: Ini, n_rows: int, n_cols: int) -> tuple[Beam, list[str]]:
         columns = ini.number(_TAKEN, "Number of Columns") or n_cols
         source_detector = source_axis * max(camera / at_object, 1.0)
         notes.append(
-            f"The log does not give the distance from source to camera: {source_detector:g} mm was taken, from its "
+            f"The log does not give the distance from source to camera: {source_detector:g} mm was assumed, from its "
             f"pixel size ({camera:g} mm, {columns:g} columns). If this is wrong, pass --source-axis and "
             "--source-detector."
         )

@@ -108,7 +108,7 @@ def _opened(path: Path) -> Any:
     try:
         return olefile.OleFileIO(path)
     except OSError as error:
-        raise FormatError(f"{path} must be a whole OLE file, got: {error}; copy it again") from error
+        raise FormatError(f"{path} must be a complete OLE file, got: {error}; copy it again") from error
 
 
 def _stream(ole: Any, name: str) -> bytes:

@@ -42,7 +42,7 @@ class Stored:
 
     def __post_init__(self) -> None:
         if self.window is not None and not self.whole:
-            raise SettingsError("--window must be left out where float32 is stored; pass --dtype uint16 or uint8")
+            raise SettingsError("--window must be left out if float32 is stored; pass --dtype uint16 or uint8")
         if self.window is not None and not self.window[0] < self.window[1]:
             raise SettingsError(f"--window must be LOW HIGH with LOW below HIGH, got {self.window}; swap them")
 
