@@ -164,7 +164,7 @@ def test_resolution_noise_and_regions_stand_in_one_table(written: Callable[[Repo
         "Mean, darkest region (50%) 0.00012 1/mm 0.00010 1/mm \u22120.00002 (±0.00020)",
         "Mean, brightest region (25%) 1.0000 1/mm 0.9701 1/mm \u22123 % (±0.2 %)",
         "A half is every other angular subset, in 3 slices of 92 \u00d7 90 pixels, never a training target",
-        "what the network makes of both halves alike agrees, real or not",
+        "what the network adds to both halves agrees, real or not",
     ):
         assert expected in page.text, expected
     assert ("span", "\u22123 % (±0.2 %)") in page.words, "the one that moved is marked"

@@ -205,7 +205,7 @@ class Demo(FirstFlags):
         table.add_section()
         table.add_row("gain", f"{gain:+.2f} dB", "")
         seen = {name: value for name, value in figures["estimate"].items() if name != "object"}  # as compared here
-        table.add_row("gain, estimated without ground truth", gain_text(seen), "")
+        table.add_row("estimated gain", gain_text(seen), "")
         console.print(table)
         console.print(f"report: {run / 'report.html'}", highlight=False, markup=False)
         return {"comparison": found, "gain_db": gain, "estimated_gain_db": figures["estimate"]["psnr_gain_db"]}
