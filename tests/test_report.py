@@ -388,7 +388,7 @@ def test_channels_have_greys_of_their_own(rng: np.random.Generator, written: Cal
     for name, image in (("channel 0", dim), ("channel 1", bright)):
         expected = grey(image, grey_window([image]))
         np.testing.assert_array_equal(page.picture(f"{name}, after denoising"), expected)
-    assert "Every channel has a grey window of its own" in page.text
+    assert "Every channel has its own grey window" in page.text
 
 
 def test_what_a_paper_needs_is_in_the_page(written: Callable[[ReportData], Page]) -> None:
