@@ -124,7 +124,7 @@ def batch(
         out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Entry] = {} if overwrite else there.done()
     for name in found:
-        watch.note(f"{name}: done before.")
+        watch.note(f"{name}: finished already.")
     job = _Job(settings, open, out, reuse, overwrite)
     left = [(name, scan) for name, scan in there.names.items() if name not in found]
 

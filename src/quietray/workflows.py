@@ -293,7 +293,7 @@ def compare(
         else:
             most = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
             rows = min(scan.n_rows, max(FEWEST_ROWS, affordable_rows(scan, most, seconds)))
-            run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows takes others.")
+            run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows chooses others.")
         found, _ = compared(scan, run, rows, run.left)
         if folder is None:
             return found

@@ -262,8 +262,8 @@ def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:
     if between is not None:
         factors = between
         notes += (
-            f"The beam went from {between[0]:.3f} to {between[-1]:.3f} of the mean of the flats: interpolated between "
-            "those before and after.",
+            f"The beam went from {between[0]:.3f} to {between[-1]:.3f} of the mean of the flats: it was interpolated "
+            "between the flats before and after.",
         )
     notes += _beam_notes(settings, survey, columns, factors, drifts) if between is None else ()
     rings, note = _rings(settings, survey)
