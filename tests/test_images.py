@@ -525,7 +525,7 @@ def test_evaluate_tells_range_window_and_mask(tmp_path: Path, run: Any, refused:
     span = float(np.ptp(clean[:, 6:]))
     assert figures["rmse"] == pytest.approx(float(np.sqrt(np.square(difference).mean())))
     assert figures["psnr_db"] == pytest.approx(10 * np.log10(span**2 / np.square(difference).mean()))
-    assert (figures["data_range"], figures["mask"]) == (span, "all pixels but padding")
+    assert (figures["data_range"], figures["mask"]) == (span, "all pixels except padding")
     assert figures["data_range_is"] == "max - min of the reference within the mask"
     assert (figures["window"], figures["unit"]) == ("none", "HU")
     narrow = run("evaluate", one, other, "--window", -100, 200)

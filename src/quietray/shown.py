@@ -170,7 +170,7 @@ def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path |
     }
     seconds = metrics.get("seconds")
     facts |= {} if seconds is None else {"whole run": _time(seconds)}
-    facts |= {} if trust is None else {"trust": "a map of the error that remains, in .trust"}
+    facts |= {} if trust is None else {"trust": "an uncertainty map, in .trust"}
     return facts | {"folder": "none, all in memory" if folder is None else _ended(str(folder))}
 
 

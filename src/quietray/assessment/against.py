@@ -229,7 +229,7 @@ def _measured(images: ImageSeries, truth: ImageSeries, radius: float | None) -> 
     _check_positive("radius", radius)
     measured = np.asarray((images.weight > 0) & (truth.weight > 0))
     padded = images.padding is not None or truth.padding is not None
-    words = "all pixels but padding" if padded else "all pixels"
+    words = "all pixels except padding" if padded else "all pixels"
     if radius is None or radius >= 2:
         return measured, words
     n_y, n_x = measured.shape

@@ -27,7 +27,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     steps, gain = metrics["training"]["steps"], headline(estimate)["psnr_gain_db_at_least"]
     longer = "give a longer --budget" if method["parameters"] else "try another filter"
     if method["parameters"] and steps == 0:
-        longer = "train on images like these, or go on from the model with --from"
+        longer = "train on images like these, or fine-tune the model with --from"
     found = []
     if few_steps(metrics) and method["name"] != "pseudo-ct":  # which was trained before
         found.append(f"The network was trained for only {steps} steps, too few to learn more than a blur; {longer}.")
