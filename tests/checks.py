@@ -279,6 +279,32 @@ def check_unbiased_loss(case: Case, seed: int = 0) -> None:
         _agree(what, values, 0.0, scale=scale, resolution=0.1)
 
 
+def check_shares(case: Case, seed: int = 0, batch: int = 5) -> None:
+    """The loss of a batch, and its gradient, are the sums over its shares, each times its fraction of the weights."""
+    size = case.size or 12
+    samples = _samples(case, seed, size, batch)
+    pair = case.split.draw(samples, _generator(seed))
+    weight = torch.ones(1, 1, 1, 1)
+    if case.size is None:
+        weight = (torch.rand((batch, 1, size, size), generator=_generator(seed + 1)) > 0.4).float()
+    strength = torch.ones((), requires_grad=True)
+
+    def network(x: Tensor) -> Tensor:
+        image = torch.tanh(strength * x.mean(dim=1, keepdim=True))
+        return image.expand(-1, case.split.n_outputs, -1, -1)
+
+    def told(loss: Tensor) -> list[float]:
+        return [loss.item(), float(torch.autograd.grad(loss, strength)[0])]
+
+    whole = told(pair.loss(network, weight))
+    for count in (1, 2, 3):
+        shares = [pair.share(weight, number, count) for number in range(count)]
+        found = told(torch.stack([fraction * one.loss(network, own) for one, own, fraction in shares]).sum())
+        assert np.allclose(found, whole, rtol=1e-4), (
+            f"the loss of a batch and its gradient must be the sums over {count} shares of it, got {found}, not {whole}"
+        )
+
+
 def check_judge(case: Case, seed: int = 0) -> None:
     """Over many draws of the noise the judgement is the true error of the result, and of the plain average."""
     split = case.split

@@ -234,6 +234,12 @@ class WholeAtOnce(Noise2Inverse):
         return network(samples.mean(dim=1)).float()
 
 
+class ComparesSamples(Noise2Inverse):
+    def draw(self, samples: Tensor, generator: torch.Generator) -> Pair:
+        pair = super().draw(samples, generator)
+        return dataclasses.replace(pair, measure=lambda x: x - x.mean(dim=0))
+
+
 class BrightTarget(Noise2Inverse):
     """A target whose noise has a mean."""
 
@@ -368,6 +374,7 @@ def projected(split: Noise2Projection, variance: float | None = None) -> checks.
         (checks.check_no_leak, SeesItsTargets(), "got a gradient"),
         (checks.check_no_leak, FillsFromItself(), "got a change"),
         (checks.check_no_leak, projected(SeesAllViews(4)), "got a gradient"),
+        (checks.check_shares, ComparesSamples(4, slices=1), "sums over 2 shares"),
         (checks.check_unbiased_loss, SharedMean(4, slices=1), "loss beyond"),
         (checks.check_unbiased_loss, BrightTarget(4, slices=1), "mean of the target's noise"),
         (checks.check_unbiased_loss, MeetsNoise(2), "unless it is clean"),

@@ -85,6 +85,10 @@ def test_the_noise_of_the_target_does_not_bias_the_loss(case: checks.Case) -> No
         checks.check_unbiased_loss(case)
 
 
+def test_processes_share_a_batch(case: checks.Case) -> None:
+    checks.check_shares(case)
+
+
 def test_the_judgement_is_the_true_error_on_average(case: checks.Case) -> None:
     if case.taught:
         with pytest.raises(AssertionError, match="the judged error minus the true one"):

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 import quietray
 from quietray import Noise2Inverse, ParallelProjector, Settings, Training, UNet
 from quietray.assessment.uncertainty import BAND, ErrorModel
-from quietray.metrics.noreference import judge_alternating, judge_left_out, streaks
+from quietray.metrics.noreference import judge_left_out, judge_subsets
 from quietray.report import report_of
 from quietray.report.page import _render
 from quietray.running.watch import Watch
@@ -117,33 +117,34 @@ def test_an_error_too_small_to_be_seen_is_bounded_not_denied():
     assert (found.floor, found.slope, found.steep) == (pytest.approx(0.4), 0.0, 0.0)
 
 
+def streaky(n: int, sd: float) -> list[np.ndarray]:
+    """Streaks of n subsets, which add up to nothing, and their noise."""
+    rng = np.random.default_rng(0)
+    angle = 2 * np.pi * np.arange(n)[:, None, None, None] / n
+    return [np.cos(angle + rng.uniform(0, 2 * np.pi, (1, 1, 400, 400))), rng.normal(0, sd, (n, 1, 400, 400))]
+
+
 def test_streaks_are_what_the_left_out_parts_underestimate():
     """The truth plus noise plus streaks that add up to nothing; the output is the truth plus a known error."""
-    rng = np.random.default_rng(0)
-    angle = 2 * np.pi * np.arange(4)[:, None, None, None] / 4
-    streak = np.cos(angle + rng.uniform(0, 2 * np.pi, (1, 1, 300, 300)))
-    parts = streak + rng.normal(0, 0.5, (4, 1, 300, 300))
-    targets = torch.from_numpy(parts)[:, None].float()
+    targets = torch.from_numpy(sum(streaky(4, 0.5)))[:, None].float()
     inputs = (targets.sum(0) - targets) / 3
     judged = judge_left_out(torch.full_like(targets, 0.5), targets, inputs, torch.ones(1), 1, 4)
     assert judged.error == pytest.approx(0.25 - 1 / 6, abs=0.01)
-    assert judged.error + streaks(parts, np.ones((300, 300))) == pytest.approx(0.25, abs=0.01)
     assert float(judged.pixels.mean()) == pytest.approx(judged.error, abs=1e-9)
 
 
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("n", [4, 5])
 @pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
-def test_even_and_odd_subsets_see_through_streaks_whatever_the_result_keeps_of_them(kept):
+def test_subsets_see_through_streaks_whatever_the_result_keeps_of_them(kept, n, alone):
     """Noise of 0.5 and streaks of 1; an output keeps a share of its input's streaks, and half of its noise."""
-    rng = np.random.default_rng(0)
-    angle = 2 * np.pi * np.arange(4)[:, None, None, None] / 4
-    streak = np.cos(angle + rng.uniform(0, 2 * np.pi, (1, 1, 400, 400)))
-    noise = rng.normal(0, 0.5, (4, 1, 400, 400))
-    seen = [(one.sum(axis=0) - one) / 3 for one in (streak, noise)]
+    streak, noise = streaky(n, 0.5)
+    seen = [one if alone else (one.sum(axis=0) - one) / (n - 1) for one in (streak, noise)]
     outputs = torch.from_numpy(0.2 + kept * seen[0] + 0.5 * seen[1])[:, None]
-    found = judge_alternating(outputs, torch.from_numpy(streak + noise)[:, None], torch.ones(1))
-    true = 0.2**2 + 0.25 * 0.25 / 4  # the streaks of the mean of all outputs cancel, and half of its noise is left
+    found = judge_subsets(outputs, torch.from_numpy(streak + noise)[:, None], torch.ones(1), alone)
+    true = 0.2**2 + 0.25 * 0.25 / n  # the streaks of the mean of all outputs cancel, and half of its noise is left
     assert found.error == pytest.approx(true, abs=0.01)
-    assert found.noise == pytest.approx(0.25 / 4, rel=0.02)
+    assert found.noise == pytest.approx(0.25 / n, rel=0.02)
     assert float(found.pixels.mean()) == pytest.approx(found.error, abs=1e-9)
 
 

@@ -1,5 +1,6 @@
 """The verdict: one sentence with one figure, which never says to use what a figure speaks against."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -12,8 +13,10 @@ import quietray
 from quietray import Noise2Inverse
 from quietray.assessment.evidence import remedy, warnings_of
 from quietray.assessment.figures import gain_text
-from quietray.assessment.verdict import DOUBTS, verdict_of, verdict_on_methods
+from quietray.assessment.verdict import verdict_of, verdict_on_methods
 from quietray.cli import main
+from quietray.detector.correction.rotation import _choose
+from quietray.filters import GaussianFilter
 from quietray.result import Result
 from quietray.settings import read_toml, write_toml
 from scans import disc_scan, quick
@@ -108,14 +111,26 @@ def test_the_gravest_warning_comes_first() -> None:
 
 
 def test_a_doubt_about_the_axis_comes_before_all_warnings() -> None:
-    disagree = "The methods disagree by 3.0 pixels or more: check the axis in the preview."
-    notes = ["The beam is steady.", f"The rotation axis is at column 9.00, from opposite views (9.00). {disagree}"]
-    found = figures(**CAUSES[0])
+    found, scan = figures(**CAUSES[0]), quietray.read(disc_scan())
+    axis = _choose(scan, {"opposite views": (9.0, 0.1), "centre of mass": (12.0, 0.1)}, full_turn=True)
+    notes = ["The beam is steady.", *axis.notes]
     told = verdict_of(found, warnings_of(found), notes)
     assert str(told) == "Look at this first: the methods disagree by 3.0 pixels or more: check the axis in the preview."
-    assert verdict_of(figures(), (), notes[:1]).kind == "Use it"
-    source = "".join(path.read_text() for path in Path(quietray.__file__).parent.rglob("detector/correction/*.py"))
-    assert all(f'f"{doubt}' in source or f'"{doubt}' in source for doubt in DOUBTS), "a note must still begin so"
+    assert verdict_of(figures(), (), [str(note) for note in notes]).kind == "Use it", "words alone are no doubt"
+
+
+def test_a_doubt_reaches_the_verdict_of_a_run() -> None:
+    scan = quietray.read(disc_scan())
+    few = dataclasses.replace(scan, flats=scan.flats[:2])
+    assert_doubted(few, "there are only 2 flats: ")
+    assert_doubted(dataclasses.replace(few, flats=few.flats[:1]), "there is only 1 flat: ")
+
+
+def assert_doubted(scan: quietray.Scan, words: str) -> None:
+    result = quietray.denoise(scan, None, quick(method=GaussianFilter()))
+    assert result.metrics["estimate"]["psnr_gain_db"] > 3
+    assert result.metrics["verdict"]["kind"] == "Look at this first"
+    assert result.metrics["verdict"]["reason"].startswith(words)
 
 
 def test_a_headline_is_no_gain_below_zero() -> None:

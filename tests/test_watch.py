@@ -188,7 +188,11 @@ def test_the_command_tells_the_address_and_ends_with_ctrl_c(folder: Path) -> Non
 def test_the_system_may_ask_a_command_to_end(folder: Path, asked_by: signal.Signals, code: int) -> None:
     words = ["watch", str(folder), "--no-browser", "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "quietray.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "quietray.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(asked_by, signal.SIG_DFL),  # under nohup it would be ignored, as it must be
     )
     assert process.stderr is not None
     process.stderr.readline()

@@ -209,8 +209,9 @@ class _Job:
     resume: bool = True
 
     def beside(self, memory: int) -> _Job:
-        """Return the job for a process with this much memory in bytes, which restarts unfinished runs."""
-        settings = dataclasses.replace(self.settings, max_memory=self.settings.max_memory or f"{memory // 2**20}M")
+        """Return the job for a process with this much memory in bytes and one GPU, which restarts unfinished runs."""
+        memory_each = self.settings.max_memory or f"{memory // 2**20}M"
+        settings = dataclasses.replace(self.settings, max_memory=memory_each, gpus=None)
         return dataclasses.replace(self, settings=settings, resume=False)
 
     def models(self, found: Mapping[str, Entry]) -> list[str]:

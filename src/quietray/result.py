@@ -402,6 +402,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
             stopped=fitted.stopped,
             history=[asdict(progress) for progress in fitted.history],
             offset_of_judgements=evidence.offset,
+            processes=fitted.processes if fitted.processes > 1 else None,
         ),
     }
 

@@ -166,7 +166,7 @@ def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path |
     facts |= {
         "images" if images else "volume": f"{_by(volume.shape)} ({', '.join(axes)}), {scan['unit']}{edge}",
         "estimated gain": gain_text(estimate) + levels,
-        "method": _made_by(method, training),
+        "method": _made_by(method, training) + (", tried only" if metrics.get("given_back") else ""),
     }
     seconds = metrics.get("seconds")
     facts |= {} if seconds is None else {"whole run": _time(seconds)}

@@ -9,7 +9,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["PARAMETERS", "flags_spoken", "told"]
+__all__ = ["PARAMETERS", "Doubt", "flags_spoken", "told"]
+
+
+class Doubt(str):
+    """A note that puts in doubt what everything rests on, such as the rotation axis; the verdict on a run names it.
+
+    Examples
+    --------
+    >>> isinstance(told(Doubt("check the axis, or give --rotation-axis")), Doubt)
+    True
+    """
+
+    __slots__ = ()
+
 
 # Flags whose name in Python is not just theirs with underscores. {} stands for the value.
 PARAMETERS = {
@@ -57,7 +70,7 @@ def told(text: str) -> str:
     ...     told("give a longer --budget")
     'give a longer --budget'
     """
-    return text if _flags_are_spoken else _FLAG.sub(_parameter, text)
+    return text if _flags_are_spoken else type(text)(_FLAG.sub(_parameter, text))
 
 
 def _parameter(found: re.Match[str]) -> str:

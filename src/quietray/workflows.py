@@ -37,6 +37,7 @@ from quietray.preparation.prepare import chosen_rows, prepare
 from quietray.progress import watching
 from quietray.report import Previewed, report_of, write_comparison, write_report
 from quietray.result import Result
+from quietray.running.device import chosen_devices
 from quietray.running.facts import versions
 from quietray.running.identity import identity_of
 from quietray.running.models import remember as kept_model
@@ -119,10 +120,11 @@ def denoise(
     if settings is None and "start" not in changes:
         changes["start"] = first_start(out, resume)
     settings, identity = changed(settings, changes), identity_of(data, repeats, series)
+    chosen_devices(settings.device or "auto", settings.gpus or 1)  # if they are not there, better to say so now
     with Output(out, settings, identity, settings.format, resume=resume, overwrite=overwrite) as output:
         if watch.previews and output.folder is not None:
             watch = Previewed(watch, output.folder, data)
-        run = Run(settings, output, watch, started=started)
+        run = Run(settings, output, watch, started=started, chosen=settings.method.decides)
         if output.complete:
             return _finished(run, data)
         data = _sound(data, run, turning=bool(repeats) or not settings.method.takes_repeats)
@@ -345,6 +347,7 @@ def train(
     """
     watch = watching(watch, changes.pop("progress", None))
     settings, out, started = changed(settings, changes), Path(out), waiting_since()
+    chosen_devices(settings.device or "auto", settings.gpus or 1)
     with alone(out):
         require_free(out, "model", overwrite)
         run = dataclasses.replace(Run.in_memory(settings, watch), started=started)
@@ -456,6 +459,8 @@ def _kept(result: Result, data: Scan | ImageSeries, run: Run, started: float) ->
     if output.folder is None:
         return result
     toml = write_toml(result.settings)
+    if metrics.given_back:
+        toml = f"# {verdict['kind']}: {verdict['reason']}  This file denoises all the same.\n{toml}"
     with disk_errors(output.folder):
         result.denoiser.save(output.folder / "model")
         replace_file(output.folder / "run.toml", toml.encode())

@@ -17,7 +17,7 @@ from quietray.assessment.halves import blurred, moved
 from quietray.inference.denoiser import Denoiser
 from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
-from quietray.metrics.noreference import Judgement, neighbour_correlation, residual_correlation, streaks
+from quietray.metrics.noreference import Judgement, neighbour_correlation, residual_correlation
 from quietray.metrics.surroundings import ObjectMask
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import TrainingData, judge_held_out
@@ -30,7 +30,6 @@ _NAMES = {"noise2inverse": "Noise2Inverse"}  # spelled as in the papers
 _PIXELS = 2**21  # data for the validation of the finished denoiser
 _FEW_SLICES = 8
 _HALF = 0.8  # fraction of the views that an object of this many columns needs
-_LEFT = 0.05  # least remaining fraction of the noise when streaks are subtracted
 _STUDENT = 1.7  # approximate number of standard errors in a 90 % interval
 _COARSER = 1.25  # ratio of the resolution after and before denoising that causes a warning
 
@@ -89,9 +88,6 @@ class Evidence:
             total += _correlation(samples[:, :, seen] - clean[:, shown : shown + 1], weight) * pixels
             weights += pixels
         found = replace(judged, correlation=total / max(weights, 1e-12))
-        span = (denoiser.scale.high - denoiser.scale.low) ** 2
-        # differences of subsets beyond noise had been counted as noise
-        found = found.raised(streaks(data.parts, data.weight) * span if denoiser.split.streaky else 0.0)
         return found if air is None else found._with_object(denoiser, data, air)
 
     def _with_object(self, denoiser: Denoiser, data: TrainingVolume, air: float) -> Evidence:
@@ -108,49 +104,28 @@ class Evidence:
         mask = ObjectMask.found(clean, data.weight, air)
         if mask is None:
             return self
-        judgements, anywhere = [], np.zeros_like(data.weight)
+        judgements = []
         for (samples, weight), image in zip(slices, clean, strict=True):
             here = mask.of(image, data.weight)
-            anywhere = np.maximum(anywhere, here)
             used = (weight * torch.from_numpy(here)).to(denoiser.device)
             judgements.append(denoiser.split.judge(denoiser.evaluate, samples.to(denoiser.device), used))
         inside = _evidence(Judgement.pooled(judgements), denoiser, _scatter(denoiser, data, mask))
-        missed = streaks(data.parts, anywhere) if denoiser.split.streaky else 0.0
-        span = (denoiser.scale.high - denoiser.scale.low) ** 2
-        inside = replace(inside, correlation=self.correlation).raised(missed * span)
-        return replace(self, inside=inside, mask=mask)
+        return replace(self, inside=replace(inside, correlation=self.correlation), mask=mask)
 
-    def raised(self, missed: float, unsure: float = 0.0) -> Evidence:
-        """Return the same with `missed` added to every error and subtracted from the noise, where it had been counted.
-
-        Parameters
-        ----------
-        missed
-            Squared error.
-        unsure
-            Fraction of the noise by which intervals are widened at both ends.
+    def widened(self, unsure: float) -> Evidence:
+        """Return the same with intervals widened at both ends by a fraction of the noise, which is not known exactly.
 
         Examples
         --------
-        >>> found = Evidence(1.0, 4.0, (0.5, 2.0), 0.0).raised(0.5)
-        >>> found.error, found.noise, found.interval
-        (1.5, 3.5, (1.0, 2.5))
-        >>> Evidence(1.0, 4.0, (0.5, 2.0), 0.0).raised(0.0, 0.25).interval
+        >>> Evidence(1.0, 4.0, (0.5, 2.0), 0.0).widened(0.25).interval
         (-0.5, 3.0)
         """
-        noise = max(self.noise - missed, _LEFT * self.noise)
-        (low, high), more, ratio = self.interval, unsure * noise, None
-        if self.ratio is not None and noise > 0:
-            low_ratio, high_ratio = ((self.noise * end + missed) / noise for end in self.ratio)
-            ratio = low_ratio - unsure, high_ratio + unsure
+        (low, high), more, ratio = self.interval, unsure * self.noise, self.ratio
         return replace(
             self,
-            error=self.error + missed,
-            noise=noise,
-            interval=(low + missed - more, high + missed + more),
-            ratio=ratio,
-            offset=self.offset - missed,
-            inside=None if self.inside is None else self.inside.raised(missed, unsure),
+            interval=(low - more, high + more),
+            ratio=None if ratio is None else (ratio[0] - unsure, ratio[1] + unsure),
+            inside=None if self.inside is None else self.inside.widened(unsure),
         )
 
     @classmethod
@@ -258,9 +233,14 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     metrics
         Figures of the run, as in ``metrics.json``.
     """
-    estimate, bias, scan = metrics["estimate"], metrics["log_bias"], metrics["scan"]
+    return (*([] if metrics.get("given_back") else _of_denoising(metrics)), *_of_scan(metrics))
+
+
+def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
+    """Return warnings about what denoising did."""
+    estimate, scan = metrics["estimate"], metrics["scan"]
     told, correlation = headline(estimate), estimate["residual_correlation"]
-    gain, floored = told["psnr_gain_db_at_least"], metrics["correction"]["floored"]
+    gain = told["psnr_gain_db_at_least"]
     change = (estimate.get("object") or metrics["volume"])["relative_change_of_mean"] or 0.0
     parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
     method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
@@ -320,6 +300,13 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
                 "the odd views differ by streaks, which are taken for noise. The estimated gain is too high, in "
                 "simulations by up to 1.9 dB inside the object, and by more in the air around it."
             )
+    return found
+
+
+def _of_scan(metrics: Mapping[str, Any]) -> list[str]:
+    """Return warnings about the scan, which concern the volume without denoising, too."""
+    scan, floored, bias, found = metrics["scan"], metrics["correction"]["floored"], metrics["log_bias"], []
+    taught = METHODS.get(metrics["method"]["name"], Method).domain == "clean"
     if scan["covered_degrees"] < 170:
         found.append(
             f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "
@@ -336,7 +323,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"The logarithm of so few counts overestimates the line integrals by {bias['mean']:.3g} on average "
             f"({share:.1%}), at worst {bias['worst']:.3g}; no self-supervised method removes this bias."
         )
-    return tuple(found)
+    return found
 
 
 def remedy(metrics: Mapping[str, Any]) -> str:

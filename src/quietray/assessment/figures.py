@@ -30,6 +30,7 @@ __all__ = [
     "gain_text",
     "headline",
     "metrics_of",
+    "processes_text",
     "psnr_text",
     "too_wide",
 ]
@@ -193,6 +194,8 @@ class Trained(Record):
         All validations, each as a mapping.
     offset_of_judgements
         Squared error due to chance that all validations have in common.
+    processes
+        Number of processes that trained, each on a device of its own, if there were several.
     """
 
     steps: int
@@ -202,6 +205,7 @@ class Trained(Record):
     stopped: str
     history: list[dict[str, Any]]
     offset_of_judgements: float
+    processes: int | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -330,6 +334,8 @@ class Metrics(Record):
         Run time in seconds.
     verdict
         Whether to use the result (``kind``), and the one ``reason``; see :mod:`quietray.assessment.verdict`.
+    given_back
+        True if the volume or the images are the input, without denoising, since nothing was gained.
     """
 
     estimate: Estimate
@@ -348,6 +354,7 @@ class Metrics(Record):
     flats: Mapping[str, Any] | None = field(default=None, metadata=_OPTIONAL)
     seconds: float | None = field(default=None, metadata=_OPTIONAL)
     verdict: Mapping[str, str] | None = field(default=None, metadata=_OPTIONAL)
+    given_back: bool | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -376,6 +383,17 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
     kind: type[Metrics] = ImageMetrics if found["method"]["domain"] == "images" else ScanMetrics
     metrics: Metrics = kind.of(found)
     return metrics
+
+
+def processes_text(training: Mapping[str, Any]) -> str:
+    """Return how many processes trained together, to follow the number of steps; empty for one.
+
+    Examples
+    --------
+    >>> processes_text({"steps": 10}), processes_text({"steps": 10, "processes": 4})
+    ('', ' of 4 processes')
+    """
+    return f" of {training['processes']} processes" if training.get("processes") else ""
 
 
 def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:

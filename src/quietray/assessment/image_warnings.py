@@ -23,6 +23,8 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     metrics
         Figures of the run, as in ``metrics.json``.
     """
+    if metrics.get("given_back"):
+        return ()
     estimate, method, noise = metrics["estimate"], metrics["method"], metrics["noise"]
     steps, gain = metrics["training"]["steps"], headline(estimate)["psnr_gain_db_at_least"]
     longer = "give a longer --budget" if method["parameters"] else "try another filter"

@@ -14,7 +14,6 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import nnls
 
 from quietray.inference.denoiser import Denoiser
-from quietray.metrics.noreference import streaks
 from quietray.running.run import Run
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn
@@ -264,8 +263,7 @@ def errors_of(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: T
 
     Each companion has not been trained on half of the data.  There, and on the data held out from all networks,
     left-out measurements give an unbiased estimate of the companion's squared error for each pixel.  Data held out from
-    all networks show how much smaller the error of the result is.  Streaks of sparse angular subsets, which left-out
-    measurements count as noise, are measured and corrected; see :func:`streaks`.
+    all networks show how much smaller the error of the result is.
 
     Parameters
     ----------
@@ -280,9 +278,7 @@ def errors_of(denoiser: Denoiser, companions: tuple[Denoiser, Denoiser], data: T
     crossed = [_looked_at(half, three, (companion,)) for half, companion in zip(data.halves(), companions, strict=True)]
     seen, error = np.concatenate([one for one, _ in crossed], axis=1), np.concatenate([one for _, one in crossed])
     held, errors = _looked_at(data, three, three)
-    scale = denoiser.scale
-    missed = streaks(data.parts, data.weight) * (scale.high - scale.low) ** 2 if denoiser.split.streaky else 0.0
-    return ErrorModel.fitted((seen, error[:, 0] + missed), (held, errors[:, 0] - errors[:, 1:].mean(axis=1)))
+    return ErrorModel.fitted((seen, error[:, 0]), (held, errors[:, 0] - errors[:, 1:].mean(axis=1)))
 
 
 def shares(trust: Any, inside: Slice) -> dict[str, float]:

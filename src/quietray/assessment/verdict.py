@@ -10,20 +10,16 @@ from typing import Any, Literal
 
 from quietray.assessment.figures import headline
 from quietray.method import METHODS, Method
+from quietray.wording import Doubt
 
-__all__ = ["Verdict", "verdict_of", "verdict_on_methods"]
+__all__ = ["Verdict", "nothing_gained", "verdict_of", "verdict_on_methods"]
 
-Kind = Literal["Use it", "Look at this first", "Do not use it"]
+Kind = Literal["Use it", "Look at this first", "Do not use it", "Nothing gained"]
 
 GAINED = 0.5  # in dB: a smaller gain counts as none
 _MOVED = 0.1  # of the mean grey value
 _BLURRED = 0.5  # relative to the best linear filter
 _MINUS = "\u2212"
-DOUBTS = (
-    "The methods disagree by",
-    "There is only",
-    "There are only",
-)  # begin notes that put in doubt what everything rests on
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Verdict:
     Parameters
     ----------
     kind
-        ``Use it``, ``Look at this first`` or ``Do not use it``.
+        ``Use it``, ``Look at this first`` or ``Do not use it``; ``Nothing gained`` if the input was given back.
     reason
         The decisive reason, with its figure; ends with a full stop.
 
@@ -54,12 +50,23 @@ class Verdict:
         return {"kind": self.kind, "reason": self.reason}
 
 
+def nothing_gained(gain: float | None) -> bool:
+    """Return whether an estimated gain in dB counts as none.
+
+    Examples
+    --------
+    >>> nothing_gained(0.2), nothing_gained(0.7), nothing_gained(None)
+    (True, False, False)
+    """
+    return gain is not None and math.isfinite(gain) and gain < GAINED
+
+
 def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: Sequence[str] = ()) -> Verdict:
     """Return the verdict on a run.
 
     Reasons against a result come first: a loss, no gain, shifted grey values, or a strong blur each mean not to use it.
     After these come doubts about the basis of the result, such as the rotation axis, and then the first warning, as
-    warnings are sorted by their importance.
+    warnings are sorted by their importance.  Of the notes, each :class:`~quietray.wording.Doubt` counts.
 
     Parameters
     ----------
@@ -86,6 +93,12 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
     told = headline(estimate)
     inside = " inside the object" if estimate.get("object") else ""
     gain, least, most = (told.get(f"psnr_gain_db{end}") for end in ("", "_at_least", "_at_most"))
+    if metrics.get("given_back"):
+        back = "the volume is the reconstruction without denoising"
+        if metrics["method"]["domain"] == "images":
+            back = "the images are given back as they were measured"
+        told_gain = f"{_db(gain)}{_within(least, most)}"
+        return Verdict("Nothing gained", f"the estimated gain of denoising{inside} is {told_gain}; {back}.")
     refused = _refused(metrics, gain, least, most, inside)
     if refused:
         return Verdict("Do not use it", refused)
@@ -95,8 +108,7 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
         known = f"is at least {_db(least)}" if gain is None else f"of {_db(gain)} may be as small as {_db(least)}"
         what = f"the gain{inside} is not known: it" if gain is None else f"the estimated gain{inside}"
         return Verdict("Look at this first", f"{what} {known}.")
-    sentences = [one for note in notes for one in _sentences(note)]
-    grave = [*(one for one in sentences if one.startswith(DOUBTS)), *warnings]
+    grave = [*(note for note in notes if isinstance(note, Doubt)), *warnings]
     if grave:
         return Verdict("Look at this first", _first_sentence(grave[0]))
     return Verdict("Use it", _gained(gain, least, most, inside))
@@ -137,13 +149,12 @@ def _refused(
     metrics: Mapping[str, Any], gain: float | None, least: float | None, most: float | None, inside: str
 ) -> str:
     """Return why a result should not be used, or an empty string."""
-    if gain is not None and gain < GAINED:
+    if nothing_gained(gain):
         kept = "keep the reconstruction as it was measured"
         if metrics.get("method", {}).get("domain") == "images":
             kept = "keep the images as they were measured"
-        between = "" if least is None or most is None else f" ({_between(least, most)})"
         what = "denoising made it worse" if most is not None and most < 0 else "nothing was gained"
-        return f"{what}, the estimated gain{inside} is {_db(gain)}{between}; {kept}."
+        return f"{what}, the estimated gain{inside} is {_db(gain)}{_within(least, most)}; {kept}."
     change = (metrics["estimate"].get("object") or metrics["volume"]).get("relative_change_of_mean") or 0.0
     method = metrics.get("method", {})  # the mean of images may be near zero, and supervised training may shift it
     taught = method.get("domain") == "images" or METHODS.get(method.get("name", ""), Method).domain == "clean"
@@ -169,17 +180,17 @@ def _gained(gain: float | None, least: float | None, most: float | None, inside:
 
 def _first_sentence(text: str) -> str:
     """Return the first sentence of a warning, to follow a colon."""
-    first = _sentences(text)[0]
+    first = re.split(r"(?<=\.) (?=[A-Z])", text)[0]
     name = not first.split(" ", 1)[0][1:].islower()  # names such as Noise2Inverse
     return first if name else first[:1].lower() + first[1:]
 
 
-def _sentences(text: str) -> list[str]:
-    return re.split(r"(?<=\.) (?=[A-Z])", text)
-
-
 def _db(value: float | None) -> str:
     return "not known" if value is None or not math.isfinite(value) else f"{value:+.1f} dB".replace("-", _MINUS)
+
+
+def _within(least: float | None, most: float | None) -> str:
+    return "" if least is None or most is None else f" ({_between(least, most)})"
 
 
 def _between(least: float, most: float) -> str:

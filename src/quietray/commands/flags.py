@@ -316,6 +316,9 @@ class MethodFlags:
     (default: 3)."""
     equivariance: Number = None
     """Weight of rotated objects in the loss of noise2projection (default: 0, none)."""
+    gpus: Count = None
+    """Number of GPUs that train a network together, each with its share of every batch; with --device cpu, number of
+    processes that do (default: 1)."""
     seed: Count = None
     """Seed of everything random (default: 0)."""
 
@@ -332,6 +335,7 @@ class MethodFlags:
             "method.slices": self.slices,
             "method.equivariance": self.equivariance,
             "method.times": self.times,
+            "gpus": self.gpus,
             "seed": self.seed,
         }
 

@@ -229,7 +229,9 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
         console,
         "Result",
         {
-            "method": result.metrics["method"]["name"] + (f" ({told})" if not result.denoiser.trained else ""),
+            "method": result.metrics["method"]["name"]
+            + (f" ({told})" if not result.denoiser.trained else "")
+            + (", tried only" if result.metrics.get("given_back") else ""),
             "noise": "not known"
             if noise is None
             else f"sd {noise['sd']:.3g} {scan['unit']}, neighbours correlate by {noise['neighbour_correlation']:+.2f}",

@@ -334,7 +334,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline, psnr_text
+    from quietray.assessment.figures import gain_text, headline, processes_text, psnr_text
     from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
     from quietray.report.words import size
@@ -345,16 +345,20 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     if result.metrics["verdict"]["kind"] == "Do not use it":
         again = shlex.join(["quietray", "reconstruct", str(scan), "--out", str(out / "measured.zarr")])
         console.print(f"the volume without denoising: {again}", highlight=False, markup=False, soft_wrap=True)
+    back = result.metrics.get("given_back")
+    if back:
+        again = shlex.join(["quietray", "apply", str(out / "model"), str(scan), "--out", str(out / "denoised")])
+        console.print(f"the denoised volume anyway: {again}", highlight=False, markup=False, soft_wrap=True)
     if "comparison" in result.metrics:
         show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(
         console,
         "Result",
         {
-            "method": result.metrics["method"]["name"],
+            "method": result.metrics["method"]["name"] + (", tried only" if back else ""),
             "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {psnr_text(told)} denoised",
             "estimated gain": gain_text(estimate),
-            "trained": f"{training['steps']} steps, {training['seconds']:.0f} s",
+            "trained": f"{training['steps']} steps{processes_text(training)}, {training['seconds']:.0f} s",
             "started from": str(result.denoiser.facts.get("started_from", "")),
             "peak memory": size(result.metrics["memory"]["peak"]),
             "volume": str(out / VolumeFormat.registry[settings.format].volume),

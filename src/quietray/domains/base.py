@@ -8,13 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+from jaxtyping import Float
+
 from quietray.assessment.evidence import Evidence, warnings_of
-from quietray.assessment.figures import Metrics
+from quietray.assessment.figures import Metrics, ScanMetrics
+from quietray.assessment.verdict import nothing_gained
+from quietray.domains.common import circumstances
+from quietray.domains.plain import AsMeasured
 from quietray.inference.denoiser import Denoiser
 from quietray.preparation.prepare import Prepared
-from quietray.result import Gathered, Result
+from quietray.result import Gathered, Judged, Result, figures, gather
 from quietray.running.run import Run
 from quietray.running.settings import Settings
+from quietray.running.slabs import SlabTask
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingSet, TrainingVolume
 from quietray.training.loop import Fitted, TrainingData
@@ -118,6 +125,45 @@ class Domain(ABC):
         """Prepare, learn, apply."""
         start = cls.prepare(run, scans, cls.bound(run, scans))
         return start.apply(*start.learn())
+
+    def gains(self, evidence: Evidence) -> bool:
+        """Return whether to apply the denoiser; one chosen automatically that gains nothing is not."""
+        gain = (evidence.inside or evidence).gain
+        none = self.run.chosen and nothing_gained(gain)
+        found: bool = self.run.output.decide("gains", lambda: {"gains": not none})["gains"]
+        return found
+
+    def given_back(
+        self,
+        prepared: Prepared,
+        denoiser: Denoiser,
+        fitted: Fitted,
+        evidence: Evidence,
+        judged: Judged,
+        edges: Float[np.ndarray, " edge"],
+        notes: Sequence[str],
+    ) -> Result:
+        """Reconstruct all views without denoising, and collect what is to be reported.
+
+        Parameters
+        ----------
+        prepared, denoiser, fitted
+            The scan, and what was learned in vain.
+        evidence, judged
+            Its estimated quality, and what that refers to.
+        edges
+            Bin edges of the histogram.
+        notes
+            Notes in addition to those from the preparation.
+        """
+        output = self.run.output
+        output.open_volume(prepared.grid, {"source": prepared.scan.source, "method": "none"})
+        work = AsMeasured(prepared.rows, prepared.weight, (edges,))
+        self.run.over(prepared.plan.slabs, SlabTask(prepared.whole(), work, output), "reconstructing")
+        gathered = gather(output.records(prepared.slabs), edges)
+        found, told = figures(evidence, gathered, fitted, judged), circumstances(prepared, denoiser)
+        metrics = ScanMetrics(**found, **told, given_back=True)
+        return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=notes)
 
     def result(
         self,

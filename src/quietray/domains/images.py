@@ -176,19 +176,34 @@ class ImageDomain(Domain):
         # for a single measurement, the noise is not known well enough for the object: docs/judging.md
         air = _AIR if self.series.unit == "HU" and denoiser.split.judged_by == "left-out parts" else None
         found = Evidence.measure(denoiser, self.data, air).shared(share)
-        return found.raised(0.0, _VARIANCE if denoiser.split.judged_by == "Stein's estimate" else 0.0)
+        return found.widened(_VARIANCE if denoiser.split.judged_by == "Stein's estimate" else 0.0)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the images; padding remains unchanged."""
         series = self.series
+        evidence = self.judge(denoiser)
+        if not self.gains(evidence):
+            return self.told(denoiser, fitted, self._measured(), evidence, denoiser.split, given_back=True)
         parts = self.scale.undo(self.data.parts.copy())
         with self.run.watch.stage("denoising", series.n_images) as advance:
             clean = denoiser.slab(parts, 0, series.n_images, advance)
         if series.padding is not None:
             clean[series.padding] = series.images[series.padding]
-        return self.told(denoiser, fitted, np.asarray(clean), self.judge(denoiser), denoiser.split)
+        return self.told(denoiser, fitted, np.asarray(clean), evidence, denoiser.split)
 
-    def told(self, denoiser: Denoiser, fitted: Fitted, clean: Volume, evidence: Evidence, judge: Split) -> Result:
+    def _measured(self) -> Volume:
+        """Return the images without denoising: the mean of all measurements."""
+        return np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
+
+    def told(
+        self,
+        denoiser: Denoiser,
+        fitted: Fitted,
+        clean: Volume,
+        evidence: Evidence,
+        judge: Split,
+        given_back: bool | None = None,
+    ) -> Result:
         """Write the images, and collect what is to be reported.
 
         Parameters
@@ -201,23 +216,29 @@ class ImageDomain(Domain):
             Estimated quality.
         judge
             Method that estimated the error.
+        given_back
+            True if `clean` are the images without denoising.
         """
         edges, series, run = histogram_edges(self.scale), self.series, self.run
-        noisy = np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
+        noisy = self._measured()
         planes = Planes((series.n_images, *series.weight.shape))
         record = SlabRecord.of(0, planes, noisy, clean, series.weight, edges, RowCounts())
         record = record.seen_through(evidence.mask, noisy, clean, series.weight, planes.middle)
         gathered = _planes(gather([record], edges), series)
         judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
-        several = len(self.stacks) > 1
+        halves = None
+        if len(self.stacks) > 1 and not given_back:
+            halves = Halves.of_parts(denoiser, self.data).figures(series.pixel_size)
         metrics = ImageMetrics(
             **figures(evidence, gathered, fitted, judged),
             **self._circumstances(denoiser),
-            evidence=Halves.of_parts(denoiser, self.data).figures(series.pixel_size) if several else None,
+            evidence=halves,
+            given_back=given_back,
         )
         origin, what = series.origin, denoiser.split if denoiser.trained else denoiser.architecture
+        maker = "quietray, not denoised" if given_back else f"quietray {called(type(what))}"
         if origin is not None:
-            run.output.keep_folder("series", lambda place: origin.write(place, clean, f"quietray {called(type(what))}"))
+            run.output.keep_folder("series", lambda place: origin.write(place, clean, maker))
         settings = dataclasses.replace(settled(run.settings, denoiser, fitted), rotation_axis=None)
         warnings, notes = image_warnings(metrics), (*series.notes, self.why)
         return Result(

@@ -163,15 +163,17 @@ class ProjectionDomain(Domain):
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the volume slab by slab."""
         prepared, output, evidence = self.prepared, self.run.output, self.judge(denoiser)
+        span = float(np.subtract(*np.percentile(self.data.sinograms, (99.5, 0.5)))) * self.scale.high
+        edges, judged = histogram_edges(self.scale), Judged(_DOMAIN, span, _RANGE)
+        if not self.gains(evidence):
+            return self.given_back(prepared, denoiser, fitted, evidence, judged, edges, (self.said,))
         output.open_volume(prepared.grid, {"source": prepared.scan.source, "method": called(type(self.split))})
-        edges = histogram_edges(self.scale)
         region = chosen_region(self.run.settings.region)
         work = DenoiseSinograms(denoiser, self.split, self.scale, prepared.rows, prepared.weight, edges, region)
         self.run.over(prepared.plan.slabs, SlabTask(prepared.source(), work, output), "denoising")
         gathered = gather(output.records(prepared.slabs), edges)
-        span = float(np.subtract(*np.percentile(self.data.sinograms, (99.5, 0.5)))) * self.scale.high
         metrics = ScanMetrics(
-            **figures(evidence, gathered, fitted, Judged(_DOMAIN, span, _RANGE)),
+            **figures(evidence, gathered, fitted, judged),
             **circumstances(prepared, denoiser),
         )
         return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=(self.said,))

@@ -116,12 +116,14 @@ class RadiographDomain(Domain):
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the radiographs, and reconstruct them slab by slab."""
         prepared, output, evidence = self.prepared, self.run.output, self.judge(denoiser)
-        after = self._denoised(denoiser)
-        output.open_volume(prepared.grid, {"source": prepared.scan.source, "method": called(type(self.split))})
         before = prepared.source()
         rows = slice(*prepared.plan.slabs[0])
         first, changed = before(rows)
         edges = histogram_edges(Scale.of(first[0], prepared.weight))
+        if not self.gains(evidence):
+            return self.given_back(prepared, denoiser, fitted, evidence, self._judged(), edges, (self.why,))
+        after = self._denoised(denoiser)
+        output.open_volume(prepared.grid, {"source": prepared.scan.source, "method": called(type(self.split))})
         held = Held(first, changed, range(rows.start, rows.stop)) if len(prepared.plan.slabs) == 1 else before
         work = Reconstruct(prepared.rows, after.rows.start, prepared.weight, edges)
         self.run.over(prepared.plan.slabs, SlabTask((held, after.source()), work, output), "reconstructing")
@@ -151,14 +153,17 @@ class RadiographDomain(Domain):
         )
         return with_choices(after, self.run, "denoised")  # with less noise, a better reconstruction is possible
 
+    def _judged(self) -> Judged:
+        """Return a description of the validation."""
+        some = self.noisy[0, :: max(1, self.prepared.scan.n_views // 16)]
+        return Judged(_DOMAIN, float(np.subtract(*np.nanpercentile(some, (99.5, 0.5)))), _RANGE)
+
     def _told(
         self, denoiser: Denoiser, fitted: Fitted, evidence: Evidence, after: Prepared, gathered: Gathered
     ) -> Result:
         """Collect what is to be reported about the volume."""
-        prepared, noisy = self.prepared, self.noisy
-        some = noisy[0, :: max(1, prepared.scan.n_views // 16)]
-        judged = Judged(_DOMAIN, float(np.subtract(*np.nanpercentile(some, (99.5, 0.5)))), _RANGE)
-        found = figures(evidence, gathered, fitted, judged)
+        prepared = self.prepared
+        found = figures(evidence, gathered, fitted, self._judged())
         # in the training data, as whitened counts may be negative
         found["correction"] = dataclasses.replace(found["correction"], floored=self.floored)
         halves = Halves.of_views(prepared, after).figures(prepared.grid.voxel_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from quietray.filters import Filter
 from quietray.geometry import ParallelBeam
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import psnr
-from quietray.metrics.noreference import streaks
 from quietray.preparation.flats import dealt_in
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.preparation.sources import SeriesReconstruction, reconstruction_of
@@ -181,6 +180,12 @@ class SeriesDomain(VolumeDomain):
         run.watch.note(start.note)
         return start.apply(*start.learn())
 
+    def whole(self) -> SeriesReconstruction:
+        """Return the source of the series without denoising."""
+        return SeriesReconstruction(
+            tuple(replace(self.prepared, scan=one.scan, calibration=one.calibration).whole() for one in self.each)
+        )
+
     @property
     def note(self) -> str:
         """Description of what was done."""
@@ -213,12 +218,11 @@ class SeriesDomain(VolumeDomain):
         """Return the estimated squared error of every step or channel, and that before denoising, in attenuation."""
         data, found = self.data, []
         pixels = max(2**17, _PIXELS // data.n_series)
-        for step, own in enumerate(np.split(data.parts, data.n_series, axis=1)):
+        for step in range(data.n_series):
             scale = self.scale_of(step)
             span = (scale.high - scale.low) ** 2
             judged = judge_held_out(denoiser.split, denoiser.evaluate, data.of_step(step), denoiser.device, pixels)
-            missed = streaks(own, data.weight) if denoiser.split.streaky else 0.0
-            found.append(((judged.error + missed) * span, max(0.0, judged.noise - missed) * span))
+            found.append((judged.error * span, max(0.0, judged.noise) * span))
         return found
 
     def _figures(self, judged: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:

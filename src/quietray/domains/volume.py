@@ -19,6 +19,7 @@ from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.correct import RowCounts
 from quietray.domains.base import Domain
 from quietray.domains.common import circumstances, facts_of
+from quietray.domains.plain import AsMeasured
 from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
@@ -32,7 +33,7 @@ from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
 from quietray.running.planes import Planes, spread
 from quietray.running.run import Run
-from quietray.running.slabs import Advance, Finished, Slab, SlabTask
+from quietray.running.slabs import Advance, Finished, Slab, SlabTask, Work
 from quietray.scan import Scan
 from quietray.settings import called
 from quietray.splits import Noise2Inverse, Noise2Noise
@@ -130,8 +131,6 @@ class VolumeDomain(Domain):
     @classmethod
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:
         """Reconstruct the training data, scale them, and hold out slices."""
-        if prepared.calibration.subsets:
-            split = split.with_own_flats()
         began = time.monotonic()
         parts, changed = reconstruct_windows(prepared, source, run.watch)
         a_row = (time.monotonic() - began) / sum(last - first for first, last in prepared.plan.windows)
@@ -171,7 +170,7 @@ class VolumeDomain(Domain):
             run.watch.note(said)
         denoiser, fitted = found
         trust = None
-        if settings.trust and denoiser.trained:
+        if settings.trust and denoiser.trained and start.gains(start.judge(start.toned(denoiser, fitted)[0])):
             training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
             recipe = dataclasses.replace(Recipe.of(run, start.facts).as_begun(denoiser), training=training)
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
@@ -245,18 +244,25 @@ class VolumeDomain(Domain):
         prepared, plan, output = self.prepared, self.prepared.plan, self.run.output
         denoiser, said = self.toned(denoiser, fitted)
         evidence = self.judge(denoiser)
-        alone = self.data.parts.shape[0] < 2 or self.run.trial
+        gains = self.gains(evidence)
+        alone = self.data.parts.shape[0] < 2 or self.run.trial or not gains
         halves = None if alone else Halves.of_parts(denoiser, self.data)
         source: Reconstruction | Held = self.source
-        if plan.in_one_piece:
+        if not gains:
+            source = self.whole()
+            if self.run.settings.trust:
+                self.run.watch.note("No uncertainty map was made: nothing was denoised.")
+        elif plan.in_one_piece:
             source = Held(self.measured(), self.changed, prepared.rows)
-        facts = {"source": prepared.scan.source, "method": called(type(denoiser.split))}
+        facts = {"source": prepared.scan.source, "method": called(type(denoiser.split)) if gains else "none"}
         output.open_volume(prepared.grid, facts, trust is not None, self.axis)
         steps = range(self.data.n_series)
         edges = tuple(histogram_edges(self.scale_of(step)) for step in steps)
         scales = () if plan.in_one_piece else self.scales or (self.scale,)
-        work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask, scales)
-        self.run.over(plan.slabs, SlabTask(source, work, output), "denoising")
+        work: Work = DenoiseParts(denoiser, prepared.rows, prepared.weight, edges, trust, evidence.mask, scales)
+        if not gains:
+            work = AsMeasured(prepared.rows, prepared.weight, edges, evidence.mask)
+        self.run.over(plan.slabs, SlabTask(source, work, output), "denoising" if gains else "reconstructing")
         shown = len(steps) // 2
         gathered = gather(output.records(self.slabs(shown)), edges[shown])
         if len(steps) > 1:
@@ -267,8 +273,13 @@ class VolumeDomain(Domain):
             **circumstances(prepared, denoiser),
             evidence=None if halves is None else halves.figures(prepared.grid.voxel_size, evidence.mask),
             trust=None if trust is None else {**shares(found, prepared.weight), **trust.figures()},
+            given_back=None if gains else True,
         )
         return self.result(denoiser, fitted, metrics, gathered, prepared=prepared, notes=said, trust=found)
+
+    def whole(self) -> Reconstruction:
+        """Return the source of the volume without denoising: all views together, of every repeated scan."""
+        return self.source if isinstance(self.source, RepeatedReconstruction) else self.prepared.whole()
 
     def _glimpses(self) -> dict[int, tuple[Slice, Slice]]:
         """Return the middle slice of evenly spaced steps or of channels, noisy and denoised, as wide as a screen."""

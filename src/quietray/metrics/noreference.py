@@ -13,21 +13,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from quietray.metrics.blocks import student_interval
-from quietray.types import Parts, Slice
 
 __all__ = [
     "Judgement",
     "averaged",
     "blocks_of",
-    "judge_alternating",
     "judge_left_out",
+    "judge_subsets",
     "neighbour_correlation",
     "residual_correlation",
-    "streaks",
     "strongest_correlation",
 ]
 
-_VOXELS = 2**22  # enough to measure the power of streaks
 _BLOCK = 16  # in pixels; the noise of a reconstruction is correlated over a few
 _SLICES = 8  # slices needed to measure the variation between slices
 
@@ -162,22 +159,26 @@ def judge_left_out(
     return Judgement(mean(error), mean(noise), total, blocks_of(error, noise, weight), pixels=error)
 
 
-def judge_alternating(outputs: Tensor, targets: Tensor, weight: Tensor) -> Judgement:
-    r"""Estimate the error of the mean of an even number of outputs, each computed without its target subset.
+def judge_subsets(outputs: Tensor, subsets: Tensor, weight: Tensor, alone: bool = False) -> Judgement:
+    r"""Estimate the error of the mean of K outputs from interleaved angular subsets.
 
-    Interleaved angular subsets differ by noise and by streaks that cancel in the sum over all subsets.  By Parseval's
-    theorem over the subsets, with the transforms F of the outputs and P of the subsets, :math:`\mathrm{mean}_j (f_j -
-    b_j)^2` minus the variance of the outputs equals :math:`(f - b)^2 + \sum_{k > 0} (|P_k|^2 - 2 F_k P_k^*) / K^2`.
-    Noise has the same power, and the same product with the outputs, at all k.  Streaks have hardly any at the highest
-    k, the difference between the even and the odd subsets, which is therefore used for all k.  Unlike the power of
-    streaks from :func:`streaks`, this also accounts for streaks that remain in the outputs.
+    Such subsets differ by noise and by streaks, which cancel in the sum over all subsets.  With the means f of the
+    outputs and b of the subsets, the error is :math:`(f - b)^2` minus the noise of b plus twice the noise that f and b
+    share.  Let F and P be the Fourier transforms over the subsets.  Noise is :math:`|P_k|^2 / K^2` at every k.  If each
+    output was computed from all subsets but one, the shared noise is :math:`-(K - 1) F_k P_k^* / K^2` at every k > 0;
+    if it was computed from one subset alone, :math:`F_k P_k^* / K^2`.  Streaks have hardly any power at the highest k,
+    which is therefore used: for an even K, the difference between the even and the odd subsets.  What remains of the
+    streaks in the outputs is thus not counted either, so that leaving everything as it is gains exactly nothing.
 
     Parameters
     ----------
-    outputs, targets
-        ``(choice, batch, 1, y, x)``: the outputs of the network and the subsets it has not seen, in the same order.
+    outputs, subsets
+        ``(choice, batch, 1, y, x)``: the outputs of the network, and for each of them, in the same order, the subset it
+        has not seen, or the only one it has seen.
     weight
         Weight of each pixel, broadcastable to the shape of one choice.
+    alone
+        Whether each output was computed from its subset alone; by default, from all others.
 
     Returns
     -------
@@ -188,18 +189,18 @@ def judge_alternating(outputs: Tensor, targets: Tensor, weight: Tensor) -> Judge
     --------
     >>> noise = 0.9 * torch.randn(4, 1, 1, 200, 200, generator=torch.Generator().manual_seed(0))
     >>> streak = torch.tensor([1.0, 0.0, -1.0, 0.0]).reshape(4, 1, 1, 1, 1)
-    >>> found = judge_alternating(torch.full_like(noise, 0.6), noise + streak, torch.ones(1))
+    >>> found = judge_subsets(torch.full_like(noise, 0.6), noise + streak, torch.ones(1))
     >>> round(found.error, 1), round(found.noise, 1)  # 0.6 squared, and a quarter of the noise of a subset
     (0.4, 0.2)
     """
     n = len(outputs)
     weight = weight.expand_as(outputs[0]).double()
-    signs = torch.ones(n, dtype=torch.float64, device=outputs.device)
-    signs[1::2] = -1
-    highest = [torch.einsum("j,j...->...", signs, each.double()) for each in (outputs, targets)]
-    noise = highest[1].square() / n**2
-    off = outputs.double().mean(0) - targets.double().mean(0)
-    error = off.square() - noise - 2 * (n - 1) * highest[0] * highest[1] / n**2
+    turns = 2 * math.pi * (n // 2) / n * torch.arange(n, dtype=torch.float64, device=outputs.device)
+    waves = torch.stack([turns.cos(), turns.sin()])
+    of_outputs, of_subsets = (torch.einsum("wj,j...->w...", waves, each.double()) for each in (outputs, subsets))
+    noise = of_subsets.square().sum(0) / n**2
+    shared = (of_outputs * of_subsets).sum(0) / n**2 * (1 if alone else 1 - n)
+    error = (outputs.double().mean(0) - subsets.double().mean(0)).square() - noise + 2 * shared
     total = float(weight.sum())
     means = [float((weight * x).sum()) / max(total, 1e-12) for x in (error, noise)]
     return Judgement(means[0], means[1], total, blocks_of(error, noise, weight), pixels=error)
@@ -320,35 +321,3 @@ def strongest_correlation(residuals: Tensor, weight: Tensor, reach: int) -> floa
             pairs = int((use[one] & use[other]).sum())
             found.append(float((centred[one] * centred[other]).sum()) / max(pairs, 1) / max(variance, 1e-300))
     return max(found, key=abs)
-
-
-def streaks(parts: Parts, weight: Slice) -> float:
-    """Return by how much squared errors are underestimated because angular subsets have streaks.
-
-    The subsets ``j::K`` differ by noise and by streaks that cancel in the sum over all subsets.  Error estimates treat
-    the differences as noise, and so subtract more noise than there is.  The Fourier transform over j separates the two:
-    noise has the same power at all frequencies, whereas streaks have hardly any at the highest one, the difference
-    between the even and the odd views.  With two or three subsets, they cannot be separated, and the result is 0.
-
-    Parameters
-    ----------
-    parts
-        Reconstructions of the subsets, ``(part, z, y, x)``.
-    weight
-        Weight ``(y, x)``, zero outside the field of view.
-
-    Examples
-    --------
-    >>> streak = np.full((1, 8, 8), 1.0)
-    >>> parts = np.stack([streak, 0 * streak, -streak, 0 * streak])
-    >>> round(streaks(parts, np.ones((8, 8))), 6)  # of which a third is taken away too much
-    0.166667
-    """
-    n_parts, n_z = parts.shape[:2]
-    every = max(1, n_z * int((weight > 0).sum()) // _VOXELS)
-    power = np.zeros(n_parts)
-    slices = range(min(every // 2, n_z - 1), n_z, every)
-    for z in slices:
-        power += np.square(np.abs(np.fft.fft(parts[:, z][:, weight > 0].astype(np.float64), axis=0))).mean(axis=1)
-    excess = power[1:] - power[n_parts // 2]
-    return max(0.0, float(excess.sum() / (len(slices) * n_parts**2 * (n_parts - 1))))

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from quietray.errors import SettingsError
 from quietray.networks.base import Architecture, furthest, pad_to_multiple
+from quietray.networks.decoder import DecoderLevel
 
 __all__ = ["LehtinenModule", "LehtinenUNet"]
 
@@ -115,15 +116,14 @@ class LehtinenModule(nn.Module):
             skips.append(x)
         skips.pop()
         x = functional.leaky_relu(self.down[-1](x), _SLOPE)
-        for convolve in (*self.up, self.last):
-            x = functional.interpolate(x, scale_factor=2, mode="nearest")
-            x = convolve(torch.cat([x, skips.pop()], dim=1))
+        for level in (*self.up, self.last):
+            x = level(x, skips.pop())
         out: Tensor = self.head(x)[..., :height, :width]
         return out
 
 
-def _convolutions(n_in: int, n_between: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(
+def _convolutions(n_in: int, n_between: int, n_out: int) -> DecoderLevel:
+    return DecoderLevel(
         nn.Conv2d(n_in, n_between, 3, padding=1),
         nn.LeakyReLU(_SLOPE, inplace=True),
         nn.Conv2d(n_between, n_out, 3, padding=1),

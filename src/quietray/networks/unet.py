@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from quietray.errors import SettingsError
 from quietray.networks.base import Architecture, furthest, pad_to_multiple, require_dimensions
+from quietray.networks.decoder import DecoderLevel
 
 __all__ = ["UNet", "UNetModule"]
 
@@ -100,9 +101,12 @@ class UNetModule(nn.Module):
         n_channels, n_outputs, thickness = (1, 1, 3) if settings.dimensions == 3 else (n_channels, n_outputs, 1)
         widths = settings.widths
         before = [n_channels, *widths[:-1]]
-        self.down = nn.ModuleList(_two_convolutions(thickness * i, o) for i, o in zip(before, widths, strict=True))
+        self.down = nn.ModuleList(
+            nn.Sequential(*_two_convolutions(thickness * i, o)) for i, o in zip(before, widths, strict=True)
+        )
         self.up = nn.ModuleList(
-            _two_convolutions(coarse + fine, fine) for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            DecoderLevel(*_two_convolutions(coarse + fine, fine))
+            for coarse, fine in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.head = nn.Conv2d(widths[0], n_outputs, 1)
         for module in self.modules():
@@ -119,14 +123,13 @@ class UNetModule(nn.Module):
         x = x.reshape(-1, 1, height, width) if volume else x
         x = pad_to_multiple(x, self.settings.stride).contiguous(memory_format=torch.channels_last)
         skips = []
-        for level, convolve in enumerate(self.down):
-            x = functional.max_pool2d(x, 2) if level else x
+        for number, convolve in enumerate(self.down):
+            x = functional.max_pool2d(x, 2) if number else x
             x = convolve(with_neighbours(x, n_slices) if volume else x)
             skips.append(x)
         skips.pop()
-        for convolve in self.up:
-            x = functional.interpolate(x, scale_factor=2, mode="nearest")
-            x = convolve(torch.cat([x, skips.pop()], dim=1))
+        for level in self.up:
+            x = level(x, skips.pop())
         out: Tensor = self.head(x)[..., :height, :width]
         return out.reshape(n_images, n_slices, height, width) if volume else out
 
@@ -154,8 +157,8 @@ def with_neighbours(x: Tensor, n_slices: int) -> Tensor:
     return torch.cat([before.flatten(0, 1), x, after.flatten(0, 1)], dim=1)
 
 
-def _two_convolutions(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(
+def _two_convolutions(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
+    return (
         nn.Conv2d(n_in, n_out, 3, padding=1),
         nn.ReLU(inplace=True),
         nn.Conv2d(n_out, n_out, 3, padding=1),

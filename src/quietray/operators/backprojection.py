@@ -1,6 +1,7 @@
-"""Backprojection of filtered views of a diverging beam, voxel by voxel, on the CPU.
+"""Backprojection of filtered views of a diverging beam, voxel by voxel.
 
-No library does this for fan beams without a GPU, and the one for cone beams is an optional dependency.
+No library does this for fan beams without a GPU, and the one for cone beams is an optional dependency.  On the CPU,
+numba compiles it, slice by slice; on a GPU, torch samples the views, one by one.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from typing import no_type_check
 
 import numba
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from quietray.errors import GeometryError
-from quietray.geometry import ConeBeam, VolumeGrid
+from quietray.geometry import ConeBeam, FanBeam, VolumeGrid
 from quietray.operators.astra import n_threads, voxel_edge
 from quietray.types import Sinograms, Volume
 
-__all__ = ["ConeRays"]
+__all__ = ["ConeRays", "FanRays", "sampled"]
+
+_AT_ONCE = 2**25  # voxels per sampling on a GPU; each takes about 40 bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +39,8 @@ class ConeRays:
         Voxel grid.
     rows
         Consecutive detector rows that are available; None for all.  The rows in :attr:`seen` are sufficient.
+    device
+        Device of the backprojection, by torch; None is the CPU, by numba.
 
     Examples
     --------
@@ -45,6 +52,7 @@ class ConeRays:
     geometry: ConeBeam
     grid: VolumeGrid
     rows: range | None = None
+    device: torch.device | None = None
 
     @property
     def band(self) -> range:
@@ -78,7 +86,7 @@ class ConeRays:
         cast = self.geometry.matrices @ np.stack([*(self.edge * np.stack([x, y, z])), np.ones_like(x)])
         return cast[:, 2], cast[:, 1] / np.where(cast[:, 2] > 0, cast[:, 2], np.inf)
 
-    def backproject(self, filtered: Sinograms, factors: Float[np.ndarray, " view"]) -> Volume:
+    def backproject(self, filtered: Sinograms | Tensor, factors: Float[np.ndarray, " view"]) -> Volume:
         """Return the sum over the views of ``factors / depth ** 2`` times the filtered value that a voxel projects to.
 
         The depth is the distance of a voxel from the source along the detector's normal, in the unit of length of the
@@ -87,7 +95,7 @@ class ConeRays:
         Parameters
         ----------
         filtered
-            Filtered views of the available rows, ``(row, view, col)``.
+            Filtered views of the available rows, ``(row, view, col)``; may already be on the device.
         factors
             One factor per view.
 
@@ -100,6 +108,9 @@ class ConeRays:
             raise GeometryError(
                 f"sinograms must have shape {self.range_shape} (row, view, col), got {tuple(filtered.shape)}"
             )
+        if self.device is not None:
+            there = torch.as_tensor(filtered, dtype=torch.float32).to(self.device)
+            return np.asarray(sampled(self, there[None], factors)[0].cpu().numpy())
         out = np.zeros(self.grid.shape, np.float32)
         z, y, x = self.grid.first
         data, matrices = np.ascontiguousarray(filtered, np.float32), self.geometry.matrices
@@ -113,6 +124,96 @@ class ConeRays:
         with ThreadPoolExecutor(min(n_threads(), len(out))) as pool:
             list(pool.map(work, range(len(out))))
         return out
+
+
+@dataclass(frozen=True, eq=False)
+class FanRays:
+    """The rays of a fan beam, whose slices are independent: what filtered backprojection needs instead of a projector.
+
+    Parameters
+    ----------
+    geometry
+        Beam; ``geometry.n_rows`` is the number of slices.
+    grid
+        Voxel grid.
+    device
+        Device of the backprojection, by torch; None is the CPU, by numba.
+
+    Examples
+    --------
+    >>> beam = FanBeam(np.linspace(0, 6, 4), 1, 8, source_axis=20.0, source_detector=30.0)
+    >>> FanRays(beam, beam.grid()).range_shape
+    (1, 4, 8)
+    """
+
+    geometry: FanBeam
+    grid: VolumeGrid
+    device: torch.device | None = None
+
+    @property
+    def range_shape(self) -> tuple[int, ...]:
+        """Shape of the sinograms, ``(row, view, col)``."""
+        return (self.grid.shape[0], self.geometry.n_views, self.geometry.n_cols)
+
+
+def sampled(
+    rays: ConeRays, images: Float[Tensor, "channel row view col"], factors: Float[np.ndarray, " view"]
+) -> Float[Tensor, "channel z y x"]:
+    """Return what :meth:`ConeRays.backproject` returns, of several sets of views at once, on the device of the images.
+
+    Parameters
+    ----------
+    rays
+        Rays of one set.
+    images
+        Filtered views of the available rows of every set.
+    factors
+        One factor per view.
+
+    Examples
+    --------
+    >>> beam = ConeBeam.circular(np.linspace(0, 6, 4), 6, 8, source_axis=20.0, source_detector=30.0)
+    >>> rays, ones = ConeRays(beam, beam.grid()), np.ones(4)
+    >>> filtered = np.random.default_rng(0).random((6, 4, 8), np.float32)
+    >>> there = sampled(rays, torch.from_numpy(filtered)[None], ones)[0].numpy()
+    >>> bool(np.allclose(there, rays.backproject(filtered, ones), rtol=1e-3))
+    True
+    """
+    shape, n_channels = rays.grid.shape, len(images)
+    out = torch.zeros((n_channels, *shape), dtype=torch.float32, device=images.device)
+    at_once = max(1, _AT_ONCE // (shape[1] * shape[2]))
+    for first in range(0, shape[0], at_once):
+        some = out[:, first : first + at_once]
+        signs = ((0, first, -1), (1, 0, -1), (2, 0, 1))  # the third axis alone increases with its index
+        z, y, x = (
+            rays.edge * (rays.grid.first[axis] + sign * (start + np.arange(some.shape[1 + axis])))
+            for axis, start, sign in signs
+        )
+        for view, (matrix, factor) in enumerate(zip(rays.geometry.matrices, factors, strict=True)):
+            col, row, depth = (
+                _plane(line[2] * z + line[3], line[1] * y, line[0] * x, images.device) for line in matrix
+            )
+            near = torch.where(depth > 0, 1 / depth, 0.0)
+            col, row = col * near, row * near
+            weight = float(factor) * near.square()
+            for place, n in ((col, rays.geometry.n_cols), (row, rays.geometry.n_rows)):
+                weight = torch.where((place < -0.5) | (place > n - 0.5), 0.0, weight)
+            columns, lines = (
+                2 * (place - start) / max(n - 1, 1) - 1  # from the centre of the first pixel, -1, to the last, 1
+                for place, start, n in ((col, 0, images.shape[3]), (row, rays.band.start, images.shape[1]))
+            )
+            where = torch.stack([columns, lines], dim=-1).reshape(1, -1, shape[2], 2)
+            found = torch.nn.functional.grid_sample(
+                images[None, :, :, view], where, mode="bilinear", padding_mode="border", align_corners=True
+            )
+            some += weight * found.reshape(n_channels, *weight.shape)
+    return out
+
+
+def _plane(z: np.ndarray, y: np.ndarray, x: np.ndarray, device: torch.device) -> Float[Tensor, "z y x"]:
+    """Return the sums of three terms, each of which depends on one axis."""
+    deep, down, across = (torch.from_numpy(each).to(device, torch.float32) for each in (z, y, x))
+    return deep[:, None, None] + down[None, :, None] + across[None, None, :]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from quietray.geometry import FanBeam, ParallelBeam, VolumeGrid
 from quietray.operators.astra import SliceProjector, n_threads
@@ -32,6 +36,8 @@ class SparseProjector(LinearOperator):
         Projector of the slices.
     threads
         Number of products computed in parallel; by default, one for each CPU.
+    device
+        Device where tensors are multiplied, with the same matrix and therefore the exact adjoint; None is the CPU.
 
     Examples
     --------
@@ -43,8 +49,10 @@ class SparseProjector(LinearOperator):
     True
     """
 
-    def __init__(self, projector: SliceProjector, threads: int | None = None) -> None:
-        self.projector = projector
+    def __init__(
+        self, projector: SliceProjector, threads: int | None = None, device: torch.device | None = None
+    ) -> None:
+        self.projector, self.device = projector, device
         self.threads = threads or n_threads()
         self._matrix = projector.matrix().tocsr().astype(np.float32)
         self._transposed = self._matrix.T.tocsr()
@@ -89,6 +97,28 @@ class SparseProjector(LinearOperator):
         """Backproject every sinogram."""
         return self._product(self._transposed, y, self.domain_shape)
 
+    def forward_tensor(self, x: Tensor) -> Tensor:
+        """Project every slice, on the device of the operator if `x` is there."""
+        if x.device != self.device:
+            return super().forward_tensor(x)
+        return self._product_there(self._there[0], x, self.range_shape)
+
+    def adjoint_tensor(self, y: Tensor) -> Tensor:
+        """Backproject every sinogram, on the device of the operator if `y` is there."""
+        if y.device != self.device:
+            return super().adjoint_tensor(y)
+        return self._product_there(self._there[1], y, self.domain_shape)
+
+    @cached_property
+    def _there(self) -> tuple[Tensor, Tensor]:
+        """The matrix and its transpose on the device."""
+        matrix, transposed = (_on(self.device, each) for each in (self._matrix, self._transposed))
+        return matrix, transposed
+
+    def _product_there(self, matrix: Tensor, source: Tensor, shape: tuple[int, ...]) -> Tensor:
+        columns = source.reshape(len(source), -1).T.to(torch.float32).contiguous()
+        return (matrix @ columns * float(self._unit)).T.reshape(shape).to(source.dtype)
+
     def _product(self, matrix: Any, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         out = np.empty(shape, np.float32)
         at_once = min(_AT_ONCE, -(-shape[0] // self.threads))
@@ -106,8 +136,28 @@ class SparseProjector(LinearOperator):
         return out
 
 
-def many_slices(projector: SliceProjector) -> SliceProjector | SparseProjector:
+def _on(device: torch.device | None, matrix: Any) -> Tensor:
+    """Return a sparse matrix of SciPy as a tensor."""
+    with warnings.catch_warnings():  # torch warns that its sparse matrices are new
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr),
+            torch.from_numpy(matrix.indices),
+            torch.from_numpy(matrix.data),
+            matrix.shape,
+            device=device,
+        )
+
+
+def many_slices(projector: SliceProjector, device: torch.device | None = None) -> SliceProjector | SparseProjector:
     """Return the fastest projector for this number of slices: a matrix if it is small, else ray by ray.
+
+    Parameters
+    ----------
+    projector
+        Projector of the slices.
+    device
+        Device for the products of a matrix; None is the CPU.
 
     Examples
     --------
@@ -119,4 +169,5 @@ def many_slices(projector: SliceProjector) -> SliceProjector | SparseProjector:
     rows, views, cols = projector.range_shape
     _, n_y, n_x = projector.domain_shape
     entries = 3 * views * cols * max(n_y, n_x)  # a ray as wide as a voxel crosses about three voxels per line
-    return SparseProjector(projector) if rows >= _FEWEST_SLICES and entries * _BYTES <= _MOST_BYTES else projector
+    small = rows >= _FEWEST_SLICES and entries * _BYTES <= _MOST_BYTES
+    return SparseProjector(projector, device=device) if small else projector

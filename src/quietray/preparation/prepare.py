@@ -51,12 +51,17 @@ __all__ = [
 _WITHOUT_CUFINUFFT = (
     "Slices were reconstructed on the CPU: cuFINUFFT is not installed; for the GPU, run pip install 'quietray[cuda]'."
 )
+_UNMATCHED = (
+    "Iterations on the GPU use a backprojection that is not the exact adjoint of the projection (0.4 % apart for cone "
+    "beams): many iterations may not converge. For an exact one, use --device cpu."
+)
 _MIXED = (
     "This run was started by a version with another backprojection (by areas): in its slabs, edges are slightly softer "
     "than in the others; start anew with --overwrite if that matters."
 )
 _CHOOSING = 8  # rows for choosing the number of iterations
 _ITERATING = 2**30 + 2**28  # memory in bytes for the matrix of the views and the iterates
+_MEMBER = 500 * 2**20  # bytes of a further process that trains: libraries, and a step
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +120,10 @@ class Prepared:
         """Return an object that reconstructs bands of rows."""
         return reconstruction_of(self.scan, self.calibration, self.algorithm, self.grid, n_parts, self.device)
 
+    def whole(self) -> PartReconstruction:
+        """Return an object that reconstructs bands of rows from all views, which share their flats."""
+        return replace(self, calibration=replace(self.calibration, subsets=())).source()
+
     def log_bias(self) -> dict[str, float] | None:
         """Return the bias of the logarithm in the middle row, and the mean line integral that it is added to."""
         middle = self.rows[len(self.rows) // 2]
@@ -151,6 +160,7 @@ def chosen_region(text: str | None) -> tuple[int, int, int, int] | None:
 def calibrated(scan: Scan, run: Run) -> Calibrated:
     """Calibrate a scan, retrieve its phase if requested, and find its rotation axis."""
     rotation_axis, watch = run.settings.rotation_axis, run.watch
+    said: tuple[str, ...]
     correction, remarks = usable(run.settings.correction, scan)
     with watch.stage("calibrating"):
         calibration = calibrate(scan, correction)
@@ -158,22 +168,22 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
         scan, calibration = retrieved(scan, calibration, run)
     with watch.stage("finding the rotation axis"):
         if rotation_axis is not None:
-            scan, said = scan.with_axis(rotation_axis), f"Rotation axis at column {rotation_axis:.2f}, as given."
+            scan, said = scan.with_axis(rotation_axis), (f"Rotation axis at column {rotation_axis:.2f}, as given.",)
         elif scan.geometry.rotation_axis is not None and scan.provenance.get("axis") != "to be found":
-            said = f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says."
+            said = (f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says.",)
         elif isinstance(scan.geometry, ParallelBeam):
             found = find_rotation_axis(scan, calibration)
             scan = scan.with_axis(found.column)
-            said = " ".join(found.notes) or f"Rotation axis found at column {found.column:.2f} ({found.method})."
+            said = found.notes or (f"Rotation axis found at column {found.column:.2f} ({found.method}).",)
         else:
-            column, said = diverging_axis(scan, calibration)
-            scan = scan.with_axis(column)
+            column, told = diverging_axis(scan, calibration)
+            scan, said = scan.with_axis(column), (told,)
         known = {name: fact for name, fact in scan.provenance.items() if name != "axis"}
         scan = replace(scan, provenance=known)
     beam = scan.geometry
     settled = beam.settled()
-    scan, said = replace(scan, geometry=settled), " ".join((said, *_half_told(beam, settled)))
-    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, said))
+    scan, said = replace(scan, geometry=settled), (*said, *_half_told(beam, settled))
+    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, *said))
 
 
 def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:
@@ -247,12 +257,15 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     planned = partial(plan_whole, algorithm=algorithm) if cone and iterating else plan_run
     network = settings.network if settings.method.trained else UNet()  # no filter takes as much
     need, crew = partial(planned, parts=n_parts, n_slices=n_slices, network=network), run.executor.crew
+    members = len(run.devices) if settings.method.trained and len(run.devices) > 1 else 0
     matrix = _ITERATING if iterating and not cone else 0
 
     def choose() -> dict[str, Any]:
         memory = parse_bytes(settings.max_memory) if settings.max_memory else None
         volume = whole if cone and iterating else grid
-        plan = need(scan, chosen, volume, memory=memory, base=resident_memory() + matrix)
+        base = resident_memory() + matrix + members * _MEMBER
+        copied = n_parts * 2 if members else n_parts  # members share one copy of the training data
+        plan = need(scan, chosen, volume, memory=memory, base=base, parts=copied)
         if crew is not None and not (cone and iterating):  # whose slices cannot be told apart
             theirs = need(scan, chosen, volume, memory=crew.memory, base=crew.base + matrix)
             plan = plan.shared(theirs, crew.count, max(n_slices // 2, network.depth))
@@ -262,8 +275,12 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
     ranges = {name: tuple((int(a), int(b)) for a, b in kept[name]) for name in ("slabs", "windows")}
     plan = Plan(**{**kept, **ranges})
     said = known.notes
-    if run.device.type == "cuda" and not gpu_transforms(run.device):
-        said = (*said, _WITHOUT_CUFINUFFT)
+    if run.device.type == "cuda":
+        parallel = isinstance(geometry, ParallelBeam)
+        if parallel and not iterating and not gpu_transforms(run.device):
+            said = (*said, _WITHOUT_CUFINUFFT)
+        if iterating and (cone or (parallel and not algorithm.needs_adjoint)):
+            said = (*said, _UNMATCHED)
     if isinstance(geometry, ParallelBeam) and not iterating:  # versions that stored nothing here backprojected by areas
         mixed = output.decide("backprojection", lambda: {"mixed": output.begun})["mixed"]
         said = (*said, _MIXED) if mixed else said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,18 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from quietray.detector.correction.correct import Calibration, RowCounts, stored
-from quietray.detector.correction.own_flats import correct_dealt, corrected_dealt
+from quietray.detector.correction.own_flats import corrected_dealt
 from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.beams import projector, rays
 from quietray.operators.nufft import ParallelRays
 from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct import Algorithm
+from quietray.running.device import device_memory
 from quietray.running.plan import rows_at_once
 from quietray.scan import Scan
-from quietray.types import Parts, Sinograms
+from quietray.types import Parts, Volume
 
 __all__ = [
     "ConeReconstruction",
@@ -38,6 +41,7 @@ __all__ = [
 _PROCESSORS = torch.device("cpu")
 _ON_GPU = 32  # rows per filtered backprojection
 _ITERATING = 2**28  # memory in bytes for iterations, at about ten numbers per voxel
+_ITERATING_THERE = 2**32  # the same on a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +92,8 @@ class PartReconstruction:
         counts, there = counts if known == rows else self.scan.read(rows), self.device or _PROCESSORS
         at_once = rows_at_once() if there.type == "cpu" else _ON_GPU
         if self.algorithm.iterates:
-            at_once = max(1, _ITERATING // (40 * self.grid.n_pixels))
+            room = _ITERATING if there.type == "cpu" else _ITERATING_THERE
+            at_once = max(1, room // (40 * self.grid.n_pixels))
         changed = RowCounts()
         for first in range(0, rows.stop - rows.start, at_once):
             last = min(first + at_once, rows.stop - rows.start)
@@ -101,14 +106,18 @@ class PartReconstruction:
                 apart = None if found is None else torch.from_numpy(found).to(there)
                 if apart is not None:
                     views -= apart
-                stay = isinstance(rays, ParallelRays) and rays.device == there != _PROCESSORS
-                out[part, first:last] = self.algorithm(rays, views if stay else views.cpu().numpy())
+                out[part, first:last] = self._reconstructed(rays, views)
                 if apart is not None:
                     every = self.rays_of(None, last - first)
-                    same = apart.expand(every.range_shape)
-                    out[part, first:last] += self.algorithm(every, same if stay else same.cpu().numpy())
+                    out[part, first:last] += self._reconstructed(every, apart.expand(every.range_shape))
             advance(last - first)
         return changed
+
+    def _reconstructed(self, A: Any, views: Float[Tensor, "row view col"]) -> Volume:
+        """Return the volume of some views; they are copied to the host unless `A` works on their device."""
+        stay = getattr(A, "device", None) == views.device != _PROCESSORS
+        found = self.algorithm(A, views if stay else views.cpu().numpy())
+        return np.asarray(found.cpu() if isinstance(found, Tensor) else found)
 
     def _apart(self, part: int, rows: range) -> Float[np.ndarray, "row 1 col"] | None:
         """Return how the logarithm of a subset's flat differs from that of all flats, to be applied to all views.
@@ -135,7 +144,11 @@ class PartReconstruction:
             return self._prepared[part].with_slices(n_rows)
         views = slice(None) if part is None else slice(part, None, self.n_parts)
         geometry, grid = self.scan.geometry[views].rows(n_rows), self.grid.with_slices(n_rows)
-        found = projector(geometry, grid, many=True) if self.algorithm.iterates else rays(geometry, grid, self.device)
+        if self.algorithm.iterates:
+            exact = self.algorithm.needs_adjoint
+            found: Any = projector(geometry, grid, many=True, device=self.device, matched=exact)
+        else:
+            found = rays(geometry, grid, self.device)
         if isinstance(found, (SparseProjector, ParallelRays)):
             self._prepared[part] = found
         return found
@@ -179,23 +192,32 @@ class ConeReconstruction(PartReconstruction):
         sinograms, changed = self._sinograms(seen)
         for part in range(self.n_parts):
             subset = geometry[part :: self.n_parts]
-            A: Any = projector(subset, grid) if whole else ConeRays(subset, grid, seen)
-            views, apart = np.ascontiguousarray(sinograms[:, part :: self.n_parts]), self._apart(part, seen)
-            volume = self.algorithm(A, views if apart is None else views - apart)
-            if apart is not None:
-                same = np.broadcast_to(apart, (len(seen), geometry.n_views, geometry.n_cols))
-                volume += self.algorithm(ConeRays(geometry, grid, seen), same)
+            A: Any = projector(subset, grid, device=self.device) if whole else self._rays(subset, grid, seen)
+            views, apart = sinograms[:, part :: self.n_parts].contiguous(), self._apart(part, seen)
+            if apart is None:
+                volume = self._reconstructed(A, views)
+            else:
+                same = torch.from_numpy(apart).to(views.device)
+                volume = self._reconstructed(A, views - same)
+                every = same.expand(len(seen), geometry.n_views, geometry.n_cols)
+                volume += self._reconstructed(self._rays(geometry, grid, seen), every)
             out[part] = volume[above + rows.start : above + rows.stop] if whole else volume
         advance(rows.stop - rows.start)
         return changed
 
-    def _sinograms(self, rows: range) -> tuple[Sinograms, RowCounts]:
-        """Return the line integrals of detector rows, corrected a few at a time."""
-        out, changed = np.empty((len(rows), self.scan.n_views, self.scan.n_cols), np.float32), RowCounts()
-        at_once = rows_at_once()
+    def _rays(self, geometry: ConeBeam, grid: VolumeGrid, rows: range) -> ConeRays:
+        return ConeRays(geometry, grid, rows, self.device if self.device != _PROCESSORS else None)
+
+    def _sinograms(self, rows: range) -> tuple[Float[Tensor, "row view col"], RowCounts]:
+        """Return the line integrals of detector rows, corrected a few at a time, on the device if they fit there."""
+        there, shape = self.device or _PROCESSORS, (len(rows), self.scan.n_views, self.scan.n_cols)
+        free = device_memory(there)
+        fits = free is None or 4 * 4 * math.prod(shape) < free  # the views, those of a subset, and filtered ones
+        out, changed = torch.empty(shape, device=there if fits else _PROCESSORS), RowCounts()
+        at_once = rows_at_once() if there.type == "cpu" else _ON_GPU
         for first in range(rows.start, rows.stop, at_once):
             band = slice(first, min(first + at_once, rows.stop))
-            some, counted = correct_dealt(self.scan.read(band), self.calibration, band)
+            some, counted = corrected_dealt(stored(self.scan.read(band)).to(there), self.calibration, band)
             out[band.start - rows.start : band.stop - rows.start] = some
             changed += counted
         return out, changed

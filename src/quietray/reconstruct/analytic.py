@@ -12,6 +12,7 @@ from jaxtyping import Float
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, ParallelBeam
 from quietray.operators.astra import SliceProjector
+from quietray.operators.backprojection import FanRays
 from quietray.operators.nufft import ParallelRays, Views
 from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct.base import Algorithm
@@ -79,7 +80,7 @@ class FBP(Algorithm):
             require_turn(geometry)
         return self
 
-    def __call__(self, A: SliceProjector | SparseProjector | ParallelRays, y: Views) -> Volume:
+    def __call__(self, A: SliceProjector | SparseProjector | ParallelRays | FanRays, y: Views) -> Volume:
         """Reconstruct a volume.
 
         Parameters
@@ -100,7 +101,7 @@ class FBP(Algorithm):
             The sinograms do not match the projector, the beam is of another kind, or the views cover too small an
             angle.
         """
-        if not isinstance(A, (SliceProjector, SparseProjector, ParallelRays)):
+        if not isinstance(A, (SliceProjector, SparseProjector, ParallelRays, FanRays)):
             raise GeometryError(
                 f"filtered backprojection must have a parallel or a fan beam, got {type(A).__name__}; use fdk for a "
                 "cone beam"
@@ -108,7 +109,8 @@ class FBP(Algorithm):
         if tuple(y.shape) != A.range_shape:
             raise GeometryError(f"sinograms must have shape {A.range_shape} (row, view, col), got {tuple(y.shape)}")
         if isinstance(A.geometry, FanBeam):
-            return fan_backprojection(A.geometry, A.grid, np.asarray(y), self.filter)
+            return fan_backprojection(A if isinstance(A, FanRays) else FanRays(A.geometry, A.grid), y, self.filter)
+        assert not isinstance(A, FanRays)
         rays = A if isinstance(A, ParallelRays) else ParallelRays(A.geometry, A.grid, A.threads)
         return rays.backproject(_weighted(rays, y), ramp_response(self.filter, rays.width), _shares(rays))
 

@@ -23,6 +23,9 @@ class Algorithm(Registered, ABC):
     iterates: ClassVar[bool] = True
     """Whether the algorithm needs a projector and the whole volume, unlike filtered backprojection."""
 
+    needs_adjoint: ClassVar[bool] = False
+    """Whether it converges only with the exact adjoint of the projector; if not, an approximate one serves on a GPU."""
+
     chosen_by_views: ClassVar[str] = ""
     """The setting that is chosen on held-out views if it is None; empty if there is no such setting."""
 

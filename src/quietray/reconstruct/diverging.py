@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, Geometry, VolumeGrid
 from quietray.geometry.half import share
-from quietray.operators.backprojection import ConeRays
+from quietray.operators.backprojection import ConeRays, FanRays, sampled
+from quietray.operators.nufft import Views
 from quietray.reconstruct.base import Algorithm
-from quietray.reconstruct.ramp import RampFilter, ramp_filtered, require_filter
-from quietray.types import Sinograms, Volume
+from quietray.reconstruct.ramp import RampFilter, padded_width, ramp_filtered, ramp_response, require_filter
+from quietray.types import Volume
 
 __all__ = ["FDK", "fan_backprojection", "require_turn", "turn_weights"]
 
+_CPU = torch.device("cpu")
 _TILT = math.radians(2.0)  # largest tilt of the detector
 _ROUND = 1e-3  # largest deviation of the source from its circle, relative to the radius
 _GAP = 4.0  # factor by which a step must exceed the others to be taken for the gap between end and start of the scan
@@ -79,7 +83,7 @@ class FDK(Algorithm):
         require_turn(geometry)
         return self
 
-    def __call__(self, A: Any, y: Sinograms) -> Volume:
+    def __call__(self, A: Any, y: Views) -> Volume:
         """Reconstruct a volume.
 
         Parameters
@@ -87,7 +91,7 @@ class FDK(Algorithm):
         A
             Projector of a circular cone beam, or the :class:`~quietray.operators.backprojection.ConeRays` of some rows.
         y
-            Line integrals ``(row, view, col)``, dimensionless.
+            Line integrals ``(row, view, col)``, dimensionless; may already be on the device of the rays.
 
         Returns
         -------
@@ -108,14 +112,22 @@ class FDK(Algorithm):
         if tuple(y.shape) != rays.range_shape:
             raise GeometryError(f"sinograms must have shape {rays.range_shape} (row, view, col), got {tuple(y.shape)}")
         scan, wide = _Circle.of(rays.geometry), _widened(rays.geometry)
-        filtered = np.empty((*y.shape[:2], wide.n_cols), np.float32)
-        for each, sinogram, row in zip(filtered, y, rays.band, strict=True):
-            each[:] = ramp_filtered(scan.on_wide(scan.weighted(sinogram, row))[None], self.filter)[0]
-        return ConeRays(wide, rays.grid, rays.rows).backproject(filtered, scan.factors(rays.edge, rays.grid))
+        filtered = scan.filtered(y, rays.band, self.filter, rays.device)
+        rays = dataclasses.replace(rays, geometry=wide)
+        return rays.backproject(filtered, scan.factors(rays.edge, rays.grid))
 
 
-def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window: RampFilter) -> Volume:
+def fan_backprojection(rays: FanRays, y: Views, window: RampFilter) -> Volume:
     """Return the filtered backprojection of a fan beam with a flat detector, slice by slice: FDK in its central plane.
+
+    Parameters
+    ----------
+    rays
+        Rays of the beam.
+    y
+        Line integrals ``(row, view, col)``, dimensionless; may already be on the device of the rays.
+    window
+        Window of the ramp filter.
 
     Raises
     ------
@@ -127,14 +139,19 @@ def fan_backprojection(geometry: FanBeam, grid: VolumeGrid, y: Sinograms, window
     >>> from quietray.simulate.bodies import Bodies
     >>> beam = FanBeam(np.linspace(0, 2 * np.pi, 90, endpoint=False), 1, 33, source_axis=100.0, source_detector=150.0)
     >>> y = Bodies.cylinder(10.0).project(beam, 1.0, supersampling=3).swapaxes(0, 1)
-    >>> bool(abs(fan_backprojection(beam, beam.grid(), y, "ram-lak")[0, 12:21, 12:21].mean() - 1) < 0.02)
+    >>> bool(abs(fan_backprojection(FanRays(beam, beam.grid()), y, "ram-lak")[0, 12:21, 12:21].mean() - 1) < 0.02)
     True
     """
-    line = geometry.as_cone()
-    rays, scan = ConeRays(_widened(line), grid.with_slices(1)), _Circle.of(line)
-    factors = scan.factors(rays.edge, grid)
-    filtered = (ramp_filtered(scan.on_wide(scan.weighted(row, 0))[None], window) for row in y)
-    return np.concatenate([rays.backproject(row, factors) for row in filtered])
+    line = rays.geometry.as_cone()
+    one, scan = ConeRays(_widened(line), rays.grid.with_slices(1)), _Circle.of(line)
+    factors = scan.factors(one.edge, rays.grid)
+    every = range(1)  # each slice is the central plane of its own
+    if rays.device is None:
+        filtered = (scan.filtered(row[None], every, window, None) for row in np.asarray(y))
+        return np.concatenate([one.backproject(row, factors) for row in filtered])
+    there = torch.as_tensor(y).to(rays.device)
+    images = torch.stack([scan.filtered(row[None], every, window, rays.device) for row in there])
+    return np.asarray(sampled(one, images, factors)[:, 0].cpu().numpy())
 
 
 def _missing(beam: ConeBeam) -> tuple[int, int]:
@@ -225,16 +242,46 @@ class _Circle:
         angles = np.arctan2(-inward[:, 0], inward[:, 1])
         return cls(beam, foot, turn_weights(angles, rays, np.abs(edges) if beam.half else None))
 
-    def weighted(self, sinogram: Float[np.ndarray, "view col"], row: int) -> Float[np.ndarray, "view col"]:
-        """Return the views of one row times their weights and the cosine of each ray with the detector normal."""
-        beam, distance = self.beam, self.beam.reach[:, 1:]
-        across, down = (np.linalg.norm(one, axis=1)[:, None] for one in (beam.us, beam.vs))
-        u, v = (np.arange(beam.n_cols) - self.foot[:, 1:]) * across, (row - self.foot[:, :1]) * down
-        return np.asarray(sinogram * (self.weights * distance / np.sqrt(distance**2 + u**2 + v**2)), np.float32)
+    def filtered(self, y: Views, rows: range, window: RampFilter, device: torch.device | None) -> Any:
+        """Return weighted, filtered views ``(row, view, wide)``, with the columns of the widened detector.
 
-    def on_wide(self, weighted: Float[np.ndarray, "view col"]) -> Float[np.ndarray, "view wide"]:
-        """Return weighted views on the columns of the widened detector; columns that were not measured are zero."""
-        return np.pad(weighted, ((0, 0), _missing(self.beam)))
+        Parameters
+        ----------
+        y
+            Line integrals ``(row, view, col)``.
+        rows
+            Detector rows of `y`.
+        window
+            Window of the ramp filter.
+        device
+            Device of the result, a tensor; None for an array, computed on the CPU one row at a time.
+        """
+        n_wide = self.beam.n_cols + sum(_missing(self.beam))
+        if device is None:
+            out = np.empty((*y.shape[:2], n_wide), np.float32)
+            for each, sinogram, row in zip(out, np.asarray(y), rows, strict=True):
+                weighted = np.asarray(sinogram * self._cosines(row).numpy(), np.float32)
+                each[:] = ramp_filtered(np.pad(weighted, ((0, 0), _missing(self.beam)))[None], window)[0]
+            return out
+        there, width = torch.as_tensor(y).to(device, torch.float32), padded_width(n_wide)
+        response = torch.from_numpy(ramp_response(window, width)).to(device)
+        found = torch.empty((*y.shape[:2], n_wide), dtype=torch.float32, device=device)
+        for some, views, row in zip(found, there, rows, strict=True):
+            weighted = views * self._cosines(row, device).float()
+            wide = torch.nn.functional.pad(weighted, _missing(self.beam))
+            some.copy_(torch.fft.irfft(torch.fft.rfft(wide, width) * response, width)[:, :n_wide])
+        return found
+
+    def _cosines(self, row: int, device: torch.device = _CPU) -> Float[Tensor, "view col"]:
+        """Return the weights of the rays of one row times the cosine of each ray with the detector normal."""
+        beam = self.beam
+        foot, weights, reach, us, vs = (
+            torch.tensor(each, device=device) for each in (self.foot, self.weights, beam.reach, beam.us, beam.vs)
+        )
+        distance, across, down = reach[:, 1:], us.norm(dim=1, keepdim=True), vs.norm(dim=1, keepdim=True)
+        columns = torch.arange(beam.n_cols, dtype=torch.float64, device=device)
+        u, v = (columns - foot[:, 1:]) * across, (row - foot[:, :1]) * down
+        return weights * distance / torch.sqrt(distance**2 + u**2 + v**2)
 
     def factors(self, edge: float, grid: VolumeGrid) -> Float[np.ndarray, " view"]:
         """Return the factor of each view at depth 1 that gives the result in the unit of the grid."""

@@ -143,6 +143,7 @@ class CGLS(Algorithm):
     True
     """
 
+    needs_adjoint: ClassVar[bool] = True
     chosen_by_views: ClassVar[str] = "iterations"
     held: ClassVar[tuple[int, int]] = (7, 6)
 

@@ -60,6 +60,7 @@ class TV(Algorithm):
     True
     """
 
+    needs_adjoint: ClassVar[bool] = True
     chosen_by_views: ClassVar[str] = "weight"
     held: ClassVar[tuple[int, int]] = (15, 7)
 

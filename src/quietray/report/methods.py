@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from quietray.assessment.figures import gain_text, headline
+from quietray.assessment.figures import gain_text, headline, processes_text
 from quietray.method import METHODS
 from quietray.networks.base import Architecture
 from quietray.reconstruct import ALGORITHMS
@@ -94,7 +94,8 @@ def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
 
     sentences = []
     if method["domain"] == "images":
-        sentences.append(f"{scan['images']} images of {scan['rows']} x {scan['columns']} pixels were denoised.")
+        verb = "were measured" if metrics.get("given_back") else "were denoised"
+        sentences.append(f"{scan['images']} images of {scan['rows']} x {scan['columns']} pixels {verb}.")
     else:
         first, last = scan["rows"]
         raw = "taken as line integrals" if settings.correction.line_integrals else "corrected with flat and dark fields"
@@ -107,6 +108,9 @@ def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
             how = f" with the {algorithm['filter']} filter" if algorithm.get("filter") else ""
             name = algorithm["name"]
             sentences.append(f"They were reconstructed by {named(name)}{how}{cited(name, ALGORITHMS)}.")
+    if metrics.get("given_back"):
+        sentences.append("They were not denoised, since that gained nothing.")
+        return " ".join(sentences)
     what = {"images": "The images were", "radiographs": "The radiographs were"}.get(method["domain"], "The volume was")
     by, how = f"quietray {version}".strip(), f"{named(method['name'])}{cited(method['name'], METHODS)}"
     if method["parameters"]:
@@ -134,7 +138,8 @@ def _learned(metrics: Mapping[str, Any]) -> str:
         return "trained beforehand"
     taught = name in METHODS and METHODS[name].domain == "clean"
     by = "on clean data" if taught else "on the measurement itself, without any clean reference,"
-    return f"trained {by} for {number(training['steps'])} steps in {duration(training['seconds'])}"
+    steps = f"{number(training['steps'])} steps{processes_text(training)}"
+    return f"trained {by} for {steps} in {duration(training['seconds'])}"
 
 
 def _of(registry: Mapping[str, Any], name: str | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quietray.errors import ResourceError
-from quietray.running.device import chosen_device, device_name
+from quietray.running.device import chosen_device, device_name, gpu_count
 from quietray.running.plan import plan_run
 from quietray.scan import Scan
 from quietray.settings import parse_bytes
@@ -39,4 +39,7 @@ def describe(scan: Scan, max_memory: str | None = None) -> dict[str, str]:
     except ResourceError as error:
         plan = str(error)
     notes = {f"note {index}": note for index, note in enumerate(scan.notes, 1)}
-    return scan.describe() | {"memory plan": plan, "device": device_name(chosen_device())} | notes
+    device, count = device_name(chosen_device()), gpu_count()
+    if count > 1:
+        device += f", the first of {count} GPUs"
+    return scan.describe() | {"memory plan": plan, "device": device} | notes

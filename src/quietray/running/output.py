@@ -30,6 +30,7 @@ from quietray.types import Volume
 
 __all__ = ["Output", "noted_start"]
 
+_FREE = ("gpus",)  # settings that a resumed run may change: its result is the same, up to rounding
 _CHECKPOINT, _RUN, _REPLACED, _LOCK = "training.safetensors", "run.json", "replaces.json", ".lock"
 
 
@@ -345,7 +346,7 @@ class Output:
             before = _noted_in(folder / ".work" / _RUN)
         else:
             raise ResourceError(f"{folder} must hold an unfinished run to resume, got none; start with --overwrite")
-        differing = sorted(_differences(before, self._known))
+        differing = sorted(place for place in _differences(before, self._known) if place not in _FREE)
         if differing:
             raise SettingsError(
                 f"a resumed run must have the settings and the scan that it was started with, got changes in "

@@ -13,12 +13,12 @@ import torch
 from quietray.detector.correction.calibration import Calibrated
 from quietray.diagnose import Diagnosis
 from quietray.filters import Filter
-from quietray.running.device import chosen_device, device_memory
+from quietray.running.device import chosen_device, chosen_devices
 from quietray.running.output import Output
 from quietray.running.settings import Settings
 from quietray.running.slabs import Executor, Slab, SlabTask, executor_here, run_slabs
 from quietray.running.watch import Watch
-from quietray.settings import parse_bytes, parse_seconds
+from quietray.settings import parse_seconds
 from quietray.splits.base import Split
 
 __all__ = ["Run"]
@@ -49,6 +49,8 @@ class Run:
     trial
         Whether the run is part of a comparison: filters that do not fit into the budget are refused, and figures that
         only a report shows are not measured.
+    chosen
+        Whether the method is chosen automatically: if it gains nothing, the input is given back.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class Run:
     diagnosis: Diagnosis | None = None
     started: float = field(default_factory=time.monotonic)
     trial: bool = False
+    chosen: bool = False
 
     @classmethod
     def in_memory(cls, settings: Settings, watch: Watch | None = None) -> Run:
@@ -76,12 +79,9 @@ class Run:
         return chosen_device(self.settings.device or "auto")
 
     @property
-    def device_memory(self) -> int | None:
-        """Bytes of GPU memory for the volume used in training; None on the CPU."""
-        free, stated = device_memory(self.device), self.settings.device_memory
-        if free is None:
-            return None
-        return min(free, parse_bytes(stated)) if stated else int(0.8 * free)
+    def devices(self) -> tuple[torch.device, ...]:
+        """Devices on which networks are trained, one for each process; a comparison trains in one, for seconds."""
+        return chosen_devices(self.settings.device or "auto", 1 if self.trial else self.settings.gpus or 1)
 
     @property
     def elapsed(self) -> float:

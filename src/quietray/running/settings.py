@@ -18,7 +18,7 @@ from quietray.method import METHODS, Auto, Method
 from quietray.networks import NETWORKS, Architecture, UNet
 from quietray.reconstruct import ALGORITHMS, FBP, Algorithm
 from quietray.registry import Registry
-from quietray.running.device import require_device_name
+from quietray.running.device import require_device_name, require_gpus
 from quietray.settings import parse_bytes, parse_seconds, typed
 
 __all__ = ["METHODS", "Auto", "Changes", "Given", "Method", "Settings", "Training", "changed"]
@@ -34,8 +34,8 @@ class Training:
         Optimisation steps.  None for as many as fit into the time budget; their number is written to run.toml, so that
         the run can be repeated exactly.
     batch, patch
-        Number of patches in a step, and their edge in pixels. On a GPU, a batch of 1 becomes 8 to 64, to use the GPU
-        fully; more for larger volumes, because small ones would lead to overfitting.
+        Number of patches in a step, of all processes together, and their edge in pixels. On a GPU, a batch of 1 becomes
+        8 to 64, to use the GPU fully; more for larger volumes, because small ones would lead to overfitting.
     learning_rate
         Peak learning rate of Adam, after a linear warm-up and before a cosine decay.
     average
@@ -111,10 +111,13 @@ class Settings:
     device
         Where to compute: ``auto`` or None for a GPU if there is one; ``cpu``; ``cuda``, or one of several such as
         ``cuda:1``.
+    gpus
+        Number of processes that train a network together, each on a GPU of its own, or on the CPU if that is the
+        device; they share the samples of every step.  None, or 1, trains in the process of the run.
     max_memory
         Memory that the process may use, such as ``8G``; None is 60 % of the free memory.
     device_memory
-        GPU memory for the volume used in training, such as ``8G``; None is 80 % of the free GPU memory.
+        GPU memory for the volume used in training, such as ``8G``, on each GPU; None is 80 % of the free GPU memory.
     rows
         Detector rows to work on, ``start:stop``; None is all.
     region
@@ -167,6 +170,7 @@ class Settings:
     seed: int = 0
     budget: str = "4m"
     device: str | None = None
+    gpus: int | None = None
     max_memory: str | None = None
     device_memory: str | None = None
     rows: str | None = None
@@ -200,6 +204,7 @@ class Settings:
         require_stored(self.format, self.stored)
         parse_seconds(self.budget)
         require_device_name(self.device or "auto")
+        require_gpus(self.device or "auto", 1 if self.gpus is None else self.gpus)
         for size in (self.max_memory, self.device_memory):
             if size is not None:
                 parse_bytes(size)
@@ -221,6 +226,7 @@ class Changes(TypedDict, total=False):
     seed: int
     budget: str
     device: str | None
+    gpus: int | None
     max_memory: str | None
     device_memory: str | None
     rows: str | None

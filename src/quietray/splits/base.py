@@ -44,6 +44,7 @@ class Pair:
         Weight of each target pixel, broadcastable to `target`; a pixel of weight zero does not count.
     measure
         Applied to the network's output before it is compared with the target: the identity, a logarithm, a projector.
+        It must treat each sample by itself, for each of several processes has only some of them.
     """
 
     input: Tensor
@@ -69,6 +70,44 @@ class Pair:
             Exponent of the error: 2 for the mean squared error, 1 for the mean absolute error.
         """
         return self.distance(network(self.input), weight, power)
+
+    def share(self, weight: Tensor, number: int, count: int) -> tuple[Pair, Tensor, Tensor]:
+        """Return one of `count` shares of the samples, for one of as many processes.
+
+        The loss of all samples is the sum of the losses of the shares, each times its fraction of the weights.
+
+        Parameters
+        ----------
+        weight
+            Additional weight of each target pixel, as for :meth:`loss`.
+        number, count
+            Number of the share, from 0, and number of shares.
+
+        Returns
+        -------
+        pair, weight, fraction
+            The pair of these samples, their additional weight, and their fraction of the sum of all weights, a scalar.
+
+        Examples
+        --------
+        >>> values = torch.tensor([1.0, 2.0, 4.0]).reshape(3, 1, 1, 1)
+        >>> pair = Pair(values, 0 * values, torch.ones(1, 1, 1, 1))
+        >>> shares = [pair.share(values, number, 2) for number in (0, 1)]
+        >>> [(one.input.flatten().tolist(), round(float(fraction), 2)) for one, _, fraction in shares]
+        [([1.0], 0.14), ([2.0, 4.0], 0.86)]
+        """
+        size = len(self.target)
+        mine = slice(size * number // count, size * (number + 1) // count)
+        weights = (self.weight.to(weight.device) * weight).sum(dim=(1, 2, 3)).expand(size)
+        fraction = weights[mine].sum() / weights.sum().clamp_min(1e-12)
+        return self.only(mine), weight if len(weight) == 1 else weight[mine], fraction
+
+    def only(self, mine: slice) -> Pair:
+        """Return the pair of some of the samples, a range; the input may hold several images for each."""
+        each = len(self.input) // len(self.target)
+        given = self.input[mine.start * each : mine.stop * each]
+        weight = self.weight if len(self.weight) == 1 else self.weight[mine]
+        return replace(self, input=given, target=self.target[mine], weight=weight)
 
     def distance(self, output: Tensor, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
         """Return the mean error of an output that the network has already computed; see :meth:`loss`."""
@@ -198,11 +237,6 @@ class Split(Method):
         return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
 
     @property
-    def streaky(self) -> bool:
-        """Whether :meth:`judge` counts streaks of angular subsets as noise, so that its estimate must be corrected."""
-        return self.angular
-
-    @property
     def n_subsets(self) -> int:
         """Number of angular subsets ``j::n_subsets`` whose noise must be independent; 1 if there are no subsets."""
         return self.n_parts - self.n_clean if self.angular else 1
@@ -275,10 +309,6 @@ class Split(Method):
                 "noise2void, noise2self, noisier2noise, apbsn or recorrupted, or noise2noise with further measurements"
             )
         return self, noise.described
-
-    def with_own_flats(self) -> Split:
-        """Return the method for parts that are each corrected with flats of their own."""
-        return self
 
     def as_served(self, bound: Split) -> Split:
         """Return the method with the settings chosen when it was adapted to a scan, so that a run can be repeated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,12 @@ class EquivariantPair(Pair):
     strength: float = 0.0
     angles: Tensor = field(default_factory=lambda: torch.zeros(1))
     measured_again: Callable[[Tensor], Tensor] = torch.clone
+
+    def only(self, mine: slice) -> EquivariantPair:
+        """Return the pair of some of the samples, with their rotations."""
+        some = super().only(mine)
+        assert isinstance(some, EquivariantPair)
+        return replace(some, angles=self.angles[mine])
 
     def loss(self, network: Network, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
         """Return the sum of the loss on the views and the loss on the rotated objects."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from quietray.errors import GeometryError, SettingsError
-from quietray.metrics.noreference import Judgement, judge_alternating, judge_left_out
+from quietray.metrics.noreference import Judgement, judge_subsets
 from quietray.splits.base import Neighbourhood, Network, Pair, ScanShape, Split
 from quietray.types import Channels, Samples
 
@@ -63,7 +63,6 @@ class Noise2Inverse(Split):
     sees_series: ClassVar[bool] = True
     verdicts: ClassVar[tuple[str, ...]] = ("noise2inverse",)
     prior: ClassVar[str | None] = "volume"
-    _dealt: ClassVar[bool] = False  # set per instance; not a setting, because it depends on the scan
 
     parts: int = 4
     input: Literal["X:1", "1:X"] = "X:1"
@@ -128,26 +127,10 @@ class Noise2Inverse(Split):
         return torch.stack(outputs).mean(dim=0)
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
-        """Estimate the error of the mean of the K outputs, comparing each output with the subset it has not seen."""
-        choices = list(self.choices(samples))
-        outputs = torch.stack([network(given).float() for given, _ in choices])
-        targets = torch.stack([wanted for _, wanted in choices])
-        inputs = torch.stack([given[:, self._outputs] for given, _ in choices])
-        if not self.streaky:
-            return judge_alternating(outputs, targets, weight)
-        parts_in_target = 1 if self.input == "X:1" else self.parts - 1
-        return judge_left_out(outputs, targets, inputs, weight, parts_in_target, self.parts)
-
-    @property
-    def streaky(self) -> bool:
-        """Whether streaks count as noise; not if the noise is estimated from even and odd subsets.
-
-        Even and odd subsets cannot be used if each subset has its own flats: part of the noise of the flats then
-        becomes streaks that cancel in the sum over the subsets.  In six scans with one flat per subset, PSNR estimates
-        from them were 1.0 dB too high on average, with a spread of 1.2 dB; those of :func:`judge_left_out` were 0.8 dB
-        too high, with a spread of 0.8 dB.
-        """
-        return self._dealt or self.input != "X:1" or self.parts % 2 == 1
+        """Estimate the error of the mean of the K outputs from how outputs and subsets differ."""
+        outputs = torch.stack([network(given).float() for given, _ in self.choices(samples)])
+        subsets = samples[:, :, self._outputs].transpose(0, 1)
+        return judge_subsets(outputs, subsets, weight, alone=self.input == "1:X")
 
     @property
     def _outputs(self) -> slice:
@@ -203,12 +186,6 @@ class Noise2Inverse(Split):
         if shape.dimensions == 3:
             return replace(split, volume=True, slices=min(_DEPTH, shape.rows))
         return replace(split, slices=min(split.slices, shape.odd_rows))
-
-    def with_own_flats(self) -> Noise2Inverse:
-        """Return the method for subsets that have flats of their own."""
-        found = replace(self)
-        object.__setattr__(found, "_dealt", True)
-        return found
 
     def as_served(self, bound: Split) -> Noise2Inverse:
         """Return the method with the number of subsets that was used."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,6 +16,17 @@ from quietray.splits.filling import completed, donut, filled, noise_variance
 from quietray.types import Channels, Samples
 
 __all__ = ["Noisier2Noise", "seed_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class _NoisierPair(Pair):
+    """A training pair whose network output is corrected for the added noise before it meets the target."""
+
+    strength: float = 1.0
+
+    def distance(self, output: Tensor, weight: Tensor, power: Callable[[Tensor], Tensor] = torch.square) -> Tensor:
+        """Return the mean error of the corrected output."""
+        return super().distance(_corrected(self.input, output, self.strength), weight, power)
 
 
 @dataclass(frozen=True)
@@ -119,11 +129,11 @@ class Noisier2Noise(Split):
         """Draw the noise to add."""
         image = samples[:, 0]
         given, wanted = self._recorrupted(image, generator)
-        return Pair(given, wanted, torch.isfinite(image).to(image), partial(self._corrected, given))
+        return _NoisierPair(given, wanted, torch.isfinite(image).to(image), strength=self.strength)
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the mean of the corrected outputs over all passes; the same image always gets the same noise."""
-        outputs = [self._corrected(given, network(given).float()) for given, _ in self._passes(samples[:, 0])]
+        outputs = [_corrected(given, network(given).float(), self.strength) for given, _ in self._passes(samples[:, 0])]
         return torch.stack(outputs).mean(dim=0)
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
@@ -135,7 +145,7 @@ class Noisier2Noise(Split):
         """
         image = samples[:, 0]
         views = list(self._passes(image))
-        outputs = torch.stack([self._corrected(given, network(given).float()) for given, _ in views])
+        outputs = torch.stack([_corrected(given, network(given).float(), self.strength) for given, _ in views])
         targets = torch.stack([wanted for _, wanted in views])
         result = outputs.mean(dim=0)
         noise = self.variance(image)
@@ -168,10 +178,11 @@ class Noisier2Noise(Split):
         # filled from the noisier image: noise in the filled values must not be in any target
         return completed(image + added), torch.nan_to_num(image - added / self.strength**2)
 
-    def _corrected(self, given: Tensor, output: Tensor) -> Tensor:
-        """Return the mean of the clean image, computed from that of the noisy one."""
-        square = self.strength**2
-        return ((1 + square) * output - given.to(output.device)) / square
+
+def _corrected(given: Tensor, output: Tensor, strength: float) -> Tensor:
+    """Return the mean of the clean image, computed from that of the noisy one."""
+    square = strength**2
+    return ((1 + square) * output - given.to(output.device)) / square
 
 
 def seed_of(image: Tensor) -> int:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ from quietray.running.settings import Training
 from quietray.settings import called, from_dict, parse_seconds, to_dict
 from quietray.splits.base import Split
 from quietray.training.batches import TrainingVolume
-from quietray.training.loop import Fitted, Progress, TrainingData, fit, judge_held_out
+from quietray.training.group import Group
+from quietray.training.loop import Fitted, Progress, TrainingData, judge_held_out
 from quietray.training.start import DEFAULT, RANDOM, SCRATCH, Known, Start, began_at_random, start_of
 from quietray.training.state import load_average
 
@@ -105,19 +107,19 @@ class Recipe:
     def begin(
         self, split: Split, data: TrainingData, run: Run, steps: Callable[[float], float]
     ) -> tuple[Callable[[], nn.Module], str]:
-        """Return a function that builds the network, and a description; a resumed run starts as it did originally.
+        """Return a function that builds the network on the CPU, and a description; a resumed run starts as before.
 
         If the network to start from does not improve the scan, it was trained on too different data, and random initial
         weights are better.  They are also used if there is time for more than `most` steps; `steps` returns that
         number, given the duration of a validation in seconds.
         """
         if self.start is None:
-            return lambda: self.build(split).to(run.device), self.fresh
+            return partial(self.build, split), self.fresh
 
-        known, said = Known(lambda: self.build(split).to(run.device)), self.start.said
+        known, said = Known(partial(self.build, split)), self.start.said
 
         def tried() -> dict[str, Any]:
-            network = known().eval()
+            network = known().to(run.device).eval()
             judge_held_out(split, network, data, run.device)  # the first pass is slower than later ones
             begun = time.monotonic()
             judged = judge_held_out(split, network, data, run.device)
@@ -178,13 +180,14 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     output, images, scale = run.output, subject.images, subject.scale
     size = min(recipe.training.patch, *images[1:])
     enlarged = min(8, max(1, recipe.training.patch**2 // size**2))
-    batch = batch_for(recipe.training.batch, run.device, images)
+    batch, devices = _shared_batch(batch_for(recipe.training.batch, run.device, images), enlarged, run)
     training = dataclasses.replace(recipe.training, batch=batch * enlarged)
+    at_once = len(devices) if run.device.type == "cuda" else 1  # times as fast as one device
     budget, told = recipe.budget, False
 
     def inference(per_step: float, pixels: float = float(np.prod(images))) -> float:
         """Return the time of one pass over the images in seconds; a training step costs about three passes."""
-        return (split.n_parts - split.n_clean) * pixels / (training.batch * size**2) * per_step / 3
+        return (split.n_parts - split.n_clean) * pixels / (training.batch * size**2) * at_once * per_step / 3
 
     def symmetries(per_step: float) -> Literal[1, 2, 4, 8]:
         if recipe.symmetries:
@@ -221,21 +224,19 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
                 load_average(average, output.checkpoint)
                 run.watch.judged(_look(average.eval(), split, scale, data), step, n_steps, latest)
 
-        here = data.on(run.device, run.device_memory)
-
         def steps(judgement: float) -> float:
             """Return the approximate number of steps; a validation passes over held-out data, a step takes three."""
-            judged = sum(float(x.shape[0] * x.shape[-2] * x.shape[-1]) for x, _ in here.held_out(_JUDGED_PIXELS))
-            per_step = 3 * judgement * training.batch * size**2 / ((split.n_parts - split.n_clean) * judged)
+            judged = sum(float(x.shape[0] * x.shape[-2] * x.shape[-1]) for x, _ in data.held_out(_JUDGED_PIXELS))
+            per_step = 3 * judgement * training.batch * size**2 / ((split.n_parts - split.n_clean) * judged * at_once)
             return float(training.steps or max(0.3 * budget, budget - closing(per_step)) / per_step)
 
-        build, begun = recipe.begin(split, here, run, steps)
+        build, begun = recipe.begin(split, data, run, steps)
         if begun != RANDOM:
             run.watch.note(f"Training starts from {begun}.")
-        fitted = fit(
+        fitted = Group(devices, run.settings.device_memory).fit(
             split,
             build,
-            here,
+            data,
             training,
             seed=recipe.seed,
             budget=for_training,
@@ -253,6 +254,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     known = {
         "steps": fitted.history[-1].step,
         "batch": batch,
+        **({"processes": len(devices)} if len(devices) > 1 else {}),
         "started_from": begun,
         "noise_sd": float(max(fitted.best.noise, 0.0) ** 0.5 * (scale.high - scale.low)),
         "versions": versions(),
@@ -269,6 +271,29 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         known,
     )
     return denoiser, fitted
+
+
+def _shared_batch(batch: int, enlarged: int, run: Run) -> tuple[int, tuple[torch.device, ...]]:
+    """Return the batch size, with a patch at least for each process, and the devices of the processes.
+
+    A run that is resumed keeps its batch size, whatever its number of processes.
+    """
+    devices = run.devices
+    count = len(devices)
+    kept = int(run.output.decide("batch", lambda: {"batch": max(batch, -(-count // enlarged))})["batch"])
+    devices = devices[: kept * enlarged]
+    if kept != batch:
+        run.watch.note(f"The batch size is {kept} instead of {batch}, so that every process has a patch.")
+    if len(devices) < count:
+        run.watch.note(
+            f"Only {len(devices)} processes train: this run was begun with {kept * enlarged} patches in every step."
+        )
+    if kept * enlarged % len(devices):
+        run.watch.note(
+            f"{kept * enlarged} patches cannot be divided evenly among {len(devices)} processes: some have one more, "
+            "for which the others wait; a batch size that can be divided takes less time for each patch."
+        )
+    return kept, devices
 
 
 def _times(run: Run, training: float, closing: float) -> str:

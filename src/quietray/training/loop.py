@@ -7,12 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from quietray.brief import brief
@@ -21,6 +20,7 @@ from quietray.running.precision import precision
 from quietray.running.settings import Training
 from quietray.splits.base import Network, Split
 from quietray.training.pace import Pace
+from quietray.training.sharing import alone_on, fabric_on, found_by_first, mean, require_shares, shared_loss
 from quietray.training.start import Known
 from quietray.training.state import Progress, best, copy_weights, follow, halvings, restore, save, start
 from quietray.types import Samples
@@ -64,6 +64,8 @@ class Fitted:
         Why the training ended.
     seconds_per_step
         Median time of one step.
+    processes
+        Number of processes that trained together.
     """
 
     network: nn.Module
@@ -71,6 +73,7 @@ class Fitted:
     best: Progress
     stopped: str
     seconds_per_step: float
+    processes: int = 1
 
     __repr__ = brief
 
@@ -104,6 +107,9 @@ def fit(
 ) -> Fitted:
     """Train a network, validate it on held-out data, and keep the best weights.
 
+    In each of the processes of a group (:mod:`quietray.training.group`), all draw the same samples, and each computes
+    the gradient of its share.  The first one validates, plans the number of steps and writes the checkpoint.
+
     Parameters
     ----------
     split
@@ -132,27 +138,24 @@ def fit(
     """
     state = start(build, settings.learning_rate, settings.steps, seed, split.teacher)
     device = next(state.network.parameters()).device
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=1 if device.type == "cpu" else [device.index or 0],
-        precision=precision(settings.precision, device),
-        plugins=LightningEnvironment(),  # one process, also inside a job of a batch system
-    )
+    arithmetic = precision(settings.precision, device)
+    fabric = fabric_on(device, arithmetic)
     if checkpoint is not None and checkpoint.exists():
         restore(state, checkpoint)
     network, optimizer = fabric.setup(state.network, state.optimizer)
-    average = fabric.setup_module(state.average)
+    average = alone_on(device, arithmetic).setup_module(state.average)
 
     pace, good = Pace(settings.steps, budget, state.seconds), isinstance(build, Known)
     warm_up = _SHORT_WARM_UP if good else _WARM_UP
     if settings.steps is not None:
         warm_up = max(1, min(warm_up, settings.steps // 10))
     if good and state.step == 0:
-        judged = judge_held_out(split, average, data, fabric.device)
+        judged = found_by_first(fabric, lambda: judge_held_out(split, average, data, device))
         state.history.append(
             Progress(0, settings.steps or 0, 0.0, judged.error, judged.error, judged.noise, judged.correlation)
         )
     losses: list[Tensor] = []
+    power, begun = _POWERS[settings.loss], state.step
     while state.n_steps is None or state.step < state.n_steps:
         if settings.plateau:
             share = schedule(state.step, None, warm_up) * 0.5 ** halvings(state.history, settings.plateau)
@@ -162,7 +165,12 @@ def fit(
             group["lr"] = settings.learning_rate * share
         samples, weight = data.draw(settings.batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
-        loss = pair.to(fabric.device).loss(network, weight.to(fabric.device), _POWERS[settings.loss])
+        if fabric.world_size == 1:
+            loss = pair.to(device).loss(network, weight.to(device), power)
+        else:
+            if state.step == begun:
+                require_shares(fabric, state.network, pair, weight, power)
+            loss = shared_loss(fabric, network, pair, weight, power)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
@@ -178,26 +186,27 @@ def fit(
         if state.n_steps is None:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)  # time the steps, not only their submission
-            state.n_steps = pace.first_plan(state.step)
+            state.n_steps = found_by_first(fabric, partial(pace.first_plan, state.step))
         if state.n_steps is not None and due(state.step, state.n_steps, settings.judgements):
-            judged = judge_held_out(split, average, data, fabric.device)
+            mean_loss = mean(fabric, torch.stack(losses).mean())
+            losses.clear()
+            judged = found_by_first(fabric, lambda: judge_held_out(split, average, data, device))
             pace.tick(step=False)
-            state.seconds = pace.seconds
+            state.seconds = found_by_first(fabric, lambda: pace.seconds)
             state.history.append(
                 Progress(
                     state.step,
                     state.n_steps,
                     state.seconds,
-                    float(torch.stack(losses).mean()),
+                    mean_loss,
                     judged.error,
                     judged.noise,
                     judged.correlation,
                 )
             )
-            losses.clear()
             if best(state.history) is state.history[-1]:
                 state.best_weights = copy_weights(state.average)
-            state.n_steps = pace.next_plan(state.step, state.n_steps)
+            state.n_steps = found_by_first(fabric, partial(pace.next_plan, state.step, state.n_steps))
             # the estimate fluctuates while the learning rate is high; only the second half can show convergence
             since = max(best(state.history).step, state.n_steps // 2)
             if state.step - since > settings.patience * state.n_steps:
@@ -206,7 +215,7 @@ def fit(
                 )
                 state.stopped = f"{reason} for {settings.patience:.0%} of the run"
                 state.n_steps = state.step
-            if checkpoint is not None:
+            if checkpoint is not None and fabric.is_global_zero:
                 save(state, checkpoint)
         watch(state.step, state.n_steps, state.history[-1] if state.history else None)
 

@@ -301,7 +301,7 @@ def _together(
         air &= own
     ends = np.flatnonzero(np.diff(np.concatenate([[0], air, [0]])))
     removal = next((part.remove_rings for part in every if part.remove_rings != "none"), "none")
-    notes = [f"Detector {number}: {note}" for number, part in parts.items() for note in part.notes]
+    notes = [type(note)(f"Detector {number}: {note}") for number, part in parts.items() for note in part.notes]
     return Calibration(
         np.mean([part.flat for part in every], axis=0),
         np.mean([part.dark for part in every], axis=0),

@@ -9,6 +9,7 @@ from quietray.detector.correction.survey import ViewSurvey, local_median
 from quietray.errors import NoiseError
 from quietray.scan import Scan
 from quietray.types import Frame, PixelMask
+from quietray.wording import Doubt
 
 __all__ = ["measure_fields", "noise_of_frames", "without_holes"]
 
@@ -17,7 +18,7 @@ def measure_fields(
     scan: Scan, views: ViewSurvey
 ) -> tuple[Frame, Frame, FrameStatistics | None, FrameStatistics | None, tuple[str, ...]]:
     """Return flat minus dark, the dark, the statistics of both, and notes."""
-    dark, darks, flats, notes = np.zeros((scan.n_rows, scan.n_cols), np.float32), None, None, []
+    dark, darks, flats, notes = np.zeros((scan.n_rows, scan.n_cols), np.float32), None, None, list[str]()
     if scan.flats is None:
         _require_transmissions(scan, views)
         notes.append("There are no flats: the projections were assumed to be transmissions.")
@@ -44,11 +45,9 @@ def measure_fields(
             "check that the beam was on for the flats, and that flats and darks are not swapped"
         )
     if flats.n_frames < 5 and float(np.ptp(flats.mean + dark)) > 0:
-        notes.append(
-            f"There is only {flats.n_frames} flat: its noise becomes rings."
-            if flats.n_frames == 1
-            else f"There are only {flats.n_frames} flats: their noise becomes rings."
-        )
+        one = flats.n_frames == 1
+        few = "is only 1 flat: its" if one else f"are only {flats.n_frames} flats: their"
+        notes.append(Doubt(f"There {few} noise becomes rings."))
     return flat, dark, flats, darks, tuple(notes)
 
 

@@ -17,6 +17,7 @@ from quietray.errors import GeometryError
 from quietray.geometry import require_parallel
 from quietray.scan import Scan
 from quietray.types import Sinograms
+from quietray.wording import Doubt
 
 __all__ = ["RotationAxis", "find_rotation_axis"]
 
@@ -194,7 +195,7 @@ def _choose(scan: Scan, found: dict[str, tuple[float, float]], full_turn: bool) 
     listed = ", ".join(f"{name} {value:.2f}" for name, (value, _) in found.items())
     notes = [f"The rotation axis is at column {column:.2f}, from {method} ({listed})."]
     if spread > 1:
-        notes.append(f"The methods disagree by {spread:.1f} pixels or more: check the axis in the preview.")
+        notes.append(Doubt(f"The methods disagree by {spread:.1f} pixels or more: check the axis in the preview."))
     return RotationAxis(float(np.clip(column, 0, scan.n_cols - 1)), method, spread, tuple(notes))
 
 

@@ -125,7 +125,7 @@ def _together(scan: Scan, parts: Mapping[int, Scan], provenance: Mapping[str, An
     flats, flat_detectors = _frames_together({n: part.flats for n, part in parts.items()}, scan.flat_detectors)
     darks, dark_detectors = _frames_together({n: part.darks for n, part in parts.items()}, scan.dark_detectors)
     assert scan.detectors is not None
-    new = [f"Detector {n}: {note}" for n, part in parts.items() for note in part.notes[len(scan.notes) :]]
+    new = [type(note)(f"Detector {n}: {note}") for n, part in parts.items() for note in part.notes[len(scan.notes) :]]
     return dataclasses.replace(
         scan,
         projections=interleaved({n: part.projections for n, part in parts.items()}, scan.detectors),

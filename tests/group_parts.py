@@ -1,0 +1,27 @@
+"""Networks for processes that train together, which import them from here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from quietray.networks.unet import UNet
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """Builds a small network that drops what it sees at random."""
+
+    def __call__(self) -> nn.Module:
+        return nn.Sequential(UNet((4, 6)).build(3), nn.Dropout(0.5))
+
+
+class Unreadable:
+    """Is found in the process that trains, and nowhere else."""
+
+    def __reduce__(self) -> Any:
+        return _raised, ()
+
+
+def _raised() -> None:
+    raise ValueError("this cannot be read")
