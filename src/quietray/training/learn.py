@@ -286,12 +286,12 @@ def _shared_batch(batch: int, enlarged: int, run: Run) -> tuple[int, tuple[torch
         run.watch.note(f"The batch size is {kept} instead of {batch}, so that every process has a patch.")
     if len(devices) < count:
         run.watch.note(
-            f"Only {len(devices)} processes train: this run was begun with {kept * enlarged} patches in every step."
+            f"Only {len(devices)} processes train: this run was started with {kept * enlarged} patches in every step."
         )
     if kept * enlarged % len(devices):
         run.watch.note(
             f"{kept * enlarged} patches cannot be divided evenly among {len(devices)} processes: some have one more, "
-            "for which the others wait; a batch size that can be divided takes less time for each patch."
+            "for which the others wait; a divisible batch size takes less time for each patch."
         )
     return kept, devices
 
