@@ -281,7 +281,7 @@ def test_pseudo_ct_goes_on_from_a_model_with_its_models_of_the_noise(model: Path
     fresh = noisy(5)
     before = quietray.apply_images(model, fresh)
     result = quietray.denoise_images(fresh, tmp_path / "out", settings(PseudoCT(5), 40, start=str(model)))
-    assert "drawn from 2 models of it" in " ".join(result.notes)
+    assert "simulated by 2 models of it" in " ".join(result.notes)
     assert error(result.volume) < 1.05 * error(before.volume)
     assert result.metrics["method"]["name"] == "pseudo-ct"
     assert result.metrics["estimate"]["rmse"] <= before.metrics["estimate"]["rmse"] * 1.1
