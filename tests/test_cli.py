@@ -426,6 +426,7 @@ def test_demo(tmp_path, run, monkeypatch):
     compared = figures["comparison"]
     gain = compared["after (quietray)"]["psnr_db"] - compared["before (FBP)"]["psnr_db"]
     assert figures["gain_db"] == pytest.approx(gain)
+    assert {"estimated_gain_db", "estimated_gain_db_at_least"} <= figures.keys()
     assert (tmp_path / "demo/run/report.html").exists()
 
 

@@ -64,9 +64,9 @@ def test_a_scan_of_hardly_any_noise_is_given_back(tmp_path: Path, capsys: pytest
 
 
 def test_a_noisy_scan_is_denoised_and_a_named_method_is_done_as_asked() -> None:
-    noisy, method = quietray.read(disc_scan()), GaussianFilter()
+    noisy, method = quietray.read(disc_scan(12, 24, 40)), GaussianFilter()
     result = domain_of(method).denoise(chosen(quick(method=method)), [noisy])
-    assert result.metrics["estimate"]["psnr_gain_db"] > 3
+    assert result.metrics["estimate"]["psnr_gain_db_at_least"] > 3
     assert result.metrics.given_back is None
     named = quietray.denoise(quiet_scan(), None, quick(method=method, rotation_axis=15.5))
     assert named.metrics.given_back is None

@@ -132,17 +132,23 @@ def test_spectra_need_an_image() -> None:
         power_spectrum(np.zeros((1, 3, 8)))
 
 
-def materials(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def materials() -> np.ndarray:
     truth = np.zeros((12, 96, 96), np.float32)
     truth[:, disc(96, 96, 0.8)] = 1
     truth[:, disc(96, 96, 0.4)] = 3
-    return truth, truth + rng.normal(0, 0.3, truth.shape).astype(np.float32)
+    return truth
+
+
+def halves(truth: np.ndarray, sd: float, rng: np.random.Generator, blur: float = 0.0) -> np.ndarray:
+    """Two measurements; their mean has noise of this standard deviation, which may be correlated."""
+    noise = ndimage.gaussian_filter(rng.normal(size=(2, *truth.shape)), (0, 0, blur, blur))
+    return np.asarray(truth + noise * (sd * 2**0.5 / noise.std()), np.float32)
 
 
 def test_the_bias_of_each_material_is_found(rng: np.random.Generator) -> None:
-    truth, noisy = materials(rng)
+    truth = materials()
     denoised = 0.9 * truth + 0.05
-    found = region_bias(denoised, noisy, disc(96, 96, 0.95), classes=3)
+    found = region_bias(denoised, halves(truth, 0.3, rng), np.stack(2 * [denoised]), disc(96, 96, 0.95), classes=3)
     assert [each.level for each in found] == pytest.approx([0.05, 0.95, 2.75], abs=1e-3)
     for each, bias in zip(found, (0.05, -0.05, -0.25), strict=True):
         assert abs(each.bias - bias) < 4 * each.error
@@ -152,31 +158,56 @@ def test_the_bias_of_each_material_is_found(rng: np.random.Generator) -> None:
 
 def test_standard_errors_of_region_biases_hold() -> None:
     """Over many draws of noise that is correlated, bias over its error has a standard deviation of about 1."""
-    ratios = []
+    ratios, truth = [], materials()
     for seed in range(40):
-        rng = np.random.default_rng(seed)
-        truth, _ = materials(rng)
-        noise = ndimage.gaussian_filter(rng.normal(size=truth.shape), (0, 1, 1)).astype(np.float32)
-        ratios += [each.bias / each.error for each in region_bias(truth, truth + noise, classes=3)]
+        measured = halves(truth, 0.3, np.random.default_rng(seed), blur=1.0)
+        ratios += [each.bias / each.error for each in region_bias(truth, measured, np.stack(2 * [truth]), classes=3)]
     assert 0.75 < np.std(ratios) < 1.3
     assert abs(np.mean(ratios)) < 0.4
 
 
+def test_a_region_is_not_chosen_by_the_noise_that_its_mean_is_compared_with() -> None:
+    """A weak filter of so much noise puts bright voxels into the bright class: its mean would be forty errors off."""
+    ratios, truth = [], materials()[:4] / 3
+    for seed in range(20):
+        measured = halves(truth, 1.0, np.random.default_rng(seed))
+        seen = ndimage.gaussian_filter(measured, (0, 0, 1.0, 1.0))
+        clean = seen.mean(axis=0)
+        wanted = region_bias(clean, np.stack(2 * [truth]), seen, erosion=0)  # of the same voxels
+        found = region_bias(clean, measured, seen, erosion=0)
+        ratios += [(one.bias - other.bias) / one.error for one, other in zip(found, wanted, strict=True)]
+    assert 0.75 < np.std(ratios) < 1.6
+    assert abs(np.mean(ratios)) < 0.6
+
+
+def test_the_error_of_a_region_in_few_blocks_is_enlarged(rng: np.random.Generator) -> None:
+    """Nine of ten intervals of 1.645 errors contain the truth where there are three blocks, too."""
+    truth = np.zeros((1, 16, 96), np.float32)
+    truth[:, :, 48:] = 1
+    ratios = []
+    for _ in range(300):
+        found = region_bias(truth, halves(truth, 0.3, rng), np.stack(2 * [truth]), block=16)
+        ratios += [abs(each.bias) / each.error for each in found]
+    assert np.mean(np.array(ratios) < 1.645) == pytest.approx(0.9, abs=0.045)
+
+
 def test_erosion_keeps_borders_out(rng: np.random.Generator) -> None:
     """A blur moves grey values at the borders only: with them it looks like a bias, without it does not."""
-    truth, noisy = materials(rng)
-    blurred = ndimage.gaussian_filter(truth, (0, 1.0, 1.0))
-    near, far = (region_bias(blurred, noisy, classes=3, erosion=width)[2] for width in (0, 4))
+    truth = materials()
+    blurred, measured = ndimage.gaussian_filter(truth, (0, 1.0, 1.0)), halves(truth, 0.3, rng)
+    near, far = (
+        region_bias(blurred, measured, np.stack(2 * [blurred]), classes=3, erosion=width)[2] for width in (0, 4)
+    )
     assert near.bias < -2.5 * near.error
     assert abs(far.bias) < 4 * far.error
 
 
 def test_region_bias_tells_mistakes() -> None:
-    volume = np.zeros((2, 8, 8), np.float32)
+    volume, pair = np.zeros((2, 8, 8), np.float32), np.zeros((2, 2, 8, 8), np.float32)
     with pytest.raises(GeometryError, match="must fit"):
-        inspect.unwrap(region_bias)(volume, volume[1:])
+        inspect.unwrap(region_bias)(volume, pair[:, 1:], pair)
     with pytest.raises(SettingsError, match="at least 2 classes"):
-        region_bias(volume, volume, classes=1)
+        region_bias(volume, pair, pair, classes=1)
 
 
 KERNEL = np.array([[0.05, 0.1, 0.05], [0.1, 0.3, 0.1], [0.05, 0.1, 0.05]])

@@ -103,14 +103,16 @@ def copied(name: str, tmp_path: Path, moved: bool = False) -> Path:
     return out
 
 
-def check(volume: Any, expected: dict[str, Any], share: float) -> None:
-    """Check a volume against what the old version made of it, to a share of the range."""
+def check(volume: Any, expected: dict[str, Any], share: float, raised: float = 0.0) -> None:
+    """Check a volume against what the old version made of it, to a share of the range; some voxels may be larger."""
     volume = np.asarray(volume)
     assert list(volume.shape) == expected["shape"]
     few = volume[1::3, 2::5, 2::5] if volume.shape[-1] == 24 else volume[::2, 4::10, 4::10]
     some = np.array(expected["some"])
     near = share * float(np.ptp(some))
-    np.testing.assert_allclose(few.ravel(), some, rtol=0, atol=near)
+    larger = few.ravel() > some + near
+    assert larger.mean() <= raised
+    np.testing.assert_allclose(few.ravel()[~larger], some[~larger], rtol=0, atol=near)
     assert volume.mean(dtype=float) == pytest.approx(expected["mean"], abs=near)
     assert volume.std(dtype=float) == pytest.approx(expected["sd"], abs=near)
 
@@ -234,11 +236,16 @@ def test_an_unfinished_run_goes_on(tmp_path: Path, name: str) -> None:
     assert [stage for stage, done in heard.done if stage in stages and done] == []
     assert result.metrics["memory"]["slabs"] == 3, "the plan was kept"
     check(result.volume, EXPECTED[name], TRAINED if name == "half-trained" else APPLIED)
-    if "trust" in EXPECTED[name]:  # what was done stays; the rest knows of steep places, which the old map did not
-        check(result.trust, EXPECTED[name]["trust"], CALIBRATED)
+    if "trust" in EXPECTED[name]:  # what was done stays; the rest knows of steep places and of lost details
+        check(result.trust, EXPECTED[name]["trust"], CALIBRATED, raised=0.05)
+    estimate = result.metrics["estimate"]
     for key, value in EXPECTED[name]["estimate"].items():
         known = value if isinstance(value, str) else pytest.approx(value, rel=TRAINED)
-        assert result.metrics["estimate"][key] == known, key
+        if estimate[key] is None:  # what was told then, and is withheld now
+            assert key in ("psnr_db", "psnr_gain_db", "psnr_gain_db_at_least", "rmse")
+            assert estimate["withheld"]
+        else:
+            assert estimate[key] == known, key
     assert result.metrics["training"]["steps"] == 160
     _finished(out)
 

@@ -381,5 +381,5 @@ def test_only_with_own_flats_does_the_estimate_know_of_the_rings() -> None:
         )
         estimate = result.metrics["estimate"]
         error = np.square(np.asarray(result.volume) - clean)[:, disc(96, 96, 0.95)].mean()
-        off.append(estimate["psnr_db"] - 10 * np.log10(estimate["data_range"] ** 2 / error))
+        off.append(10 * np.log10(error / estimate["rmse"] ** 2))
     assert off[1] - off[0] > 1.2

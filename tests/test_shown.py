@@ -150,7 +150,11 @@ def test_the_gain_is_told_with_its_interval(result: Result) -> None:
     for change, words in (
         ({}, "estimated gain: +17.3 dB (16.9 to 17.8); PSNR from 7.4 to 24.7 dB\n"),
         ({"psnr_gain_db_at_most": None, "psnr_gain_db": None, "psnr_db": None}, "estimated gain: at least +16.9 dB\n"),
-        ({"psnr_gain_db_at_least": None, "psnr_gain_db": None, "psnr_db": None}, "estimated gain: not known\n"),
+        ({"psnr_gain_db": None, "psnr_db": None}, "estimated gain: +16.9 to +17.8 dB\n"),
+        (
+            {"psnr_gain_db_at_least": None, "psnr_gain_db": None, "psnr_db": None},
+            "estimated gain: not known, at most +17.8 dB\n",
+        ),
     ):
         estimate = dataclasses.replace(result.metrics.estimate, **{**known, **change})
         changed = dataclasses.replace(result, metrics=dataclasses.replace(result.metrics, estimate=estimate))

@@ -102,7 +102,7 @@ def test_air_makes_the_gain_look_larger_than_it_is_in_the_object() -> None:
 
 def test_a_run_tells_of_the_object_first_and_the_same_everywhere(tmp_path: Path) -> None:
     settings = quick(method=TotalVariation(), rotation_axis=23.5)
-    result = quietray.denoise(quietray.read(disc_scan(12, 48, 64)), tmp_path / "out", settings)
+    result = quietray.denoise(quietray.read(disc_scan(12, 48, 80)), tmp_path / "out", settings)
     estimate = json.loads((tmp_path / "out/metrics.json").read_text())["estimate"]
     told = headline(estimate)
     assert told is estimate["object"]

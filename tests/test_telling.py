@@ -108,6 +108,10 @@ def test_quiet_tells_the_last_line_only_and_errors(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err.startswith("error: the volume")
     figures = {"out": "here", "estimate": {"psnr_gain_db": 11.26}, "warnings": ["one", "two"]}
     assert Denoise(Path("scan.h5")).last_line(figures) == "written: here, estimated gain +11.3 dB, 2 warnings"
+    vague = {"psnr_gain_db": None, "psnr_gain_db_at_least": 9.04, "psnr_gain_db_at_most": 12.0}
+    for change, end in (({}, "to +12.0 dB"), ({"psnr_gain_db_at_most": None}, "or more")):
+        told = Denoise(Path("scan.h5")).last_line({"out": "here", "estimate": vague | change})
+        assert told == f"written: here, estimated gain +9.0 dB {end}"
 
 
 @pytest.mark.parametrize(

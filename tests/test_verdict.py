@@ -49,6 +49,10 @@ def sharpness(kept: float) -> dict[str, Any]:
         ((None, -4.0, None), "Look at this first", "the gain is not known: it is at least \u22124.0 dB."),
         ((None, None, None), "Look at this first", "what was held out does not tell how much was gained."),
         ((2.0, -0.5, 4.0), "Look at this first", "of +2.0 dB may be as small as \u22120.5 dB."),
+        ((None, 7.9, 12.0), "Use it", "the estimated gain is 7.9 to 12.0 dB."),
+        ((None, -0.5, 4.0), "Look at this first", "the gain is not known: it is between \u22120.5 dB and +4.0 dB."),
+        ((None, -1.5, 0.3), "Do not use it", "nothing was gained, the estimated gain is at most +0.3 dB; keep"),
+        ((None, None, -0.3), "Do not use it", "made it worse, the estimated gain is at most \u22120.3 dB; keep"),
         ((0.2, 0.1, 0.3), "Do not use it", "nothing was gained, the estimated gain is +0.2 dB (0.1 to 0.3 dB); keep"),
         ((0.0, None, None), "Do not use it", "nothing was gained"),
         ((-2.0, -2.5, -1.5), "Do not use it", "denoising made it worse, the estimated gain is \u22122.0 dB"),
@@ -120,7 +124,7 @@ def test_a_doubt_about_the_axis_comes_before_all_warnings() -> None:
 
 
 def test_a_doubt_reaches_the_verdict_of_a_run() -> None:
-    scan = quietray.read(disc_scan())
+    scan = quietray.read(disc_scan(12, 24, 40))
     few = dataclasses.replace(scan, flats=scan.flats[:2])
     assert_doubted(few, "there are only 2 flats: ")
     assert_doubted(dataclasses.replace(few, flats=few.flats[:1]), "there is only 1 flat: ")
@@ -128,7 +132,7 @@ def test_a_doubt_reaches_the_verdict_of_a_run() -> None:
 
 def assert_doubted(scan: quietray.Scan, words: str) -> None:
     result = quietray.denoise(scan, None, quick(method=GaussianFilter()))
-    assert result.metrics["estimate"]["psnr_gain_db"] > 3
+    assert result.metrics["estimate"]["psnr_gain_db_at_least"] > 3
     assert result.metrics["verdict"]["kind"] == "Look at this first"
     assert result.metrics["verdict"]["reason"].startswith(words)
 

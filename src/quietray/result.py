@@ -21,6 +21,8 @@ from quietray.assessment.figures import (
     Trained,
     gain_text,
     metrics_of,
+    too_few_views,
+    withheld,
 )
 from quietray.assessment.verdict import verdict_of
 from quietray.brief import brief
@@ -359,11 +361,18 @@ class Judged:
         Data range of PSNR; None for that of the denoised volume.
     data_range_is
         Description of the data range.
+    seen_by
+        Numbers of views in half a turn and of detector columns, where the noise is that of angular subsets.
     """
 
     domain: str = "held-out rows of the volume, each compared with the angular subset that it was not computed from"
     data_range: float | None = None
     data_range_is: str = "0.5 to 99.5 percentile of the denoised volume"
+    seen_by: tuple[float, int] | None = None
+
+    def too_few_views(self, share: float = 1.0) -> str:
+        """Return in words that the views are too few for a region of this share of the field of view; else nothing."""
+        return "" if self.seen_by is None else too_few_views(*self.seen_by, share)
 
 
 def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judged) -> dict[str, Any]:
@@ -382,13 +391,13 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     changed = gathered.changed
     return {
         "estimate": Estimate(
-            **_told(evidence, data_range),
+            **_told(evidence, data_range, judged.too_few_views()),
             interval="90 %, Student's t over blocks of 16 x 16 pixels, or over eight slices and more",
             data_range=data_range,
             data_range_is=judged.data_range_is,
             domain=judged.domain,
             residual_correlation=evidence.correlation,
-            object=_of_object(evidence, gathered, data_range),
+            object=_of_object(evidence, gathered, data_range, judged),
         ),
         "volume": Change(before, after, _finite((after - before) / before if before else float("nan"))),
         "correction": Corrected(
@@ -407,29 +416,34 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     }
 
 
-def _told(evidence: Evidence, data_range: float) -> dict[str, float | None]:
-    """Return an error and its interval, as figures."""
+def _told(evidence: Evidence, data_range: float, few: str) -> dict[str, Any]:
+    """Return an error and its interval, as figures; with too few views, only what the gain is at most."""
+    (low, high), noise = evidence.gain_interval, evidence.noise
+    why = few or withheld(evidence.gain, (low, high))
+    error = float("nan") if few else evidence.error
     return {
-        "psnr_noisy_db": _finite(psnr(evidence.noise, data_range)),
-        "psnr_db": _finite(psnr(evidence.error, data_range)),
-        "psnr_gain_db": _finite(evidence.gain),
-        "psnr_gain_db_at_least": _finite(evidence.gain_interval[0]),
-        "psnr_gain_db_at_most": _finite(evidence.gain_interval[1]),
-        "rmse_noisy": _finite(evidence.noise**0.5 if evidence.noise > 0 else float("nan")),
-        "rmse": _finite(evidence.error**0.5 if evidence.error > 0 else float("nan")),
+        "psnr_noisy_db": _finite(psnr(noise, data_range)),
+        "psnr_db": None if why else _finite(psnr(error, data_range)),
+        "psnr_gain_db": None if why else _finite(evidence.gain),
+        "psnr_gain_db_at_least": None if few else _finite(low),
+        "psnr_gain_db_at_most": _finite(high),
+        "rmse_noisy": _finite(noise**0.5 if noise > 0 else float("nan")),
+        "rmse": _finite(error**0.5 if error > 0 else float("nan")),
+        "withheld": why or None,
     }
 
 
-def _of_object(evidence: Evidence, gathered: Gathered, data_range: float) -> ObjectEstimate | None:
+def _of_object(evidence: Evidence, gathered: Gathered, data_range: float, judged: Judged) -> ObjectEstimate | None:
     """Return the estimate for the object alone; None if it was not separated from air."""
     inside, mask = evidence.inside, evidence.mask
     if inside is None or mask is None or gathered.inside is None or gathered.inside[0] == 0:
         return None
     voxels, *sums = (float(one) for one in gathered.inside)
     before, after = (one / voxels for one in sums)
+    share = voxels / max(1.0, float(gathered.counts_after.sum()))
     return ObjectEstimate(
-        **_told(inside, data_range),
-        share_of_field_of_view=voxels / max(1.0, float(gathered.counts_after.sum())),
+        **_told(inside, data_range, judged.too_few_views(share)),
+        share_of_field_of_view=share,
         mean_noisy=before,
         mean=after,
         relative_change_of_mean=_finite((after - before) / before if before else float("nan")),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quietray.assessment.figures import headline, too_wide
+from quietray.assessment.figures import headline, too_few_views, too_wide
 from quietray.assessment.halves import blurred, moved
 from quietray.inference.denoiser import Denoiser
 from quietray.method import METHODS, Method
@@ -29,7 +29,6 @@ _FEW_STEPS = 200
 _NAMES = {"noise2inverse": "Noise2Inverse"}  # spelled as in the papers
 _PIXELS = 2**21  # data for the validation of the finished denoiser
 _FEW_SLICES = 8
-_HALF = 0.8  # fraction of the views that an object of this many columns needs
 _STUDENT = 1.7  # approximate number of standard errors in a 90 % interval
 _COARSER = 1.25  # ratio of the resolution after and before denoising that causes a warning
 
@@ -245,6 +244,10 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
     parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
     method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
     taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
+    few = ""
+    if split and parts > 1 and "columns" in scan:
+        views = scan["views"] * 180 / max(180.0, scan["covered_degrees"])
+        few = too_few_views(views, scan["columns"], (estimate.get("object") or {}).get("share_of_field_of_view", 1.0))
     found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
@@ -252,7 +255,7 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
             "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
             "were the object. Denoise the radiographs (noise2self) or use noise2projection instead."
         )
-    if gain is None or gain < 0.5:
+    if (gain is None and not few) or (gain is not None and gain < 0.5):
         found.append(
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result; `quietray reconstruct` gives the volume without "
@@ -292,14 +295,11 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
         )
     if gain is not None and gain >= 0.5:
         found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
-    if split and parts > 1 and "columns" in scan:
-        width = 0.97 * scan["columns"] * math.sqrt((estimate.get("object") or {}).get("share_of_field_of_view", 1.0))
-        if scan["views"] * 180 / max(180.0, scan["covered_degrees"]) / 2 < _HALF * width:
-            found.append(
-                f"Half of the {scan['views']} views are few for an object of about {width:.0f} columns: the even and "
-                "the odd views differ by streaks, which are taken for noise. The estimated gain is too high, in "
-                "simulations by up to 1.9 dB inside the object, and by more in the air around it."
-            )
+    if few:
+        found.append(
+            f"The gain is not estimated: {few}, which would count as noise and make it seem larger. Compare methods "
+            "(`quietray compare`), or measure more views."
+        )
     return found
 
 

@@ -32,8 +32,13 @@ __all__ = [
     "metrics_of",
     "processes_text",
     "psnr_text",
+    "too_few_views",
     "too_wide",
+    "withheld",
 ]
+
+NEAR = 0.7  # in dB: a gain is one figure where its 90 % interval reaches no further to either side
+_HALF = 0.75  # views in half of the data that a region needs, per pixel of its width
 
 
 class Record(dict[str, Any]):
@@ -107,6 +112,8 @@ class ObjectEstimate(Record):
         See :class:`Change`.
     found
         Description of how the object was separated from the air.
+    withheld
+        Why there is no single figure, or not even a lower bound; see :class:`Estimate`.
     """
 
     psnr_noisy_db: float | None
@@ -121,6 +128,7 @@ class ObjectEstimate(Record):
     mean: float
     relative_change_of_mean: float | None
     found: str
+    withheld: str | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,7 +138,7 @@ class Estimate(Record):
     Parameters
     ----------
     psnr_noisy_db, psnr_db, psnr_gain_db
-        PSNR before and after, and its gain.
+        PSNR before and after, and its gain; the latter two are None where the gain is not known to 0.7 dB.
     psnr_gain_db_at_least, psnr_gain_db_at_most, interval
         Confidence interval of the gain, and a description of it.
     rmse_noisy, rmse
@@ -143,6 +151,8 @@ class Estimate(Record):
         Correlation of residuals that should be independent.
     object
         The same inside the object, which is reported first; left out if there is no air around it.
+    withheld
+        Why there is no single figure, or not even a lower bound; left out if there is.
     """
 
     psnr_noisy_db: float | None
@@ -158,6 +168,7 @@ class Estimate(Record):
     domain: str
     residual_correlation: float
     object: ObjectEstimate | None = field(default=None, metadata=_OPTIONAL)
+    withheld: str | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -408,6 +419,50 @@ def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
+def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
+    """Return in words that half of the views are too few for a region to tell its noise from streaks; else nothing.
+
+    Parameters
+    ----------
+    views
+        Number of views in half a turn.
+    columns
+        Number of detector columns.
+    share
+        Fraction of the field of view that the region covers.
+
+    Examples
+    --------
+    >>> too_few_views(48, 64)
+    'half of the 48 views are too few for a width of about 62 columns: their noise cannot be told from streaks'
+    >>> too_few_views(48, 64, 0.25)
+    ''
+    """
+    width = 0.97 * columns * share**0.5
+    if views / 2 >= _HALF * width:
+        return ""
+    return (
+        f"half of the {views:.0f} views are too few for a width of about {width:.0f} columns: their noise cannot be "
+        "told from streaks"
+    )
+
+
+def withheld(gain: float, interval: tuple[float, float]) -> str:
+    """Return in words why a gain is told by its interval alone; nothing if it is known to 0.7 dB.
+
+    The estimate of an error is the difference of two larger numbers.  Where it is small beside its uncertainty, its
+    logarithm is not only uncertain, but too large on average.
+
+    Examples
+    --------
+    >>> withheld(9.5, (9.0, 10.1)), withheld(9.5, (7.9, 12.0))
+    ('', 'too little was held out to know the gain to 0.7 dB')
+    """
+    low, high = interval
+    near = gain - low <= NEAR and high - gain <= NEAR  # also not if any of them is not a number
+    return "" if near else f"too little was held out to know the gain to {NEAR} dB"
+
+
 def gain_text(estimate: Mapping[str, Any]) -> str:
     """Return the estimated gain as text, with its interval or lower bound; inside the object, if known.
 
@@ -424,6 +479,9 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
     >>> inside = {"psnr_gain_db": None, "psnr_gain_db_at_least": 14.94, "psnr_gain_db_at_most": None}
     >>> gain_text({**air, "object": {**inside, "share_of_field_of_view": 0.52}})
     'at least +14.9 dB inside the object, 52 % of the field of view; +17.3 dB (16.9 to 17.8) over the whole field'
+    >>> vague = {**air, "psnr_gain_db": None}
+    >>> gain_text(vague), gain_text({**vague, "psnr_gain_db_at_least": None})
+    ('+16.9 to +17.8 dB', 'not known, at most +17.8 dB')
     """
     inside = estimate.get("object")
     if not inside:
@@ -442,13 +500,16 @@ def psnr_text(told: Mapping[str, Any]) -> str:
 
     Examples
     --------
-    >>> psnr_text({"psnr_noisy_db": 21.5, "psnr_db": None, "psnr_gain_db_at_least": 13.4})
-    'at least 34.9 dB'
+    >>> told = {"psnr_noisy_db": 21.5, "psnr_db": None, "psnr_gain_db_at_least": 13.4, "psnr_gain_db_at_most": None}
+    >>> psnr_text(told), psnr_text({**told, "psnr_gain_db_at_most": 17.0})
+    ('at least 34.9 dB', '34.9 to 38.5 dB')
     """
     if told["psnr_db"] is not None:
         return f"{told['psnr_db']:.1f} dB"
-    noisy, least = told["psnr_noisy_db"], told["psnr_gain_db_at_least"]
-    return "not known" if noisy is None or least is None or least < 0 else f"at least {noisy + least:.1f} dB"
+    noisy, least, most = (told[name] for name in ("psnr_noisy_db", "psnr_gain_db_at_least", "psnr_gain_db_at_most"))
+    if noisy is None or least is None or (most is None and least < 0):
+        return "not known"
+    return f"at least {noisy + least:.1f} dB" if most is None else f"{noisy + least:.1f} to {noisy + most:.1f} dB"
 
 
 def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str]:
@@ -472,6 +533,8 @@ def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str
     []
     """
     gain, least, most = (told.get(f"psnr_gain_db{end}") for end in ("", "_at_least", "_at_most"))
+    if gain is None and least is not None and most is not None:
+        gain = (least + most) / 2
     if gain is None or least is None:
         return []
     width = 2 * (gain - least) if most is None else most - least
@@ -480,15 +543,18 @@ def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str
     many = "" if count is None else f" ({4 * count})"
     upwards = "up" if most is None else f"to {most:.1f}"
     return [
-        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain of {gain:+.1f} dB: too "
-        f"little was held out. Four times as many {units}{many} would halve it."
+        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain itself: too little was held "
+        f"out. Four times as many {units}{many} would halve it."
     ]
 
 
 def _gain(estimate: Mapping[str, Any]) -> str:
     gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
     if least is None:
-        return "not known" if gain is None else f"{gain:+.1f} dB"
+        limit = "" if most is None else f", at most {most:+.1f} dB"
+        return f"not known{limit}" if gain is None else f"{gain:+.1f} dB"
+    if gain is None and most is not None:
+        return f"{least:+.1f} to {most:+.1f} dB"
     if gain is None and least < 0:  # no gain worth mentioning
         return f"not known ({least:+.1f} dB or more)"
     if gain is not None and most is None:

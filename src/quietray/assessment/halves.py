@@ -150,7 +150,7 @@ class Halves:
             sharpness = _sharpness(before, after, resolution)
             if sharpness is None:
                 wanting["sharpness"] = "the data show no detail, or only coarse detail"
-        regions = _regions(self.clean, self.noisy, self.weight > 0)
+        regions = _regions(self)
         if not regions:
             wanting["regions"] = "the grey values form no regions that are distinct and large enough"
         return {
@@ -281,12 +281,13 @@ def _noise(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _regions(clean: Volume, noisy: Volume, inside: np.ndarray) -> list[dict[str, Any]]:
+def _regions(halves: Halves) -> list[dict[str, Any]]:
     """Return the means of regions from darkest to brightest: three, or two if three are not clearly separated."""
-    if len(np.unique(clean[:, inside])) < 3:
+    inside = halves.weight > 0
+    if len(np.unique(halves.clean[:, inside])) < 3:
         return []
     for classes in (3, 2):
-        found = region_bias(clean, noisy, inside, classes=classes)
+        found = region_bias(halves.clean, halves.before, halves.after, inside, classes=classes)
         names = ("darkest", "middle", "brightest") if len(found) == 3 else ("darkest", "brightest")
         if len(found) > 1 and all(_apart(one, other) for one, other in pairwise(found)):
             return [

@@ -24,6 +24,7 @@ __all__ = [
     "BAND",
     "ErrorModel",
     "Trust",
+    "contradiction",
     "disagreement",
     "errors_of",
     "shares",
@@ -36,6 +37,9 @@ BAND = 1.645  # standard deviations that contain 90 % of a normal distribution
 _BINS = 6  # numbers of bins of the disagreement and of the steepness
 _PIXELS = 2**20  # data for the calibration from each half
 _SMOOTH = 1.5  # in pixels
+_DETAIL = 0.7  # in pixels: a detail that a result may have lost
+_AROUND = 8.0  # in pixels: where the noise of such a detail is measured
+_BEYOND = 2.5  # standard deviations of the noise, beyond which the measurement contradicts a result
 _CHUNK = 16  # in slices
 _Values = Float[np.ndarray, " _"]  # in voxels
 _Seen = Float[np.ndarray, "2 _"]  # disagreement and steepness of voxels
@@ -151,7 +155,8 @@ class Trust:
             some = clean[z : z + _CHUNK]
             low, high = first + z, first + z + len(some)
             results = [some, *(one.slab(parts, low, high) for one in self.companions)]
-            sd[z : z + _CHUNK] = self.errors.sd(disagreement(np.stack(results)), steepness(some))
+            found = self.errors.sd(disagreement(np.stack(results)), steepness(some))
+            sd[z : z + _CHUNK] = np.maximum(found, contradiction(parts[:, low:high], some))
         return sd
 
     def figures(self) -> dict[str, Any]:
@@ -192,6 +197,41 @@ def disagreement(results: Float[np.ndarray, "network z y x"]) -> Volume:
     np.float64(1.0)
     """
     return np.asarray(gaussian_filter(results.var(axis=0), (0, _SMOOTH, _SMOOTH), mode="nearest"))
+
+
+def contradiction(parts: Parts, result: Float[np.ndarray, "z y x"]) -> Volume:
+    """Return by how much the measurement contradicts a result, where it does so by 2.5 standard deviations; else zero.
+
+    All networks lose the same small details, so that neither their disagreement nor the steepness of the result shows
+    where these were.  But the mean of all parts still contains them, with noise, which is measured in the difference
+    between the even and the odd parts.  Both are smoothed to the size of a detail.
+
+    Parameters
+    ----------
+    parts
+        Reconstructions of the same slices with independent noise; of a single one, nothing is known.
+    result
+        The denoised slices.
+
+    Examples
+    --------
+    >>> parts = np.random.default_rng(0).normal(0, 0.1, (4, 1, 64, 64)).astype(np.float32)
+    >>> parts[:, :, 30:33, 30:33] += 1.0
+    >>> found = contradiction(parts, np.zeros((1, 64, 64), np.float32))
+    >>> bool(found[0, 31, 31] > 0.8), bool((found > 0).mean() < 0.05)
+    (True, True)
+    """
+    n = len(parts)
+    if n < 2:
+        return np.zeros_like(result)
+    groups = parts[0::2], parts[1::2]
+    even, odd = (group.mean(axis=0) for group in groups)
+    noise = (even - odd) * np.float32((sum(1 / len(group) for group in groups) * n) ** -0.5)
+    off, chance = (
+        gaussian_filter(one, (0, _DETAIL, _DETAIL), mode="nearest") for one in (parts.mean(axis=0) - result, noise)
+    )
+    sd = np.sqrt(gaussian_filter(np.square(chance), (0, _AROUND, _AROUND), mode="nearest"))
+    return np.asarray(np.where(np.abs(off) > _BEYOND * sd, np.abs(off), 0), np.float32)
 
 
 def steepness(result: Float[np.ndarray, "z y x"]) -> Volume:

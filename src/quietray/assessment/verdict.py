@@ -97,15 +97,18 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
         back = "the volume is the reconstruction without denoising"
         if metrics["method"]["domain"] == "images":
             back = "the images are given back as they were measured"
-        told_gain = f"{_db(gain)}{_within(least, most)}"
+        told_gain = _told(gain, least, most)
         return Verdict("Nothing gained", f"the estimated gain of denoising{inside} is {told_gain}; {back}.")
     refused = _refused(metrics, gain, least, most, inside)
     if refused:
         return Verdict("Do not use it", refused)
     if least is None and gain is None:
-        return Verdict("Look at this first", f"what was held out does not tell how much was gained{inside}.")
+        why = f": {told['withheld']}" if told.get("withheld") else ""
+        return Verdict("Look at this first", f"what was held out does not tell how much was gained{inside}{why}.")
     if least is None or least < GAINED:
         known = f"is at least {_db(least)}" if gain is None else f"of {_db(gain)} may be as small as {_db(least)}"
+        if gain is None and most is not None:
+            known = f"is between {_db(least)} and {_db(most)}"
         what = f"the gain{inside} is not known: it" if gain is None else f"the estimated gain{inside}"
         return Verdict("Look at this first", f"{what} {known}.")
     grave = [*(note for note in notes if isinstance(note, Doubt)), *warnings]
@@ -149,12 +152,12 @@ def _refused(
     metrics: Mapping[str, Any], gain: float | None, least: float | None, most: float | None, inside: str
 ) -> str:
     """Return why a result should not be used, or an empty string."""
-    if nothing_gained(gain):
+    if nothing_gained(most if gain is None else gain):
         kept = "keep the reconstruction as it was measured"
         if metrics.get("method", {}).get("domain") == "images":
             kept = "keep the images as they were measured"
         what = "denoising made it worse" if most is not None and most < 0 else "nothing was gained"
-        return f"{what}, the estimated gain{inside} is {_db(gain)}{_within(least, most)}; {kept}."
+        return f"{what}, the estimated gain{inside} is {_told(gain, least, most)}; {kept}."
     change = (metrics["estimate"].get("object") or metrics["volume"]).get("relative_change_of_mean") or 0.0
     method = metrics.get("method", {})  # the mean of images may be near zero, and supervised training may shift it
     taught = method.get("domain") == "images" or METHODS.get(method.get("name", ""), Method).domain == "clean"
@@ -170,6 +173,8 @@ def _refused(
 
 
 def _gained(gain: float | None, least: float | None, most: float | None, inside: str) -> str:
+    if gain is None and least is not None and most is not None:
+        return f"the estimated gain{inside} is {_between(least, most)}."
     if gain is None or least is None:
         known = least if gain is None else gain
         return f"the estimated gain{inside} is {'at least ' if gain is None else ''}{_db(known)}."
@@ -187,6 +192,11 @@ def _first_sentence(text: str) -> str:
 
 def _db(value: float | None) -> str:
     return "not known" if value is None or not math.isfinite(value) else f"{value:+.1f} dB".replace("-", _MINUS)
+
+
+def _told(gain: float | None, least: float | None, most: float | None) -> str:
+    """Return a small gain with its interval, or what it is at most."""
+    return f"at most {_db(most)}" if gain is None else f"{_db(gain)}{_within(least, most)}"
 
 
 def _within(least: float | None, most: float | None) -> str:

@@ -208,7 +208,8 @@ class Demo(FirstFlags):
         table.add_row("estimated gain", gain_text(seen), "")
         console.print(table)
         console.print(f"report: {run / 'report.html'}", highlight=False, markup=False)
-        return {"comparison": found, "gain_db": gain, "estimated_gain_db": figures["estimate"]["psnr_gain_db"]}
+        estimated = {f"estimated_gain_db{end}": seen[f"psnr_gain_db{end}"] for end in ("", "_at_least")}
+        return {"comparison": found, "gain_db": gain, **estimated}
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:

@@ -187,8 +187,12 @@ class FirstFlags:
     def last_line(self, figures: Mapping[str, Any]) -> str:
         """Return the line that --quiet shows: what was written, and the gain if it was estimated."""
         place = next((figures[name] for name in ("out", "volume", "model", "scan") if name in figures), None)
-        gain = (figures.get("estimate") or {}).get("psnr_gain_db")
+        estimate = figures.get("estimate") or {}
+        gain, least, most = (estimate.get(f"psnr_gain_db{end}") for end in ("", "_at_least", "_at_most"))
         told = [] if gain is None else [f"estimated gain {gain:+.1f} dB"]
+        if gain is None and least is not None:
+            upwards = "or more" if most is None else f"to {most:+.1f} dB"
+            told = [f"estimated gain {least:+.1f} dB {upwards}"]
         told += [f"{len(figures['warnings'])} warnings"] if figures.get("warnings") else []
         return ", ".join([f"written: {place}" if place else "done", *told])
 

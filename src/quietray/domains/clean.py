@@ -112,7 +112,7 @@ class CleanDomain(VolumeDomain):
 
     def judged(self) -> Judged:
         """Return a description of the validation."""
-        return Judged(_HALVES if self.pairs is None else _TRUE)
+        return Judged(_TRUE) if self.pairs is not None else Judged(_HALVES, seen_by=self._seen_by)
 
 
 def _whole(halves: VolumeDomain) -> Volume:

@@ -163,11 +163,20 @@ class VolumeDomain(Domain):
             known = calibrated(scans[0], run)
             run = dataclasses.replace(run, calibrated=known)
         start = cls.prepare(run, scans, cls.bound(run, scans))
+        said: list[str] = []
+        few, work = start.judged().too_few_views(), run.output.work
+        begun = work is not None and (work / "half-1").exists()  # a map that was begun is finished
+        if settings.trust and few and not begun:  # streaks that are taken for noise would make the map promise too much
+            run = run.having(trust=0.0)
+            said.append(f"No uncertainty map was made: {few}.")
+            run.watch.note(said[-1])
+            start, settings = dataclasses.replace(start, run=run), run.settings
         filters = start.tuned(rivals, seconds)
-        found, said = start.learn(), ""
+        found = start.learn()
         if filters:
-            found, said = _first([found, *filters])
-            run.watch.note(said)
+            found, chosen = _first([found, *filters])
+            said.append(chosen)
+            run.watch.note(chosen)
         denoiser, fitted = found
         trust = None
         if settings.trust and denoiser.trained and start.gains(start.judge(start.toned(denoiser, fitted)[0])):
@@ -176,7 +185,7 @@ class VolumeDomain(Domain):
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
             trust = trusted(start.data, denoiser, recipe, subject, run)
         result = start.apply(denoiser, fitted, trust)
-        return dataclasses.replace(result, notes=(*result.notes, said)) if said else result
+        return dataclasses.replace(result, notes=(*result.notes, *said))
 
     @property
     def taught_by(self) -> TrainingVolume | None:
@@ -237,7 +246,14 @@ class VolumeDomain(Domain):
 
     def judged(self) -> Judged:
         """Return a description of the validation."""
-        return Judged()
+        alike = self.split.parts_are == "measurements" or self.data.parts.shape[0] < 2
+        return Judged() if alike else Judged(seen_by=self._seen_by)
+
+    @property
+    def _seen_by(self) -> tuple[float, int]:
+        """Numbers of views in half a turn, and of detector columns."""
+        beam = self.prepared.scan.geometry
+        return beam.n_views * np.pi / max(np.pi, float(beam.coverage)), beam.n_cols
 
     def apply(self, denoiser: Denoiser, fitted: Fitted, trust: Trust | None = None) -> Result:
         """Denoise the volume slab by slab, with its uncertainty map if requested."""

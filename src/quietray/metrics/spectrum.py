@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import fft, ndimage
+from scipy import fft, ndimage, stats
 
 from quietray.errors import GeometryError, SettingsError
-from quietray.metrics.blocks import block_sums, mean_over_blocks
+from quietray.metrics.blocks import block_sums
 from quietray.types import Volume
 
 __all__ = ["PowerSpectrum", "RegionBias", "power_spectrum", "region_bias"]
@@ -127,7 +127,8 @@ class RegionBias:
 
 def region_bias(
     denoised: Volume,
-    noisy: Volume,
+    measured: Float[np.ndarray, "half z y x"],
+    seen: Float[np.ndarray, "half z y x"],
     mask: Bool[np.ndarray, "y x"] | None = None,
     *,
     classes: int = 2,
@@ -137,15 +138,19 @@ def region_bias(
     """Return the shift of the mean attenuation of each material, darkest first.
 
     Materials are classes of the denoised grey values (Otsu's thresholds), without voxels near their borders, whose
-    class depends on blur and noise.  Standard errors are computed from blocks larger than the correlation length of the
-    noise.
+    class depends on blur and noise.  A class that was found in the result would be chosen by the same noise that its
+    mean is compared with.  Each measured half is therefore averaged where the *other* half, denoised alone, is in the
+    class.
 
     Parameters
     ----------
     denoised
         Denoised volume ``(z, y, x)``.
-    noisy
-        The same slices without denoising and without bias, such as a filtered backprojection without a window.
+    measured
+        Two halves of the measurement with independent noise, without denoising and without bias, such as filtered
+        backprojections without a window.
+    seen
+        Each half denoised without the other.
     mask
         Voxels of each slice to compare; all by default.
     classes
@@ -153,12 +158,12 @@ def region_bias(
     erosion
         Number of voxels to leave out along borders.
     block
-        Edge of the blocks in voxels.
+        Edge of the blocks in voxels, larger than the correlation length of the noise.
 
     Returns
     -------
     tuple of RegionBias
-        One entry per class that has voxels in at least two blocks.
+        One entry per class that has voxels in at least two blocks of both halves.
 
     Raises
     ------
@@ -167,38 +172,51 @@ def region_bias(
     SettingsError
         There are fewer than two classes.
 
+    Notes
+    -----
+    The standard error is that of the difference of the halves, which contains as much noise as their mean and neither
+    the object nor the shift.  It is enlarged by the ratio of Student's t to the normal distribution at 90 %, because it
+    was measured on few blocks.  Noise that all views have in common, such as that of the flats, is not part of it.
+
     Examples
     --------
     >>> truth = np.zeros((4, 64, 64), np.float32)
     >>> truth[:, :, 32:] = 1
-    >>> noisy = truth + np.random.default_rng(0).normal(0, 0.1, truth.shape).astype(np.float32)
-    >>> [f"{found.level:.1f}: {found.bias:+.1f}" for found in region_bias(truth * 0.9, noisy)][1]
+    >>> halves = truth + np.random.default_rng(0).normal(0, 0.1, (2, *truth.shape)).astype(np.float32)
+    >>> found = region_bias(truth * 0.9, halves, 0.9 * np.stack([truth, truth]))
+    >>> [f"{one.level:.1f}: {one.bias:+.1f}" for one in found][1]
     '0.9: -0.1'
     """
     from skimage.filters import threshold_multiotsu
 
     shape = denoised.shape
-    if noisy.shape != shape or (mask is not None and mask.shape != shape[1:]):
+    if {measured.shape, seen.shape} != {(2, *shape)} or (mask is not None and mask.shape != shape[1:]):
         raise GeometryError(
-            f"the volumes and the mask must fit, got {shape} and {noisy.shape}"
+            f"the volumes and the mask must fit, got {shape}, and halves of {measured.shape} and {seen.shape}"
             f"{'' if mask is None else f' with a mask of {mask.shape}'}; compare the same rows and region"
         )
     if classes < 2:
         raise SettingsError(f"there must be at least 2 classes, got {classes}; air is one")
     use = np.broadcast_to(np.ones(shape[1:], bool) if mask is None else mask, shape)
-    label = np.digitize(denoised, threshold_multiotsu(denoised[use], classes))
-    change = denoised.astype(np.float64) - noisy
+    limits = threshold_multiotsu(denoised[use], classes)
+    change, labels = denoised.astype(np.float64) - measured, np.digitize(seen[::-1], limits)
     found = []
     for each in range(classes):
-        inside = use & (label == each)
+        inside = use & (labels == each)
         if erosion:
-            inside = ndimage.binary_erosion(inside, iterations=erosion, border_value=1)
-        counts = block_sums(inside.astype(np.float64), block).ravel()
-        sums = block_sums(np.where(inside, change, 0), block).ravel()[counts > 0]
-        counts = counts[counts > 0]
-        if len(counts) < 2:
+            inside = np.stack([ndimage.binary_erosion(one, iterations=erosion, border_value=1) for one in inside])
+        counts, sums = (
+            np.stack([block_sums(half, block).ravel() for half in halves])
+            for halves in (inside.astype(np.float64), np.where(inside, change, 0))
+        )
+        voxels = counts.sum(axis=0)
+        if ((counts > 0).sum(axis=1) < 2).any():
             continue
-        bias, error = mean_over_blocks(sums, counts)
-        level, sd = (float(of(denoised[inside], dtype=np.float64)) for of in (np.mean, np.std))
-        found.append(RegionBias(level, bias, error, float(counts.sum()) / float(use.sum()), sd))
+        few = float(voxels.sum() ** 2 / np.square(voxels).sum())  # as many blocks of equal size are as uncertain
+        error = float(np.sqrt(np.square(sums[0] - sums[1]).sum()) / voxels.sum())
+        error *= float(stats.t.ppf(0.95, few) / stats.norm.ppf(0.95))
+        within = np.broadcast_to(denoised, inside.shape)[inside].astype(np.float64)
+        share = float(voxels.sum()) / (2 * float(use.sum()))
+        bias = float(sums.sum() / voxels.sum())
+        found.append(RegionBias(float(within.mean()), bias, error, share, float(within.std())))
     return tuple(found)
