@@ -210,7 +210,7 @@ def test_what_cil_measured_in_no_unit_is_in_pixels(made: Any) -> None:
     ("change", "told"),
     [
         ({"log": True, "flats": np.ones((4, 8))}, "must be left out with log=True"),
-        ({"data": np.full((60, 4, 8), -0.1)}, "as of line integrals; give log=True"),
+        ({"data": np.full((60, 4, 8), -0.1)}, "as for line integrals; give log=True"),
         ({"flats": np.ones((3, 8))}, r"frames of the panel, \(4, 8\), got shape \(3, 8\)"),
     ],
 )

@@ -196,7 +196,9 @@ def test_what_cannot_be_used_is_refused_with_the_flag_that_helps(whole):
 @pytest.mark.parametrize("spoil", ["without beam", "never written"])
 def test_a_scan_without_any_light_is_refused(whole, spoil):
     views, flats, darks = whole
-    assert re.search(r"hold light, got 0\.\d\d%.* data=$", refusal(as_scan(SPOILS[spoil](views), flats, darks)))
+    assert re.search(
+        r"show the beam, got at most 0\.\d\d%.* data=$", refusal(as_scan(SPOILS[spoil](views), flats, darks))
+    )
 
 
 def test_a_beam_that_is_halved_is_refused_until_air_is_named(whole):

@@ -100,7 +100,7 @@ def test_info_says_what_beam_it_is(tmp_path: Path) -> None:
         ("u", np.ones((6, 2)), FormatError, r"must hold a vector .* got shape \(6, 2\)"),
         ("source", np.ones((5, 3)), GeometryError, "sources must be 6 vectors"),
         ("source", np.full((6, 3), np.nan), GeometryError, "finite numbers"),
-        ("u", np.tile([0.0, 0.0, 1.0], (6, 1)), GeometryError, "u and v along one line"),
+        ("u", np.tile([0.0, 0.0, 1.0], (6, 1)), GeometryError, "parallel u and v"),
     ],
 )
 def test_broken_vectors_are_told(
@@ -129,7 +129,7 @@ def test_a_beam_without_name_unit_or_distance_is_told(tmp_path: Path) -> None:
         quietray.read(path)
     with h5py.File(path, "a") as file:
         file["exchange/geometry"].attrs["beam"] = "helix"
-    with pytest.raises(FormatError, match="must say beam = parallel, fan or cone, got 'helix'"):
+    with pytest.raises(FormatError, match="must state beam = parallel, fan or cone, got 'helix'"):
         quietray.read(path)
 
 

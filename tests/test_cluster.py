@@ -145,14 +145,14 @@ def test_what_one_worker_cannot_do_another_one_does(cluster: Cluster, error: Exc
     found, told = {}, []
     cluster.all(on_first(cluster, error), range(8), found.__setitem__, lambda done, text: told.append(text))
     assert found == {number: number**2 for number in range(8)}
-    assert "others go on" in told[0]
+    assert "the others continue" in told[0]
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
         (NoiseError("the flats are saturated"), NoiseError, "the flats are saturated"),
-        (OSError(errno.ENOSPC, "No space left"), ResourceError, "one worker at least .* No space left"),
+        (OSError(errno.ENOSPC, "No space left"), ResourceError, "at least one worker .* No space left"),
         (ZeroDivisionError("ours"), ZeroDivisionError, "ours"),
     ],
 )
@@ -197,7 +197,7 @@ def test_workers_must_see_the_output_folder(tmp_path: Path) -> None:
     none = np.zeros(2, np.int64)
     record = SlabRecord(0, 1, {}, {}, none, none, np.zeros(2), RowCounts())
     (tmp_path / "out" / ".work" / "run.json").unlink()
-    with pytest.raises(ResourceError, match="must be one that all workers see while the run goes on, got none on"):
+    with pytest.raises(ResourceError, match="must be visible to all workers during the run, got none on"):
         copy.write(np.zeros((1, 2, 2), np.float32), record)
 
 
@@ -233,7 +233,7 @@ def test_a_plan_is_cut_for_a_crew_and_learns_from_the_same_rows() -> None:
     ("text", "said"),
     [
         ("locl:4", "must be local:COUNT, tcp://HOST:PORT or a TOML file, got locl:4"),
-        ("local:0", "with one process at least"),
+        ("local:0", "with at least one process"),
     ],
 )
 def test_a_cluster_must_be_named_so(text: str, said: str) -> None:
@@ -249,7 +249,7 @@ def test_a_cluster_must_be_named_so(text: str, said: str) -> None:
         ("[slurm]\n[pbs]", SettingsError, "got slurm, pbs"),
         ("[slrum]\nworkers = 2", SettingsError, r"got \[slrum\] \(did you mean 'slurm'\?\)"),
         ("[local]\nworker = 2", SettingsError, r"'worker' .*did you mean 'workers'.*known here: dashboard, threads"),
-        ("[local]\nworkers = 0", SettingsError, "whole number of at least 1, got 0"),
+        ("[local]\nworkers = 0", SettingsError, "an integer of at least 1, got 0"),
         ("[slurm]\nqueu = 'gpu'", SettingsError, "did you mean 'queue'.*known here: .*cores.*walltime"),
         ("[slurm]\nwait = 'long'", SettingsError, "long"),
         ("[slurm", FormatError, "must be TOML"),
@@ -278,8 +278,6 @@ def test_what_a_batch_system_is_told_is_what_dask_jobqueue_makes_of_it(tmp_path:
 
 def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quietray.running.cluster_file._REACH", 0.5)
-    with pytest.raises(
-        ResourceError, match=r"must be the address of a Dask scheduler that runs, got tcp://127.0.0.1:9"
-    ):
+    with pytest.raises(ResourceError, match=r"must be the address of a running Dask scheduler, got tcp://127.0.0.1:9"):
         with quietray.on_cluster("tcp://127.0.0.1:9"):
             raise AssertionError

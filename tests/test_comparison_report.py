@@ -136,7 +136,7 @@ def test_a_run_shows_the_same_table_without_pictures(tmp_path: Path, page: Page)
     assert cells(run) == cells(page)
     data = ReportData("tooth.h5", "1/mm", 0.01, metrics={"comparison": record, "estimate": {"psnr_db": 51.4}})
     beside = Page(write_report(tmp_path / "beside.html", data))
-    assert "PSNR to the best" in beside.text
+    assert "PSNR relative to the best" in beside.text
     assert "\u22121.76 dB" in beside.text, "the difference that the record has"
     for standing in comparison().standings:
         assert f" {psnr(standing.error, 1.0):.2f} dB" not in beside.text, "one PSNR is told of one result"
@@ -246,7 +246,7 @@ def test_all_methods_show_the_same_slice_in_the_same_greys(opened: Any) -> None:
     gallery.locator("[data-level]").fill("700")
     opened.wait_for_timeout(200)
     assert all(now < then for now, then in zip(layers.evaluate_all(SHADES), before, strict=True))
-    gallery.get_by_role("radio", name="What each took away").click()
+    gallery.get_by_role("radio", name="What each removed").click()
     opened.wait_for_timeout(200)
     shades = layers.evaluate_all(SHADES)
     assert all(shade == pytest.approx(127.5, abs=8) for shade in shades[:-1]), "noise alone, around none"

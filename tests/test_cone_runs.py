@@ -144,7 +144,7 @@ def test_the_axis_of_a_fan_is_found_over_a_full_turn() -> None:
     assert known.scan.geometry.axis == pytest.approx(fan.geometry.axis, abs=0.3)
     assert "found from opposite rays" in known.notes[-1]
     short = prepare_module.calibrated(unknown[: fan.n_views * 2 // 3], Run.in_memory(Settings()))
-    assert "taken at the detector's middle" in short.notes[-1]
+    assert "assumed at the detector's middle" in short.notes[-1]
     assert "give it with --rotation-axis" in short.notes[-1]
 
 

@@ -241,7 +241,7 @@ def test_tiles_fade_into_each_other_and_modules_do_not():
     share = (n - (n - 1) / 2) / n
     np.testing.assert_allclose(faded[:, :, n], (1 - share) * one[:, :, n] + share * other[:, :, n], atol=1e-3)
     np.testing.assert_allclose(whiten(np.full_like(image, 3.0), tiles)[:], 3, rtol=1e-4)  # weights add up to one
-    with pytest.raises(NoiseError, match="cover the detector"):
+    with pytest.raises(NoiseError, match="cover each pixel of the detector"):
         whiten(image, PointResponse(kernels[0], regions=((halves[0], kernels[0]),)))
 
 

@@ -238,7 +238,7 @@ def test_numbers_in_a_file_must_be_whole(pair, tmp_path):
     with h5py.File(path, "r+") as file:
         del file["exchange/detector"]
         file["exchange/detector"] = np.linspace(0, 1, 80)
-    with pytest.raises(FormatError, match="whole numbers"):
+    with pytest.raises(FormatError, match="integer detector numbers"):
         read(path)
 
 

@@ -209,7 +209,7 @@ def test_a_correlation_far_from_none_is_not_called_independent(share, independen
     found = Findings(3.9, 0.1, 0.67, 0.01, memory=remembering(0.0), rings=rings, **AFTER)
     verdict = next(verdict for verdict in judge(found) if verdict.method == "noise2inverse")
     assert ("is independent:" in verdict.reason) == independent
-    assert ("but for a small share" in verdict.reason) == (not independent)
+    assert ("except for a small share" in verdict.reason) == (not independent)
 
 
 AFTER = {"after_summed": 0.0, "after_error": 0.05, "after_infill": 0.0}

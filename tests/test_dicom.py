@@ -371,8 +371,8 @@ def test_a_series_that_is_not_whole_is_refused(tmp_path: Path, spoil: Any, said:
         ({"Modality": "MR"}, "must be an X-ray image .* got modality MR"),
         ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, r"one grey value .* got 3 samples \(RGB\)"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, r"one grey value .* got 1 samples \(PALETTE COLOR\)"),
-        ({"BurnedInAnnotation": "YES"}, r"nothing but what was measured, got texts burned into its pixels"),
-        ({"HighBit": 15}, "the lowest of which are used, got 12 bits of 16 below bit 15"),
+        ({"BurnedInAnnotation": "YES"}, r"only what was measured, got text burned into its pixels"),
+        ({"HighBit": 15}, "that use the lowest bits, got 12 of 16 bits with high bit 15"),
         ({"BitsAllocated": 64, "BitsStored": 64, "HighBit": 63}, "8, 16 or 32 bits"),
         ({"RescaleSlope": 0}, "rescale slope that is not zero"),
     ],
@@ -411,7 +411,7 @@ def test_pydicoms_own_series_that_are_not_whole_are_refused(name: str, said: str
 def test_slices_without_a_place_are_sorted_by_number_and_that_is_said(tmp_path: Path) -> None:
     series = read_images(write_series(tmp_path / "ct", STORED, ImagePositionPatient=None))
     np.testing.assert_array_equal(series.images, STORED.astype(np.float32) - 1024)
-    assert "missing ones would go unseen" in series.notes[0]
+    assert "missing ones would go unnoticed" in series.notes[0]
 
 
 def test_nothing_of_the_patient_gets_into_the_figures(tmp_path: Path) -> None:

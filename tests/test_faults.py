@@ -206,7 +206,7 @@ def test_a_node_whose_disk_is_full(tmp_path: Path, processes: Processes) -> None
     client.wait_for_workers(2, timeout=90)
     told = run(tmp_path, Cluster(client, CREW, processes.again), full="DISK_IS_FULL")
     assert_each_once(tmp_path)
-    assert any("No space left on device" in text and "others go on" in text for text in told)
+    assert any("No space left on device" in text and "the others continue" in text for text in told)
 
 
 # ---- whole commands

@@ -71,7 +71,7 @@ def test_a_fits_series(tmp_path, stacks):
     scan = read(folder, angles="0:180", flats=tmp_path / "flats", darks=str(tmp_path / "dark_*"))
     same(scan, views, flats, darks)
     assert scan.projections.dtype == np.uint16  # which FITS stores with an offset
-    assert any("taken as parallel" in note for note in scan.notes)
+    assert any("assumed to be parallel" in note for note in scan.notes)
     (folder / "rock_007.fits").write_bytes((folder / "rock_007.fits").read_bytes()[:2900])
     with pytest.raises(QuietrayError, match=r"rock_007\.fits must be a readable image"):
         np.asarray(read(folder, angles="0:180").projections[:])

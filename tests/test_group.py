@@ -157,7 +157,7 @@ def test_every_process_has_a_patch_and_a_resumed_run_its_batch(tmp_path: Path) -
     assert shared(1, 1, tmp_path / "raised")[:2] == (2, 1)
     kept, count, told = shared(3, 1, tmp_path / "raised")
     assert (kept, count) == (2, 2)
-    assert "Only 2 processes train: this run was begun with 2 patches in every step." in told
+    assert "Only 2 processes train: this run was started with 2 patches in every step." in told
 
 
 def test_a_resumed_run_may_have_other_gpus_but_nothing_else(tmp_path: Path) -> None:
@@ -217,14 +217,14 @@ def test_large_arrays_are_handed_over_once_and_what_a_process_changes_is_its_own
 
 
 def test_what_cannot_be_handed_over_is_told() -> None:
-    with pytest.raises(SettingsError, match=r"other processes can be handed, got.*lambda.*leave gpus= out"):
+    with pytest.raises(SettingsError, match=r"must be picklable, got.*lambda.*leave gpus= out"):
         train(2, build=lambda: UNet((4, 6)).build(3))
 
     class Mine(Noise2Inverse):
         pass
 
     Mine.__module__, Mine.__qualname__ = "__main__", "Mine"
-    with pytest.raises(SettingsError, match="defined in a module, got Mine of the program itself"):
+    with pytest.raises(SettingsError, match="defined in a module, got Mine of the main program"):
         train(2, Mine(3, slices=3))
     assert not members()
 

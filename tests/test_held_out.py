@@ -142,7 +142,7 @@ def test_noise_that_cannot_be_made_white_is_hidden_with_the_pixel(monkeypatch: p
     assert split == Noise2Self.hiding(2)
     assert "5 x 5 pixels" in said
     assert choose("auto", Noise2Self(grid=6, footprint=1))[1].footprint == 1, "what was asked for stays"
-    with pytest.raises(NoiseError, match="can be undone"):
+    with pytest.raises(NoiseError, match="can be deconvolved"):
         choose("always", Noise2Self())
     found("not valid", "valid", undone)
     response, split, said = choose("auto", Noise2Self())

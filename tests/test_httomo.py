@@ -65,7 +65,7 @@ def test_some_of_the_rows_are_not_taken_for_all(arrays: dict[str, np.ndarray]) -
 def test_flats_that_are_none_are_not_believed(arrays: dict[str, np.ndarray]) -> None:
     """What httomo hands over in place of flats is memory that nobody has written to."""
     arrays["flats"] = np.empty_like(arrays["data"])
-    with pytest.raises(quietray.FormatError, match="which is how httomo hands over none"):
+    with pytest.raises(quietray.FormatError, match="which httomo passes if there are none"):
         denoise(**arrays)
 
 

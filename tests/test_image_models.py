@@ -144,9 +144,14 @@ def test_all_subjects_are_in_one_scale(tmp_path: Path) -> None:
         (Noise2Clean(), ImagePairs((noisy(1),)), {}, "must have clean images, got none"),
         (Noise2Noise(), ImagePairs((noisy(1),)), {}, "two or more measurements"),
         (Noise2Inverse(), ImagePairs((noisy(1),)), {}, "one for images, got noise2inverse"),
-        (GaussianFilter(), ImagePairs((noisy(1),)), {}, "must be a network's"),
-        (PseudoCT(), ImagePairs((noisy(1),)), {}, "must be a network's"),
-        (Noise2Void(), ImagePairs((noisy(1),)), {"noise_models": True}, "models of the noise must have clean images"),
+        (GaussianFilter(), ImagePairs((noisy(1),)), {}, "must have a network"),
+        (PseudoCT(), ImagePairs((noisy(1),)), {}, "must have a network"),
+        (
+            Noise2Void(),
+            ImagePairs((noisy(1),)),
+            {"noise_models": True},
+            "models of the noise must be trained on clean images",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, method: Any, pair: Any, more: Any, said: str) -> None:
@@ -206,7 +211,7 @@ def test_the_guard_leaves_images_as_they_are_that_a_model_would_make_worse(model
     assert error(alone) > error(quiet.images)
     assert np.array_equal(result.volume, quiet.images)
     assert result.metrics["guard"] == {"images": 6, "left_as_they_were": 6}
-    assert any("6 of 6 images were left as they were" in told for told in result.warnings)
+    assert any("6 of 6 images were left unchanged" in told for told in result.warnings)
     assert any("its noise is" in told for told in result.warnings)
     with pytest.raises(SettingsError, match="the images must be like those that the model was trained on"):
         quietray.apply_images(model, quiet, strict=True)
@@ -276,7 +281,7 @@ def test_pseudo_ct_goes_on_from_a_model_with_its_models_of_the_noise(model: Path
     fresh = noisy(5)
     before = quietray.apply_images(model, fresh)
     result = quietray.denoise_images(fresh, tmp_path / "out", settings(PseudoCT(5), 40, start=str(model)))
-    assert "drawn from 2 models of it" in " ".join(result.notes)
+    assert "simulated by 2 models of it" in " ".join(result.notes)
     assert error(result.volume) < 1.05 * error(before.volume)
     assert result.metrics["method"]["name"] == "pseudo-ct"
     assert result.metrics["estimate"]["rmse"] <= before.metrics["estimate"]["rmse"] * 1.1
@@ -305,7 +310,7 @@ def test_pseudo_ct_that_makes_it_no_better_changes_nothing(model: Path, monkeypa
 def test_pseudo_ct_without_models_of_the_noise_draws_what_was_measured(tmp_path: Path) -> None:
     quietray.train_images([ImagePairs((noisy(1), noisy(2)))], tmp_path, settings(Noise2Noise()))
     result = quietray.denoise_images(noisy(5), None, settings(PseudoCT(5), 20, start=str(tmp_path)))
-    assert "drawn as it was measured" in " ".join(result.notes)
+    assert "simulated as measured" in " ".join(result.notes)
     assert error(result.volume) < 0.5 * error(noisy(5).images)
 
 

@@ -166,7 +166,7 @@ def _empty(folder: Path) -> None:
         (_with_words, r"images of one kind and nothing else, got also notes.txt"),
         (_colours, r"grey image .* got shape \(4, 4, 3\)"),
         (_not_finite, "finite values, got 2 NaN or infinite"),
-        (_words, "whole numbers or floats, got <U1"),
+        (_words, "integers or floats, got <U1"),
         (_pickled, "readable image, got: ValueError"),
         (_truncated, r"a.png must be a readable image, got: .*copy it again"),
         (_empty, "must hold DICOM, PNG, TIFF or NPY images, got inner"),
@@ -238,12 +238,12 @@ def _chosen(method: Any, n: int = 1, **more: Any) -> Any:
 def test_white_noise_is_judged_by_hidden_pixels_shared_noise_by_stein() -> None:
     split, why = _chosen(BilateralFilter())
     assert split == Noise2Self()
-    assert "it is white. Hidden pixels judge." in why
+    assert "it is white. The error is estimated from hidden pixels." in why
     split, why = _chosen(Auto(), shared=True)
     assert isinstance(split, Recorrupted)
     middle = split.covariance[3]
     assert middle[4] / middle[3] == pytest.approx(0.5, abs=0.05)
-    assert "shared up to 1 pixels away" in why
+    assert "correlated up to 1 pixels away" in why
     assert _chosen(MedianFilter(), 3, shared=True)[0] == Noise2Noise(3)
     assert _chosen(Noise2Void(), shared=True)[0] == Noise2Void()
     assert _chosen(Noisier2Noise())[0].gaussian > 0
@@ -348,7 +348,7 @@ def test_recorrupted_removes_noise_that_neighbours_share_and_noise2void_keeps_it
     assert left[0] < 0.35
     assert left[0] < 0.6 * left[1]
     assert not any("correlates" in warning for warning in ours.warnings)
-    assert any("noise2void guesses the noise of a hidden pixel" in warning for warning in blind.warnings)
+    assert any("noise2void predicts part of a hidden pixel's noise" in warning for warning in blind.warnings)
 
 
 def test_two_series_teach_each_other() -> None:
@@ -495,7 +495,7 @@ def test_bad_series_are_said_in_one_sentence(tmp_path: Path, refused: Any, comma
     colour = write_image(tmp_path / "colour.dcm", phantom(1, 24)[0], SamplesPerPixel=3)
     assert "one grey value" in refused(command, colour, "--out", tmp_path / "out")
     burned = write_image(tmp_path / "burned.dcm", phantom(1, 24)[0], BurnedInAnnotation="YES")
-    assert "texts burned into its pixels" in refused(command, burned, "--out", tmp_path / "out")
+    assert "text burned into its pixels" in refused(command, burned, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -525,7 +525,7 @@ def test_evaluate_tells_range_window_and_mask(tmp_path: Path, run: Any, refused:
     span = float(np.ptp(clean[:, 6:]))
     assert figures["rmse"] == pytest.approx(float(np.sqrt(np.square(difference).mean())))
     assert figures["psnr_db"] == pytest.approx(10 * np.log10(span**2 / np.square(difference).mean()))
-    assert (figures["data_range"], figures["mask"]) == (span, "all pixels but padding")
+    assert (figures["data_range"], figures["mask"]) == (span, "all pixels except padding")
     assert figures["data_range_is"] == "max - min of the reference within the mask"
     assert (figures["window"], figures["unit"]) == ("none", "HU")
     narrow = run("evaluate", one, other, "--window", -100, 200)

@@ -290,7 +290,7 @@ def test_too_little_memory_is_told_with_numbers_and_advice() -> None:
         plan_run(scan, range(120), scan.geometry.grid(), parts=4, n_slices=9, memory=512 * MIB)
     assert re.fullmatch(
         r"the smallest slab \(9 rows\) must fit into memory and needs [\d.]+ GiB, got a limit of 0\.50 GiB; "
-        r"give max_memory= more, reconstruct a smaller region=, or use fewer slices",
+        r"give a larger max_memory=, reconstruct a smaller region=, or use fewer slices",
         str(error.value),
     )
     needed = float(re.findall(r"needs ([\d.]+) GiB", str(error.value))[0])

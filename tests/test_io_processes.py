@@ -181,7 +181,7 @@ def test_a_file_that_is_another_now_is_refused(tmp_path):
         copy[0]
     np.testing.assert_array_equal(scan.projections[:], DATA)  # which holds the file that it opened
     (tmp_path / "scan.h5").unlink()
-    with pytest.raises(FormatError, match=r"must be a whole HDF5 file, got: .*No such file"):
+    with pytest.raises(FormatError, match=r"must be a complete HDF5 file, got: .*No such file"):
         pickle.loads(content)[0]
 
 
@@ -290,5 +290,5 @@ def test_a_copy_of_a_volume_that_is_gone_is_refused(tmp_path, format):
     writer = open_volume_writer(tmp_path / "v", grid, format=format)
     copy = pickle.loads(pickle.dumps(writer))
     os.replace(writer.place, tmp_path / "elsewhere")
-    with pytest.raises(FormatError, match="must be a volume that can be taken up again"):
+    with pytest.raises(FormatError, match="must be a volume that can be resumed"):
         copy.write(0, np.zeros(grid.shape, np.float32))

@@ -307,7 +307,7 @@ def test_mistakes_are_told() -> None:
         judge.judge({"cut": zero[:, 4:]})
     with pytest.raises(SettingsError, match="at least one"):
         judge.judge({})
-    with pytest.raises(NoiseError, match="must be finite, got others in row 1"):
+    with pytest.raises(NoiseError, match="must be finite, got NaN or infinity in row 1"):
         judge.judge({"zero": zero, "spoiled": np.stack([zero[0], np.full((32, 32), np.nan, np.float32)])})
     with pytest.raises(GeometryError, match="two others between them"):
         HeldOut(y, beam, np.array([3, 5]))

@@ -49,7 +49,7 @@ def without_locks(monkeypatch):
 def test_a_lock_names_its_owner_and_dies_with_it(tmp_path):
     kept = []
     child = in_other_process(lambda: kept.append(Lock(tmp_path / ".lock", tmp_path)))
-    with pytest.raises(ResourceError, match=rf"one run's at a time.*process {child} on {socket.gethostname()}"):
+    with pytest.raises(ResourceError, match=rf"used by one run at a time.*process {child} on {socket.gethostname()}"):
         Lock(tmp_path / ".lock", tmp_path)
     killed(child)
     assert (tmp_path / ".lock").exists()  # what is left of it holds nothing
@@ -69,7 +69,7 @@ def test_a_fork_of_the_owner_lets_nothing_go(tmp_path):
         lock.release()
         os._exit(0)
     os.waitpid(child, 0)
-    with pytest.raises(ResourceError, match="one run's at a time"):
+    with pytest.raises(ResourceError, match="used by one run at a time"):
         Lock(tmp_path / ".lock", tmp_path)
     lock.release()
 
@@ -95,7 +95,7 @@ def test_where_the_file_system_knows_no_locks_what_stands_in_the_file_decides(tm
     without_locks(monkeypatch)
     place, kept = tmp_path / ".lock", []
     child = in_other_process(lambda: kept.append(Lock(place, tmp_path)))
-    with pytest.raises(ResourceError, match=f"process {child} on .*or remove {place} where it is known to be dead"):
+    with pytest.raises(ResourceError, match=f"process {child} on .*or remove {place} if that run is dead"):
         Lock(place, tmp_path)
     killed(child)
     Lock(place, tmp_path).release()
@@ -123,7 +123,7 @@ def test_a_second_run_into_a_folder_is_refused_while_the_first_goes(tmp_path, fl
     out, scan = tmp_path / "out", quietray.read(disc_scan())
     out.mkdir()
     child = in_other_process(lambda: globals().update(kept=Lock(out / ".lock", out)))
-    with pytest.raises(ResourceError, match=f"{out} must be one run's at a time.*process {child}"):
+    with pytest.raises(ResourceError, match=f"{out} must be used by one run at a time.*process {child}"):
         quietray.denoise(scan, out, quick(), **flags)
     assert os.listdir(out) == [".lock"]
     killed(child)
@@ -137,7 +137,7 @@ def test_what_is_not_a_run_is_made_once_at_a_time(tmp_path, verb):
     data = [scan] if verb == "train" else scan
     out.parent.mkdir()
     lock = Lock(out.parent / ".out.h5.lock", out)
-    with pytest.raises(ResourceError, match=f"{out} must be one run's at a time"):
+    with pytest.raises(ResourceError, match=f"{out} must be used by one run at a time"):
         getattr(quietray, verb)(data, out, quick(format="h5"))
     lock.release()
     assert os.listdir(tmp_path / "new") == []

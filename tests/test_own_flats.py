@@ -94,7 +94,7 @@ def test_where_they_are_shared_nothing_changes_by_a_bit() -> None:
     scan, rows = cylinder(), slice(2, 7)
     known = dealt(Calibrated(scan, calibrate(scan, dataclasses.replace(PLAIN, own_flats=False)), ()), 4)
     assert known.calibration.subsets == ()
-    assert known.notes == ("The angular subsets share their flats, as asked.",)
+    assert known.notes == ("The angular subsets share their flats, as requested.",)
     plain, _ = correct_rows(scan.read(rows), known.calibration, rows)
     np.testing.assert_array_equal(correct_dealt(scan.read(rows), known.calibration, rows)[0], plain)
 
@@ -183,9 +183,9 @@ def test_auto_takes_them_where_rings_would_show() -> None:
     darks, seen = np.full((4, *SHAPE), DARK, np.float32), (np.asarray(dim.projections) - DARK) / 200 + DARK
     dim = dataclasses.replace(dim, flats=light.astype(np.float32), darks=darks, projections=seen)
     assert "too few for a logarithm" in decided(dim).notes[-1]
-    leaky = decided(cylinder(), shared_by="steps that the network sees together have the same ones")
+    leaky = decided(cylinder(), shared_by="steps that enter the network together share flats")
     assert not leaky.calibration.subsets
-    assert leaky.notes[-1].endswith("steps that the network sees together have the same ones.")
+    assert leaky.notes[-1].endswith("steps that enter the network together share flats.")
     assert (
         decided(dataclasses.replace(cylinder(), flats=None, projections=np.ones((120, *SHAPE), np.float32))).flats
         is None
@@ -288,7 +288,7 @@ def test_a_ring_filter_is_left_for_what_the_flats_do_not_explain() -> None:
     assert {one.remove_rings for one in left.calibration.subsets} == {"sorting"}
     assert "Rings are removed by sorting, too" in left.notes[-1]
     unseen = decided(scan, rings="auto")
-    assert "there is no air to tell" in unseen.notes[-1]
+    assert "there is no air to check" in unseen.notes[-1]
     assert {one.remove_rings for one in decided(drifted, rings="all").calibration.subsets} == {"all"}, "as asked"
 
 
@@ -297,7 +297,7 @@ def test_a_run_says_what_it_did_and_repeats_it() -> None:
     result = quietray.denoise(scan, None, quick(correction=Correction(own_flats=True)))
     flats = result.metrics["flats"]
     assert (flats["own"], flats["subsets"], flats["flats"], flats["flats_of_a_subset"]) == (True, 2, 20, 10)
-    assert any(note.startswith("Each of the 2 angular subsets has flats of its own, 10 of 20") for note in result.notes)
+    assert any(note.startswith("Each of the 2 angular subsets has its own flats, 10 of 20") for note in result.notes)
     assert result.settings is not None
     again = quietray.denoise(scan, None, result.settings)
     np.testing.assert_array_equal(result.volume, again.volume)
@@ -318,7 +318,7 @@ def test_steps_of_one_acquisition_share_the_flats_that_their_neighbours_show() -
         quietray.denoise(scan, None, quick(method=Noise2Inverse(2, slices=1, times=times), **asked)) for times in (1, 3)
     )
     assert (alone.metrics["flats"]["own"], together.metrics["flats"]["own"]) == (True, False)
-    assert any("steps that the network sees together" in note for note in together.notes)
+    assert any("steps that enter the network together" in note for note in together.notes)
 
 
 @pytest.mark.parametrize("own_flats", [None, False])
@@ -331,7 +331,7 @@ def test_frames_of_one_scene_have_flats_of_their_own(own_flats: bool | None) -> 
     assert unit == "transmission"
     if own_flats is None:
         assert np.abs(between).max() < 4 / np.sqrt(noise.shape[1])
-        assert said.startswith("Each of the 4 frames has flats of its own, 3 of 12")
+        assert said.startswith("Each of the 4 frames has its own flats, 3 of 12")
     else:
         assert between.min() > 0.999
     assert "there are 3 for 4" in _frames(dataclasses.replace(scan, flats=scan.flats[:3]), None)[2]  # type: ignore[index]

@@ -142,7 +142,7 @@ def test_only_rows_that_are_asked_for_are_filtered_as_far_as_it_reaches():
 
     some = quietray.reconstruct(scan, phase=phase, rows="20:24", rotation_axis=31.5, watch=Told())
     assert np.abs(some - whole[20:24]).max() < 5e-4 * np.abs(whole).max()  # 1.2e-4: single precision, and e^-12
-    assert any("Only rows 7 to 36 were" in note for note in said)
+    assert any("only in rows 7 to 36" in note for note in said)
 
 
 def test_frames_that_memory_does_not_hold_go_to_a_file():

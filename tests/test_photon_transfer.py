@@ -89,7 +89,7 @@ def test_rounding_to_integers_is_no_signal():
 
 def test_frames_without_light_are_refused():
     frames = np.random.default_rng(0).normal(-5, 1, (10, 32, 32)).astype(np.float32)
-    with pytest.raises(NoiseError, match="hold light"):
+    with pytest.raises(NoiseError, match="must be exposed"):
         photon_transfer(*level(frames, levelled=False))
 
 

@@ -186,5 +186,5 @@ def test_a_model_of_a_package_that_is_not_there(plugin, tmp_path, monkeypatch):
         known = {name: kind for name, kind in base.registry._kinds.items() if kind.__module__ != "quietray_example"}
         monkeypatch.setattr(base.registry, "_kinds", known)
         assert group
-    with pytest.raises(FormatError, match=r"whose method and network are known, .*got 'alternate'.*import the module"):
+    with pytest.raises(FormatError, match=r"of a known method and network, .*got 'alternate'.*import the module"):
         quietray.apply(tmp_path / "model", quietray.read(disc_scan()))

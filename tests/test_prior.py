@@ -314,7 +314,7 @@ def test_models_are_found_by_their_noise(tmp_path):
     model, far, why = nearest_model(scan, "noise2inverse", "unet", network)
     assert model.name == "shared"
     assert far < 1
-    assert why == "its noise is alike"
+    assert why == "its noise is similar"
     model, far, why = nearest_model({**scan, "correlation": 0.0}, "noise2inverse", "unet", network)
     assert model.name == "loud"
     far, why = distance(model.card, {**scan, "noise_level": 0.1})
@@ -358,7 +358,7 @@ def test_the_command_line_lists_adds_shows_and_removes(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["prior"] == "volume-1"
     with pytest.raises(SystemExit):
         main(["models", "show", "nobody"])
-    assert "must be one that is kept" in capsys.readouterr().err.replace("\n", " ")
+    assert "must be one of those" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_what_cannot_be_kept_is_refused(tmp_path):
@@ -370,7 +370,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path):
     with pytest.raises(QuietrayError, match="must hold a model"):
         remember(tmp_path)
     forget("one")
-    with pytest.raises(SettingsError, match="must be one that is kept"):
+    with pytest.raises(SettingsError, match="must be one of those"):
         forget("one")
 
 

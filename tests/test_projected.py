@@ -217,7 +217,7 @@ def test_rows_that_are_held_out_are_never_trained_on() -> None:
         (
             lambda: Noise2Projection().infer(lambda x: x, torch.zeros(1, 1, 1, 8, 8)),
             SettingsError,
-            "must know the scan's geometry",
+            "must have the scan's geometry",
         ),
         (
             lambda: Noise2Projection(2).on(beam(4)).infer(lambda x: x, torch.zeros(1, 1, 1, 5, 16)),

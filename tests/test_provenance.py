@@ -65,7 +65,7 @@ def test_the_paragraph_says_what_was_done() -> None:
         "The volume was denoised with Noise2Inverse [1] with 2 angular subsets as implemented in quietray 0.1.0",
         "(mixed-scale dense network [2]) of 45",
         "without any clean reference, for 1200 steps in 1 min 15 s; seed 7.",
-        "the gain in PSNR as +9.5 dB (9.0 to 10.1), a 90 % interval.",
+        "The gain in PSNR estimated from held-out measurements is +9.5 dB (9.0 to 10.1), a 90 % interval.",
     ):
         assert words in text, words
     assert [one.split(" (")[0] for one in references] == [
@@ -78,15 +78,15 @@ def test_the_paragraph_claims_nothing_that_was_not_done() -> None:
     assert "taken as line integrals" in methods_text(metrics(), whole)
     method = metrics()["method"]
     taught = methods_text(metrics(method=method | {"name": "noise2clean"}), Settings())
-    assert "against clean data" in taught
+    assert "on clean data" in taught
     assert "without any clean" not in taught
     applied = methods_text(metrics(training={"steps": 0, "seconds": 0.0}), Settings())
-    assert "which had been trained before" in applied
+    assert "trained beforehand" in applied
     tuned = {"name": "nlm", "network": "nlm", "parameters": 0, "settings": {"h": 0.1}, "domain": "images"}
     scan = {"images": 9, "rows": 512, "columns": 400}
     images = methods_text(metrics(method=method | tuned, scan=scan, reconstruction=None), Settings())
     assert images.startswith("9 images of 512 x 400 pixels were denoised.")
-    assert "filter non-local means [1, 2] as implemented in quietray 0.1.0, its strength chosen by" in images
+    assert "filter non-local means [1, 2] as implemented in quietray 0.1.0, its strength chosen on" in images
     unknown = dict.fromkeys(metrics()["estimate"])
     assert "gain" not in methods_text(metrics(estimate=unknown), Settings())
 

@@ -60,7 +60,7 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("did you mean 'overwrite'?", {"overwite": True}),
     ("a duration must be positive, got '5 minutes'", {"budget": "5 minutes"}),
     ("'rows' must be a text, got (0, 4)", {"rows": (0, 4)}),
-    ("'seed' must be a whole number, got 'a'", {"seed": "a"}),
+    ("'seed' must be an integer, got 'a'", {"seed": "a"}),
     ("settings must be quietray.Settings, got ndarray", {"settings": np.ones((10, 4, 32))}),
     ("'training.stepps' must be a known setting", {"training": {"stepps": 3}}),
     ("geometry, got both", {"geometry": quietray.ParallelBeam(np.deg2rad(ANGLES), 4, 32)}),

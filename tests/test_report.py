@@ -164,7 +164,7 @@ def test_resolution_noise_and_regions_stand_in_one_table(written: Callable[[Repo
         "Mean, darkest region (50%) 0.00012 1/mm 0.00010 1/mm \u22120.00002 (±0.00020)",
         "Mean, brightest region (25%) 1.0000 1/mm 0.9701 1/mm \u22123 % (±0.2 %)",
         "A half is every other angular subset, in 3 slices of 92 \u00d7 90 pixels, never a training target",
-        "what the network makes of both halves alike agrees, real or not",
+        "what the network adds to both halves agrees, real or not",
     ):
         assert expected in page.text, expected
     assert ("span", "\u22123 % (±0.2 %)") in page.words, "the one that moved is marked"
@@ -388,7 +388,7 @@ def test_channels_have_greys_of_their_own(rng: np.random.Generator, written: Cal
     for name, image in (("channel 0", dim), ("channel 1", bright)):
         expected = grey(image, grey_window([image]))
         np.testing.assert_array_equal(page.picture(f"{name}, after denoising"), expected)
-    assert "Every channel has a grey window of its own" in page.text
+    assert "Every channel has its own grey window" in page.text
 
 
 def test_what_a_paper_needs_is_in_the_page(written: Callable[[ReportData], Page]) -> None:

@@ -196,7 +196,7 @@ def test_images_that_are_missing_leave_the_others_their_angles(tmp_path):
     scan = read(path)
     np.testing.assert_allclose(np.rad2deg(scan.geometry.angles), 30 + np.delete(STEPS[:100], 10))
     assert any("number 11 is missing" in note for note in scan.notes)
-    assert any("the last 20 are not there" in note for note in scan.notes)
+    assert any("the last 20 are missing" in note for note in scan.notes)
     tiffs(tmp_path, np.ones((40, 4, N), np.uint16), "rock_", first=101)
     with pytest.raises(QuietrayError, match="there must be 120 radiographs"):
         read(path)
@@ -227,7 +227,7 @@ def test_an_axis_that_no_file_tells_is_found_where_rays_meet(tmp_path, aside):
     assert any("found from opposite rays" in note for note in found.notes)
     short = prepare(read(tmp_path, angles="0:230"), Run.in_memory(quick(rotation_axis=None), Watch()))
     assert short.scan.geometry.axis == pytest.approx((N - 1) / 2)
-    assert any("taken at the detector's middle" in note for note in short.notes)
+    assert any("assumed at the detector's middle" in note for note in short.notes)
     given = prepare(read(tmp_path, rotation_axis=20.0), Run.in_memory(quick(rotation_axis=None), Watch()))
     assert given.scan.geometry.axis == pytest.approx(20.0)
 
@@ -256,7 +256,7 @@ def test_what_is_told_and_not_used_is_said(tmp_path):
     path = nikon(tmp_path / "n", frames, ObjectTilt=0.4, CentreOfRotationTop=2.0)
     said = " ".join(read(path).notes)
     assert "ObjectTilt = 0.4" in said
-    assert "leans by 2.7 pixels" in said
+    assert "tilted by 2.7 pixels" in said
     with pytest.raises(QuietrayError, match="square pixels"):
         read(nikon(tmp_path / "tall", frames, DetectorPixelSizeY=0.5))
     log = skyscan(tmp_path / "s", frames)

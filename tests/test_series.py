@@ -345,7 +345,7 @@ def test_scans_that_do_not_belong_together(scans: list[Scan]) -> None:
 def test_auto_is_noise2inverse_on_neighbours_in_time(scans: list[Scan]) -> None:
     result = quietray.denoise(scans[0], None, fast(method=Settings().method), series=scans[1:3])
     assert result.denoiser.split.neighbourhood.times == 3
-    assert any("Noise2Inverse was taken; its network sees 3 of 3 steps" in note for note in result.notes)
+    assert any("Noise2Inverse was used; its network receives 3 of 3 steps" in note for note in result.notes)
 
 
 def test_a_step_is_never_among_its_own_neighbours() -> None:
@@ -396,4 +396,4 @@ def test_axes_found_apart_are_made_one(scans: list[Scan]) -> None:
     axes = {step["rotation_axis"] for step in result.metrics["series"]["each"]}
     assert len(axes) == 1
     assert abs(axes.pop() - 11.5) < 0.7
-    assert any("the median of what was found in each" in note for note in result.notes)
+    assert any("the median of those found" in note for note in result.notes)

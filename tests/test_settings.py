@@ -171,12 +171,12 @@ def test_a_word_out_of_a_list_names_the_list_and_the_nearest() -> None:
 
 
 def test_an_entry_of_a_list_is_named_by_its_index() -> None:
-    with pytest.raises(SettingsError, match=r"'region\[1\]' must be a whole number, got 2\.5; write for example 3"):
+    with pytest.raises(SettingsError, match=r"'region\[1\]' must be an integer, got 2\.5; write for example 3"):
         from_dict(Run, {"region": [1, 2.5]})
 
 
 def test_a_union_says_all_that_it_takes() -> None:
-    with pytest.raises(SettingsError, match="a whole number or one of 'all' or \"none\", got 'half'"):
+    with pytest.raises(SettingsError, match="an integer or one of 'all' or \"none\", got 'half'"):
         from_dict(Run, {"limit": "half"})
 
 
@@ -311,7 +311,7 @@ def test_a_file_that_is_no_text_is_a_format_error(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_a_format_error(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=f"must be a file that can be read, got .*{tmp_path.name}"):
+    with pytest.raises(FormatError, match=f"must be a readable file, got .*{tmp_path.name}"):
         read_toml(tmp_path)
 
 

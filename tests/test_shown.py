@@ -251,7 +251,7 @@ def test_a_loaded_result_shows_what_is_left(scan: quietray.Scan, result: Result,
     np.testing.assert_array_equal(
         pictures["after: z = 6 of 12"], parts_of(result._repr_html_())[1]["after: z = 6 of 12"]
     )
-    assert "Of the noisy volume nothing is at hand" in page.text
+    assert "Of the noisy volume nothing is in memory" in page.text
     assert repr(loaded) == repr(result)
 
 

@@ -425,7 +425,7 @@ def test_an_exposure_is_what_its_keywords_are() -> None:
     for name in ("projections", "flats", "darks", "truth", "clean"):
         np.testing.assert_array_equal(getattr(one, name)[:], getattr(two, name)[:])
     assert one.provenance == two.provenance
-    with pytest.raises(SettingsError, match="must be told once, got an Exposure and photons, seed"):
+    with pytest.raises(SettingsError, match="must be given once, got an Exposure and photons, seed"):
         acquire(foam, geometry, Exposure(photons=90.0), photons=90.0, seed=1)
     with pytest.raises(TypeError, match="n_flat"):
         acquire(foam, geometry, photons=90.0, n_flat=3)

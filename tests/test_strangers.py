@@ -103,7 +103,7 @@ def test_a_name_in_a_model_imports_nothing(model, evil, name):
     record = json.loads((model / "model.json").read_text())
     for key in ("method", "architecture"):
         (model / "model.json").write_text(json.dumps(record | {key: name}))
-        with pytest.raises(FormatError, match="method and network are known"):
+        with pytest.raises(FormatError, match="of a known method and network"):
             Denoiser.load(model)
 
 
@@ -233,10 +233,10 @@ def test_numbers_of_a_metaimage_elsewhere_are_not_moved(tmp_path, precious):
     path.write_text(path.read_text().replace("volume.raw", "precious/numbers.raw"))
     assert read_volume(path).shape == (4, 12, 12)
     grid = quietray.VolumeGrid((4, 12, 12), voxel_size=0.01)
-    with pytest.raises(FormatError, match=r"must tell of volume\.raw beside it"):
+    with pytest.raises(FormatError, match=r"must point to volume\.raw beside it"):
         with quietray.io.open_volume_writer(path, grid, format="mhd", resume=True) as writer:
             writer.write(0, np.zeros((1, 12, 12), np.float32))
-    with pytest.raises(FormatError, match=r"must tell of volume\.raw beside it"):
+    with pytest.raises(FormatError, match=r"must point to volume\.raw beside it"):
         type(writer).rename(path, tmp_path / "new.mhd")
     elsewhere.unlink()
 
@@ -270,7 +270,7 @@ def test_what_a_run_noted_of_itself_may_be_damaged(tmp_path, name, text):
     out = tmp_path / "out"
     (out / ".work").mkdir(parents=True)
     (out / name).write_text(text)
-    with pytest.raises(ResourceError, match=f"{name} must be what a run noted.*overwrite=True"):
+    with pytest.raises(ResourceError, match=f"{name} must be a run.s own record.*overwrite=True"):
         quietray.denoise(quietray.read(disc_scan()), out, quick(), resume=True)
 
 

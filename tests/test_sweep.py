@@ -33,12 +33,12 @@ def turned(turns: float, said: float, photons: float = 1e3, balls: np.ndarray = 
 @pytest.mark.parametrize(
     ("turns", "said", "told"),
     [
-        (2, 1, "if the object turned twice as far; give the angles as they were, such as angles='0:360'"),
-        (1, 2, "if the object turned half as far; give the angles as they were, such as angles='0:180'"),
+        (2, 1, "if the object turned twice as far; give the true angles, such as angles='0:360'"),
+        (1, 2, "if the object turned half as far; give the true angles, such as angles='0:180'"),
         (2, 4, "if the object turned half as far"),
         (4, 2, "if the object turned twice as far"),  # such as one rotation that is stored twice
-        (1, 1 / 0.9, "of angles in gon"),
-        (2, 2 / 0.9, "of angles in gon"),
+        (1, 1 / 0.9, "as with angles in gon"),
+        (2, 2 / 0.9, "as with angles in gon"),
     ],
 )
 def test_views_half_a_turn_apart_contradict_wrong_angles(turns: float, said: float, told: str, photons: float) -> None:
@@ -128,7 +128,7 @@ def test_radians_are_believed(name: str) -> None:
 
 def test_one_measurement_twice_is_no_repeat(tmp_path: Path) -> None:
     scan = turned(1, 1)
-    with pytest.raises(NoiseError, match="must be measured anew, got the same numbers twice"):
+    with pytest.raises(NoiseError, match="must be independent measurements, got the same numbers twice"):
         quietray.denoise(scan, method="noise2noise", repeats=[scan], budget="5s")
     rng = np.random.default_rng(0)
     images = ImageSeries(rng.normal(50, 5, (3, 32, 32)).astype(np.float32), None, "a")

@@ -212,7 +212,7 @@ def test_what_cannot_be_watched_is_said(
     (tmp_path / "empty").mkdir()
     for words, said in (
         ((str(tmp_path / "ou"),), "(did you mean 'out'?)"),
-        ((str(tmp_path / "empty"),), "must hold a run that is going on, or a report, got neither"),
+        ((str(tmp_path / "empty"),), "must hold a run in progress, or a report, got neither"),
         ((str(folder), "--port", str(server.server_port)), "must be free"),
         ((str(folder), "--port", "70000"), "--port must be from 0 to 65535, got 70000"),
     ):

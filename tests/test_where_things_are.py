@@ -188,7 +188,7 @@ def test_tiff_says_nothing_of_the_beam(tmp_path, stacks):
     (folder / "scan.xtekct").write_text("[XTekCT]")
     scan = read(folder, angles="0:360")
     assert isinstance(scan.geometry, ParallelBeam)
-    assert "taken as parallel" in scan.notes[0]
+    assert "assumed to be parallel" in scan.notes[0]
     assert "scan.xtekct" in scan.notes[0]
     assert "source_axis=" in scan.notes[0]
     cone = read(folder, angles="0:360", source_axis=70.0, source_detector=210.0, pixel_size=0.3)
@@ -244,7 +244,7 @@ def test_what_a_file_says_and_nobody_uses_is_said(tmp_path, stacks):
     )
     (note,) = read(path).notes
     assert note.startswith("The sample moved along x (0.12 mm")
-    assert "not used" in note
+    assert "This was ignored" in note
 
 
 def test_pixels_that_are_not_square_make_slices_that_are_further_apart(tmp_path, stacks):

@@ -74,8 +74,8 @@ def test_all_that_python_hands_out_speaks_python(tmp_path: Path, capsys: Any) ->
     assert "--" not in str(caught.value)
     with flags_spoken():
         assert "such as --flats 60000" in str(caught.value)
-    verdict = Verdict("x", "valid", "y", "give flats of their own (--own-flats yes)")
-    assert verdict.advice == "give flats of their own (Correction(own_flats=True))"
+    verdict = Verdict("x", "valid", "y", "use separate flats (--own-flats yes)")
+    assert verdict.advice == "use separate flats (Correction(own_flats=True))"
     notes: list[str] = []
 
     class Told(Watch):

@@ -82,8 +82,8 @@ def open_frames(what: str, stack: Any, *, one_row: bool) -> Frames | None:
         stack = np.asarray(stack[...])[None]
     elif len(shape) != len(axes) + 1:
         raise FormatError(
-            f"{what} must be frames ({', '.join(('frame', *axes))}) or one frame ({', '.join(axes)}), as the "
-            f"projections are, got shape {shape}; give both alike"
+            f"{what} must be frames ({', '.join(('frame', *axes))}) or one frame ({', '.join(axes)}), as for the "
+            f"projections, got shape {shape}; give both in one layout"
         )
     return _of_one_row(stack) if one_row else stack
 
@@ -118,7 +118,7 @@ def radians(angles: Any, shape: tuple[int, ...], *, degrees: bool) -> Float[np.n
     try:
         values = np.asarray(angles)
     except ValueError as error:
-        raise GeometryError(f"angles must be one list of numbers, got {repr(angles)[:40]}; mend the list") from error
+        raise GeometryError(f"angles must be one list of numbers, got {repr(angles)[:40]}; correct the list") from error
     if values.dtype.kind not in "iuf":
         got = values.dtype if values.ndim else repr(angles)[:40]
         raise GeometryError(f"angles must be one real number for each of the {n_views} views, got {got}; give a list")
@@ -133,8 +133,8 @@ def radians(angles: Any, shape: tuple[int, ...], *, degrees: bool) -> Float[np.n
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise GeometryError(
-            f"angles must be finite numbers, got {values[bad[0]]} at view {bad[0]} ({bad.size} of {n_views}); "
-            "mend the list"
+            f"angles must be finite numbers, got {values[bad[0]]} at view {bad[0]} ({bad.size} of {n_views}); correct "
+            "the list"
         )
     _check_unit(values, degrees)
     return np.deg2rad(values) if degrees else values
@@ -179,7 +179,7 @@ def _checked(what: str, stack: Any) -> tuple[int, ...]:
         dtype = np.dtype(stack.dtype)
     except TypeError:
         raise FormatError(
-            f"{what} must be an array that NumPy knows the type of, got {stack.dtype}; give np.asarray({what})"
+            f"{what} must be an array of a NumPy type, got {stack.dtype}; give np.asarray({what})"
         ) from None
     if dtype.kind not in "iuf":
         advice = f"such as abs({what})" if dtype.kind == "c" else f"such as {what}.astype(np.float32)"
@@ -188,9 +188,9 @@ def _checked(what: str, stack: Any) -> tuple[int, ...]:
     if not all(isinstance(size, int | np.integer) for size in shape):
         raise FormatError(f"{what} must have a known shape, got {shape}; call {what}.compute_chunk_sizes()")
     if 0 in shape:
-        raise FormatError(f"{what} must hold pixels, got shape {shape}; check how they were cut")
+        raise FormatError(f"{what} must hold pixels, got shape {shape}; check the slicing")
     if np.ma.is_masked(stack):
-        raise FormatError(f"{what} must hold a number in every pixel, got masked ones; give {what}.filled(value)")
+        raise FormatError(f"{what} must hold a number in every pixel, got masked pixels; give {what}.filled(value)")
     if dtype.kind == "f" and isinstance(stack, np.ndarray) and not isinstance(stack, np.memmap):
         _check_finite(what, stack)
     return tuple(int(size) for size in shape)
@@ -209,8 +209,8 @@ def _check_finite(what: str, stack: np.ndarray) -> None:
             kind = "view" if what == "projections" else "frame"
             frame = start + int(np.flatnonzero(bad.reshape(len(block), -1).any(axis=1))[0])
             raise NoiseError(
-                f"{what} must be finite counts, got NaN or infinity, first in {kind} {frame}; "
-                "leave such frames out, or mend them"
+                f"{what} must be finite counts, got NaN or infinity, first in {kind} {frame}; leave such frames out, "
+                "or correct them"
             )
 
 

@@ -124,7 +124,7 @@ def batch(
         out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Entry] = {} if overwrite else there.done()
     for name in found:
-        watch.note(f"{name}: done before.")
+        watch.note(f"{name}: finished already.")
     job = _Job(settings, open, out, reuse, overwrite)
     left = [(name, scan) for name, scan in there.names.items() if name not in found]
 
@@ -227,7 +227,7 @@ class _Job:
             scan = self.open(path)
             model = self._nearest(scan, found, watch) if self.reuse else None
             if model is not None:
-                watch.note(f"{name}: the model of {model} is applied, its noise is alike.")
+                watch.note(f"{name}: the model of {model} is applied, as the noise is similar.")
                 result = apply(self.out / model / "model", scan, folder, self.settings, overwrite=True, watch=watch)
             else:
                 begun = (folder / ".work" / "run.json").exists()

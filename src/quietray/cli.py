@@ -215,7 +215,7 @@ class _Run:
         again = None
         if isinstance(self.command, Denoise):
             again = self._line([*self.told, *([] if "--resume" in self.told else ["--resume"])])
-        kept = f"; what was learned and written is kept, go on with:\n{_escaped(again)}" if again else ""
+        kept = f"; what was learned and written is kept; continue with:\n{_escaped(again)}" if again else ""
         self._say(f"stopped{kept}")
         self._leave(128 + by, "Stopped", f"stopped by {by.name}", resume=again)
 

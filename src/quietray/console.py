@@ -209,7 +209,7 @@ def show_comparison(console: Console, record: Mapping[str, Any], relative: bool 
 
     board = board_of(record, relative=relative)
     table = Table(title="Methods, best first", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    psnr = ("PSNR to the best",) if relative else ("PSNR", "interval")
+    psnr = ("PSNR relative to the best",) if relative else ("PSNR", "interval")
     for heading in ("method", *psnr, "", "time", "setting"):
         table.add_column(heading, justify="right" if heading in (psnr[0], "time") else "left", overflow="fold")
     for row in board.rows:
@@ -245,7 +245,7 @@ def show_diagnosis(console: Console, found: Diagnosis) -> None:
 def _noise_rows(found: Diagnosis) -> dict[str, str]:
     rows = {
         "noise": found.label,
-        "read from": f"{found.source}: {found.source_why}",
+        "measured on": f"{found.source}: {found.source_why}",
         "summed correlation": _summed(found.before),
     }
     if found.after is not None:

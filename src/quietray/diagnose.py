@@ -87,7 +87,7 @@ class Diagnosis:
     def __repr__(self) -> str:
         verdicts = [f"{one.method}: {one.answer}" for one in self.verdicts]
         warned = f"{len(self.warnings)}, in .warnings" if self.warnings else "none"
-        head = f"Diagnosis: the noise, read from the {self.source}, is {self.label}"
+        head = f"Diagnosis: the noise, measured on the {self.source}, is {self.label}"
         return "\n  ".join([head, *verdicts, f"recommended: {self.recommended}", f"warnings: {warned}"])
 
     def verdict(self, method: str) -> Verdict:
@@ -174,7 +174,7 @@ def diagnose(
     if static is not None and not (isinstance(static, Mapping) and set(static) <= set(parts)):
         raise SettingsError(
             f"static frames must be given for each detector ({', '.join(map(str, parts))}) of this scan, got frames of "
-            "others, or that do not say; give a scan of static frames with the number of their detector"
+            "others, or without numbers; give a scan of static frames with the numbers of their detectors"
         )
     frames = static or {}
     return _together(
@@ -197,8 +197,8 @@ def _diagnosed(
     sources = find_sources(scan, known, static)
     if not sources:
         raise NoiseError(
-            "a scan must have two or more flats, or nine or more views, for its noise to be read, "
-            f"got {scan.n_views} views; give repeated frames of a static scene"
+            "a scan must have two or more flats, or nine or more views, for its noise to be measured, got "
+            f"{scan.n_views} views; give repeated frames of a static scene"
         )
     exposures = exposures_of(sources[0]) if sources[0].name in ("static frames", "flats") else sources[:1]
     sources = (exposures[0], *sources[1:])

@@ -103,7 +103,7 @@ def write_white(
     found = diagnose(scan, None if static is None else static_frames(static))
     verdict = found.verdict("noise2self after decorrelation")
     if found.response is None:
-        raise NoiseError(f"the scan must have a point response that can be undone: {verdict.reason}")
+        raise NoiseError(f"the scan must have a point response that can be deconvolved: {verdict.reason}")
     white = decorrelate(scan, found.response)
     one = found.detectors or {0: found}
     for each in one.values():

@@ -365,7 +365,7 @@ class Judged:
         Numbers of views in half a turn and of detector columns, where the noise is that of angular subsets.
     """
 
-    domain: str = "held-out rows of the volume, each judged by the angular subset that it was not computed from"
+    domain: str = "held-out rows of the volume, each compared with the angular subset that it was not computed from"
     data_range: float | None = None
     data_range_is: str = "0.5 to 99.5 percentile of the denoised volume"
     seen_by: tuple[float, int] | None = None

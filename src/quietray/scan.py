@@ -103,7 +103,8 @@ class Scan:
             )
         if shape != wanted:
             raise GeometryError(
-                f"the detector of the geometry must fit the projections {shape}, got {wanted}; mend n_rows and n_cols"
+                f"the detector of the geometry must fit the projections {shape}, got {wanted}; correct n_rows and "
+                "n_cols"
             )
         for name in ("flats", "darks"):
             frames = getattr(self, name)
@@ -112,7 +113,7 @@ class Scan:
             if len(frames.shape) != 3 or frames.shape[0] < 1 or tuple(frames.shape[1:]) != shape[1:]:
                 raise FormatError(
                     f"{name} must be frames of the projections' size {shape[1:]}, got shape {tuple(frames.shape)}; "
-                    "cut or bin both alike"
+                    "crop or bin both in the same way"
                 )
         for what, frames, times in (("views", self.projections, self.taken), ("flats", self.flats, self.flats_taken)):
             if times is not None and (frames is None or times.shape != (int(frames.shape[0]),)):
@@ -344,8 +345,8 @@ def _check_numbers(
     count = 0 if frames is None else int(frames.shape[0])
     if numbers.shape != (count,) or numbers.min(initial=0) < 0:
         raise FormatError(
-            f"the detector numbers of the {what} must be {count}, one for each, none negative, got {numbers.size} "
-            f"from {numbers.min(initial=0)}; mend the list"
+            f"the detector numbers of the {what} must be {count}, one for each, none negative, got {numbers.size} from "
+            f"{numbers.min(initial=0)}; correct the list"
         )
     if views is None:
         raise FormatError(f"the views must have detector numbers when the {what} have, got none; number them, too")
@@ -353,7 +354,7 @@ def _check_numbers(
     if lacking and count:
         raise FormatError(
             f"every detector must have {what} of its own when they are numbered, got none for detector {lacking[0]}; "
-            f"leave the {what} without numbers where they belong to all"
+            f"leave the {what} without numbers if they belong to all"
         )
 
 

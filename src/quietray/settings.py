@@ -38,7 +38,7 @@ _NONE = "none"
 # Allowed types of a value, with an example in TOML syntax.
 _SCALARS: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true"),
-    int: ("a whole number", "3"),
+    int: ("an integer", "3"),
     float: ("a number", "0.5"),
     str: ("a text", '"text"'),
     Path: ("a path", '"folder/file"'),
@@ -184,7 +184,7 @@ def typed(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     ...     seed: int = 0
     >>> typed(Run, {"seed": "three"})
     Traceback (most recent call last):
-    quietray.errors.SettingsError: 'seed' must be a whole number, got 'three'; write for example 3
+    quietray.errors.SettingsError: 'seed' must be an integer, got 'three'; write for example 3
     """
     hints, out = get_type_hints(kind), {}
     for name, value in given.items():
@@ -210,9 +210,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FormatError(f"the settings file must exist, got {path}; check the path") from None
     except OSError as error:
-        raise FormatError(f"the settings must be a file that can be read, got {error}; check the path") from None
+        raise FormatError(f"the settings must be a readable file, got {error}; check the path") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
-        raise FormatError(f"{path} must be TOML, got: {error}; mend the file or name another") from None
+        raise FormatError(f"{path} must be TOML, got: {error}; correct the file or name another") from None
 
 
 def write_toml(settings: Any) -> str:

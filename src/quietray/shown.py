@@ -116,7 +116,7 @@ def look_of(
     shape = tuple(int(size) for size in volume.shape)
     images, series = metrics["method"]["domain"] == "images", len(shape) == 4
     if step is not None and not series:
-        raise SettingsError(f"step must be left out for what is not a series, got {step}")
+        raise SettingsError(f"step must be left out if the result is not a series, got {step}")
     if before is not None and tuple(before.shape) != shape:
         raise GeometryError(f"before must be of the result's shape {shape}, got {tuple(before.shape)}")
     axis = "zyx".index(at[0])
@@ -141,7 +141,7 @@ def look_of(
         what, such_as = ("images", "read_images(...)") if images else ("volume", "reconstruct(scan)")
         some = "only the middle slice is kept."
         if kept is None:
-            some = "nothing is at hand; the run's report.html shows it."
+            some = "nothing is in memory; the run's report.html shows it."
         lacking = f"Of the noisy {what} {some}\nTo see more of it:\nplot(before=quietray.{such_as})"
     unit, stated = metrics["scan"]["unit"], metrics["scan"].get("window")
     chosen = stated_window(None if stated is None else tuple(stated), unit)
@@ -170,7 +170,7 @@ def facts_of(volume: Any, metrics: Mapping[str, Any], trust: Any, folder: Path |
     }
     seconds = metrics.get("seconds")
     facts |= {} if seconds is None else {"whole run": _time(seconds)}
-    facts |= {} if trust is None else {"trust": "a map of the error that remains, in .trust"}
+    facts |= {} if trust is None else {"trust": "an uncertainty map, in .trust"}
     return facts | {"folder": "none, all in memory" if folder is None else _ended(str(folder))}
 
 

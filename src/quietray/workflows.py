@@ -221,7 +221,7 @@ def reconstruct(
     watch = watching(watch, changes.pop("progress", None))
     scan, out, settings = handed(scan, out, settings, changes)
     if not isinstance(scan, Scan):
-        raise SettingsError("what is reconstructed must be a scan, got images; nothing is left to reconstruct")
+        raise SettingsError("what is reconstructed must be a scan, got images, which are reconstructed already")
     run, place = Run.in_memory(changed(settings, changes), watch), None if out is None else Path(out)
     settings = run.settings
     with alone(place):
@@ -295,7 +295,7 @@ def compare(
         else:
             most = settings.method.rows if isinstance(settings.method, Auto) else Auto().rows
             rows = min(scan.n_rows, max(FEWEST_ROWS, affordable_rows(scan, most, seconds)))
-            run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows takes others.")
+            run.watch.note(f"Methods are compared on {rows} of {scan.n_rows} rows; --rows chooses others.")
         found, _ = compared(scan, run, rows, run.left)
         if folder is None:
             return found

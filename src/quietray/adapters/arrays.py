@@ -113,12 +113,12 @@ def require_transmissions(views: Any) -> None:
     >>> require_transmissions(np.array([[[0.0, -0.1, 0.9]]]))
     Traceback (most recent call last):
     quietray.errors.FormatError: projections without flats must be transmissions, near 1 beside the object, got 67 %
-    of a view at 0 or below, as of line integrals; give log=True, or counts with their flats
+    of a view at 0 or below, as for line integrals; give log=True, or counts with their flats
     """
     view = np.asarray(views[int(views.shape[0]) // 2])
     share = float((view <= 0).mean())
     if share > 0.02:
         raise quietray.FormatError(
             f"projections without flats must be transmissions, near 1 beside the object, got {100 * share:.0f} % of a "
-            "view at 0 or below, as of line integrals; give log=True, or counts with their flats"
+            "view at 0 or below, as for line integrals; give log=True, or counts with their flats"
         )

@@ -100,7 +100,7 @@ def to_cil(volume: Any, data: Any) -> Any:
     wanted = (1, *image.shape) if len(image.shape) == 2 else tuple(image.shape)
     if found.shape != wanted:
         raise quietray.GeometryError(
-            f"the volume must be the whole one of the data, {wanted}, got {found.shape}; leave out rows and region"
+            f"the volume must cover all of the data, {wanted}, got {found.shape}; leave out rows and region"
         )
     known = _MM.get(data.geometry.config.units)
     per_unit = known if known is not None else 1.0 / image.voxel_size_x
@@ -168,8 +168,8 @@ def _beam(geometry: Any) -> Any:
         row = None if flat or np.isclose(width, height) else height
         if row is not None and size is None:
             raise quietray.GeometryError(
-                f"pixels must be square where their unit is not known, got {width:g} x {height:g}; give the geometry "
-                "its units, such as units='mm'"
+                f"pixels must be square if their unit is not known, got {width:g} x {height:g}; give the geometry its "
+                "units, such as units='mm'"
             )
         return quietray.ParallelBeam(turned + np.arctan2(u[1], u[0]), n_rows, n_cols, axis, size, row_height=row)
     source = _in_space(system.source.position) * scale
@@ -205,6 +205,6 @@ def _require_straight(u: np.ndarray, v: np.ndarray, ray: np.ndarray) -> None:
     off = max(abs(float(u[2])), abs(float(v[0])), abs(float(v[1])), abs(float(ray @ u)), abs(float(ray[2])))
     if off > _STRAIGHT or v[2] < 0:
         raise quietray.GeometryError(
-            f"a parallel beam must be at right angles to its panel, which is upright along the rotation axis, got a "
-            f"tilt of about {np.rad2deg(np.arcsin(min(1.0, off))):.2f} degrees; turn the radiographs in CIL first"
+            "a parallel beam must be perpendicular to its panel, and the panel parallel to the rotation axis, got a "
+            f"tilt of about {np.rad2deg(np.arcsin(min(1.0, off))):.2f} degrees; rotate the radiographs in CIL first"
         )

@@ -17,7 +17,7 @@ from quietray.adapters.arrays import require_transmissions
 __all__ = ["denoise", "output_dims", "register"]
 
 _METHOD = """\
-# What httomo asks about quietray.adapters.httomo.denoise; `python -m quietray.adapters.httomo` wrote this.
+# Description of quietray.adapters.httomo.denoise for httomo, by `python -m quietray.adapters.httomo`.
 adapters:
   httomo:
     denoise:
@@ -91,13 +91,13 @@ def denoise(
     --------
     >>> denoise(np.ones((4, 2, 8)), np.arange(4), np.ones((3, 6, 8)), np.ones((3, 6, 8)))
     Traceback (most recent call last):
-    quietray.errors.SettingsError: data must hold all 6 rows, of which the network is to learn, got 2; run httomo with
+    quietray.errors.SettingsError: data must hold all 6 rows, on which the network is trained, got 2; run httomo with
     one process and max-cpu-slices of 6 or more, or give a model
     """
     (n_views, n_rows, n_cols), every = data.shape, int(flats.shape[1])
     if n_rows != every and (model is None or not normalised):
         also = "or give a model" if normalised or model is None else "or normalise first, with normalised: true"
-        of_which = "of which the network is to learn" if model is None else "like the flats"
+        of_which = "on which the network is trained" if model is None else "like the flats"
         raise quietray.SettingsError(
             f"data must hold all {every} rows, {of_which}, got {n_rows}; {_WHOLE.format(rows=every)}, {also}"
         )
@@ -164,7 +164,7 @@ def register(root: Path | None = None) -> list[Path]:
             path.write_text(text)
     except OSError as error:
         raise quietray.ResourceError(
-            f"the folder {root} must be writable, got {error}; run this as who installed httomo"
+            f"the folder {root} must be writable, got {error}; run this as the user who installed httomo"
         ) from error
     return list(texts)
 
@@ -178,14 +178,14 @@ def _require_counts(data: Any, flats: Any, n_views: int) -> None:
     """Raise unless the data are counts with matching flats."""
     if flats.shape[0] == n_views:
         raise quietray.FormatError(
-            f"flats must be there for counts, got as many as views, {n_views}, which is how httomo hands over none; "
+            f"counts must come with flats, got as many as views, {n_views}, which httomo passes if there are none; "
             "name them in the loader, or set normalised: true"
         )
     high, open_beam = float(np.max(data[n_views // 2])), float(np.median(flats))
     if high < 0.05 * open_beam:
         raise quietray.FormatError(
-            f"data must be counts, of up to about those of the flats, {open_beam:.4g}, got {high:.4g} at most in a "
-            "view, as after a normalisation; put this method straight after the loader, or set normalised: true"
+            f"data must be counts up to about those of the flats, {open_beam:.4g}, got {high:.4g} at most in a view, "
+            "as after a normalisation; put this method directly after the loader, or set normalised: true"
         )
 
 

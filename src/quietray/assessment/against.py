@@ -27,8 +27,8 @@ __all__ = ["both_images", "evaluate_images", "evaluate_volumes", "figures_of"]
 _SMOOTHING, _EROSION = 5, 2  # in pixels; for choosing tissues
 _CLIPPED = "values outside it are clipped, for all these figures"
 _CHOSEN = (
-    f"where the median of {_SMOOTHING} x {_SMOOTHING} pixels of the reference lies in the band in most of the pixels "
-    f"around, {_EROSION} pixels from the borders of that; result minus reference, values not clipped"
+    f"where the median of {_SMOOTHING} x {_SMOOTHING} pixels of the reference lies in the band in most of the "
+    f"surrounding pixels, {_EROSION} pixels from the edge of that region; result minus reference, values not clipped"
 )
 
 
@@ -229,7 +229,7 @@ def _measured(images: ImageSeries, truth: ImageSeries, radius: float | None) -> 
     _check_positive("radius", radius)
     measured = np.asarray((images.weight > 0) & (truth.weight > 0))
     padded = images.padding is not None or truth.padding is not None
-    words = "all pixels but padding" if padded else "all pixels"
+    words = "all pixels except padding" if padded else "all pixels"
     if radius is None or radius >= 2:
         return measured, words
     n_y, n_x = measured.shape
@@ -284,7 +284,7 @@ def _reference(found: Any, against: str, rows: str | None, step: int | None) -> 
     unit = scan.geometry.grid().unit
     if against == "phantom":
         if scan.truth is None:
-            raise FormatError(f"{source} must hold the truth to compare with, got a measured scan; give a volume")
+            raise FormatError(f"{source} must hold the ground truth, got a measured scan; give a volume")
         return f"phantom in {source}", np.asarray(scan.truth[band], dtype=np.float32), unit
     if scan.clean is None:
         raise FormatError(f"{source} must hold noise-free projections, got a measured scan; give a volume")

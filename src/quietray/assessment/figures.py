@@ -478,7 +478,7 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
     '+17.3 dB (16.9 to 17.8)'
     >>> inside = {"psnr_gain_db": None, "psnr_gain_db_at_least": 14.94, "psnr_gain_db_at_most": None}
     >>> gain_text({**air, "object": {**inside, "share_of_field_of_view": 0.52}})
-    'at least +14.9 dB inside the object, 52 % of the field of view; +17.3 dB (16.9 to 17.8) over all of that'
+    'at least +14.9 dB inside the object, 52 % of the field of view; +17.3 dB (16.9 to 17.8) over the whole field'
     >>> vague = {**air, "psnr_gain_db": None}
     >>> gain_text(vague), gain_text({**vague, "psnr_gain_db_at_least": None})
     ('+16.9 to +17.8 dB', 'not known, at most +17.8 dB')
@@ -487,7 +487,7 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
     if not inside:
         return _gain(estimate)
     share = f"{100 * inside['share_of_field_of_view']:.0f} %"
-    return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over all of that"
+    return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over the whole field"
 
 
 def psnr_text(told: Mapping[str, Any]) -> str:

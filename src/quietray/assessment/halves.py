@@ -143,16 +143,16 @@ class Halves:
         wanting: dict[str, str] = {}
         resolution = noise = sharpness = None
         if min(height, width) < _SMALLEST:
-            wanting["resolution"] = f"the slices looked at show {height} x {width} pixels that all views see, too few"
+            wanting["resolution"] = f"only {height} x {width} pixels of the slices lie in the field of view, too few"
         else:
             before, after = (pair[:, :, rows, cols] for pair in (self.before, self.after))
             resolution, noise = _resolution(before, after, voxel_size), _noise(before, after)
             sharpness = _sharpness(before, after, resolution)
             if sharpness is None:
-                wanting["sharpness"] = "the data show no detail, or only coarse one, that a result could keep"
+                wanting["sharpness"] = "the data show no detail, or only coarse detail"
         regions = _regions(self)
         if not regions:
-            wanting["regions"] = "the grey values do not fall into regions that are clearly apart and large enough"
+            wanting["regions"] = "the grey values form no regions that are distinct and large enough"
         return {
             "halves": self.of,
             "held_out": self.held_out,

@@ -29,7 +29,7 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     steps, gain = metrics["training"]["steps"], headline(estimate)["psnr_gain_db_at_least"]
     longer = "give a longer --budget" if method["parameters"] else "try another filter"
     if method["parameters"] and steps == 0:
-        longer = "train on images like these, or go on from the model with --from"
+        longer = "train on images like these, or fine-tune the model with --from"
     found = []
     if few_steps(metrics) and method["name"] != "pseudo-ct":  # which was trained before
         found.append(f"The network was trained for only {steps} steps, too few to learn more than a blur; {longer}.")
@@ -37,23 +37,23 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     if shared and method["name"] in _BLIND:
         found.append(
             f"The noise of neighbouring pixels correlates by {noise['neighbour_correlation']:+.2f}, as it does in "
-            f"every CT image: {method['name']} guesses the noise of a hidden pixel from its neighbours and keeps a "
-            "part of it, and its estimated error counts that part as signal. Use recorrupted or a filter, which take "
-            "the correlation into account; better, a second measurement with --repeats, or denoise the projections."
+            f"every CT image: {method['name']} predicts part of a hidden pixel's noise from its neighbours and keeps "
+            "it, and its estimated error counts this as signal. Use recorrupted or a filter, which take the "
+            "correlation into account; better, a second measurement with --repeats, or denoise the projections."
         )
     if shared and method["name"] == "noisier2noise":
         found.append(
-            "Noisier2Noise adds white noise, and the noise of these images is not white: what is shared by neighbours "
-            "stays in the result. Use recorrupted instead."
+            "Noisier2Noise adds white noise, and the noise of these images is not white: its correlated part stays in "
+            "the result. Use recorrupted instead."
         )
     if noise is None and method["measurements"] == 1:
         found.append(
-            "The images have too few uniform regions to tell whether their noise is white; if not, a part of it stays "
-            "in the result and the estimated gain is wrong."
+            "The images have too few uniform regions to tell whether their noise is white; if it is not, part of it "
+            "stays in the result and the estimated gain is wrong."
         )
     if gain is None or gain < 0.5:
         found.append(
-            "What was held out sees no clear gain from denoising: look at the pictures before using the result, and "
+            "The held-out data show no clear gain from denoising: look at the pictures before using the result, and "
             f"{longer}."
         )
     found += too_wide(headline(estimate), "images", metrics["scan"].get("images"))

@@ -38,9 +38,9 @@ def with_dependency(
     scan = prepared.scan
     why = ""
     if scan.flats is None or scan.flats.shape[0] < _FEWEST:
-        why = "it takes three repeated frames, and the scan has fewer flats"
+        why = "it needs three repeated frames, and the scan has fewer flats"
     elif scan.detectors is not None:
-        why = "it is not measured where there are several detectors"
+        why = "it is not measured for scans with several detectors"
     if why:
         return {**evidence, "left_out": {**evidence["left_out"], "dependency": why}}
     frames = _flats_as_radiographs(prepared, response)

@@ -95,7 +95,7 @@ def _bash(head: str, commands: Mapping[str, str], options: Mapping[str, list[Opt
   fi
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
 }}
-complete -o bashdefault -o default -F _quietray quietray  # what is no word of these is a file
+complete -o bashdefault -o default -F _quietray quietray  # anything else is a file
 """
 
 

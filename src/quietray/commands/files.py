@@ -187,14 +187,14 @@ class Demo(FirstFlags):
         from quietray.evaluate import evaluate
 
         scan, run = self.out / "foam.h5", self.out / "run"
-        console.rule("1. a scan with 100 photons a pixel")
+        console.rule("1. a scan with 100 photons per pixel")
         Simulate(scan, overwrite=True).run(console)
-        console.rule("2. noise out, no clean data")
+        console.rule("2. denoised without clean data")
         fresh = Path("scratch")  # the demo shows that one noisy scan is enough
         figures = Denoise(scan, out=run, method="noise2inverse", from_=fresh, budget=self.budget, overwrite=True).run(
             console
         )
-        console.rule("3. now look at the truth")
+        console.rule("3. compared with the ground truth")
         noisy = Reconstruct(scan, out=self.out / "noisy.zarr", overwrite=True).run(console)["volume"]
         table = Table("", "PSNR", "SSIM", title="Against the reconstruction of the noise-free projections")
         found: dict[str, Any] = {}
@@ -205,7 +205,7 @@ class Demo(FirstFlags):
         table.add_section()
         table.add_row("gain", f"{gain:+.2f} dB", "")
         seen = {name: value for name, value in figures["estimate"].items() if name != "object"}  # as compared here
-        table.add_row("gain, estimated without truth", gain_text(seen), "")
+        table.add_row("estimated gain", gain_text(seen), "")
         console.print(table)
         console.print(f"report: {run / 'report.html'}", highlight=False, markup=False)
         estimated = {f"estimated_gain_db{end}": seen[f"psnr_gain_db{end}"] for end in ("", "_at_least")}

@@ -260,7 +260,7 @@ class ScanFlags:
     """Column of the rotation axis; found automatically if not given."""
     half: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
     """Whether this is a half acquisition: a rotation by 360 degrees around an axis near an edge of the detector, with
-    slices up to twice as wide (default: auto, as the file says, else where the axis lies outside of the middle
+    slices up to twice as wide (default: auto, as the file says, else if the axis lies outside the middle
     fifth)."""
     order: Annotated[Literal["view", "sinogram"] | None, Choice] = None
     """Axes of the stack: sinogram is (row, view, col) or one image (view, col); view is (view, row, col)."""
@@ -302,7 +302,7 @@ class MethodFlags:
     network: Text = None
     """unet, lehtinen, msd, redcnn or dncnn (default: unet)."""
     whiten: Annotated[Literal["auto", "always", "never"] | None, Choice] = None
-    """Whether to deconvolve the detector's point response before radiographs are denoised (default: auto, where the
+    """Whether to deconvolve the detector's point response before radiographs are denoised (default: auto, if the
     noise is not white)."""
     budget: Text = None
     """Time for training and inference, such as 90s, 10m, 1.5h (default: 4m)."""
@@ -311,7 +311,7 @@ class MethodFlags:
     loss: Annotated[Literal["mse", "mae"] | None, Choice] = None
     """Training loss: mse estimates the mean of the values that the noise allows, mae their median (default: mse)."""
     parts: Count = None
-    """Number of angular subsets (default: 4, or 2 where a subset would have few views for the width of the
+    """Number of angular subsets (default: 4, or 2 if a subset would have few views for the width of the
     detector)."""
     slices: Count = None
     """Number of adjacent slices in the network's input, odd; 1 is 2-D (default: 7)."""
@@ -349,8 +349,8 @@ class CleanFlags:
     """Training targets of noise2clean."""
 
     clean: File = None
-    """Clean volume on the grid of the scan, or clean images, for noise2clean (default: the truth that a simulated scan
-    holds)."""
+    """Clean volume on the grid of the scan, or clean images, for noise2clean (default: the ground truth in a
+    simulated scan)."""
 
 
 @dataclass(frozen=True)
@@ -377,7 +377,7 @@ class PhaseFlags:
     """Phase retrieval for radiographs measured at a distance; off without --delta-beta or --alpha."""
 
     delta_beta: Number = None
-    """Retrieve the phase with this ratio of refraction to absorption of the material, such as 500 (default: do not)."""
+    """Retrieve the phase with this ratio of refraction to absorption of the material, such as 500 (default: off)."""
     alpha: Number = None
     """Squared length of the filter in pixels squared, instead of --delta-beta, energy, distance and pixel size."""
     energy: Number = None
@@ -404,11 +404,11 @@ class RunFlags(PhaseFlags):
     """Region of interest in the slices, y0:y1,x0:x1 in pixels (default: all)."""
     algorithm: Annotated[Literal["fbp", "fdk", "sirt", "cgls", "tv"] | None, Choice] = None
     """Reconstruction algorithm: fbp, filtered backprojection; fdk, that of Feldkamp, Davis and Kress for cone beams;
-    sirt or cgls, for few views; tv, least total variation (default: fbp, of a cone beam fdk)."""
+    sirt or cgls, for few views; tv, total variation minimisation (default: fbp, of a cone beam fdk)."""
     iterations: Count = None
-    """Number of iterations of sirt, cgls and tv (default: sirt and cgls until held-out views are told best, tv 200)."""
+    """Number of iterations of sirt, cgls and tv (default: tv 200, else until held-out views are predicted best)."""
     weight: Number = None
-    """Weight of the total variation (default: the one that tells held-out views best)."""
+    """Weight of the total variation (default: the one that predicts held-out views best)."""
     box: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="MIN MAX", help_behavior_hint="")] = None
     """Minimum and maximum attenuation, for sirt and tv (default: any)."""
     filter: Annotated[Literal["ram-lak", "shepp-logan", "hann"] | None, Choice] = None
@@ -416,10 +416,10 @@ class RunFlags(PhaseFlags):
     air: Text = None
     """Columns with the open beam in every view, such as 0:90,745:835; auto; none (default: auto)."""
     rings: Annotated[Literal["auto", "none", "sorting", "large", "all"] | None, Choice] = None
-    """Ring removal (default: auto: only where stripes stand out of the noise)."""
+    """Ring removal (default: auto: only if stripes stand out from the noise)."""
     own_flats: Annotated[Literal["auto", "yes", "no"] | None, Choice] = None
     """Whether to use separate flats for each angular subset, so that training also removes the noise of the flats,
-    which would otherwise become rings (default: auto: where those would show)."""
+    which would otherwise become rings (default: auto: if these would be visible)."""
     zingers: Number = None
     """Threshold of the zinger filter in standard deviations of the noise; 0 switches it off (default: 6)."""
     line_integrals: Flag = False

@@ -166,7 +166,7 @@ def trained_on_images(
 
     if clean is not None and (is_pairs(places[0]) or len(places) > 1):
         raise SettingsError(
-            "--clean must go with one series of noisy images; put the clean ones of pairs into their folder 'clean'"
+            "--clean must go with one series of noisy images; with pairs, put the clean images into the folder 'clean'"
         )
     truth = None if clean is None else read_images(clean)
     pairs = [read_pairs(path) if is_pairs(path) else ImagePairs((read_images(path),), truth) for path in places]
@@ -209,8 +209,8 @@ def refuse_flags_of_scans(command: RunFlags, *more: str) -> None:
     for entry in dataclasses.fields(command):
         if entry.name in (*_OF_SCANS, *more) and getattr(command, entry.name) != entry.default:
             raise SettingsError(
-                f"--{entry.name.replace('_', '-')} must be left out for images, from which nothing is reconstructed, "
-                f"got {getattr(command, entry.name)}"
+                f"--{entry.name.replace('_', '-')} must be left out for images, which are not reconstructed, got "
+                f"{getattr(command, entry.name)}"
             )
 
 
@@ -237,7 +237,7 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
             else f"sd {noise['sd']:.3g} {scan['unit']}, neighbours correlate by {noise['neighbour_correlation']:+.2f}",
             "estimated gain": gain_text(estimate),
             "estimated error": _rmse(headline(estimate), scan["unit"]),
-            "judged by": estimate["domain"],
+            "error from": estimate["domain"],
             "images": str(out / "series"),
             "report": str(out / "report.html"),
         },

@@ -87,7 +87,7 @@ _GROUPS: dict[type[Any], str] = {
     ScanFlags: "how to read the scan",
     PhaseFlags: "phase retrieval",
     FoamScan: "the simulated scan",
-    FirstFlags: "what is told",
+    FirstFlags: "messages",
 }
 _OF_RUNS = {
     "output": ("format", "dtype", "window"),

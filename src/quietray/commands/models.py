@@ -35,13 +35,15 @@ class Models(FirstFlags):
 
         if self.action == "list":
             if self.name is not None:
-                raise SettingsError(f"list must be alone, got {self.name}; write `quietray models show {self.name}`")
+                raise SettingsError(
+                    f"list must have no name, got {self.name}; write `quietray models show {self.name}`"
+                )
             models = remembered()
             _table(console, models)
             console.print(f"kept in {models_folder()}", highlight=False, markup=False)
             return {"folder": str(models_folder()), "models": {one.name: dict(one.card) for one in models}}
         if self.name is None:
-            raise SettingsError(f"{self.action} must be told which model, got none; see `quietray models`")
+            raise SettingsError(f"{self.action} must name a model, got none; see `quietray models`")
         if self.action == "show":
             card = _prior(self.name) or dict(found_model(self.name).card)
             console.print(json.dumps(card, indent=2, default=str), highlight=False, markup=False)

@@ -22,7 +22,7 @@ class Diagnose(FirstFlags, PhaseFlags, ScanFlags):
     """Repeated frames of one static scene, at one or several exposures, in any scan format; without them, flats,
     air or views are used."""
     counts_per_photon: Number = None
-    """Mean counts of one photon, if known: the excess (Swank) factor then follows, too."""
+    """Mean counts per photon, if known; the excess (Swank) factor is then computed, too."""
     out: File = None
     """Folder for the plot and the figures (default: only shown)."""
 
@@ -65,9 +65,8 @@ class Decorrelate(FirstFlags, OutFlags, PhaseFlags, ScanFlags):
         """Write the whitened scan."""
         if any(value is not None for value in self.of_phase().values()):
             raise SettingsError(
-                "decorrelate must be given the radiographs as they were measured, without phase retrieval, which would "
-                "spread over pixels the noise that this makes white; leave --delta-beta and --alpha out, and give them "
-                "to reconstruct"
+                "decorrelate must be given radiographs without phase retrieval, which correlates the noise that this "
+                "makes white; leave --delta-beta and --alpha out, and give them to reconstruct"
             )
         self.check_place()
         scan = self.read()

@@ -166,7 +166,7 @@ class Batch(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags
     def run(self, console: Console) -> dict[str, Any]:
         """Denoise all scans."""
         if not self.scans:
-            raise SettingsError("SCANS must name one scan at least, got none")
+            raise SettingsError("SCANS must name at least one scan, got none")
         from quietray.batch import batch, failures
         from quietray.console import TerminalWatch
 
@@ -188,7 +188,7 @@ class Batch(FirstFlags, OutFlags, ClusterFlags, MethodFlags, RunFlags, ScanFlags
             told = "\n".join(failed)
             raise ResourceError(
                 f"all scans must be denoised, got {len(failed)} of {len(entries)} that were not:\n{told}\n"
-                "mend them and give the same command again; what is done is kept"
+                "correct them and give the same command again; finished scans are kept"
             )
         return {"entries": [dataclasses.asdict(one) for one in entries], "out": str(self.place)}
 
@@ -344,11 +344,11 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     show_verdict(console, result.metrics["verdict"])
     if result.metrics["verdict"]["kind"] == "Do not use it":
         again = shlex.join(["quietray", "reconstruct", str(scan), "--out", str(out / "measured.zarr")])
-        console.print(f"the volume as it was measured: {again}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"the volume without denoising: {again}", highlight=False, markup=False, soft_wrap=True)
     back = result.metrics.get("given_back")
     if back:
         again = shlex.join(["quietray", "apply", str(out / "model"), str(scan), "--out", str(out / "denoised")])
-        console.print(f"the volume denoised all the same: {again}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"the denoised volume anyway: {again}", highlight=False, markup=False, soft_wrap=True)
     if "comparison" in result.metrics:
         show_comparison(console, result.metrics["comparison"], relative=True)
     show_table(

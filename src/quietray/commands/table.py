@@ -15,8 +15,8 @@ from quietray.commands.watching import Watch
 __all__ = ["COMMANDS", "COMMAND_GROUPS"]
 
 COMMAND_GROUPS: dict[str, tuple[type[Any], ...]] = {
-    "look at a scan": (Info, Check, Diagnose),
-    "take its noise out": (Denoise, Batch, Watch, Compare, Filter),
+    "examine a scan": (Info, Check, Diagnose),
+    "remove the noise": (Denoise, Batch, Watch, Compare, Filter),
     "models": (Train, Apply, Models),
     "reconstruct and compare": (Reconstruct, Decorrelate, Evaluate),
     "try it out": (Demo, Simulate, Completion),

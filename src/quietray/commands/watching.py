@@ -49,15 +49,15 @@ class Watch(FirstFlags, _Watched):
         news = news_of(self.folder)
         if not (self.folder.is_dir() and (news["running"] or news["report"])):
             raise ResourceError(
-                f"{self.folder} must hold a run that is going on, or a report, got neither; "
-                "give the output folder of a run, and start the run first"
+                f"{self.folder} must hold a run in progress, or a report, got neither; give the output folder of a "
+                "run, and start the run first"
             )
         with FolderServer(self.folder, self.port or 0) as server:
             console.insist(f"{self.folder} is shown at {server.address} until Ctrl-C", markup=False)
             if "SSH_CONNECTION" in os.environ:
                 console.print(
-                    f"from another machine: ssh -L {server.server_port}:127.0.0.1:{server.server_port} "
-                    "THIS_MACHINE, and then this address in a browser there",
+                    f"from another machine: ssh -L {server.server_port}:127.0.0.1:{server.server_port} THIS_MACHINE, "
+                    "then open this address in a browser there",
                     highlight=False,
                     markup=False,
                     soft_wrap=True,

@@ -176,11 +176,11 @@ def shared_noise(figures: Mapping[str, Any]) -> dict[str, str]:
     rows, memory, rings = {}, figures["memory"], figures["rings"]
     if memory is not None:
         near = f"{memory['correlations'][0]:.4f} +- {memory['errors'][0]:.4f}"
-        rows["next view"] = f"correlates by {near} (read from {memory['source']})"
+        rows["next view"] = f"correlates by {near} (measured on {memory['source']})"
     if rings is not None:
         of_flats = "" if rings["over_flats"] is None else f", {rings['over_flats']:.2f} times the flats' own noise"
         share = f"{rings['share']:.1%} +- {rings['share_error']:.1%}"
-        rows["rings"] = f"{share} of the variance is the same in all views{of_flats} (read from {rings['source']})"
+        rows["rings"] = f"{share} of the variance is the same in all views{of_flats} (measured on {rings['source']})"
     rows["subsets of views"] = ", ".join(
         f"{one['parts']} correlate by {one['correlation']:.3f} +- {one['error']:.3f}" for one in figures["subsets"]
     )
@@ -216,11 +216,11 @@ def warnings_of(
         if apart > max(_MISMATCH, 4 * math.hypot(second[1].summed_error, before.summed_error)):
             out.append(
                 f"The noise of the {sources[0].name} ({before.summed:.0%}) and of the {sources[1].name} "
-                f"({second[1].summed:.0%}) differ: they see another spectrum or the detector changed. Measure static "
+                f"({second[1].summed:.0%}) differ: their spectra differ, or the detector changed. Measure static "
                 "frames with the object in place."
             )
     if sources[0].name == "neighbouring views":
-        out.append("The noise was read with the object moving: what it changes from view to view counts as noise.")
+        out.append("The noise was measured with the object moving: its changes from view to view count as noise.")
     if response is not None and response.regions:
         out.append("One point response does not fit the whole detector; each tile was given its own.")
     if darks is None:
@@ -228,7 +228,7 @@ def warnings_of(
     if transfer is not None and transfer.share_of_read_noise > 0.3:
         out.append(
             f"Read noise is {transfer.share_of_read_noise:.0%} of the photon noise: it is not blurred, so the "
-            "whitening response is narrower than the light's."
+            "whitening response is narrower than that of the light."
         )
     if min(before.lags.shape) < 9:
         out.append(

@@ -167,7 +167,7 @@ def after_retrieval(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
     ['not valid', 'not valid', 'not valid', 'valid with a warning', 'not valid']
     """
     reason = "Phase retrieval spreads each pixel's noise over its neighbours: no blind spot hides it."
-    advice = "Use Noise2Inverse; or denoise the radiographs first, and retrieve their phase then."
+    advice = "Use Noise2Inverse; or denoise the radiographs first and then retrieve their phase."
     return tuple(
         verdict if verdict.method in METHODS[3:] else Verdict(verdict.method, INVALID, reason, advice)
         for verdict in verdicts
@@ -238,12 +238,12 @@ def _whitened(found: Findings) -> Verdict:
         )
     if found.condition > CONDITION:
         reason = (
-            f"Whitening raises the finest details {found.condition:.0f}-fold and the variance of readout noise "
+            f"Whitening amplifies the finest details {found.condition:.0f}-fold and the variance of readout noise "
             f"{found.white_gain:.0f}-fold; {seen}."
         )
         return Verdict(method, WARN, reason, "Look at the whitened radiographs; bin the pixels if they are too noisy.")
     if found.uneven:
-        reason = f"The response differs over the detector, so that each tile got its own; {seen}."
+        reason = f"The response differs over the detector, so each tile got its own; {seen}."
         return Verdict(method, WARN, reason, "Look at the correlation map after whitening.")
     return Verdict(method, VALID, f"The noise can be made white: {seen}.", "Decorrelate, then train.")
 
@@ -261,7 +261,7 @@ def _noise2inverse(found: Findings) -> Verdict:
     beyond = max(abs(value) - 2 * error for value, error in shared)
     if beyond > SHARED[1]:
         reason = f"Neighbouring views share their noise ({found.memory.correlations[0]:.3f}): {seen}."
-        return Verdict(method, INVALID, reason, "Correct the afterglow, or leave out views between those used.")
+        return Verdict(method, INVALID, reason, "Correct the afterglow, or skip views between those used.")
     if beyond > SHARED[0]:
         reason = f"Neighbouring views share a little noise ({found.memory.correlations[0]:.3f}): {seen}."
         return Verdict(method, WARN, reason, "Correct the afterglow, or use fewer subsets with gaps between them.")
@@ -271,14 +271,16 @@ def _noise2inverse(found: Findings) -> Verdict:
     static, error = found.static
     if static - 2 * error > RINGS:
         reason = f"All views share {static:.0%} of the noise variance, as rings{_from_flats(found)}; {seen}."
-        return Verdict(method, WARN, reason, "Measure more flats; remove rings before.")
+        return Verdict(method, WARN, reason, "Measure more flats; remove rings first.")
     shares = [one.correlation for one in found.subsets if abs(one.correlation) > max(3 * one.error, NOTHING)]
     if shares:
         reason = (
-            "The noise of the views is independent but for a small share, from the flats, rings or the views before, "
+            "The noise of the views is independent except for a small share, from flats, rings or previous views, "
             f"which stays in the result: {seen}."
         )
-        return Verdict(method, VALID, reason, "Use it as it is, or with flats of their own (--own-flats yes).")
+        return Verdict(
+            method, VALID, reason, "Use it as it is, or with separate flats for each subset (--own-flats yes)."
+        )
     return Verdict(method, VALID, f"The noise of the views is independent: {seen}.", "Use it as it is.")
 
 

@@ -28,8 +28,8 @@ from quietray.types import Frames, Parts, Slice, Volume
 __all__ = ["CleanDomain"]
 
 _ALIKE = 0.25  # of the contrast of the clean volume, that even a smooth reconstruction has; and vice versa
-_TRUE = "held-out rows of the volume, judged by the clean volume: true errors, not estimates"
-_HALVES = "held-out rows of the volume, of which each half of the views was denoised alone and judged by the other half"
+_TRUE = "held-out rows of the volume, compared with the clean volume: true errors, not estimates"
+_HALVES = "held-out rows of the volume: each half of the views, denoised alone, compared with the other half"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,8 @@ class CleanDomain(VolumeDomain):
         frames, name = _clean(scan, settings)
         if frames is None and taught:
             raise SettingsError(
-                f"noise2clean must have a clean volume, got none, and {scan.source or 'the scan'} holds no truth; give "
-                "one with --clean, or take a method that needs none, such as noise2inverse"
+                f"noise2clean must have a clean volume, got none, and {scan.source or 'the scan'} holds no ground "
+                "truth; give one with --clean, or use a method that needs none, such as noise2inverse"
             )
         prepared = prepare(run.calibrated or scan, run, 4, split.n_slices)
         halves = VolumeDomain.begun(run, prepared, prepared.source(2), Noise2Inverse(2, slices=split.n_slices))
@@ -177,6 +177,6 @@ def _require_alike(clean: Volume, noisy: Volume, weight: Slice, name: str, unit:
     slope = float((one * other).mean()) / spread if spread > 0 else 0.0
     if not np.isfinite(slope) or not _ALIKE < slope < 1 / _ALIKE:
         raise GeometryError(
-            f"the clean volume {name} must show what the scan shows, in {unit}, got one of whose contrast the "
-            f"reconstruction has {slope:.2g} times; give the volume of this object, on the grid of this scan"
+            f"the clean volume {name} must show what the scan shows, in {unit}, got a reconstruction with {slope:.2g} "
+            "times its contrast; give the volume of this object, on the grid of this scan"
         )

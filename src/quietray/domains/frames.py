@@ -88,8 +88,8 @@ class FrameDomain(Domain):
         require_alike(
             parts[0, 0],
             parts[len(parts) // 2, 0],
-            f"repeated frames, for which {called(type(split))} took the views of one scan,",
-            "give a second scan of the same object with --repeats, or take --method noise2inverse",
+            f"the views of one scan, used by {called(type(split))} as repeated frames,",
+            "give a second scan of the same object with --repeats, or use --method noise2inverse",
         )
         weight = np.ones(parts.shape[2:], np.float32)
         scale = Scale.of(parts.mean(axis=0), weight)
@@ -198,13 +198,13 @@ def _frames(scan: Scan, own_flats: bool | None) -> tuple[Parts, str, str]:
     n_flats = int(scan.flats.shape[0])
     if own_flats is False or n_flats < n:
         flat = np.asarray(scan.flats[:], np.float32).mean(axis=0) - dark
-        why = "as asked" if own_flats is False else f"whose noise stays: there are {n_flats} for {n}"
+        why = "as requested" if own_flats is False else f"whose noise stays: there are {n_flats} for {n}"
         said = f"The frames share their flats, {why}."
         return ((frames - dark) / np.maximum(flat, 1e-3 * flat.mean()))[:, None], "transmission", said
     darks = np.broadcast_to(dark, frames.shape)
     if scan.darks is not None and scan.darks.shape[0] >= n:
         darks = dealt_means(scan.darks, n)
     flats = dealt_means(scan.flats, n) - darks
-    said = f"Each of the {n} frames has flats of its own, {n_flats // n} of {n_flats}, so their noise is removed, too."
+    said = f"Each of the {n} frames has its own flats, {n_flats // n} of {n_flats}, so their noise is removed, too."
     least = 1e-3 * flats.mean(axis=(1, 2), keepdims=True)
     return ((frames - darks) / np.maximum(flats, least))[:, None], "transmission", said

@@ -70,9 +70,9 @@ def image_split(method: Method, n_measured: int, noise: FlatNoise | None, scale:
     if n_measured > 1:
         return Noise2Noise().on_images(seen)
     if noise is None:
-        return Noise2Self(), f"{seen.described} It was taken to be white."
+        return Noise2Self(), f"{seen.described} It was assumed to be white."
     if noise.reach == 0:
-        return Noise2Self(), f"{seen.described} Hidden pixels judge."
+        return Noise2Self(), f"{seen.described} The error is estimated from hidden pixels."
     return Recorrupted().on_images(seen)
 
 
@@ -163,7 +163,7 @@ def pseudo_ct(
     judge, seen = _by_stein(told_noise(noise, series), start.scale), ImageNoise(1, noise, 1.0)
     if models:
         source = EnsembleNoise(tuple(ModelNoise(model.network) for model in models), method.block)
-        said = f"It is drawn from {len(models)} models of it."
+        said = f"Noise is simulated by {len(models)} models of it."
         return method.on(start.network, source, judge), f"{seen.described} {said}"
-    said = "The model has no models of the noise, so that noise is drawn as it was measured."
+    said = "There are no models of the noise, so noise is simulated as measured."
     return method.on(start.network, MeasuredNoise(judge), judge), f"{seen.described} {said}"

@@ -160,8 +160,8 @@ class ModelOnImages(ImageDomain):
         told = [f"The model was trained on other images: {difference}." for difference in self.differences]
         if kept:
             told.append(
-                f"{kept} of {series.n_images} images were left as they were: their noise is hardly more than the error "
-                "that the model would leave in them, or less."
+                f"{kept} of {series.n_images} images were left unchanged: their noise is hardly stronger than the "
+                "error that the model would leave, or weaker."
             )
         metrics = dataclasses.replace(result.metrics, guard=guard)
         return dataclasses.replace(result, metrics=metrics, warnings=(*told, *result.warnings))
@@ -180,22 +180,22 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
     cleans = [pair.clean is not None for pair in pairs]
     if not method.trained or method.needs_start:
         raise SettingsError(
-            f"the method to train must be a network's, and not one that needs a trained one, got "
-            f"{called(type(method))}; use noise2clean, noise2noise or noise2void"
+            f"the method to train must have a network that needs no pretraining, got {called(type(method))}; use "
+            "noise2clean, noise2noise or noise2void"
         )
     learns_clean = method.domain == "clean"
     if (learns_clean or method.takes_repeats) and getattr(method, "slices", 1) != 1:
-        raise SettingsError(f"slices must be 1 for images, which are seen one by one, got {method.slices}")
+        raise SettingsError(f"slices must be 1 for images, which are processed one by one, got {method.slices}")
     if settings.noise_models and not all(cleans):
-        raise SettingsError("models of the noise must have clean images to learn from; leave --noise-models out")
+        raise SettingsError("models of the noise must be trained on clean images; leave --noise-models out")
     if learns_clean or (method.decides and all(cleans)):
         if not all(cleans):
             raise SettingsError(
-                "noise2clean must have clean images, got none for some; put them in a folder 'clean' beside 'noisy', "
-                "or give them with --clean"
+                "noise2clean must have clean images, got none for some pairs; put them in a folder 'clean' beside "
+                "'noisy', or give them with --clean"
             )
         few = min(counts)
-        return Noise2Clean(few), f"Clean images teach, with {few} measurement{'s' * (few > 1)} of each."
+        return Noise2Clean(few), f"The targets are clean images, with {few} measurement{'s' * (few > 1)} of each."
     several = method.takes_repeats or (method.decides and min(counts) > 1)
     n_measured = min(counts) if several else 1
     noise = together([noise_of(pair.noisy[:n_measured]) for pair in pairs])

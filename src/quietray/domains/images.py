@@ -53,14 +53,14 @@ _TUNED_ON = 2**18  # in pixels, of whole images
 _SLICES = (
     "These are slices of a reconstructed volume. Their noise is correlated between neighbouring pixels and along "
     "streaks, and there are no projections to separate it from the object: methods that need projections, such as "
-    "noise2inverse, cannot be used. Possible are recorrupted, which takes the measured correlation into account; the "
-    "filters; and noise2noise with a second reconstruction, such as of the other half of the views (--repeats). If you "
-    "still have the projections, denoise them instead: the result is better."
+    "noise2inverse, cannot be used. These can be used: recorrupted, which takes the measured correlation into account; "
+    "the filters; and noise2noise with a second reconstruction, such as of the other half of the views (--repeats). If "
+    "you still have the projections, denoise them instead: the result is better."
 )
 _DOMAINS = {
-    "left-out parts": "held-out images, each judged by the measurements that it was not computed from",
+    "left-out parts": "held-out images, each compared with the measurements that it was not computed from",
     "Stein's estimate": "held-out images, by Stein's estimate with the measured auto-covariance of the noise",
-    "hidden pixels": "hidden pixels, each judged by what was measured there, which is right where noise is white",
+    "hidden pixels": "hidden pixels, each compared with its measured value, which is valid for white noise",
 }
 
 

@@ -35,7 +35,8 @@ def train_model(domain: type[Domain], scans: Sequence[Scan], run: Run) -> tuple[
         )
     if len(scans) > 1 and run.settings.clean:
         raise SettingsError(
-            f"a clean volume must go with one scan, got {len(scans)}; leave --clean out, if each scan holds its truth"
+            f"a clean volume must go with one scan, got {len(scans)}; leave --clean out, if each scan holds its ground "
+            "truth"
         )
     splits = [domain.bound(run, [scan]) for scan in scans]
     _must_agree(splits)
@@ -115,5 +116,5 @@ def _must_agree(splits: Sequence[Split]) -> None:
     if any(split != splits[0] for split in splits):
         raise SettingsError(
             f"the scans of one model must allow the same split, got {', '.join(map(str, splits))}; give --parts 2, or "
-            "train on scans with as many views for their width"
+            "train on scans with similar numbers of views for their width"
         )

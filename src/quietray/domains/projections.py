@@ -48,7 +48,7 @@ _ROWS_AT_ONCE = 4
 _SMOOTH = 5  # views and columns for smoothing: the variance changes slowly, but the counts are noisy
 _SCALED_BY = 8  # rows for determining the range of the attenuation
 _STEP = 3  # memory of a training step relative to inference
-_DOMAIN = "views of held-out rows, each predicted by a result that it was no part of: line integrals, not the volume"
+_DOMAIN = "views of held-out rows, each predicted by a result computed without it: line integrals, not the volume"
 _RANGE = "0.5 to 99.5 percentile of the measured line integrals"
 
 
@@ -104,7 +104,7 @@ class ProjectionDomain(Domain):
         (scan,), settings = scans, run.settings
         name = called(type(split))
         if settings.network.dimensions == 3:
-            raise SettingsError(f"{name} must have a network of 2 dimensions, got 3; rows are seen one at a time")
+            raise SettingsError(f"{name} must have a network of 2 dimensions, got 3; its input is one row")
         if not isinstance(scan.geometry, ParallelBeam):
             raise GeometryError(
                 f"{name} must have a parallel beam, got {type(scan.geometry).__name__}; use noise2inverse"
@@ -121,7 +121,7 @@ class ProjectionDomain(Domain):
         said = (
             "Views are weighted by the inverse variance of their noise, from the counts per quantum."
             if variance is not None
-            else "The counts per quantum are not known: views have equal weight, and their noise is taken to be white."
+            else "The counts per quantum are not known: views have equal weight, and their noise is assumed white."
         )
         run.watch.note(said)
         noise = judge_held_out(split, lambda x: x, data, torch.device("cpu")).noise
@@ -257,8 +257,8 @@ def _require_memory(prepared: Prepared, split: Split, settings: Settings) -> Non
     if needed > memory:
         raise ResourceError(
             f"a training step of {called(type(split))}, of whole slices of {n} x {n} pixels, must fit into memory and "
-            f"needs {needed / 2**30:.2f} GiB, got a limit of {memory / 2**30:.2f} GiB; give --max-memory more, take a "
-            "smaller --network, or use noise2inverse"
+            f"needs {needed / 2**30:.2f} GiB, got a limit of {memory / 2**30:.2f} GiB; give a larger --max-memory, use "
+            "a smaller --network, or use noise2inverse"
         )
 
 

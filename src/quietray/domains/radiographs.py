@@ -42,7 +42,7 @@ from quietray.types import Slice
 
 __all__ = ["RadiographDomain", "Reconstruct", "correlated_reach"]
 
-_DOMAIN = "held-out radiographs, each hidden pixel judged by what was measured there"
+_DOMAIN = "held-out radiographs, each hidden pixel compared with its measured value"
 _RANGE = "0.5 to 99.5 percentile of the measured line integrals"
 
 
@@ -219,7 +219,7 @@ def _against_correlation(prepared: Prepared, run: Run, split: Split) -> tuple[Po
     """
     whiten = run.settings.whiten
     if whiten == "never":
-        return None, split, "The radiographs were not whitened, as asked."
+        return None, split, "The radiographs were not whitened, as requested."
     found = run.diagnosis or diagnose(prepared.scan, calibration=prepared.calibration)
     plain = found.verdict("noise2self")
     if whiten == "auto" and plain.answer == "valid":
@@ -230,7 +230,7 @@ def _against_correlation(prepared: Prepared, run: Run, split: Split) -> tuple[Po
         reach = max(max(kernel.shape) // 2 for kernel in found.response.kernels)
         return found.response, split.watching(reach), said  # at all of its lags, where correlation may remain
     if whiten == "always":
-        raise NoiseError(f"the radiographs must have a point response that can be undone: {verdict.reason}")
+        raise NoiseError(f"the radiographs must have a point response that can be deconvolved: {verdict.reason}")
     reach = correlated_reach(found.before.lags)
     wider = split.hiding_more(reach) if plain.answer == "not valid" and reach else None
     if wider is not None:

@@ -72,8 +72,8 @@ def series_method(settings: Settings, n_scans: int) -> Split:
     channels = method.neighbourhood.channels
     if channels > 1 and (settings.views_per_step or channels != n_scans):
         raise SettingsError(
-            f"a method for {channels} channels must be given a scan of each, got {n_scans}; name the others "
-            "with --channels, all of them"
+            f"a method for {channels} channels must be given a scan of each, got {n_scans}; name all the others with "
+            "--channels"
         )
     found: Split = method
     return found
@@ -195,8 +195,8 @@ class SeriesDomain(VolumeDomain):
         if window.channels > 1:
             sees = f"all {axis.size} channels"
         return (
-            f"{self.said} Noise2Inverse was taken; its network sees {sees} at once. Figures and pictures are of "
-            f"{axis.kind} {axis.size // 2}, counted from 0, and the estimated gain of all of them."
+            f"{self.said} Noise2Inverse was used; its network receives {sees} at once. Figures and pictures are of "
+            f"{axis.kind} {axis.size // 2}, counted from 0; the estimated gain is of all of them."
         )
 
     def apply(self, denoiser: Denoiser, fitted: Fitted, trust: Trust | None = None) -> Result:
@@ -266,7 +266,7 @@ def _seen_by_neighbours(each: Sequence[Calibrated]) -> str:
     flats = [one.scan.flats for one in each if one.scan.flats is not None]
     row = each[0].scan.n_rows // 2
     firsts = {np.asarray(frames[:1, row : row + 1]).tobytes() for frames in flats}
-    return "steps that the network sees together have the same ones" if len(firsts) < len(flats) else ""
+    return "steps that enter the network together share flats" if len(firsts) < len(flats) else ""
 
 
 def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
@@ -283,7 +283,7 @@ def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
             if got != wanted:
                 raise GeometryError(
                     f"the scans of a series must have one {what}, got {wanted} in scan 0 and {got} in scan {number} "
-                    f"({scan.source}); bring them to one grid"
+                    f"({scan.source}); resample them to one grid"
                 )
     each = [calibrated(scan, run) for scan in scans]
     said = f"A series of {len(each)} scans."
@@ -293,11 +293,11 @@ def _apart(scans: Sequence[Scan], run: Run) -> tuple[list[Calibrated], str]:
     columns = np.array([each[k].scan.geometry.axis for k in open_ones])
     if np.ptp(columns) > _SAME_AXIS:
         where = f"from column {columns.min():.2f} to {columns.max():.2f}"
-        return each, f"{said} The rotation axes found lie {where}, so that each scan keeps its own: check them."
+        return each, f"{said} The rotation axes found lie {where}, so each scan keeps its own: check them."
     column = float(np.median(columns))
     for k in open_ones:
         each[k] = dataclasses.replace(each[k], scan=each[k].scan.with_axis(column))
-    return each, f"{said} Their rotation axis was taken at column {column:.2f}, the median of what was found in each."
+    return each, f"{said} Their rotation axis was set to column {column:.2f}, the median of those found."
 
 
 def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
@@ -309,11 +309,11 @@ def _cut(scan: Scan, run: Run) -> tuple[list[Calibrated], str]:
     beam = whole.scan.geometry
     if isinstance(beam, ParallelBeam) and beam.half and any(beam[step].turns < 2 for step in steps):
         raise SettingsError(
-            f"each step of a half acquisition must make a full turn, got steps of {views} views; give "
-            "--views-per-step as many as make one, or --half no where it is none"
+            f"each step of a half acquisition must make a full turn, got steps of {views} views; set --views-per-step "
+            "to the number that makes one, or use --half no if it is none"
         )
     each = [
         Calibrated(whole.scan[step], whole.calibration.of_views(whole.scan[step], step), whole.notes) for step in steps
     ]
     left = f"; the last {rest} views, too few for a step, were left out" if rest else ""
-    return each, f"The acquisition was cut into {len(steps)} steps of {views} views, each with its own angles{left}."
+    return each, f"The acquisition was split into {len(steps)} steps of {views} views, each with its own angles{left}."

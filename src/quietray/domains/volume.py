@@ -124,8 +124,8 @@ class VolumeDomain(Domain):
             if not here:
                 self.run.watch.note(
                     f"Scan 0 and scan {number} differ by more than noise: the object moved or changed between them, or "
-                    "the axis did. What differs is blurred, and the estimated gain is too low; denoise each by itself "
-                    "to compare."
+                    "the axis did. The differences are blurred, and the estimated gain is too low; denoise each by "
+                    "itself to compare."
                 )
 
     @classmethod
@@ -403,7 +403,7 @@ def _first(found: Sequence[tuple[Denoiser, Fitted]]) -> tuple[tuple[Denoiser, Fi
         behind = [f"{name} {one[1].best.error / smallest - 1:+.0%}" for name, one in zip(names[1:], rest, strict=True)]
     else:
         behind = names[1:]
-    return first, f"On data held out from all, {names[0]} did better than {', '.join(behind)}, and was taken."
+    return first, f"On data held out from all, {names[0]} did better than {', '.join(behind)}, and was used."
 
 
 def _require_same(scans: Sequence[Scan]) -> None:

@@ -82,7 +82,7 @@ class ConeBeam:
             if vectors.shape != (self.n_views, 3) or not np.isfinite(vectors).all():
                 raise GeometryError(
                     f"{name} must be {self.n_views} vectors (x, y, z) of finite numbers, one for each view, got shape "
-                    f"{vectors.shape}; mend the list"
+                    f"{vectors.shape}; correct the list"
                 )
             vectors.setflags(write=False)
             object.__setattr__(self, name, vectors)
@@ -92,8 +92,8 @@ class ConeBeam:
         reach = np.abs(np.einsum("vi,vi->v", normals, self.centres - self.sources))
         if not (reach > 1e-9 * np.linalg.norm(normals, axis=1)).all():
             raise GeometryError(
-                "the detector must be a plane that the source does not lie in, got one that it does lie in, or u and v "
-                "along one line; mend the vectors"
+                "the detector must be a plane that does not contain the source, got one that does, or parallel u and "
+                "v; correct the vectors"
             )
 
     @classmethod

@@ -118,11 +118,11 @@ def checked_angles(angles: np.ndarray) -> Float[np.ndarray, " view"]:
     if angles.ndim != 1 or angles.size == 0:
         raise GeometryError(f"angles must be a list with one entry per view, got shape {angles.shape}")
     if not np.isfinite(angles).all():
-        raise GeometryError("angles must be finite numbers, got NaN or infinity; mend the angle list")
+        raise GeometryError("angles must be finite numbers, got NaN or infinity; correct the list")
     if why := _no_radians(angles):
         raise GeometryError(
             f"angles must be in radians, got {angles.size} from {angles[0]:g} to {angles[-1]:g}, {why}; give "
-            "np.deg2rad(angles), or of gon np.deg2rad(0.9 * angles)"
+            "np.deg2rad(angles), or for gon np.deg2rad(0.9 * angles)"
         )
     angles.setflags(write=False)
     return angles
@@ -161,12 +161,12 @@ def checked_detector(n_rows: int, n_cols: int, pixel_size: float | None, rotatio
         raise GeometryError(f"the detector must have rows and columns, got {n_rows} x {n_cols}")
     for name, value in (("pixel_size", pixel_size), ("rotation_axis", rotation_axis)):
         if not (value is None or isinstance(value, Real)):
-            raise GeometryError(f"{name} must be a number, or None where it is not known, got {value!r}; give a number")
+            raise GeometryError(f"{name} must be a number, or None if it is not known, got {value!r}; give a number")
     if pixel_size is not None and not 0 < pixel_size < math.inf:
         raise GeometryError(f"pixel_size must be positive (mm), got {pixel_size}; leave it out if it is not known")
     if rotation_axis is not None and not 0 <= rotation_axis <= n_cols - 1:
         raise GeometryError(
-            f"rotation_axis must lie on the detector (0 to {n_cols - 1}), got {rotation_axis}; give a column of it"
+            f"rotation_axis must lie on the detector (0 to {n_cols - 1}), got {rotation_axis}; give one of its columns"
         )
 
 

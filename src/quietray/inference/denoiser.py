@@ -350,8 +350,8 @@ class Denoiser:
             )
         except SettingsError as error:
             raise FormatError(
-                f"{folder} must hold a model whose method and network are known, got: {error}; if they are your own, "
-                "import the module that defines them first"
+                f"{folder} must hold a model of a known method and network, got: {error}; if they are your own, import "
+                "the module that defines them first"
             ) from None
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(f"{folder} must hold a model of this version of quietray, got: {error}") from None

@@ -120,8 +120,8 @@ def guarded(
     helps = error * 10 ** (margin / 20) < noise
     if not helps:
         warnings.append(
-            f"the noise of the image, {noise:.3g}, is hardly more than the error that the model would leave, or less "
-            f"({error:.3g}); the image was returned as it is"
+            f"the noise of the image, {noise:.3g}, is hardly stronger than the error that the model would leave, or "
+            f"weaker ({error:.3g}); the image was returned unchanged"
         )
     trained = denoiser.facts.get("noise_level")
     level = noise / (denoiser.scale.high - denoiser.scale.low)
@@ -230,7 +230,7 @@ def quiet_noise(image: Slice) -> float:
     """
     n_y, n_x = (size // _BLOCK * _BLOCK for size in (image.shape[0] - 1, image.shape[1] - 1))
     if min(n_y, n_x) < _BLOCK:
-        raise NoiseError(f"an image must be larger than {_BLOCK} pixels to tell its noise from, got {image.shape}")
+        raise NoiseError(f"an image must be larger than {_BLOCK} pixels to measure its noise, got {image.shape}")
     x = image.astype(np.float64)
     diagonal = (x[1:, 1:] - x[1:, :-1] - x[:-1, 1:] + x[:-1, :-1]) / 2
     blocks = diagonal[:n_y, :n_x].reshape(n_y // _BLOCK, _BLOCK, n_x // _BLOCK, _BLOCK)

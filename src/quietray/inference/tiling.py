@@ -54,7 +54,7 @@ def fitting(network: Network, x: Tensor, tile: int, radius: int, stride: int) ->
                 reason = (str(error).splitlines() or ["none free"])[0]
                 raise ResourceError(
                     f"a slice of {x.shape[-2]} x {x.shape[-1]} pixels must fit into memory in tiles of {_SMALLEST}, "
-                    f"got too little ({reason}); end other programs, or take a smaller --region"
+                    f"got too little ({reason}); close other programs, or use a smaller --region"
                 ) from None
         if x.is_cuda:
             torch.cuda.empty_cache()

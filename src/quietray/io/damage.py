@@ -85,7 +85,7 @@ def _reason(error: Exception) -> str:
     """Return an exception as one line."""
     said = " ".join(str(error).split())
     if isinstance(error, MemoryError):
-        return f"a size that no memory holds ({said})" if said else "a size that no memory holds"
+        return f"a size that fits into no memory ({said})" if said else "a size that fits into no memory"
     if isinstance(error, OSError) and error.strerror and error.errno:
         return error.strerror
     kind = type(error).__name__

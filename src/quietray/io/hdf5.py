@@ -85,13 +85,13 @@ def _open_file(path: Path) -> h5py.File:
         elif "already open for" in reason or "consistency flags" in reason:
             advice = (
                 "another program is writing it, or was killed while writing: wait until it has ended, or clear its "
-                f"mark with: h5clear -s {path}"
+                f"flag with: h5clear -s {path}"
             )
         elif "lock" in reason:
             advice = "another program is writing it: wait, or set HDF5_USE_FILE_LOCKING=FALSE"
         else:
             advice = "it may be damaged: copy it again from where it was measured"
-        raise FormatError(f"{path} must be a whole HDF5 file, got: {reason}; {advice}") from error
+        raise FormatError(f"{path} must be a complete HDF5 file, got: {reason}; {advice}") from error
 
 
 class Hdf5Container:
@@ -243,8 +243,8 @@ def _check_filters(dataset: h5py.Dataset, place: str) -> None:
             continue
         name = _KNOWN_FILTERS.get(code) or label.decode("utf-8", "replace") or "unknown"
         raise FormatError(
-            f"{place} must be stored with a filter that is installed here, got HDF5 filter {code} ({name}); "
-            "update hdf5plugin (pip install -U hdf5plugin), or repack the file with h5repack where it can be read"
+            f"{place} must be stored with a filter that is installed here, got HDF5 filter {code} ({name}); update "
+            "hdf5plugin (pip install -U hdf5plugin), or repack the file with h5repack on a machine that can read it"
         )
 
 

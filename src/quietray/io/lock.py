@@ -86,7 +86,7 @@ def _taken(place: Path, what: Path) -> int | None:
             if error.errno in _HELD:
                 raise _in_use(what, place, owner, "wait until it has ended, or give another name") from None
             if _lives(owner):  # the file system has no locks
-                advice = f"wait until it has ended, or remove {place} where it is known to be dead"
+                advice = f"wait until it has ended, or remove {place} if that run is dead"
                 raise _in_use(what, place, owner, advice) from None
         there, mine = place.stat(), os.fstat(descriptor)
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def _taken(place: Path, what: Path) -> int | None:
 
 def _in_use(what: Path, place: Path, owner: dict[str, Any], advice: str) -> ResourceError:
     who = f"process {owner.get('pid', '?')} on {owner.get('host', 'an unknown host')}"
-    return ResourceError(f"{what} must be one run's at a time, got another one in it ({who}); {advice}")
+    return ResourceError(f"{what} must be used by one run at a time, got another one in it ({who}); {advice}")
 
 
 def _me() -> dict[str, Any]:

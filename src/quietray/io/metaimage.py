@@ -102,7 +102,7 @@ def read_header(path: Path) -> Header:
     if told.get("compresseddata", "False").lower() == "true" or kind not in _TYPES or channels != "1" or " " in place:
         raise FormatError(
             f"{path} must be of plain numbers in one file, got {kind}, {channels} channels, compressed "
-            f"{told.get('compresseddata', 'False')}, in {place}; write it anew"
+            f"{told.get('compresseddata', 'False')}, in {place}; write it again"
         )
     big = told.get("binarydatabyteordermsb", told.get("elementbyteordermsb", "False")).lower() == "true"
     try:
@@ -110,7 +110,7 @@ def read_header(path: Path) -> Header:
         spacing = tuple(float(step) for step in told.get("elementspacing", "1 " * len(shape)).split())[::-1]
         skipped = int(told.get("headersize", "0"))
     except ValueError as error:
-        raise FormatError(f"{path} must state sizes as numbers, got: {error}; mend it") from error
+        raise FormatError(f"{path} must state sizes as numbers, got: {error}; correct it") from error
     local = place.upper() == "LOCAL"
     data, dtype = path if local else path.parent / place, np.dtype(_TYPES[kind]).newbyteorder(">" if big else "<")
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))

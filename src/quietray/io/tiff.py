@@ -70,8 +70,7 @@ def _white(page: Any) -> int | None:
         return None
     if np.dtype(page.dtype).kind != "u":
         raise FormatError(
-            f"{page.parent.filename} must hold whole numbers where white is zero, got {page.dtype}; save it with black "
-            "as zero"
+            f"{page.parent.filename} must hold integers if white is zero, got {page.dtype}; save it with black as zero"
         )
     return int(2**page.bitspersample - 1)
 
@@ -162,8 +161,8 @@ class TiffPages:
         needed = series.dataoffset + series.nbytes if series.dataoffset is not None else 0
         if os.path.getsize(self._path) < needed:
             raise FormatError(
-                f"{self._path} must be a whole TIFF stack, got {os.path.getsize(self._path)} of {needed} bytes; "
-                "it is truncated: copy it again from where it was measured"
+                f"{self._path} must be a complete TIFF stack, got {os.path.getsize(self._path)} of {needed} bytes; it "
+                "is truncated: copy it again from where it was measured"
             )
 
     @property

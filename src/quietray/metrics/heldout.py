@@ -230,7 +230,7 @@ class HeldOut:
         """
         n_rows, n = self.geometry.n_rows, self.geometry.n_cols
         if not volumes:
-            raise SettingsError("there must be a volume to judge, got none; name at least one")
+            raise SettingsError("at least one volume must be given, got none; name one")
         for name, volume in volumes.items():
             if tuple(volume.shape) != (n_rows, n, n):
                 raise GeometryError(
@@ -297,7 +297,9 @@ class _Judging:
             measured = measured * self.slices.smoothing
         power = [self._bands(np.abs(self.slices.of_image(image * seen) - measured) ** 2) for image in images]
         if not np.isfinite(power).all():
-            raise NoiseError(f"line integrals and voxels must be finite, got others in row {row}; leave that row out")
+            raise NoiseError(
+                f"line integrals and voxels must be finite, got NaN or infinity in row {row}; leave that row out"
+            )
         if self.companion is not None:
             return np.stack([*power, *(self._bands(each) for each in self.companion.products(views))])
         variance = np.zeros_like(power[0])

@@ -121,7 +121,7 @@ class ObjectMask:
     def words(self) -> str:
         """Description of how the mask was found."""
         return (
-            f"all but the air that reaches the edge of the field of view: denoised slices, smoothed by "
+            "all but the air that reaches the edge of the field of view: denoised slices, smoothed over "
             f"{self.smoothing:g} pixels, below {self.level:.3g}, more than {self.margin} pixels away from the rest"
         )
 

@@ -35,7 +35,7 @@ class FromLayers(QGroupBox):
         super().__init__("A scan from layers")
         self.viewer = viewer
         self.projections, self.flats, self.darks = QComboBox(), QComboBox(), QComboBox()
-        self.angles, self.button = QLineEdit("0:180"), QPushButton("Take them as a scan")
+        self.angles, self.button = QLineEdit("0:180"), QPushButton("Use them as a scan")
         form, self.fields = QFormLayout(), QWidget()
         for label, field, tip in (
             ("Projections", self.projections, "Axes: view, row, column"),

@@ -82,16 +82,16 @@ class DenoiseWidget(QWidget):
         self.device.addItems(["auto", "cpu", "cuda"])
         self.budget, self.rows = QLineEdit("4m"), QLineEdit()
         self.rows.setPlaceholderText("all, or start:stop")
-        self.model, self.folder = _Folder("none: learn from the scan"), _Folder("a temporary one")
+        self.model, self.folder = _Folder("none: train on the scan"), _Folder("a temporary one")
         self.resume = QCheckBox("go on with the run in that folder")
         form = QFormLayout()
         for label, field, tip in (
             ("Scan", self.scan, "Scans that are open in the viewer"),
-            ("Method", self.method, "auto compares what the noise allows, and takes the best"),
+            ("Method", self.method, "auto compares the methods that the noise allows and uses the best"),
             ("Time", self.budget, "For everything: 90s, 10m, 1.5h"),
             ("Rows", self.rows, "Detector rows to work on"),
-            ("Device", self.device, "Where to compute: auto takes a GPU where there is one"),
-            ("Model", self.model, "Folder of a trained model; it is applied as it is, and nothing is learned"),
+            ("Device", self.device, "Where to compute: auto uses a GPU if there is one"),
+            ("Model", self.model, "Folder of a trained model; it is applied unchanged, without training"),
             ("Output", self.folder, "Folder of the result: volume, report, model, settings"),
             ("", self.resume, "With the same scan and settings; what was learned and written is kept"),
         ):
@@ -115,8 +115,8 @@ class DenoiseWidget(QWidget):
         self.bar.setAccessibleName("Progress of the stage")
         self.stage.setWordWrap(True)
         self.said.setReadOnly(True)
-        self.said.setAccessibleName("What the run says")
-        self.as_it_was = QCheckBox("show the volume as it was")
+        self.said.setAccessibleName("Messages of the run")
+        self.as_it_was = QCheckBox("show the volume before denoising")
         self.as_it_was.setEnabled(False)
         self.as_it_was.toggled.connect(self._turn)
         for one in (
@@ -241,7 +241,7 @@ class DenoiseWidget(QWidget):
         self._leave_previews()
         if done is None:
             self._overlay("")
-            show_info("The run was stopped; in a folder of your own, go on with it by ticking 'go on'.")
+            show_info("The run was stopped. If it has a folder of your own, continue it by ticking 'go on'.")
             return
         self._hide()
         name, result = self._source.name, done.result

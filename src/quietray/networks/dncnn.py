@@ -49,7 +49,7 @@ class DnCNN(Architecture):
 
     def __post_init__(self) -> None:
         if self.layers < 2:
-            raise SettingsError(f"layers must be at least 2 (one to look, one to answer), got {self.layers}")
+            raise SettingsError(f"layers must be at least 2 (input and output), got {self.layers}")
         if self.maps < 1:
             raise SettingsError(f"maps must be positive, got {self.maps}; write 64, as in the paper")
 

@@ -65,7 +65,7 @@ def require_gpu(what: str) -> None:
     if not gpu_usable():
         raise ResourceError(
             f"{what} through ASTRA must have a CUDA GPU, got a machine without one; use a parallel-beam geometry or "
-            "run it where a GPU is"
+            "run it on a machine with one"
         )
 
 
@@ -289,7 +289,7 @@ class FanProjector(SliceProjector):
         if far >= geometry.source_axis:
             raise GeometryError(
                 f"the source must stand outside the grid, got a grid that reaches {far:g} from the axis and the source "
-                f"at {geometry.source_axis:g}; mend the distances, or choose a region"
+                f"at {geometry.source_axis:g}; correct the distances, or choose a region"
             )
         super().__init__(geometry, grid, threads or n_threads())
 
@@ -318,8 +318,8 @@ def voxel_edge(geometry: FanBeam | ConeBeam, grid: VolumeGrid) -> float:
     """
     if grid.voxel_size and geometry.pixel_size is None:
         raise GeometryError(
-            f"the grid must have no voxel size where the beam has no pixel size, got {grid.voxel_size} mm; "
-            "give the pixel size"
+            f"the grid must have no voxel size if the beam has no pixel size, got {grid.voxel_size} mm; give the pixel "
+            "size"
         )
     return grid.voxel_size or geometry.voxel
 

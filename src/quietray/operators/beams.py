@@ -75,7 +75,7 @@ def projector(
     try:
         return ConeProjector(geometry, grid)
     except MissingExtra as error:
-        raise MissingExtra(f"{error}, or run this where a CUDA GPU is") from error
+        raise MissingExtra(f"{error}, or run this on a machine with a CUDA GPU") from error
 
 
 def rays(

@@ -60,9 +60,9 @@ class ConeProjector(LinearOperator):
         skew = np.abs(np.einsum("vi,vi->v", geometry.us, geometry.vs)) / (across * down)
         if skew.max() > 1e-6 or np.ptp(down / across) > 1e-6:
             raise GeometryError(
-                "the pixels must be rectangles of one shape for projection through RTK, got "
-                f"u and v {90 - np.degrees(np.arccos(skew.max())):.2g} degrees off a right angle, and row heights of "
-                f"{(down / across).min():g} to {(down / across).max():g} column widths; mend the vectors"
+                "the pixels must be rectangles of one shape for projection through RTK, got u and v "
+                f"{90 - np.degrees(np.arccos(skew.max())):.2g} degrees off a right angle, and row heights of "
+                f"{(down / across).min():g} to {(down / across).max():g} column widths; correct the vectors"
             )
         self._pixel = (float(across[0]), float(down[0]))
 
@@ -122,8 +122,8 @@ class ConeProjector(LinearOperator):
             )
             if not rays.AddProjection(*points, *ways):
                 raise GeometryError(
-                    f"a view must have its source before the detector, got source {source} and detector {centre}; "
-                    "mend the vectors"
+                    f"a view must have its source in front of the detector, got source {source} and detector {centre}; "
+                    "correct the vectors"
                 )
         return rays
 

@@ -80,11 +80,11 @@ def require_alike(one: Slice, other: Slice, what: str, help_: str) -> bool:
         They show different scenes, or are the same measurement twice.
     """
     if np.array_equal(one, other):
-        raise NoiseError(f"{what} must be measured anew, got the same numbers twice; {help_}")
+        raise NoiseError(f"{what} must be independent measurements, got the same numbers twice; {help_}")
     share, coarse = unlike(one, other)
     if share > _OTHER[0] and coarse > _OTHER[1]:
         raise NoiseError(
-            f"{what} must show one scene, got two that differ in {share:.0%} of what averages over {_BLOCK} x {_BLOCK} "
-            f"pixels show; {help_}"
+            f"{what} must show one scene, got two whose means over {_BLOCK} x {_BLOCK} pixels differ in {share:.0%} of "
+            f"their variance; {help_}"
         )
     return coarse <= _MOVED

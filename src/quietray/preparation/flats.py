@@ -59,8 +59,8 @@ def dealt(known: Calibrated, n_subsets: int, shared_by: str = "") -> Calibrated:
         return replace(known, notes=(*known.notes, note), flats=facts)
     calibration, said = _without_explained(scan, calibration)
     note = (
-        f"Each of the {n_subsets} angular subsets has flats of its own, {facts['flats_of_a_subset']} of "
-        f"{facts['flats']}: shared ones would leave rings of {found.rings_share:.1%} of the noise in a slice.{said}"
+        f"Each of the {n_subsets} angular subsets has its own flats, {facts['flats_of_a_subset']} of {facts['flats']}: "
+        f"shared ones would leave rings of {found.rings_share:.1%} of the noise in a slice.{said}"
     )
     return replace(
         known, calibration=with_own_flats(scan, calibration, n_subsets), notes=(*known.notes, note), flats=facts
@@ -71,14 +71,14 @@ def dealt_in(run: Run, known: Calibrated, n_subsets: int, shared_by: str = "") -
     """Return the result of :func:`dealt`, unless the run was started by a version that only knew shared flats."""
     output = run.output
     new = output.decide("flats", lambda: {"new": output.noted("plan") is None})["new"]
-    return dealt(known, n_subsets, shared_by if new else "the run was begun with shared ones")
+    return dealt(known, n_subsets, shared_by if new else "the run was started with shared ones")
 
 
 def _kept_shared(scan: Scan, n_subsets: int, found: Prediction, asked: bool | None, shared_by: str) -> str:
     """Return why flats stay shared, to follow 'share their flats'; empty if they do not."""
     rings = ", whose noise stays as rings: "
     if asked is False:
-        return ", as asked."
+        return ", as requested."
     if fewest_flats(scan, n_subsets) < 1:
         assert scan.flats is not None
         return f"{rings}there are {scan.flats.shape[0]} for {n_subsets} subsets."
@@ -118,7 +118,7 @@ def _over_flats(scan: Scan, calibration: Calibration) -> float | None:
 
 def _told(over: float | None, removed: str) -> str:
     if over is None:
-        return f" Rings are removed by {removed}: there is no air to tell whether the flats explain them."
+        return f" Rings are removed by {removed}: there is no air to check whether the flats explain them."
     times = f"the rings have {over:.1f} times the variance of the flats' noise"
     if removed == "none":
         return f" No ring filter is needed for them: {times}."

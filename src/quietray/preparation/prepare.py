@@ -193,8 +193,8 @@ def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:
         return found, f"The rotation axis is at column {found:.2f}, found from opposite rays."
     middle = scan.geometry.axis
     return middle, (
-        f"The rotation axis was taken at the detector's middle ({middle:g}): opposite rays do not determine it, "
-        "or there is no full turn; give it with --rotation-axis if it is known."
+        f"The rotation axis was assumed at the detector's middle ({middle:g}): opposite rays do not determine it, or "
+        "there is no full turn; give it with --rotation-axis if it is known."
     )
 
 
@@ -215,7 +215,7 @@ def usable(correction: Correction, scan: Scan) -> tuple[Correction, tuple[str, .
     """Return how a scan can be corrected, with notes; rings can only be recognised if the object rotates."""
     if not isinstance(scan.geometry, ConeBeam) or scan.geometry.turning or correction.rings != "auto":
         return correction, ()
-    said = "Rings were not searched for: in views from fixed directions, they cannot be told from the object."
+    said = "Rings were not searched for: in views from fixed directions, they cannot be distinguished from the object."
     return replace(correction, rings="none"), (said,)
 
 

@@ -84,11 +84,12 @@ def retrieved(scan: Scan, known: Calibration, run: Run) -> tuple[Scan, Calibrati
     note = (
         f"Phase retrieved by {'the generalised form of ' if phase.retrieval == 'generalised' else ''}Paganin's filter "
         f"({source}), which smooths over about {alpha**0.5:.3g} pixels: noise is spread over pixels, not over views. "
-        f"{found['zingers']} zingers were replaced before."
+        f"{found['zingers']} zingers were replaced first."
     )
     if len(band) < scan.n_rows:
         note += (
-            f" Only rows {band.start} to {band.stop - 1} were: those requested, and those within reach of the filter."
+            f" The phase was retrieved only in rows {band.start} to {band.stop - 1}: those requested, and those within "
+            "reach of the filter."
         )
     after = replace(settings.correction, zingers=0.0, bad_pixels=False, air="none", floor=_FLOOR)
     plain = replace(

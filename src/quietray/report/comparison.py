@@ -161,7 +161,7 @@ def board_of(record: Mapping[str, Any], unit: str | None = None, relative: bool 
         rows=rows,
         left_out=tuple((left["method"], left["reason"]) for left in record["left_out"]),
         why=record["why"],
-        of=f"Error of the {record['domain']}{where}, estimated from views that no method saw, without a clean "
+        of=f"Error of the {record['domain']}{where}, estimated from views that no method used, without a clean "
         + (
             "reference." if relative else f"reference. PSNR for a data range of {span}. Interval: {record['interval']}."
         ),

@@ -123,11 +123,11 @@ def methods_text(metrics: Mapping[str, Any], settings: Settings) -> str:
     else:
         tuned = ", ".join(f"{name} {value}" for name, value in method["settings"].items())
         chosen = f" ({tuned})" if tuned else ""
-        by_data = f"its strength chosen by held-out data{chosen}"
+        by_data = f"its strength chosen on held-out data{chosen}"
         sentences.append(f"{what} denoised with the filter {how} as implemented in {by}, {by_data}.")
     if headline(metrics["estimate"]).get("psnr_gain_db_at_least") is not None:
         gain = gain_text(metrics["estimate"])
-        sentences.append(f"Measurements that were held out estimate the gain in PSNR as {gain}, a 90 % interval.")
+        sentences.append(f"The gain in PSNR estimated from held-out measurements is {gain}, a 90 % interval.")
     return " ".join(sentences)
 
 
@@ -135,9 +135,9 @@ def _learned(metrics: Mapping[str, Any]) -> str:
     """Return the sentence on the training of the network."""
     training, name = metrics["training"], metrics["method"]["name"]
     if not training["steps"]:
-        return "which had been trained before"
+        return "trained beforehand"
     taught = name in METHODS and METHODS[name].domain == "clean"
-    by = "against clean data" if taught else "on the measurement itself, without any clean reference,"
+    by = "on clean data" if taught else "on the measurement itself, without any clean reference,"
     steps = f"{number(training['steps'])} steps{processes_text(training)}"
     return f"trained {by} for {steps} in {duration(training['seconds'])}"
 

@@ -40,7 +40,7 @@ def noise_figure(found: Diagnosis) -> bytes:
     figure = plt.figure(figsize=(20, 8), layout="constrained")
     grid = figure.add_gridspec(2, 5, width_ratios=(1, 1, 0.9, 1, 1.15))
     axes = [[figure.add_subplot(grid[row, column]) for column in range(4)] for row in range(2)]
-    figure.suptitle(f"noise: {found.label}   (read from {found.source}; maps and lags of {checked})", fontsize=13)
+    figure.suptitle(f"noise: {found.label}   (measured on {found.source}; maps and lags of {checked})", fontsize=13)
     limit = max(0.5, 1.2 * abs(found.before.summed), 2 * (found.after or found.before).null_sd)
     _map(axes[0][0], arrays.get(f"map_{seen}"), "summed correlation with 7 x 7 pixels", limit)
     _map(axes[1][0], arrays.get("map_after"), "the same, whitened", limit)
@@ -76,7 +76,7 @@ def _map(ax: Any, image: np.ndarray | None, title: str, limit: float) -> None:
     ax.set_facecolor("0.85")
     shown = ax.imshow(image, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=aspect, interpolation="antialiased")
     ax.figure.colorbar(shown, ax=ax, shrink=0.8)
-    ax.set_xlabel("column (grey: not looked at)")
+    ax.set_xlabel("column (grey: not examined)")
     ax.set_ylabel("row")
 
 

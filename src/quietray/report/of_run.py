@@ -39,7 +39,7 @@ def report_of(result: Result, scan: Scan | ImageSeries, settings_toml: str) -> R
         Text of ``run.toml``.
     """
     metrics, gathered = result.metrics, result.gathered
-    assert gathered is not None, "a run that was finished before has its report"
+    assert gathered is not None, "a finished run has its report"
     n_z, n_y, n_x = result.volume.shape[-3:]
     series = metrics.get("series")
     where = f" of {series['of']} {series['shown']}" if series else ""
@@ -137,8 +137,7 @@ def _evidence(metrics: Any) -> dict[str, Any]:
     views = scan["views"] // 2
     if views < _FEWEST_VIEWS * scan["columns"]:
         evidence["sparse"] = (
-            f"A half has only {views} views for {scan['columns']} columns: streaks of its own count as noise, and hide "
-            "detail."
+            f"A half has only {views} views for {scan['columns']} columns: its streaks count as noise and hide detail."
         )
     return evidence
 
@@ -158,7 +157,7 @@ def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
         over = {name: item for name, item in estimate.items() if name != "object"}
         gains = [
             (f"Estimated PSNR gain{where}, {share} of the field of view", gain_text(told)),
-            ("Estimated PSNR gain over all of that", gain_text(over)),
+            ("Estimated PSNR gain over the whole field", gain_text(over)),
         ]
     return (
         *((name, text.replace("-", MINUS)) for name, text in gains),

@@ -71,7 +71,8 @@ class Previewed(Watch):
                 ("Trained for", f"{judgement.seconds:.0f} s, {step} of {n_steps} steps"),
             ),
             notes=(
-                "The run is still training; this page is renewed at every judgement, until the report takes its place.",
+                "The run is still training; this page is updated at every estimate of the error, until the report "
+                "replaces it.",
             ),
             kind="preview",
         )

@@ -32,7 +32,7 @@ _AHEAD = 2  # slabs submitted for each one being computed, so that no worker wai
 _LOOK = 1.0  # seconds between checks for late slabs
 _FETCH = 600.0  # seconds until the result of a worker must have arrived
 _SEEN = 90.0  # seconds until files written by another machine must be visible on a shared disk
-_GO_ON = "and go on with --resume where there is an output folder"
+_GO_ON = "and continue with --resume if there is an output folder"
 _NODE = (ResourceError, OSError, MemoryError)  # errors that may be due to one machine
 
 
@@ -202,15 +202,15 @@ class _Round:
         self.alone_since, able = time.monotonic(), [one for one in slots if one not in self.failed]
         if not able:
             raise ResourceError(
-                f"one worker at least must be able to do its part, got: {'; '.join(self.failed.values())}"
+                f"at least one worker must be able to do its part, got: {'; '.join(self.failed.values())}"
             )
         while self.left and len(self.flying) < _AHEAD * sum(slots[one] for one in able):
             number = self.left.popleft()
             self.tried[number] += 1
             if self.tried[number] > self.patience.tries:
                 raise ResourceError(
-                    f"part {number} must be done after {self.patience.tries} tries, got none on any worker; look at "
-                    f"what the workers say, {_GO_ON}"
+                    f"part {number} must be done after {self.patience.tries} tries, got no result from any worker; "
+                    f"look at the workers' messages, {_GO_ON}"
                 )
             self._submit(number, able if self.failed else None)
 
@@ -281,7 +281,7 @@ class _Round:
             outcome = future.result(timeout=min(_FETCH, self._limit()))
         except KilledWorker as error:
             raise ResourceError(
-                f"no part may end its worker, got one that ended {error.allowed_failures + 1} of them; they may have "
+                f"no part may kill its worker, got one that killed {error.allowed_failures + 1} of them; they may have "
                 f"had too little memory: give a smaller --max-memory, {_GO_ON}"
             ) from None
         except (OSError, TimeoutError):  # the worker that has the result is lost, or hangs
@@ -305,7 +305,7 @@ class _Round:
         if not isinstance(outcome.error, _NODE):
             raise outcome.error
         self.failed[outcome.worker] = f"{outcome.error} (on {outcome.host})"
-        self._say(f"a worker on {outcome.host} failed, others go on: {outcome.error}")
+        self._say(f"a worker on {outcome.host} failed, the others continue: {outcome.error}")
         self.left.appendleft(number)
 
     def _look(self) -> None:
@@ -322,7 +322,7 @@ class _Round:
             if self.tried[number] > self.patience.tries:
                 raise ResourceError(
                     f"part {number} must be done in {limit:.0f} s, {self.patience.times:.0f} times what the slowest "
-                    f"other one took, got none in {self.patience.tries} tries; look at what hangs there, {_GO_ON}"
+                    f"other one took, got no result in {self.patience.tries} tries; look at why it hangs, {_GO_ON}"
                 )
         hung = [address for address, keys in running.items() if keys]
         for address in self._restart(hung):
@@ -381,8 +381,8 @@ def _equipped(name: str, payload: bytes | None) -> Callable[[Any], Any]:
                 if "CUDA" not in str(error):
                     raise
                 raise ResourceError(
-                    f"workers must have a GPU where the process that begins the run has one, got: {error}; give "
-                    "--device cpu, or workers with GPUs"
+                    f"workers must have a GPU if the process that starts the run has one, got: {error}; give --device "
+                    "cpu, or workers with GPUs"
                 ) from None
         return _LATEST[name]
 
@@ -402,8 +402,8 @@ def _wait_until_seen(task: SlabTask, slabs: Sequence[Slab]) -> None:
     while any(seen := [task.done(slab) for slab in slabs]) and not all(seen):
         if time.monotonic() > until:
             raise ResourceError(
-                f"what workers write must be seen here, got some that is not; give an --out on a disk that all share, "
-                f"{_GO_ON}"
+                "files of the workers must be visible here, got some that are not; give an --out on a disk that all "
+                f"share, {_GO_ON}"
             )
         time.sleep(0.5)
 

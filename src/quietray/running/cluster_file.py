@@ -86,13 +86,13 @@ def place_of(text: str | os.PathLike[str]) -> Place:
     'local:4'
     >>> place_of("local:0")
     Traceback (most recent call last):
-    quietray.errors.SettingsError: on_cluster(place=) must be local:COUNT with one process at least, got local:0
+    quietray.errors.SettingsError: on_cluster(place=) must be local:COUNT with at least one process, got local:0
     """
     text = os.fspath(text)
     if re.fullmatch(r"local(:\d+)?", text):
         count = int(text.partition(":")[2] or os.cpu_count() or 1)
         if not count:
-            raise SettingsError(f"--cluster must be local:COUNT with one process at least, got {text}")
+            raise SettingsError(f"--cluster must be local:COUNT with at least one process, got {text}")
         return Place(text, lambda: _local({"workers": count}))
     if re.match(r"(tcp|tls|ucx|ws|wss)://", text):
         return Place(text, lambda: _at(text))
@@ -139,7 +139,7 @@ def _must_be_known(told: Mapping[str, Any], known: Mapping[str, Any], where: str
 
 def _whole(told: Mapping[str, Any], name: str, text: str) -> None:
     if not (isinstance(told.get(name, 1), int) and told.get(name, 1) >= 1):
-        raise SettingsError(f"{name} in {text} must be a whole number of at least 1, got {told[name]!r}")
+        raise SettingsError(f"{name} in {text} must be an integer of at least 1, got {told[name]!r}")
 
 
 @contextmanager
@@ -153,8 +153,8 @@ def _at(address: str) -> _Started:
         client = connect()
     except (OSError, TimeoutError) as error:
         raise ResourceError(
-            f"--cluster must be the address of a Dask scheduler that runs, got {address}: {error}; start it with "
-            "`dask scheduler`"
+            f"--cluster must be the address of a running Dask scheduler, got {address}: {error}; start it with `dask "
+            "scheduler`"
         ) from None
     try:
         yield client, connect, _ALONE
@@ -200,12 +200,12 @@ def _queued(made: Any, kind: str, told: Mapping[str, Any], text: str) -> _Starte
     try:
         cluster = made(scheduler_options=options, silence_logs=logging.CRITICAL, **passed)
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        raise SettingsError(f"[{kind}] in {text} must be such as dask-jobqueue can use, got: {error}") from None
+        raise SettingsError(f"[{kind}] in {text} must be accepted by dask-jobqueue, got: {error}") from None
     with cluster, Client(cluster, set_as_default=False) as client:
         try:
             cluster.scale(n=told.get("workers", 1))
         except (OSError, RuntimeError) as error:
-            raise ResourceError(f"jobs must be accepted by {kind}, got: {error}; mend {text}") from None
+            raise ResourceError(f"jobs must be accepted by {kind}, got: {error}; correct {text}") from None
         yield client, None, parse_seconds(told.get("wait", _OURS["wait"]))
 
 

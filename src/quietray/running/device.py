@@ -126,7 +126,7 @@ def chosen_devices(text: str = "auto", gpus: int = 1) -> tuple[torch.device, ...
     if gpus > count:
         raise ResourceError(
             f"--gpus must be at most the number of CUDA GPUs that PyTorch can use here, {count}, got {gpus}; give "
-            "fewer, or --device cpu for so many processes on CPUs"
+            "fewer, or --device cpu for that many processes on CPUs"
         )
     return tuple(torch.device("cuda", index) for index in range(gpus))
 

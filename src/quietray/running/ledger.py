@@ -198,7 +198,7 @@ class Ledger:
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise FormatError(
-                f"{self._path(first)} must be a slab's record, got: {error}; delete it, and the slab is made again"
+                f"{self._path(first)} must be a slab's record, got: {error}; delete it, and the slab is computed again"
             ) from error
 
     def note(self, name: str, facts: dict[str, Any]) -> None:

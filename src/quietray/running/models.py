@@ -139,8 +139,8 @@ def found_model(name: str) -> Remembered:
     known = {one.name: one for one in remembered()}
     if name not in known:
         raise SettingsError(
-            f"the model must be one that is kept in {models_folder()}, got {name}{nearest(name, known)}; see "
-            "`quietray models`"
+            f"the model must be one of those in {models_folder()}, got {name}{nearest(name, known)}; see `quietray "
+            "models`"
         )
     return known[name]
 
@@ -173,7 +173,7 @@ def distance(model: Mapping[str, Any], scan: Mapping[str, Any]) -> tuple[float, 
     --------
     >>> known = {"noise_level": 0.2, "correlation": 0.0, "voxel_size_mm": 0.01}
     >>> distance(known, known)
-    (0.0, 'its noise is alike')
+    (0.0, 'its noise is similar')
     >>> far, why = distance(known, {**known, "noise_level": 0.6})
     >>> round(far, 2), why
     (2.71, 'the noise of the scan is 3.0 times that of the model')
@@ -204,7 +204,7 @@ def distance(model: Mapping[str, Any], scan: Mapping[str, Any]) -> tuple[float, 
         )
     total = math.sqrt(sum(size**2 for size, _ in parts))
     told = [words for size, words in sorted(parts, reverse=True) if size > 0.5]
-    return total, " and ".join(told) if told else "its noise is alike"
+    return total, " and ".join(told) if told else "its noise is similar"
 
 
 def nearest_model(

@@ -187,7 +187,7 @@ class Output:
             return
         assert self.work is not None
         self._writer.write(record.first, slab)
-        with disk_errors(self.work, "the slabs written so far are kept; go on with --resume"):
+        with disk_errors(self.work, "the slabs written so far are kept; continue with --resume"):
             Ledger(self.work).record(record)
 
     def take(self, finished: Finished) -> None:
@@ -277,7 +277,7 @@ class Output:
         """Raise if a copy in another process does not find the run, because of another disk or after its end."""
         if self._copied and self.work is not None and not (self.work / _RUN).exists():
             raise ResourceError(
-                f"the output folder {self.folder} must be one that all workers see while the run goes on, got none on "
+                f"the output folder {self.folder} must be visible to all workers during the run, got none on "
                 f"{socket.gethostname()}; give an --out on a disk that they share"
             )
 
@@ -433,7 +433,7 @@ def _noted_in(place: Path) -> dict[str, Any]:
         reason = f"a {type(found).__name__}"
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
-    raise ResourceError(f"{place} must be what a run noted of itself, got: {reason}; start anew with --overwrite")
+    raise ResourceError(f"{place} must be a run's own record, got: {reason}; start anew with --overwrite")
 
 
 def _refuse_links(folder: Path) -> None:
@@ -449,8 +449,8 @@ def _refuse_links(folder: Path) -> None:
         for place in (ours, *(ours.rglob("*") if ours.is_dir() and not ours.is_symlink() else ())):
             if place.is_symlink():
                 raise ResourceError(
-                    f"{place} must not be a link, for a run writes there, got one to {os.readlink(place)}; "
-                    "put in its place what it leads to, or start anew in another folder"
+                    f"{place} must not be a link, as the run writes there, got one to {os.readlink(place)}; replace it "
+                    "by its target, or start anew in another folder"
                 )
 
 

@@ -243,10 +243,9 @@ def plan_run(
     if room < min(smallest, len(rows)):
         needed = fixed + min(smallest, len(rows)) * (row + ahead)
         raise ResourceError(
-            f"the smallest slab ({min(smallest, len(rows))} rows) must fit into memory and needs "
-            f"{needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give --max-memory more, "
-            "reconstruct a smaller --region, or use fewer slices"
-            + (" or another --network" if applied > 0.5 * limit else "")
+            f"the smallest slab ({min(smallest, len(rows))} rows) must fit into memory and needs {needed / 2**30:.2f} "
+            f"GiB, got a limit of {limit / 2**30:.2f} GiB; give a larger --max-memory, reconstruct a smaller --region, "
+            "or use fewer slices" + (" or another --network" if applied > 0.5 * limit else "")
         )
     height = int(room) - 2 * halo
     count = -(-len(rows) // height)
@@ -308,9 +307,9 @@ def plan_whole(
         pass  # the error below is about the whole volume
     needed = plan_run(scan, rows, grid, memory=2**62, base=held, **more).peak
     raise ResourceError(
-        f"the whole volume {grid.shape} and its {scan.n_views} views must fit into memory, for the slices of a cone "
-        f"beam share rays, and need {needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give "
-        "--max-memory more, choose a smaller --region that holds the object, or use fdk, which works in slabs"
+        f"the whole volume {grid.shape} and its {scan.n_views} views must fit into memory, because the slices of a "
+        f"cone beam share rays, and need {needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give a "
+        "larger --max-memory, choose a smaller --region that holds the object, or use fdk, which works in slabs"
         + (", or denoise the radiographs (noise2self)" if more.get("parts", 1) > 1 else "")
     )
 

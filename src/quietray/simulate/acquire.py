@@ -167,7 +167,7 @@ def acquire(foam: Foam | Ellipsoids, geometry: Geometry, exposure: Exposure | No
     ((8, 2, 16), (4, 2, 16), (2, 16, 16))
     """
     if exposure is not None and told:
-        raise SettingsError(f"the exposure must be told once, got an Exposure and {', '.join(told)}; leave one out")
+        raise SettingsError(f"the exposure must be given once, got an Exposure and {', '.join(told)}; leave one out")
     exposure = Exposure(**told) if exposure is None else exposure
     models, photons, seed = exposure.detectors, exposure.photons, exposure.seed
     probe = foam.project(geometry[:: max(1, geometry.n_views // 16)], supersampling=1)

@@ -111,7 +111,7 @@ class Foam:
         """
         chosen = range(geometry.n_rows)[rows]
         if chosen.step != 1:
-            raise SettingsError(f"rows must be neighbours, got a step of {chosen.step}")
+            raise SettingsError(f"rows must be consecutive, got a step of {chosen.step}")
         if not isinstance(geometry, ParallelBeam):
             bodies = Bodies.cylinder(self.radius) + Bodies.balls(self.spheres, -1.0)
             return bodies.project(geometry, geometry.n_cols / 2, supersampling=supersampling, rows=rows)

@@ -73,7 +73,7 @@ class Noise2Inverse(Split):
 
     def __post_init__(self) -> None:
         if self.parts < 2:
-            raise SettingsError(f"parts must be at least 2 (one to see, one to meet), got {self.parts}")
+            raise SettingsError(f"parts must be at least 2 (an input and a target), got {self.parts}")
         if self.input not in ("X:1", "1:X"):
             raise SettingsError(f"input must be 'X:1' or '1:X', got '{self.input}'")
         if self.slices < 1 or (self.slices % 2 == 0 and not self.volume):

@@ -152,7 +152,7 @@ class Noise2Self(_BlindSpot):
         if not 0 <= 2 * self.footprint + 1 < self.grid:
             raise SettingsError(
                 f"the blind spot (2 * footprint + 1 = {2 * self.footprint + 1}) must be smaller than the grid "
-                f"({self.grid}), so that something stays visible; use a larger grid"
+                f"({self.grid}), so that some pixels stay visible; use a larger grid"
             )
         _check(self)
 

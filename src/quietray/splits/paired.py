@@ -137,7 +137,9 @@ class Noise2Noise(_Realisations):
                 "noise2noise must have two or more measurements of the same images, got one; give the others "
                 "(--repeats, or 'noisy2' in a folder of pairs), or use noise2void or noise2self"
             )
-        said = f"Judged by {noise.measurements} measurements of the same images, whose noise is independent."
+        said = (
+            f"The error is estimated from {noise.measurements} measurements of the same images, with independent noise."
+        )
         return replace(self, realisations=noise.measurements, slices=1), said
 
 

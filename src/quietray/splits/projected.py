@@ -77,7 +77,7 @@ class Noise2Projection(Split):
 
     def __post_init__(self) -> None:
         if self.parts < 2:
-            raise SettingsError(f"parts must be at least 2 (some views to see, some to meet), got {self.parts}")
+            raise SettingsError(f"parts must be at least 2 (views for input and target), got {self.parts}")
         if not self.equivariance >= 0:
             raise SettingsError(f"equivariance must be at least 0, got {self.equivariance}")
 
@@ -208,7 +208,7 @@ class Noise2Projection(Split):
     @property
     def _beam(self) -> ParallelBeam:
         if self.geometry is None:
-            raise SettingsError("Noise2Projection must know the scan's geometry, got none; use split.on(geometry)")
+            raise SettingsError("Noise2Projection must have the scan's geometry, got none; use split.on(geometry)")
         return self.geometry
 
     def _project(self, image: Tensor, views: Views) -> Tensor:

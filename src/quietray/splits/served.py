@@ -72,7 +72,7 @@ class ImageNoise:
         """A sentence that describes the noise."""
         if self.found is None:
             return "The images have too few uniform regions to measure the correlation of their noise."
-        shared = f"shared up to {self.found.reach} pixels away"
+        shared = f"correlated up to {self.found.reach} pixels away"
         kind = "white" if self.found.reach == 0 else shared
         correlation = f"{self.found.neighbours:+.2f} (in {self.found.source})"
         return f"The noise of neighbouring pixels correlates by {correlation}: it is {kind}."

@@ -187,8 +187,8 @@ class _Packer(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, (type, FunctionType)) and value.__module__ == "__main__":
             raise SettingsError(
-                f"what several --gpus train must be defined in a module, got {value.__qualname__} of the program "
-                "itself; move it to a file of its own and import it, or leave --gpus out"
+                f"methods and networks for several --gpus must be defined in a module, got {value.__qualname__} of the "
+                "main program; move it to its own file and import it, or leave --gpus out"
             )
         if type(value) is Tensor and value.is_cuda:
             return Tensor.cuda, (value.cpu(),)
@@ -208,8 +208,8 @@ def packed(value: Any) -> int:
         _Packer(text, protocol=5, buffer_callback=arrays.append).dump(value)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise SettingsError(
-            f"what several --gpus train must be something that other processes can be handed, got: {error}; define "
-            "methods and networks at the top of a module, or leave --gpus out"
+            f"methods and networks for several --gpus must be picklable, got: {error}; define them at the top of a "
+            "module, or leave --gpus out"
         ) from error
     pieces = [memoryview(text.getbuffer()), *(array.raw() for array in arrays)]
     sizes = pickle.dumps([len(piece) for piece in pieces])
@@ -358,8 +358,8 @@ def _cause(
         how = "that does not answer"
     kept = "start again"
     if checkpoint is not None and checkpoint.exists():
-        kept = "what was learned up to the last estimate is kept, go on with --resume"
+        kept = "the training up to the last estimate is kept, continue with --resume"
     return ResourceError(
-        f"all {len(members)} processes that train must work to the end, got one {how}, as the system does where memory "
-        f"runs out; {kept}, and give fewer --gpus if it happens again"
+        f"all {len(members)} processes that train must run to the end, got one {how}, as happens if memory runs out; "
+        f"{kept}, and give fewer --gpus if it happens again"
     )

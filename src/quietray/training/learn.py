@@ -210,7 +210,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         told = True
         return seconds
 
-    kept = "What was learned so far is kept; go on with --resume"
+    kept = "The training so far is kept; continue with --resume"
     with run.watch.stage("training", 1000) as advance, disk_errors(output.folder or Path(), kept):
         shown = 0
 
@@ -248,8 +248,8 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     if recipe.training.steps is not None and chosen["symmetries"] > 1:
         run.watch.note(
             f"Denoising is averaged over {chosen['symmetries']} symmetries of the square, which takes about "
-            f"{chosen['symmetries'] * inference(pace):.0f} s beside the {recipe.training.steps} steps that were asked "
-            "for; symmetries = 1 in the settings leaves it out."
+            f"{chosen['symmetries'] * inference(pace):.0f} s in addition to the {recipe.training.steps} requested "
+            "steps; symmetries = 1 in the settings switches it off."
         )
     known = {
         "steps": fitted.history[-1].step,
@@ -286,12 +286,12 @@ def _shared_batch(batch: int, enlarged: int, run: Run) -> tuple[int, tuple[torch
         run.watch.note(f"The batch size is {kept} instead of {batch}, so that every process has a patch.")
     if len(devices) < count:
         run.watch.note(
-            f"Only {len(devices)} processes train: this run was begun with {kept * enlarged} patches in every step."
+            f"Only {len(devices)} processes train: this run was started with {kept * enlarged} patches in every step."
         )
     if kept * enlarged % len(devices):
         run.watch.note(
             f"{kept * enlarged} patches cannot be divided evenly among {len(devices)} processes: some have one more, "
-            "for which the others wait; a batch size that can be divided takes less time for each patch."
+            "for which the others wait; a divisible batch size takes less time for each patch."
         )
     return kept, devices
 
@@ -299,11 +299,11 @@ def _shared_batch(batch: int, enlarged: int, run: Run) -> tuple[int, tuple[torch
 def _times(run: Run, training: float, closing: float) -> str:
     """Return a sentence on how the budget is spent, and whether it can be kept."""
     budget, spent = run.settings.budget, run.elapsed
-    said = f"Of the {budget}, {spent:.0f} s are gone, {training:.0f} s go into training, and about {closing:.0f} s "
-    said += "into denoising, judging and the report."
+    said = f"Of the {budget}, {spent:.0f} s have passed, {training:.0f} s go into training, and about {closing:.0f} s "
+    said += "into denoising, estimating the error and the report."
     if spent + training + closing > 1.05 * parse_seconds(budget):
         said += (
-            " That is more than the budget, of which three tenths at least are for learning; give a longer --budget."
+            " That is more than the budget, of which at least three tenths are for training; give a longer --budget."
         )
     return said
 

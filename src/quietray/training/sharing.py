@@ -124,7 +124,7 @@ def require_shares(
     shares = mean(fabric, shared_loss(fabric, network, pair, weight, power))
     if not abs(shares - whole) <= _AGREEMENT * abs(whole):
         raise SettingsError(
-            f"--gpus 1 must be given for this method and network, whose loss is not a sum over samples: that of all "
+            "--gpus 1 must be given for this method and network, whose loss is not a sum over samples: that of all "
             f"samples of a step is {whole:.4g}, that of the shares of {fabric.world_size} processes {shares:.4g} (as "
-            "with dropout, or where a batch is normalised)"
+            "with dropout or batch normalisation)"
         )

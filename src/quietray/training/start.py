@@ -148,7 +148,7 @@ def adapted(
             weight = weight[outputs // 2].expand(like.shape).clone()
         if weight.shape != like.shape:
             raise SettingsError(
-                f"the model to start from must see {split.n_slices} slices and return {split.n_outputs}, or be a "
+                f"the model to start from must take {split.n_slices} slices and return {split.n_outputs}, or be a "
                 f"network that can be adapted, got one of {seen.size} and {outputs}; give the settings that it was "
                 "trained with, or leave it out"
             )

@@ -68,7 +68,9 @@ class Correction:
 
     def __post_init__(self) -> None:
         if self.zingers != 0 and not 2 <= self.zingers < np.inf:
-            raise SettingsError(f"zingers must be 0 (off) or at least 2 noise sds, got {self.zingers}; 6 is usual")
+            raise SettingsError(
+                f"zingers must be 0 (off) or at least 2 (standard deviations), got {self.zingers}; 6 is usual"
+            )
         if not 0 <= self.floor < 1:
             raise SettingsError(f"floor must be a transmission from 0 to below 1, got {self.floor}; 0 chooses it")
         if self.rings not in ("auto", "none", "sorting", "large", "all"):
@@ -145,7 +147,7 @@ class Calibration:
         """
         if self.detectors is not None:
             raise SettingsError(
-                f"views to be told apart in time must be from one detector, got {len(self.parts)}; split the file"
+                f"views to be distinguished in time must be from one detector, got {len(self.parts)}; split the file"
             )
         order, reach = _order(scan)
         return replace(self, air_factors=self.air_factors[views], order=order, reach=reach, subsets=())
@@ -260,8 +262,8 @@ def calibrate(scan: Scan, settings: Correction = Correction()) -> Calibration:
     if between is not None:
         factors = between
         notes += (
-            f"The beam went from {between[0]:.3f} to {between[-1]:.3f} of the mean of the flats: interpolated between "
-            "those before and after.",
+            f"The beam went from {between[0]:.3f} to {between[-1]:.3f} of the mean of the flats: it was interpolated "
+            "between the flats before and after.",
         )
     notes += _beam_notes(settings, survey, columns, factors, drifts) if between is None else ()
     rings, note = _rings(settings, survey)
@@ -340,7 +342,7 @@ def _pixel_notes(found: BadPixels, bad: PixelMask) -> tuple[str, ...]:
     listed = ", ".join(f"{count} {name}" for name, count in kinds.items() if count)
     note = f"{int(bad.sum())} of {bad.size} pixels ({bad.mean():.2%}) are bad and were interpolated: {listed}."
     lost = int(np.count_nonzero(bad.all(axis=1)))
-    return (note, f"{lost} detector rows hold no good pixel: they come out as zero.") if lost else (note,)
+    return (note, f"{lost} detector rows have no good pixel: they are set to zero.") if lost else (note,)
 
 
 def _beam_notes(
@@ -355,8 +357,8 @@ def _beam_notes(
     if not columns:
         edge = float(np.median(survey.profile[:, [0, -1]]))
         return (
-            f"No air was found beside the object (the edges transmit {edge:.2f}), so the beam was taken as steady; "
-            "if there is air, name its columns with --air.",
+            f"No air was found beside the object (the edges transmit {edge:.2f}), so the beam was assumed to be "
+            "steady; if there is air, name its columns with --air.",
         )
     where = ", ".join(f"{start}:{stop}" for start, stop in columns)
     if not drifts:
@@ -368,7 +370,7 @@ def _rings(settings: Correction, survey: BeamSurvey) -> tuple[str, str]:
     """Return the stripe removal to use, and a sentence with the reason."""
     measured = f"stripes of sd {survey.stripes:.2g} in the attenuation, {survey.stripe_ratio:.1f} times the noise"
     if settings.rings != "auto":
-        return settings.rings, f"Ring removal '{settings.rings}' as asked ({measured})."
+        return settings.rings, f"Ring removal '{settings.rings}' as requested ({measured})."
     if survey.stripe_ratio > RINGS_RATIO and survey.stripes > RINGS_LEAST:
         return "sorting", f"Rings found and removed by sorting: {measured} left in the mean over the views."
     return "none", f"No rings to remove: {measured} left in the mean over the views."

@@ -125,7 +125,7 @@ def _without(scan: Scan, kept: Int[np.ndarray, " view"], found: list[str], turni
     if turning and after < 170 < before:
         rest = replace(rest, provenance={**rest.provenance, "cut_short": " ".join(found)})
     if after < before - 5:
-        found.append(f"The views that are left cover {after:.0f} degrees, not {before:.0f}.")
+        found.append(f"The remaining views cover {after:.0f} degrees, not {before:.0f}.")
     return rest
 
 

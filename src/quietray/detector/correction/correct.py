@@ -136,7 +136,7 @@ def corrected(
     wanted = (len(calibration.air_factors), len(numbers), calibration.flat.shape[1])
     if tuple(counts.shape) != wanted:
         raise GeometryError(
-            f"the counts of rows {rows.start}:{rows.stop} must be all views of them {wanted}, got {tuple(counts.shape)}"
+            f"the counts of rows {rows.start}:{rows.stop} must include all views, {wanted}, got {tuple(counts.shape)}"
         )
     out = torch.empty((wanted[1], wanted[0], wanted[2]), dtype=torch.float32, device=counts.device)
     changed = RowCounts()
@@ -148,7 +148,7 @@ def corrected(
             n_bad = int(counts.numel() - counts.to(torch.float32).isfinite().count_nonzero())
             raise NoiseError(
                 f"projections must be finite counts, got {n_bad} NaN or infinite samples in rows "
-                f"{rows.start}:{rows.stop}; mend the file or leave those views out"
+                f"{rows.start}:{rows.stop}; correct the file or leave those views out"
             )
         changed += _correct(band, calibration, numbers[first : first + step])
     return out, changed

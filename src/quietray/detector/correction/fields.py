@@ -21,10 +21,10 @@ def measure_fields(
     dark, darks, flats, notes = np.zeros((scan.n_rows, scan.n_cols), np.float32), None, None, list[str]()
     if scan.flats is None:
         _require_transmissions(scan, views)
-        notes.append("There are no flats: the projections were taken as transmissions.")
+        notes.append("There are no flats: the projections were assumed to be transmissions.")
         return np.ones_like(dark), dark, None, None, tuple(notes)
     if scan.darks is None:
-        notes.append("There are no darks: a dark level of zero was taken, which is wrong for most cameras.")
+        notes.append("There are no darks: a dark level of zero was assumed, which is wrong for most cameras.")
     else:
         darks = frame_statistics(scan.darks, "darks")
         dark = darks.mean

@@ -34,8 +34,8 @@ def doubted_angles(scan: Scan) -> None:
     >>> angles = np.deg2rad([0, 4, 8, 12, 16, 0, 0, 0, 0])
     >>> doubted_angles(Scan(np.ones((9, 1, 8)), ParallelBeam(angles, 1, 8)))
     Traceback (most recent call last):
-    quietray.errors.GeometryError: every view must have its angle, got 0 degrees for 5 of 9 views; the list seems not
-    to be whole: pass angles='0:180' (or 0:360) for evenly spaced views, or a text file in degrees
+    quietray.errors.GeometryError: every view must have its angle, got 0 degrees for 5 of 9 views; the list seems
+    incomplete: pass angles='0:180' (or 0:360) for evenly spaced views, or a text file in degrees
     """
     if not isinstance(scan.geometry, ParallelBeam) or scan.n_views < 3:
         return
@@ -44,8 +44,8 @@ def doubted_angles(scan: Scan) -> None:
     if counts[most] > max(3, 4 * np.median(counts)) or (len(angles) == 1 and scan.n_views > 3):
         raise GeometryError(
             f"every view must have its angle, got {np.rad2deg(angles[most]):g} degrees for {counts[most]} of "
-            f"{scan.n_views} views; the list seems not to be whole: pass --angles 0:180 (or 0:360) for evenly spaced "
-            "views, or a text file in degrees"
+            f"{scan.n_views} views; the list seems incomplete: pass --angles 0:180 (or 0:360) for evenly spaced views, "
+            "or a text file in degrees"
         )
 
 
@@ -73,14 +73,13 @@ def doubted_layout(scan: Scan, settings: Correction) -> None:
         return
     if scan.n_views >= _FEWEST and beam.turns >= 1 and _axis_along_a_row(lines):
         raise GeometryError(
-            "the rotation axis must run along the columns of a radiograph, got an object that turns about an axis "
-            "along its rows; pass --rotate 90, or --order view if it does not"
+            "the rotation axis must be parallel to the columns of the radiographs, got one parallel to the rows; pass "
+            "--rotate 90, or --order view if it is not"
         )
     if _rows_are_views(lines):
         raise GeometryError(
-            f"the first axis of the stack must be that of the views, got {scan.n_views} images in which each row is "
-            "another view, as sinograms (row, view, col) have them; pass --order sinogram, or --order view if they are "
-            "none"
+            f"the first axis of the stack must be the views, got {scan.n_views} images that look like sinograms (row, "
+            "view, col); pass --order sinogram, or --order view if they are not"
         )
 
 

@@ -66,11 +66,11 @@ def judge_light(
         if odd.mean() > _MOST:
             at = views.numbers[np.flatnonzero(odd)[[0, -1]]]
             raise NoiseError(
-                f"the light of the views must not jump, got {odd.sum()} views from {at[0]} to {at[1]} with other light "
-                "than the rest; name columns beside the object with --air (such as --air 0:20), by which the views are "
-                "made equal, or leave these views out"
+                f"the intensity of the beam must not jump, got {odd.sum()} views from {at[0]} to {at[1]} that differ "
+                "from the rest; name columns beside the object with --air (such as --air 0:20), to scale the views to "
+                "each other, or leave these views out"
             )
-        reasons["have another exposure than the rest"] = odd
+        reasons["have a different exposure from the rest"] = odd
     _compared_with_sides(views, sides, dark, written & ~without, settings, reasons)
 
 
@@ -83,9 +83,9 @@ def _require_light(views: Glance, sides: dict[str, Side]) -> None:
     brightest = float(np.percentile(views.samples.mean(axis=0) - dark, 99))
     if 0 < light and brightest < _NO_LIGHT * light:
         raise NoiseError(
-            f"projections must hold light, got {max(brightest, 0.0) / light:.2%} of the flats' even where they are "
-            f"brightest, in all {views.total} views: they were never written, or taken with a closed shutter; name the "
-            "right dataset with --data"
+            f"projections must show the beam, got at most {max(brightest, 0.0) / light:.2%} of the flats' intensity in "
+            f"all {views.total} views: they were never written, or the shutter was closed; name the right dataset with "
+            "--data"
         )
 
 
@@ -134,8 +134,8 @@ def _compared_with_sides(
         )
     if "darks" in sides and (leak := _leak(dark, sides["flats"].mean)) > _DARK:
         raise NoiseError(
-            f"darks must hold no light, got {leak:.0%} of that of the flats, in their pattern: the shutter leaked; "
-            "give others with --darks, or the dark level as a number, such as --darks 100"
+            f"darks must not show the beam, got {leak:.0%} of the flats' intensity, in their pattern: the shutter "
+            "leaked; give others with --darks, or the dark level as a number, such as --darks 100"
         )
     ratio = binned(np.where(usable, (seen - dark) / np.where(usable, flat, 1), 1))
     if ratio.shape[1] < 8:
@@ -147,14 +147,14 @@ def _compared_with_sides(
     widely = float(np.median(np.percentile(ratio, _WIDELY, axis=1)))  # phase-contrast fringes are also bright
     if beside and widely > 1.08 * air:
         raise NoiseError(
-            f"flats must show nothing but the beam, got views that are {widely / air:.2f} times as bright "
-            "beside their air: the object was in the flats; give others with --flats"
+            f"flats must show nothing but the beam, got views that are {widely / air:.2f} times as bright at the "
+            "object as beside it: the object was in the flats; give others with --flats"
         )
     if settings.air == "auto" and float(np.median(bright)) > 1.5:
         raise NoiseError(
-            f"views must not be brighter than the flats, got {np.median(bright):.2f} times as much light: the flats "
-            "are of another exposure, or the beam was not whole; give others with --flats, or name columns beside the "
-            "object with --air, by which the views are made equal to the flats"
+            f"views must not be brighter than the flats, got {np.median(bright):.2f} times their intensity: the flats "
+            "have another exposure, or part of the beam was blocked; give others with --flats, or name columns beside "
+            "the object with --air, to scale the views to the flats"
         )
     _without_object(ratio, good, reasons)
 

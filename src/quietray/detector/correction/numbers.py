@@ -43,14 +43,14 @@ def true_type(scan: Scan, views: Glance) -> tuple[np.dtype[np.generic] | None, s
         wrapped = max(float((part < -(2 ** (bits - 5))).mean()) for part in moving) > 2e-3
         level = 0.0 if darks is None else float(np.median(darks))
         wrapped |= float(np.median(moving[-1])) < -20 and level > -5
-        said = f"Counts above {2 ** (bits - 1) - 1} had become negative: the numbers were read as {other}."
+        said = f"Counts above {2 ** (bits - 1) - 1} had overflowed to negative numbers: they were read as {other}."
         return (other, said) if wrapped else (None, "")
     top, half = 15 * 2 ** (bits - 4), 2 ** (bits - 1)
     under = darks is not None and bool(np.median(darks) < 2 ** (bits - 4) or np.median(darks) >= top)
     if darks is not None and under and 1e-3 < float((darks >= top).mean()) and (darks < 2 ** (bits - 4)).any():
         between = max(float(((part >= half) & (part < top)).mean()) for part in moving)
         if between == 0:
-            return other, f"Counts below zero had become huge: the numbers were read as {other}."
+            return other, f"Counts below zero had wrapped to huge numbers: they were read as {other}."
     return None, ""
 
 

@@ -198,7 +198,7 @@ def _fields(scan: Scan, calibration: Calibration, users: list[int]) -> dict[int,
     make a subset differ.  The logarithm of few counts is biased by half of their relative variance; therefore the mean
     over the subsets of the logarithm is made equal to that of the flat of all frames in every pixel.
     """
-    assert scan.flats is not None, "without flats there is nothing to deal"
+    assert scan.flats is not None, "there are no flats to divide among the subsets"
     dark, good = calibration.dark, ~calibration.bad
     flats = dealt_means(scan.flats, len(users), dark, drift=True)
     darks = np.broadcast_to(dark, flats.shape)

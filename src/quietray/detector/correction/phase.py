@@ -63,7 +63,7 @@ class Phase:
     def __post_init__(self) -> None:
         if (self.delta_beta is None) == (self.alpha is None):
             got = "none of them" if self.alpha is None else "both"
-            raise SettingsError(f"phase retrieval must be told --delta-beta or --alpha, got {got}; give one")
+            raise SettingsError(f"phase retrieval must have --delta-beta or --alpha, got {got}; give one")
         for name in ("delta_beta", "alpha", "energy", "distance"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -102,20 +102,20 @@ def alpha_of(phase: Phase, scan: Scan) -> tuple[float, str]:
         value = stated if given is None else given
         if value is None:
             raise SettingsError(
-                f"phase retrieval must know the {name} in {unit}, which the scan does not say; give --{name}, or "
+                f"phase retrieval must have the {name} in {unit}, which the scan does not state; give --{name}, or "
                 "--alpha instead of --delta-beta"
             )
         known[name] = float(value)
         told.append(f"{known[name]:g} {unit}{' as the file says' if given is None else ''}")
     geometry = scan.geometry
     if geometry.pixel_size is None:
-        raise GeometryError("phase retrieval must know the size of a pixel; give --pixel-size in mm, or --alpha")
+        raise GeometryError("phase retrieval must have the pixel size; give --pixel-size in mm, or --alpha")
     larger = 1.0 if isinstance(geometry, ParallelBeam) else geometry.magnification
     pixel, distance = geometry.pixel_size / larger, known["distance"] / larger
     wavelength = _KEV_MM / known["energy"]
     told.append(f"pixels of {pixel:g} mm{'' if larger == 1 else f' at the object, magnified {larger:.3g} times'}")
     if (2 * pixel) ** 2 < wavelength * distance:
-        told.append("so far away that details of two pixels are beyond the near field, for which the filter is valid")
+        told.append("so far away that details of two pixels are outside the near field, where the filter is valid")
     return wavelength * distance * phase.delta_beta / (4 * math.pi * pixel**2), ", ".join(told)
 
 

@@ -123,8 +123,8 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
         found["opposite views"] = opposite
     elif half:
         raise GeometryError(
-            "the rotation axis of a half acquisition must lie where opposite views overlap, got views that nowhere "
-            "mirror each other; give it with --rotation-axis"
+            "opposite views of a half acquisition must overlap at the rotation axis, got none that mirror each other; "
+            "give the axis with --rotation-axis"
         )
     if not half and (moment := _from_centre_of_mass(sinograms, angles, calibration.air_columns)):
         found["centre of mass"] = moment
@@ -147,8 +147,8 @@ def find_rotation_axis(scan: Scan, calibration: Calibration, device: torch.devic
             axis,
             notes=(
                 *axis.notes,
-                f"Opposite views overlap by {overlap:.0f} columns only, so that the axis may be off by a pixel: check "
-                "it in the preview, and give it with --rotation-axis if it is known.",
+                f"Opposite views overlap by only {overlap:.0f} columns, so the axis may be off by a pixel: check it in "
+                "the preview, and give it with --rotation-axis if it is known.",
             ),
         )
     return axis
@@ -166,11 +166,11 @@ def _middle(scan: Scan, why: str) -> RotationAxis:
     if lost := scan.provenance.get("cut_short"):
         raise GeometryError(
             f"the rotation axis must be known or found, got a scan that was cut short: {why}. {lost} Give the axis "
-            "with --rotation-axis to go on with the rest"
+            "with --rotation-axis to continue with the rest"
         )
     middle = (scan.n_cols - 1) / 2
     note = (
-        f"The rotation axis was taken at the detector's middle ({middle:g}): {why}; give it with --rotation-axis if "
+        f"The rotation axis was assumed at the detector's middle ({middle:g}): {why}; give it with --rotation-axis if "
         "it is known."
     )
     return RotationAxis(middle, "middle of the detector", float("nan"), (note,))

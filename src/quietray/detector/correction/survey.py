@@ -52,7 +52,7 @@ def blocks_of_views(scan: Scan, rows: slice) -> Iterator[tuple[slice, Radiograph
         if n_bad := int(np.count_nonzero(~np.isfinite(counts))):
             raise NoiseError(
                 f"projections must be finite counts, got {n_bad} NaN or infinite samples in views "
-                f"{views.start}:{views.stop}; mend the file or leave these views out"
+                f"{views.start}:{views.stop}; correct the file or leave these views out"
             )
         yield views, counts
 
@@ -102,8 +102,8 @@ def survey_views(scan: Scan, at_most: int = _SURVEY_VIEWS) -> ViewSurvey:
         image = scan.read(slice(0, scan.n_rows), slice(int(view), int(view) + 1))[0]
         if n_bad := int(np.count_nonzero(~np.isfinite(image))):
             raise NoiseError(
-                f"projections must be finite counts, got {n_bad} NaN or infinite pixels in view {view}; "
-                "mend the file or leave this view out"
+                f"projections must be finite counts, got {n_bad} NaN or infinite pixels in view {view}; correct the "
+                "file or leave this view out"
             )
         top.add(image.astype(np.int64) if top.integer else image)
         total += image

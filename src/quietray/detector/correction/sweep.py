@@ -23,7 +23,7 @@ _BLURS = (2.0, 6.0)  # number of columns
 _SURE = (0.5, 0.12)  # difference relative to the stated angles, and least correlation, for another angular range
 _NOISY = (0.4, 8.0)  # the same if only noise differs: fraction of the correlation, and factor over chance
 # Factors for the stated angles, and the mistake that each corrects.
-_OTHERWISE = {2.0: "twice as far", 0.5: "half as far", 0.9: "nine tenths as far, as of angles in gon"}
+_OTHERWISE = {2.0: "twice as far", 0.5: "half as far", 0.9: "nine tenths as far, as with angles in gon"}
 
 
 def doubted_sweep(scan: Scan, settings: Correction) -> None:
@@ -78,9 +78,9 @@ def doubted_sweep(scan: Scan, settings: Correction) -> None:
 def _contradicted(beam: ParallelBeam, times: float, found: float, claimed: float) -> GeometryError:
     said = float(np.rad2deg(beam.coverage))
     return GeometryError(
-        f"views half a turn apart must mirror each other, got angles over {said:.0f} degrees by which they correlate "
-        f"by {claimed:.2f}, and by {found:.2f} if the object turned {_OTHERWISE[times]}; give the angles as they were, "
-        f"such as --angles 0:{said * times:.0f}, or --order view if they are right"
+        f"views half a turn apart must mirror each other, got a correlation of {claimed:.2f} for the stated {said:.0f} "
+        f"degrees, and of {found:.2f} if the object turned {_OTHERWISE[times]}; give the true angles, such as --angles "
+        f"0:{said * times:.0f}, or --order view if they are right"
     )
 
 

@@ -96,7 +96,9 @@ def log_variance(sinograms: Sinograms, calibration: Calibration, rows: slice) ->
     True
     """
     if calibration.quantum <= 0:
-        raise NoiseError("the counts per quantum must be known, got too few flats to tell; measure ten flats in a row")
+        raise NoiseError(
+            "the counts per quantum must be known, got too few flats to measure them; take ten flats in a row"
+        )
     counts = np.exp(-sinograms) * calibration.flat[rows, None]
     one = calibration.quantum / counts
     return np.asarray(one + 0.5 * one**2 + (calibration.read_noise / counts) ** 2, np.float32)
@@ -197,7 +199,7 @@ def photon_transfer(
     """
     levels = [_large_area(*level) for level in ((static, correlation), *series)]
     if levels[0][0] <= 0:
-        raise NoiseError(f"frames for the gain must hold light, got a mean of {levels[0][0]:.3g} counts above the dark")
+        raise NoiseError(f"frames for the gain must be exposed, got a mean of {levels[0][0]:.3g} counts above the dark")
     curve = _curve(static, correlation)
     dark, origin = _dark_variance(static, darks, curve)
     points = np.array([(0.0, dark, 0.0), *levels] if origin != "not known" or len(levels) == 1 else levels)

@@ -85,7 +85,7 @@ def find_sources(scan: Scan, calibration: Calibration, static: Frames | None = N
     found: list[NoiseSource] = []
     second: list[NoiseSource] = []
     if static is not None:
-        why = f"The noise was read from {static.shape[0]} repeated frames of one static scene."
+        why = f"The noise was measured on {static.shape[0]} repeated frames of one static scene."
         if tuple(static.shape[1:]) != (scan.n_rows, scan.n_cols):
             raise NoiseError(
                 f"static frames must have the size of the projections {(scan.n_rows, scan.n_cols)}, "
@@ -93,7 +93,7 @@ def find_sources(scan: Scan, calibration: Calibration, static: Frames | None = N
             )
         found.append(NoiseSource("static frames", static, dark, good, why=why))
     if scan.flats is not None and scan.flats.shape[0] >= 2:
-        why = f"The noise was read from the {scan.flats.shape[0]} flats: the whole detector, without the object."
+        why = f"The noise was measured on the {scan.flats.shape[0]} flats: the whole detector, without the object."
         flats = NoiseSource("flats", scan.flats, dark, good, why=why)
         (found if scan.flats.shape[0] >= FEWEST_FLATS else second).append(flats)
     if calibration.air_columns and scan.n_views >= 8:
@@ -101,7 +101,7 @@ def find_sources(scan: Scan, calibration: Calibration, static: Frames | None = N
         for start, stop in calibration.air_columns:
             air[:, start:stop] = True
         where = ", ".join(f"{start}:{stop}" for start, stop in calibration.air_columns)
-        why = f"The noise was read from the air columns {where}, which are static over all {scan.n_views} views."
+        why = f"The noise was measured in the air columns {where}, which are static over all {scan.n_views} views."
         found.append(NoiseSource("air columns", scan.projections, dark, good & air, why=why))
     found += second
     if not found and scan.n_views >= 9:
@@ -125,7 +125,7 @@ def neighbouring_views(scan: Scan, dark: Frame, good: PixelMask) -> NoiseSource:
     low = np.percentile(activity[good], 20) if good.any() else 0.0
     quiet = good & (activity < 1.3 * low)
     why = (
-        f"The noise was read from differences of neighbouring views, on the {quiet.mean():.0%} of the pixels where the "
-        "object changes least; what it does change there counts as noise."
+        f"The noise was measured on differences of neighbouring views, in the {quiet.mean():.0%} of the pixels where "
+        "the object changes least; its changes there count as noise."
     )
     return NoiseSource("neighbouring views", differences, None, quiet, False, False, bright, why)

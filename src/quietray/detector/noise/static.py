@@ -70,8 +70,8 @@ class NoiseSource:
     def __post_init__(self) -> None:
         if len(self.frames.shape) != 3 or self.frames.shape[0] < 2:
             raise NoiseError(
-                f"noise must be read from two or more frames (frame, row, col), got shape {tuple(self.frames.shape)}; "
-                "repeat the exposure"
+                "noise must be measured on two or more frames (frame, row, col), got shape "
+                f"{tuple(self.frames.shape)}; repeat the exposure"
             )
 
     @property

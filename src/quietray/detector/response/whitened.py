@@ -169,7 +169,7 @@ def _parts(response: PointResponse, shape: tuple[int, ...], inverse: bool) -> tu
     if response.detectors:
         raise NoiseError(
             f"frames must be of one detector, got responses of {len(response.detectors)} detectors; whiten the scan, "
-            "or blur it back: it knows what its frames are of"
+            "or blur it back: it holds the detector of each frame"
         )
     if not response.regions:
         kernel = response.inverse() if inverse else response.kernel
@@ -181,8 +181,8 @@ def _parts(response: PointResponse, shape: tuple[int, ...], inverse: bool) -> tu
         covered[rows, cols] += 1
     if covered.min() != 1 or covered.max() != 1:
         raise NoiseError(
-            f"the regions of a point response must cover the detector {n_rows} x {n_cols} once, "
-            f"got {int((covered != 1).sum())} pixels that they do not; give regions of this detector"
+            f"the regions of a point response must cover each pixel of the detector {n_rows} x {n_cols} once, got "
+            f"{int((covered != 1).sum())} pixels where they do not; give regions of this detector"
         )
     if not response.blend:
         return tuple(

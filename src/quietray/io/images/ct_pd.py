@@ -69,8 +69,8 @@ def projection_facts(headers: Sequence[Any]) -> dict[str, Any]:
         there = [header for header in headers if tag in header]
         if there and len(there) < len(headers):
             raise FormatError(
-                f"every projection must say its {name.replace('_', ' ')} (tag {tag >> 16:04X},{tag & 0xFFFF:04X}), got "
-                f"{len(there)} of {len(headers)} that do; copy the projections again"
+                f"every projection must state its {name.replace('_', ' ')} (tag {tag >> 16:04X},{tag & 0xFFFF:04X}), "
+                f"got {len(there)} of {len(headers)} that do; copy the projections again"
             )
         if there:
             facts[name] = [_values(header, tag, kind)[0] for header in headers]

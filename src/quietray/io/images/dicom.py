@@ -212,7 +212,7 @@ def _images(file: Path, header: Any) -> list[StoredImage]:
             for name, usual in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
         )
         if slope == 0:
-            raise FormatError(f"{file} must have a rescale slope that is not zero, got {slope}; mend the header")
+            raise FormatError(f"{file} must have a rescale slope that is not zero, got {slope}; correct the header")
         found.append(StoredImage(file, frame, slope, intercept))
     return found
 
@@ -246,7 +246,7 @@ def _sorted(
     if None in places or first.Modality != "CT" or is_projection(first):
         order = sorted(range(len(found)), key=numbered.__getitem__)
         sliced = first.Modality == "CT" and not is_projection(first) and len(found) > 1
-        said = ("The slices do not say where they lie: they were sorted by number, missing ones would go unseen.",)
+        said = ("The slices have no positions: they were sorted by number, and missing ones would go unnoticed.",)
         return [found[index] for index in order], None, said if sliced else ()
     known = [float(place) for place in places if place is not None]
     order = sorted(range(len(found)), key=known.__getitem__)

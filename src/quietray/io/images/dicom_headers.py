@@ -49,7 +49,7 @@ def read_headers(files: Sequence[Path]) -> tuple[dict[Path, Any], list[str]]:
                 f"{file} must be a DICOM file, got: {type(error).__name__}: {error}; copy it again"
             ) from error
         if not known:
-            raise FormatError(f"{file} must be a DICOM file, got one that names no kind of image; copy it again")
+            raise FormatError(f"{file} must be a DICOM file, got one without an image type; copy it again")
         if "Rows" in header and "BitsAllocated" in header:
             headers[file] = header
         else:
@@ -92,13 +92,13 @@ def check_kind(file: Path, header: Any) -> None:
         )
     if str(header.get("BurnedInAnnotation", "NO")).upper() == "YES":
         raise FormatError(
-            f"{file} must show nothing but what was measured, got texts burned into its pixels (BurnedInAnnotation "
-            "YES), which may name the patient and would be learned from; export the series without them"
+            f"{file} must show only what was measured, got text burned into its pixels (BurnedInAnnotation YES), which "
+            "may name the patient and would be learned; export the series without them"
         )
     if header.BitsAllocated not in (8, 16, 32) or header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
         raise FormatError(
-            f"{file} must have pixels of 8, 16 or 32 bits, the lowest of which are used, got {header.BitsStored} bits "
-            f"of {header.BitsAllocated} below bit {header.get('HighBit', '?')}; convert it"
+            f"{file} must have pixels of 8, 16 or 32 bits that use the lowest bits, got {header.BitsStored} of "
+            f"{header.BitsAllocated} bits with high bit {header.get('HighBit', '?')}; convert it"
         )
 
 

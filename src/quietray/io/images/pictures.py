@@ -63,7 +63,8 @@ class Pictures(ImageFormat):
             if (stack.shape[-2:], stack.dtype) != (stacks[0].shape[-2:], stacks[0].dtype):
                 raise FormatError(
                     f"all images of a series must have one size and type, got {stack.shape[-2:]} {stack.dtype} in "
-                    f"{one.name} and {stacks[0].shape[-2:]} {stacks[0].dtype} in {files[0].name}; put others elsewhere"
+                    f"{one.name} and {stacks[0].shape[-2:]} {stacks[0].dtype} in {files[0].name}; move the others "
+                    "elsewhere"
                 )
         images = np.concatenate([stack.reshape(-1, *stack.shape[-2:]) for stack in stacks]).astype(np.float32)
         counts = tuple(len(stack) if stack.ndim == 3 else 0 for stack in stacks)
@@ -88,7 +89,7 @@ class Pictures(ImageFormat):
                 "a colour image has no noise of an X-ray detector: give the measured values"
             )
         if found.dtype.kind not in "iuf":
-            raise FormatError(f"{path} must hold whole numbers or floats, got {found.dtype}; convert it")
+            raise FormatError(f"{path} must hold integers or floats, got {found.dtype}; convert it")
         if not np.isfinite(found).all():
             raise FormatError(f"{path} must hold finite values, got {int((~np.isfinite(found)).sum())} NaN or infinite")
         return found

@@ -42,7 +42,7 @@ class VolumeSlices(ImageFormat):
         """
         place = _place_of(path)
         if place is None:
-            raise FormatError(f"{path} must be a volume whose file says its unit, got none; read it as an array")
+            raise FormatError(f"{path} must be a volume whose file states its unit, got none; read it as an array")
         found, format = read_volume(place), _format_of(place)
         assert format is not None
         if len(found.shape) != 3:
@@ -52,7 +52,7 @@ class VolumeSlices(ImageFormat):
         images = np.asarray(found, np.float32)
         if not np.isfinite(images).all():
             others = int((~np.isfinite(images)).sum())
-            raise FormatError(f"{place} must hold finite values, got {others} NaN or infinite ones; mend them")
+            raise FormatError(f"{place} must hold finite values, got {others} NaN or infinite ones; correct them")
         size = found.voxel_size
         spacing = float(found.facts.get("spacing") or 0) or size
         grid = VolumeGrid((images.shape[0], *images.shape[1:]), voxel_size=size, spacing=spacing, values=found.unit)

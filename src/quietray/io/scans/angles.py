@@ -53,8 +53,8 @@ class AngleList:
         bad = np.flatnonzero(~np.isfinite(self.values))
         if bad.size:
             raise GeometryError(
-                f"angles must be finite numbers, got {self.values[bad[0]]} at view {bad[0]} "
-                f"({bad.size} of {self.values.size}) in {self.place}; give a mended list with --angles"
+                f"angles must be finite numbers, got {self.values[bad[0]]} at view {bad[0]} ({bad.size} of "
+                f"{self.values.size}) in {self.place}; give a corrected list with --angles"
             )
         if self.values.size > 2 and np.ptp(self.values) == 0:
             raise GeometryError(
@@ -216,7 +216,7 @@ def _parse_table(text: str, path: Path) -> Float[np.ndarray, " angle"]:
     cells = rows[0] if len(rows) == 1 else [row[column] for row in rows]
     wrong = [cell for cell in cells if not _is_number(cell)]
     if wrong:
-        raise FormatError(f"{path} must hold numbers only, got '{wrong[0]}'; mend that line")
+        raise FormatError(f"{path} must hold numbers only, got '{wrong[0]}'; correct that line")
     return np.array([float(cell) for cell in cells], dtype=np.float64)
 
 

@@ -62,7 +62,7 @@ def read_beam(container: Container, group: str = "exchange/geometry") -> FileBea
         return None
     if kind not in ("fan", "cone"):
         raise FormatError(
-            f"{container.path}:/{group} must say beam = parallel, fan or cone, got '{kind}'; mend its attribute"
+            f"{container.path}:/{group} must state beam = parallel, fan or cone, got '{kind}'; correct its attribute"
         )
     if kind == "cone" and any(container.array(f"{group}/{name}") is not None for name in _VECTORS):
         return _vectors(container, group)

@@ -89,8 +89,8 @@ class Layout:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FormatError(
-                f'{place} must say what {path.name} holds, such as {{"dtype": "uint16", "shape": [180, 64, 96]}}, got: '
-                f"{error!r}; mend it, or pass --raw"
+                f'{place} must describe {path.name}, such as {{"dtype": "uint16", "shape": [180, 64, 96]}}, got: '
+                f"{error!r}; correct it, or pass --raw"
             ) from error
 
     def open(self, path: Path) -> Frames:
@@ -106,7 +106,7 @@ class Layout:
             raise FormatError(
                 f"{path} must be {self.offset} bytes and {'x'.join(map(str, self.shape))} numbers of "
                 f"{np.dtype(self.dtype).name}, got {path.stat().st_size} bytes, which are {size / frame:.6g} such "
-                "frames; mend the size, the type or the header"
+                "frames; correct the size, the type or the header"
             )
         return OnDisk(mapped, path, self.dtype, self.offset, self.shape)
 
@@ -146,7 +146,7 @@ class Binary(ScanReader):
         n_views, n_rows, _ = projections.shape
         if not flags.angles:
             raise GeometryError(
-                f"the scan {path} must come with one angle for each of its {n_views} views, numbers alone tell none; "
+                f"the scan {path} must come with one angle for each of its {n_views} views, raw numbers contain none; "
                 "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees"
             )
         angles = angle_range(flags.angles, n_views)
@@ -154,8 +154,8 @@ class Binary(ScanReader):
             angles = angles_elsewhere(flags.angles, path.parent) or read_angle_file(path.parent / flags.angles)
             angles = angles.for_frames(np.arange(n_views), n_views, n_rows)
         said = () if flags.source_axis is not None else (
-            "The file says nothing about the beam: it was taken as parallel. For a cone beam, pass --source-axis and "
-            "--source-detector in mm and --pixel-size, that of the detector.",
+            "The file says nothing about the beam: it was assumed to be parallel. For a cone beam, pass --source-axis "
+            "and --source-detector in mm and --pixel-size, that of the detector.",
         )  # fmt: skip
         return RawScan(
             projections,

@@ -69,7 +69,7 @@ def _read_named(container: Container, flags: Flags) -> RawScan:
     flats_taken: np.ndarray | None = None
     if key_name:
         if flags.order == "sinogram":
-            raise FormatError(f"--order must be left out where {key_name} tells frames apart; pass flats with --flats")
+            raise FormatError(f"--order must be left out if {key_name} marks the frames; pass flats with --flats")
         keys = np.asarray(require_array(container, key_name, "--image-key")[()]).ravel()
         sorted_frames = split_by_key(keys, len(data), f"{container.path}:/{key_name.strip('/')}")
         chosen, notes = sorted_frames.projections, sorted_frames.notes

@@ -53,8 +53,8 @@ class Ini:
             return float(text.replace(",", "."))
         except ValueError:
             raise FormatError(
-                f"'{names[0]}' in {self.path} must be a number, got '{text}'; mend the file, or pass --ignore-scanner, "
-                "--angles and, for a cone beam, its distances"
+                f"'{names[0]}' in {self.path} must be a number, got '{text}'; correct the file, or pass "
+                "--ignore-scanner, --angles and, for a cone beam, its distances"
             ) from None
 
     def needed(self, section: str, *names: str) -> float:

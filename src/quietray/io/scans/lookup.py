@@ -39,7 +39,7 @@ def detector_numbers(container: Container, name: str) -> Int[np.ndarray, " frame
         return None
     values = np.asarray(array[()])
     if not np.isfinite(values).all() or (values != np.rint(values)).any():
-        raise FormatError(f"{container.path}:/{name} must hold whole numbers of detectors, got {values[:4]}; mend it")
+        raise FormatError(f"{container.path}:/{name} must hold integer detector numbers, got {values[:4]}; correct it")
     return values.astype(np.int64)
 
 

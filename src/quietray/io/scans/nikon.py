@@ -78,8 +78,8 @@ def _beam(ini: Ini, unit: float, n_rows: int, n_cols: int) -> tuple[Beam, list[s
     leaning = abs(top - bottom) * unit if roll is None else abs(roll) / 57.3 * n_rows * height
     if leaning > pixel:
         notes.append(
-            f"The rotation axis leans by {leaning / pixel:.1f} pixels from the top of the detector to its bottom, "
-            "which was not used; write the vectors of every view for it (docs/scan-file.md)."
+            f"The rotation axis is tilted by {leaning / pixel:.1f} pixels from the top to the bottom of the detector, "
+            "which was ignored; to use it, write the vectors of every view (docs/scan-file.md)."
         )
     if height != pixel:
         notes.append(f"Pixels are {pixel:g} mm wide and {height:g} mm high.")

@@ -68,7 +68,7 @@ class NXtomo(ScanReader):
         data = open_frames(container, data_path, "data")
         frames = split_by_key(np.asarray(container.array(key_path)).ravel(), len(data), f"{container.path}:{key_path}")
         if flags.order == "sinogram":
-            raise FormatError("--order must be view for NXtomo, whose image key tells frames apart; leave it out")
+            raise FormatError("--order must be view for NXtomo, whose image key marks the frames; leave it out")
         angles = _angles(container, entry, flags, frames.projections, data)
         detector = data_path.rpartition("/")[0]
         pixel_size, remark = _pixel_size(container, entry, detector)
@@ -244,7 +244,7 @@ def _pairs(container: Container, entry: str, n_frames: int) -> Int[np.ndarray, "
     if numbers is not None and len(numbers) != n_frames:
         raise FormatError(
             f"{container.path}:/{place} must have one number for each of the {n_frames} frames, got {len(numbers)}; "
-            "mend it"
+            "correct it"
         )
     return numbers
 
@@ -286,9 +286,9 @@ def _motion(container: Container, entry: str, chosen: np.ndarray, n_frames: int,
     if not moved:
         return []
     return [
-        f"The sample moved along {' and '.join(moved)} during the scan, which was not used, as beamlines differ "
-        "in what these directions are: views that moved with it blur the volume. Align them first, or write the "
-        "vectors of every view of a cone beam (docs/scan-file.md)."
+        f"The sample moved along {' and '.join(moved)} during the scan. This was ignored, as beamlines differ in these "
+        "directions: if the views moved with it, the volume is blurred. Align them first, or write the vectors of "
+        "every view of a cone beam (docs/scan-file.md)."
     ]
 
 

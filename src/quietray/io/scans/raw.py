@@ -106,7 +106,7 @@ class Flags:
         for name in stated:
             if name not in known:
                 raise TypeError(
-                    f"read() must be told of {', '.join(known)}, got the keyword '{name}'{nearest(name, known)}"
+                    f"keywords of read() must be among {', '.join(known)}, got '{name}'{nearest(name, known)}"
                 )
         check_unit(stated.get("angle_unit"))
         for name, allowed in (("order", (None, "view", "sinogram")), ("rotate", (None, 90, 270))):
@@ -250,7 +250,7 @@ class RawScan:
                 f"a diverging beam must have a detector of square pixels, got {width:g} x {height:g} mm; resample the "
                 "projections and give the pixel size with --pixel-size"
             )
-        said = f"Pixels are {width:g} mm wide and {height:g} mm high: so far apart are the slices."
+        said = f"Pixels are {width:g} mm wide and {height:g} mm high, which is the distance of the slices."
         return dataclasses.replace(beam, pixel_size=width, row_height=height), (said,)
 
     def _side(self, what: str, flags: Flags) -> Frames | None:
@@ -264,8 +264,8 @@ class RawScan:
         turned = flags.turned(frames)
         if tuple(turned.shape[1:]) == (n_views, n_cols) != (n_rows, n_cols):
             raise FormatError(
-                f"{what} must be frames of the projections' size {(n_rows, n_cols)}, got {tuple(turned.shape[1:])}, "
-                "which is what sinograms (row, view, col) have beside them; pass --order sinogram"
+                f"{what} must be frames of the projections' size {(n_rows, n_cols)}, got {tuple(turned.shape[1:])}, as "
+                "with sinograms (row, view, col); pass --order sinogram"
             )
         return turned
 

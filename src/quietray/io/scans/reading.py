@@ -98,7 +98,7 @@ def _unread(source: Source, flags: Flags) -> QuietrayError:
     """Return the error for a path that no reader recognises."""
     if source.path.suffix.lower() in (".raw", ".bin", ".dat", ".img", ".vol") and source.path.is_file():
         return FormatError(
-            f"{source.path} must come with what its numbers are, got neither {source.path.stem}.mhd nor "
+            f"{source.path} must come with a description of its numbers, got neither {source.path.stem}.mhd nor "
             f"{source.path.stem}.json beside it; pass --raw TYPE:VIEWSxROWSxCOLS, such as uint16:1500x2048x2048, and "
             "--angles"
         )

@@ -213,7 +213,7 @@ def spread(
         said.append(f"Of the series, number {shown} {'is' if len(missing) == 1 else 'are'} missing: the other views "
                     "keep their angles.")  # fmt: skip
     if last < told - 1:
-        said.append(f"Of {told} radiographs that {ini.path.name} tells of, the last {told - last} are not there.")
+        said.append(f"Of {told} radiographs listed in {ini.path.name}, the last {told - last} are missing.")
     return AngleList(begin + step * places.astype(np.float64), "deg", str(ini.path)), said
 
 
@@ -221,4 +221,4 @@ def unused(ini: Ini, section: str, names: Mapping[str, float]) -> list[str]:
     """Return a sentence on numbers that differ from their defaults and are not used."""
     found = {name: ini.number(section, name) for name in names}
     odd = [f"{name} = {value:g}" for name, value in found.items() if value is not None and value != names[name]]
-    return [f"{ini.path.name} says {', '.join(odd)}, which was not used."] if odd else []
+    return [f"{ini.path.name} states {', '.join(odd)}, which was ignored."] if odd else []

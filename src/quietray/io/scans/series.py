@@ -87,7 +87,9 @@ class _Series(ScanReader):
         told = _info(folder)
         n_told = int(told.get("TOMO_N") or len(views))
         if n_told < 1:
-            raise FormatError(f"the .info file in {folder} must tell at least one view, got TOMO_N = {n_told}; mend it")
+            raise FormatError(
+                f"the .info file in {folder} must state at least one view, got TOMO_N = {n_told}; correct it"
+            )
         extra, views = views[n_told:], views[:n_told]
         stem = {re.sub(r"\d+$", "", one.stem) for one in views}
         named = angles_in_names(views)
@@ -121,7 +123,7 @@ class _Series(ScanReader):
                 "angles": angles.place,
                 **{name: float(told[key]) for name, key in _FACTS.items() if float(told.get(key) or 0)},
             },
-            notes=(*notes, "The series says nothing about the beam: it was taken as parallel.")
+            notes=(*notes, "The series says nothing about the beam: it was assumed to be parallel.")
             if flags.source_axis is None
             else tuple(notes),
             taken=None if taken is None else np.arange(len(views)),

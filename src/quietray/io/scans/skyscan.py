@@ -42,7 +42,7 @@ class SkyScan(ScanReader):
         if white and not flags.flats:
             notes.append(
                 f"The log says that radiographs are corrected, but not the white level: the full scale, {white:g}, was "
-                "taken. Air beside the object corrects a wrong level; otherwise pass --flats LEVEL."
+                "assumed. Air beside the object corrects a wrong level; otherwise pass --flats LEVEL."
             )
         return scan_of_scanner(
             frames,
@@ -64,7 +64,7 @@ def _white(ini: Ini, n_bytes: int, flags: Flags) -> float | None:
         return None
     if ini.text(_TAKEN, "Flat Field Correction").upper() == "OFF":
         raise FormatError(
-            f"the radiographs of {ini.path} must come with flats, for it says that none were used; pass --flats"
+            f"the radiographs of {ini.path} must come with flats, as it says that none were used; pass --flats"
         )
     return 2.0 ** (ini.number(_TAKEN, "Depth (bits)") or 8 * n_bytes) - 1
 
@@ -80,16 +80,17 @@ def _beam(ini: Ini, n_rows: int, n_cols: int) -> tuple[Beam, list[str]]:
         columns = ini.number(_TAKEN, "Number of Columns") or n_cols
         source_detector = source_axis * max(camera / at_object, 1.0)
         notes.append(
-            f"The log does not give the distance from source to camera: {source_detector:g} mm was taken, from "
-            f"its pixel size ({camera:g} mm, {columns:g} columns). Else pass --source-axis and --source-detector."
+            f"The log does not give the distance from source to camera: {source_detector:g} mm was assumed, from its "
+            f"pixel size ({camera:g} mm, {columns:g} columns). If this is wrong, pass --source-axis and "
+            "--source-detector."
         )
     line, row = ini.number(_TAKEN, "Optical Axis (line)"), None
     if line is not None:
         row = n_rows - 1 - line
         if abs(row - (n_rows - 1) / 2) > _MIDDLE * n_rows + 1:
-            notes.append(f"The source is as high as row {row:g}: the optical axis is line {line:g}, from below.")
+            notes.append(f"The source is at the height of row {row:g}: the optical axis is line {line:g}, from below.")
     ratio = ini.number("System", "CameraXYRatio", "Camera X/Y Ratio") or 1.0
     if abs(ratio - 1) > 1e-3:
-        notes.append(f"The log says that pixels are not square (ratio {ratio:g}), which was not used.")
+        notes.append(f"The log says that pixels are not square (ratio {ratio:g}), which was ignored.")
     pixel = at_object * source_detector / source_axis
     return Beam(source_axis, source_detector, pixel, source_row=row), notes

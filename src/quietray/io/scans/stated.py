@@ -118,7 +118,7 @@ class Vectors:
         if pixel_size is not None and beam.pixel_size is not None and abs(pixel_size / beam.pixel_size - 1) > 1e-3:
             raise GeometryError(
                 f"the pixel size must be that of the vectors in the file, {beam.pixel_size:g} mm, got {pixel_size:g}; "
-                "leave it out, or mend the vectors"
+                "leave it out, or correct the vectors"
             )
         return beam if rotation_axis is None else beam.with_axis(rotation_axis)
 

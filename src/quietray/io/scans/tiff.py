@@ -81,9 +81,9 @@ def _angles(
     """Return the angles of the views, and a note on files missing in a numbered series."""
     if not flag:
         raise GeometryError(
-            f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; "
-            "pass --angles 0:180 (or 0:360) for evenly spaced views, or a text file in degrees; of slices that were "
-            "reconstructed before, name a method for images, such as --method recorrupted or bilateral"
+            f"the scan {path} must come with one angle for each of its {n_views} views, TIFF holds none; pass --angles "
+            "0:180 (or 0:360) for evenly spaced views, or a text file in degrees; for reconstructed slices, name a "
+            "method for images, such as --method recorrupted or bilateral"
         )
     places, missing = places_in_series(numbers, n_views)
     n_whole = n_views + len(missing)
@@ -95,9 +95,9 @@ def _angles(
             return spread, [f"{said[0]}, which the list of angles leaves out, too."]
     elif len(missing) > _MOST_MISSING * n_whole:
         raise GeometryError(
-            f"a series of files must be whole where angles are spread evenly, got {len(missing)} of {n_whole} numbers "
-            f"without a file ({', '.join(map(str, missing[:6]))}, ...) in {path}; pass a list of angles with --angles, "
-            "or copy the files again"
+            f"a series of files must be complete if the angles are evenly spaced, got {len(missing)} of {n_whole} "
+            f"numbers without a file ({', '.join(map(str, missing[:6]))}, ...) in {path}; pass a list of angles with "
+            "--angles, or copy the files again"
         )
     return spread.for_frames(places, n_whole), [f"{said[0]}: the other views keep their angles."] if missing else []
 
@@ -108,6 +108,6 @@ def _parallel(path: Path) -> str:
     beside = sorted(one.name for one in folder.iterdir() if one.suffix.lower() in _SIDECARS)
     told = f" ({', '.join(beside[:3])} beside it was not read)" if beside else ""
     return (
-        f"TIFF says nothing about the beam{told}: it was taken as parallel. For a cone beam, pass --source-axis and "
-        "--source-detector in mm and --pixel-size, that of the detector."
+        f"TIFF says nothing about the beam{told}: it was assumed to be parallel. For a cone beam, pass --source-axis "
+        "and --source-detector in mm and --pixel-size, that of the detector."
     )

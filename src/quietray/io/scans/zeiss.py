@@ -52,7 +52,7 @@ class Zeiss(ScanReader):
             beam, said = _beam(ole, path, n_views, n_cols)
             moved = [one for one in "XYZ" if _wanders(_numbers(ole, f"ImageInfo/{one}Position", n_views), beam)]
         if moved:
-            notes.append(f"The sample moved along {', '.join(moved)} during the scan, which was not used.")
+            notes.append(f"The sample moved along {', '.join(moved)} during the scan, which was ignored.")
         return scan_of_scanner(
             frames,
             AngleList(degrees, "deg", str(path)),
@@ -108,7 +108,7 @@ def _opened(path: Path) -> Any:
     try:
         return olefile.OleFileIO(path)
     except OSError as error:
-        raise FormatError(f"{path} must be a whole OLE file, got: {error}; copy it again") from error
+        raise FormatError(f"{path} must be a complete OLE file, got: {error}; copy it again") from error
 
 
 def _stream(ole: Any, name: str) -> bytes:

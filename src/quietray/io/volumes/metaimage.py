@@ -94,7 +94,7 @@ def _own_header(path: Path) -> Header:
     header = read_header(path)
     if header.data != path.with_suffix(".raw") or header.data.is_symlink():
         raise FormatError(
-            f"{path} must tell of {path.with_suffix('.raw').name} beside it, got {header.data}; start anew in another "
+            f"{path} must point to {path.with_suffix('.raw').name} beside it, got {header.data}; start anew in another "
             "folder"
         )
     return header

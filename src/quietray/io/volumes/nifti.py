@@ -75,7 +75,7 @@ class Nifti(VolumeFormat):
         slope, intercept = header.get_slope_inter()
         shape, dtype, offset = tuple(header.get_data_shape())[::-1], header.get_data_dtype(), int(header["vox_offset"])
         if path.stat().st_size < offset + dtype.itemsize * int(np.prod(shape)):
-            raise FormatError(f"{path} must be a whole NIfTI file, got {path.stat().st_size} bytes; copy it again")
+            raise FormatError(f"{path} must be a complete NIfTI file, got {path.stat().st_size} bytes; copy it again")
         stack: Any = OnDisk(mapped, path, dtype.str, offset, shape)
         check_stack(stack, "volume", str(path))
         if slope is not None and (slope, intercept) != (1.0, 0.0):

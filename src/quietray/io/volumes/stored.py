@@ -42,7 +42,7 @@ class Stored:
 
     def __post_init__(self) -> None:
         if self.window is not None and not self.whole:
-            raise SettingsError("--window must be left out where float32 is stored; pass --dtype uint16 or uint8")
+            raise SettingsError("--window must be left out if float32 is stored; pass --dtype uint16 or uint8")
         if self.window is not None and not self.window[0] < self.window[1]:
             raise SettingsError(f"--window must be LOW HIGH with LOW below HIGH, got {self.window}; swap them")
 
@@ -113,7 +113,7 @@ class Scale:
             dtype in ("uint16", "uint8") and np.shape(window) == (2,) and np.isfinite(np.asarray(window, float)).all()
         )
         if not can_be:
-            raise FormatError(f"whole numbers must tell their window, two values, got {window} of {dtype}; mend it")
+            raise FormatError(f"integers must come with their window, two values, got {window} of {dtype}; correct it")
         return cls(str(dtype), *map(float, window))
 
 

@@ -243,9 +243,7 @@ class VolumeWriter(ABC):
             )
 
     def _not_resumable(self, error: Exception) -> FormatError:
-        return FormatError(
-            f"{self.place} must be a volume that can be taken up again, got: {error}; remove it and start anew"
-        )
+        return FormatError(f"{self.place} must be a volume that can be resumed, got: {error}; remove it and start anew")
 
     @abstractmethod
     def _create(self) -> None:
