@@ -105,7 +105,7 @@ def test_images_are_given_back_as_they_were() -> None:
     result = quietray.denoise(series, None, quick(3, method=Auto(), rotation_axis=None, start="scratch"))
     assert result.metrics.given_back
     np.testing.assert_array_equal(result.volume, images)
-    assert result.metrics["verdict"]["reason"].endswith("the images are given back as they were measured.")
+    assert result.metrics["verdict"]["reason"].endswith("the images are returned as they were measured.")
     assert result.warnings == ()
 
 

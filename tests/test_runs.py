@@ -227,7 +227,7 @@ def test_auto_judges_filters_beside_the_network_where_a_comparison_is_too_dear(s
     assert affordable_rows(scan, 16, 0.4) < FEWEST_ROWS <= affordable_rows(scan, 16, 60.0) <= scan.n_rows
     result = quietray.denoise(scan, tmp_path / "out", settings)
     stored = from_dict(Settings, read_toml(tmp_path / "out" / "run.toml"))
-    assert any("Noise2Inverse was taken" in note for note in result.notes)
+    assert any("Noise2Inverse was used" in note for note in result.notes)
     said = next(note for note in result.notes if "On data held out from all" in note)
     assert f"{called(type(stored.method))} did better than" in said
     assert all(name in said for name in ("noise2inverse", *FILTERS))

@@ -47,7 +47,7 @@ def sharpness(kept: float) -> dict[str, Any]:
         ((9.5, 9.0, None), "Use it", "the estimated gain is +9.5 dB, at least 9.0 dB."),
         ((None, 13.4, None), "Use it", "the estimated gain is at least +13.4 dB."),
         ((None, -4.0, None), "Look at this first", "the gain is not known: it is at least \u22124.0 dB."),
-        ((None, None, None), "Look at this first", "what was held out does not tell how much was gained."),
+        ((None, None, None), "Look at this first", "the held-out data do not show how much was gained."),
         ((2.0, -0.5, 4.0), "Look at this first", "of +2.0 dB may be as small as \u22120.5 dB."),
         ((None, 7.9, 12.0), "Use it", "the estimated gain is 7.9 to 12.0 dB."),
         ((None, -0.5, 4.0), "Look at this first", "the gain is not known: it is between \u22120.5 dB and +4.0 dB."),

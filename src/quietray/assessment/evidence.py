@@ -257,7 +257,7 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
         )
     if (gain is None and not few) or (gain is not None and gain < 0.5):
         found.append(
-            "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
+            "The held-out rows show no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result; `quietray reconstruct` gives the volume without "
             "denoising."
         )
@@ -290,7 +290,7 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
         found.append(
             f"The angular subsets differ by more than noise (residual correlation {correlation:+.2f}; "
             f"{scan['views'] / parts:.0f} views each for {scan['columns']} columns): with so few views each subset has "
-            "streaks of its own, and fine detail may be smoothed; "
+            "its own streaks, and fine detail may be smoothed; "
             + ("use fewer parts (--parts 2), or more views." if parts > 2 else "measure more views.")
         )
     if gain is not None and gain >= 0.5:
@@ -332,13 +332,13 @@ def remedy(metrics: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> remedy({"method": {"parameters": 1000}, "training": {"steps": 0}})
-    'Train on scans like this one, or go on from the model with --from'
+    'Train on scans like this one, or fine-tune the model with --from'
     """
     if not metrics["method"]["parameters"]:
-        return "Take a weaker filter"
+        return "Use a weaker filter"
     if metrics["training"]["steps"]:
         return "Give a longer --budget"
-    return "Train on scans like this one, or go on from the model with --from"
+    return "Train on scans like this one, or fine-tune the model with --from"
 
 
 def few_steps(metrics: Mapping[str, Any]) -> bool:
@@ -361,8 +361,8 @@ def _of_halves(evidence: Mapping[str, Any], better: str) -> list[str]:
         before, after, error = (region[name] for name in ("before", "after", "error"))
         found.append(
             f"Denoising moved the mean of the {region['region']} region from {before:.4g} to {after:.4g}, which is "
-            f"{abs(after - before) / max(error, 1e-12):.0f} standard errors: attenuation measured there is off by "
-            f"that. {better}, or measure in the volume before denoising."
+            f"{abs(after - before) / max(error, 1e-12):.0f} standard errors: attenuation measured there is wrong by as "
+            f"much. {better}, or measure in the volume before denoising."
         )
     sharpness = evidence.get("sharpness")
     if sharpness and blurred(sharpness):
@@ -376,7 +376,7 @@ def _of_halves(evidence: Mapping[str, Any], better: str) -> list[str]:
     if before is not None and (after is None or after > _COARSER * before):
         agreed = "nothing" if after is None else f"details down to {after:.1f} pixels"
         found.append(
-            f"Denoised one by one, two halves of the data agree on {agreed}; as measured they agreed on details down "
+            f"Denoised separately, two halves of the data agree on {agreed}; as measured they agreed on details down "
             f"to {before:.1f} pixels: detail was lost. {better}."
         )
     return found

@@ -434,7 +434,7 @@ def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
     Examples
     --------
     >>> too_few_views(48, 64)
-    'half of the 48 views are too few for a width of about 62 columns: their noise cannot be told from streaks'
+    'half of the 48 views are too few for a width of about 62 columns: their noise cannot be distinguished from streaks'
     >>> too_few_views(48, 64, 0.25)
     ''
     """
@@ -443,7 +443,7 @@ def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
         return ""
     return (
         f"half of the {views:.0f} views are too few for a width of about {width:.0f} columns: their noise cannot be "
-        "told from streaks"
+        "distinguished from streaks"
     )
 
 

@@ -96,7 +96,7 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
     if metrics.get("given_back"):
         back = "the volume is the reconstruction without denoising"
         if metrics["method"]["domain"] == "images":
-            back = "the images are given back as they were measured"
+            back = "the images are returned as they were measured"
         told_gain = _told(gain, least, most)
         return Verdict("Nothing gained", f"the estimated gain of denoising{inside} is {told_gain}; {back}.")
     refused = _refused(metrics, gain, least, most, inside)
@@ -104,7 +104,7 @@ def verdict_of(metrics: Mapping[str, Any], warnings: Sequence[str] = (), notes: 
         return Verdict("Do not use it", refused)
     if least is None and gain is None:
         why = f": {told['withheld']}" if told.get("withheld") else ""
-        return Verdict("Look at this first", f"what was held out does not tell how much was gained{inside}{why}.")
+        return Verdict("Look at this first", f"the held-out data do not show how much was gained{inside}{why}.")
     if least is None or least < GAINED:
         known = f"is at least {_db(least)}" if gain is None else f"of {_db(gain)} may be as small as {_db(least)}"
         if gain is None and most is not None:

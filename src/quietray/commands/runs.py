@@ -65,8 +65,8 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
     """Number of views in each step, to divide one acquisition into a time series."""
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="START", help_behavior_hint="")] = None
     """Initial weights: scratch, random; prior, the shipped network if it fits; auto, the model on this machine with the
-    most similar noise (see `quietray models`), else the prior; or the folder of a model (default: prior where there is
-    time for few steps only, else scratch; with --config as it says)."""
+    most similar noise (see `quietray models`), else the prior; or the folder of a model (default: prior if there is
+    time for few steps only, else scratch; with --config, as the file says)."""
     remember: Flag = False
     """Keep the model on this machine for later runs; see `quietray models`."""
     preview: Flag = False

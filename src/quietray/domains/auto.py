@@ -86,7 +86,9 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
     settings, scan = run.settings, scans[0]
     parallel = isinstance(scan.geometry, ParallelBeam)
     if settings.correction.line_integrals and len(scans) == 1 and parallel:
-        run.watch.note("Noise2Inverse was taken: of line integrals no noise can be measured that would rule it out.")
+        run.watch.note(
+            "Noise2Inverse was used: the noise of line integrals, which might rule it out, cannot be measured."
+        )
         return Decision(run.having(method=Noise2Inverse()))
     if len(scans) > 1:  # for repeated measurements, no other method has as much data to learn from
         return Decision(run.having(method=Noise2Noise()))
@@ -103,7 +105,7 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
     try:
         return _by_comparison(run, scan, rows, auto.share * budget)
     except NoiseError as error:
-        run.watch.note(f"The methods could not be compared, so that Noise2Inverse was taken: {error}")
+        run.watch.note(f"The methods could not be compared, so Noise2Inverse was used: {error}")
         return Decision(run.having(method=Noise2Inverse()))
 
 
@@ -143,35 +145,33 @@ def _recommended(run: Run, scan: Scan) -> Decision:
     if run.settings.phase is not None:
         return taken(
             Noise2Inverse(),
-            "Noise2Inverse was taken: where the phase is retrieved noise is spread over pixels, which no blind spot "
-            "hides, but not over views.",
+            "Noise2Inverse was used: phase retrieval spreads noise over pixels, which no blind spot hides, but not "
+            "over views.",
         )
     if not isinstance(scan.geometry, ParallelBeam):
         return taken(
             Noise2Self(),
-            "Noise2Self was taken, which denoises radiographs of any beam: methods are compared, and the "
-            "error of a volume is estimated, for parallel beams only. Ask for another method by its name.",
+            "Noise2Self was used, which denoises radiographs of any beam: methods are compared, and the error of a "
+            "volume is estimated, for parallel beams only. Choose another method with --method.",
         )
     if not algorithm.linear:
         return taken(
             Noise2Self(),
-            "Noise2Self was taken, which denoises the radiographs: Noise2Inverse must have a linear reconstruction, "
-            f"and {called(type(algorithm))} as set is none.",
+            "Noise2Self was used, which denoises the radiographs: Noise2Inverse must have a linear reconstruction, and "
+            f"{called(type(algorithm))} as set is not linear.",
         )
     said = (
-        "A comparison of all methods on views held out would take more than its share of the budget (quietray compare "
-        "makes it), so that the filters are tuned and judged on the same slices as the network"
+        "A comparison of all methods on held-out views would take more than its share of the budget (quietray compare "
+        "makes it), so the filters are tuned and compared on the same slices as the network"
     )
     try:
         known = measured(scan, run)
     except NoiseError as error:
-        why = f"{said}, and the noise could not be measured ({error}): Noise2Inverse was taken."
+        why = f"{said}, and the noise could not be measured ({error}): Noise2Inverse was used."
         return taken(Noise2Inverse(), why)
     assert known.diagnosis is not None
     verdict: Verdict = known.diagnosis.verdict("noise2inverse")
     if verdict.answer == "not valid" and known.diagnosis.recommended.startswith("noise2self"):
-        why = f"{said}; Noise2Self was taken, for Noise2Inverse is not valid here: {verdict.reason}"
+        why = f"{said}; Noise2Self was used, because Noise2Inverse is not valid here: {verdict.reason}"
         return taken(Noise2Self(), why, known)
-    return taken(
-        Noise2Inverse(), f"{said}; Noise2Inverse was taken, which is {verdict.answer}: {verdict.reason}", known
-    )
+    return taken(Noise2Inverse(), f"{said}; Noise2Inverse was used ({verdict.answer}): {verdict.reason}", known)

@@ -217,9 +217,7 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
         for name, method in kind.candidates().items():
             judged = [found.verdict(verdict) for verdict in method.verdicts]
             if method.needs_linear and not settings.reconstruction.linear:
-                left_out.append(
-                    (name, "The reconstruction is not linear, so that its subsets share more than the object.")
-                )
+                left_out.append((name, "The reconstruction is not linear, so its subsets share more than the object."))
             elif any(verdict.answer != "not valid" for verdict in judged) or not judged:
                 allowed.append((name, dataclasses.replace(common, method=method)))
             else:
@@ -250,7 +248,7 @@ def _ranked(
 ) -> Comparison:
     """Estimate the errors of the volumes, and make a recommendation."""
     if not volumes:
-        raise NoiseError(f"one method at least must run on this scan, got none: {left_out[0][1]}")
+        raise NoiseError(f"at least one method must run on this scan, got none: {left_out[0][1]}")
     inside = _object_in(volumes) if held.judge.variance is None else None
     found = dataclasses.replace(held.judge, inside=inside).judge(volumes)
     best = found.best
@@ -276,7 +274,7 @@ def _ranked(
     why = (
         f"{best} has the smallest estimated error on {len(held.judge.held)} held-out views"
         + ("" if recommended == best else f"; {recommended} is simpler and not clearly behind")
-        + ("." if pick == best else f". {pick} is not clearly behind either and improves with training: it was picked.")
+        + ("." if pick == best else f". {pick} is not clearly behind either and improves with training: it was chosen.")
     )
     networks = [name for name in ran if ran[name].method.trained]
     if networks and best not in networks:
