@@ -58,6 +58,8 @@ class ImageSeries:
         Information on the input for the report and the figures.
     notes
         Notes for the user.
+    numbered
+        Whether the images follow one another: as pages of one file, or in files with consecutive numbers.
 
     Raises
     ------
@@ -85,6 +87,7 @@ class ImageSeries:
     projections: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         if 0 in self.images.shape:

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from quietray.assessment.figures import ImageMetrics
-from quietray.domains.image_methods import image_split, judge_of, noise_of, scale_of_model, together, told_noise
+from quietray.domains.image_methods import (
+    as_volume,
+    image_split,
+    judge_of,
+    noise_of,
+    scale_of_model,
+    together,
+    told_noise,
+)
 from quietray.domains.images import TILE, ImageDomain, facts_of_images
 from quietray.domains.models import unlike
 from quietray.errors import SettingsError
@@ -21,10 +29,11 @@ from quietray.io.pairs import ImagePairs
 from quietray.networks import UNet
 from quietray.result import Result
 from quietray.running.run import Run
-from quietray.running.settings import Settings
+from quietray.running.settings import Auto, Settings
 from quietray.settings import called, parse_seconds
 from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
+from quietray.splits.neighbourhood import neighbours
 from quietray.training.batches import TrainingSet, TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn
 from quietray.training.loop import Fitted
@@ -121,9 +130,21 @@ class ModelOnImages(ImageDomain):
         SettingsError
             The model is not one for such images; with `strict`, they differ from its training images.
         """
-        scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series]), series)
+        window = denoiser.split.n_slices
+        slices, _ = as_volume(series, Auto())
+        if slices < window:
+            raise SettingsError(
+                f"the model must be given {window} or more slices of one volume, as it sees neighbouring ones, got "
+                f"{series.n_images} images that are not known to be that; train a model with slices = 1"
+            )
+        scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series], window > 1), series)
         facts = facts_of_images(series, noise, scale)
         differences = unlike(denoiser.facts, facts)
+        if window > 1 and not noise.apart:
+            differences.append(
+                f"the noise of neighbouring slices correlates by {noise.between:+.2f}, and the model takes what "
+                "neighbours share for the object"
+            )
         if differences and strict:
             raise SettingsError(
                 f"the images must be like those that the model was trained on, got {'; '.join(differences)}; train on "
@@ -144,7 +165,8 @@ class ModelOnImages(ImageDomain):
         with self.run.watch.stage("denoising", series.n_images) as advance:
             for index, image in enumerate(series.images):
                 seen = None if series.padding is None else np.asarray(~series.padding[index], np.float32)
-                safe = guarded(denoiser, image, noise.sd, lags=noise.lags, weight=seen)
+                around = neighbours(series.images[None], index, denoiser.split.neighbourhood)[0]
+                safe = guarded(denoiser, image, noise.sd, lags=noise.lags, weight=seen, around=around)
                 clean[index] = safe.image
                 helped += [index] * safe.helped
                 advance(1)
@@ -184,7 +206,7 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
             f"{called(type(method))}; use noise2clean, noise2noise or noise2void"
         )
     learns_clean = method.domain == "clean"
-    if (learns_clean or method.takes_repeats) and getattr(method, "slices", 1) != 1:
+    if (learns_clean or method.takes_repeats or method.of_images) and getattr(method, "slices", None) not in (None, 1):
         raise SettingsError(f"slices must be 1 for images, which are seen one by one, got {method.slices}")
     if settings.noise_models and not all(cleans):
         raise SettingsError("models of the noise must have clean images to learn from; leave --noise-models out")

@@ -19,6 +19,7 @@ from quietray.domains.base import Domain, settled
 from quietray.domains.common import method_facts
 from quietray.domains.image_methods import (
     FINE_TUNING,
+    as_volume,
     image_split,
     noise_models,
     noise_of,
@@ -101,7 +102,8 @@ class ImageDomain(Domain):
         cls, run: Run, scans: Sequence[ImageSeries], split: Split | None = None, taught: bool = True
     ) -> ImageDomain:
         """Scale the images, measure their noise, and hold data out; choose the split if none is given."""
-        found, why, noise, scale, model = _bound(run, scans)
+        found, why, noise, scale, model, said = _bound(run, scans)
+        scans = [dataclasses.replace(scans[0], notes=(*scans[0].notes, *said)), *scans[1:]]
         split = split or found
         parts, weight = np.stack([stack.images for stack in scans]), scans[0].weight
         data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)
@@ -117,7 +119,7 @@ class ImageDomain(Domain):
         if series.modality == "CT" and series.step is not None and not series.projections and len(scans) == 1:
             scans = [dataclasses.replace(series, notes=(_SLICES, *series.notes))]
         start = cls.prepare(run, scans)
-        for note in (*scans[0].notes, start.why):
+        for note in (*start.series.notes, start.why):
             run.watch.note(note)
         return start.apply(*start.learn())
 
@@ -229,7 +231,8 @@ class ImageDomain(Domain):
         n, height, width = series.images.shape
         found = None
         if noise is not None:
-            found = NoiseFacts(noise.sd, noise.neighbours, noise.reach, noise.source)
+            between = noise.between if noise.across else None
+            found = NoiseFacts(noise.sd, noise.neighbours, noise.reach, noise.source, between)
         return {
             "scan": ImageFacts(
                 source=series.source,
@@ -249,15 +252,19 @@ class ImageDomain(Domain):
         }
 
 
-def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoise | None, Scale, Denoiser | None]:
-    """Return the adapted method with the reason, the noise of the images, their scale, and the initial model."""
+def _bound(
+    run: Run, stacks: Sequence[ImageSeries]
+) -> tuple[Split, str, FlatNoise | None, Scale, Denoiser | None, tuple[str, ...]]:
+    """Return the adapted method with the reason, the noise of the images, their scale, the initial model, and notes."""
     settings, series = run.settings, stacks[0]
     method: Any = settings.method
     require_same_size(stacks)
     _require_one_scene(stacks)
     start = None if settings.start == DEFAULT else start_of(settings.start, method, settings.network)
     model = None if start is None else start.model
-    scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
+    slices, said = _slices_of(run, series)
+    scale = _scale_of(stacks) if model is None else scale_of_model(model, series)
+    noise = noise_of(stacks, slices > 1)
     if method.needs_start and len(stacks) > 1:
         raise SettingsError(
             f"{called(type(method))} must have one measurement of the images, got {len(stacks)}; leave --repeats out"
@@ -266,8 +273,24 @@ def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoi
     if method.needs_start:
         split, why = pseudo_ct(method, model, noise_models(settings.start), noise, series)
     else:
-        split, why = image_split(method, len(stacks), noise, scale)
-    return split, why, noise, scale, model
+        split, why = image_split(method, len(stacks), noise, scale, slices)
+    return split, why, noise, scale, model, (said,) if said else ()
+
+
+def _slices_of(run: Run, series: ImageSeries) -> tuple[int, str]:
+    """Return how many neighbouring slices a network may see at most, and what was decided; see :func:`as_volume`."""
+    output = run.output
+    if run.settings.network.dimensions == 3:
+        return 1, ""
+    if (
+        output.resumed
+        and output.noted("slices") is None
+        and output.checkpoint is not None
+        and output.checkpoint.exists()
+    ):
+        return 1, ""  # begun by a version without neighbouring slices
+    slices, said = as_volume(series, run.settings.method)
+    return int(output.decide("slices", lambda: {"slices": slices})["slices"]), said
 
 
 def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
