@@ -227,7 +227,7 @@ def test_unrelated_images_are_told_from_slices(tmp_path: Path) -> None:
     np.save(tmp_path / "others.npy", others.astype(np.float32))
     for images, slices, wanted, said in (
         (of_volume(noisy(), None), None, 1, "taken as unrelated"),
-        (of_volume(noisy(), None), 3, 3, "taken as slices of one volume, as"),
+        (of_volume(noisy(), None), 3, 3, "taken as slices of one volume, as it was asked for"),
         (read_images(tmp_path / "slices"), None, WINDOW, "they are numbered"),
         (read_images(tmp_path / "slices"), 1, 1, ""),
         (read_images(tmp_path / "others.npy"), None, 1, "taken as unrelated"),

@@ -64,11 +64,7 @@ def as_volume(series: ImageSeries, method: Method) -> tuple[int, str]:
     if series.step is not None:
         return most, ""
     if asked is not None:
-        return (
-            (most, "The images were taken as slices of one volume, as the number of slices to see says.")
-            if asked > 1
-            else (1, "")
-        )
+        return (most, "The images were taken as slices of one volume, as it was asked for.") if asked > 1 else (1, "")
     if series.numbered and _alike(series):
         return most, (
             "The images were taken as slices of one volume: they are numbered, and neighbouring ones show the same. "
