@@ -1,5 +1,6 @@
 """A volume that was reconstructed before is data, too: its slices are read, denoised and written back as they were."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from quietray import FormatError, GeometryError, SettingsError, VolumeGrid, read
 from quietray.cli import main
 from quietray.detector.noise.calm import flat_noise
 from quietray.domains import ImageDomain
+from quietray.errors import ResourceError
 from quietray.inference.denoiser import Denoiser
 from quietray.io import image_format, new_volume
+from quietray.io.images.volumes import LazySlices
 from quietray.method import METHODS
+from quietray.running.plan import plan_images
 from quietray.running.run import Run
 from quietray.running.settings import Training
 from quietray.running.watch import Watch
@@ -277,3 +281,86 @@ def test_neighbouring_slices_gain_where_their_noise_is_independent() -> None:
         result = quietray.denoise(of_volume(noisy()), None, few_steps(Noise2Self(slices=slices), 300))
         error[slices] = float(np.square(result.volume - clean).mean())
     assert error[5] < 0.8 * error[1]
+
+
+# --- volumes larger than the memory -----------------------------------------------------------------------------------
+
+TALL = (48, 64, 64)
+
+
+@pytest.fixture
+def tall(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[int]]:
+    """A volume, and the numbers of slices that are read of it at a time."""
+    with new_volume(tmp_path / "tall.h5", VolumeGrid(TALL, voxel_size=0.02), {}) as writer:
+        writer.write(0, noisy(*TALL[:2]))
+    read: list[int] = []
+
+    def counted(self: LazySlices, key: Any, plainly: Any = LazySlices.__getitem__) -> np.ndarray:
+        found = plainly(self, key)
+        read.append(len(found) if found.ndim == 3 else 1)
+        return found
+
+    monkeypatch.setattr(LazySlices, "__getitem__", counted)
+    monkeypatch.setattr("quietray.images._BLOCK", 2**17)
+    monkeypatch.setattr("quietray.domains.images.resident_memory", lambda: 0)
+    return tmp_path / "tall.h5", read
+
+
+def little(shape: tuple[int, int, int] = TALL, n_slices: int = 5, share: float = 0.5) -> int:
+    """Return a limit with room for this share of what is needed in one piece, besides what is always needed."""
+    whole = plan_images(shape, network=quietray.UNet((4, 4)), n_slices=n_slices, memory=2**40).peak
+    return whole - round((1 - share) * 6 * 4 * np.prod(shape))
+
+
+def test_a_volume_larger_than_the_memory_is_denoised_slab_by_slab(tall: tuple[Path, list[int]], tmp_path: Path) -> None:
+    (place, read), settings = tall, few_steps(Recorrupted(), max_memory=str(little()))
+    result = quietray.denoise(place, tmp_path / "out", settings)
+    memory = result.metrics["memory"]
+    assert memory["slabs"] > 1
+    assert memory["planned_peak"] <= memory["limit"] == little()
+    assert max(read) < TALL[0] / 2
+    clean = quietray.read_volume(tmp_path / "out/series/tall.h5")
+    assert (clean.shape, clean.unit, clean.voxel_size) == (TALL, "1/mm", pytest.approx(0.02))
+    assert np.array_equal(np.asarray(clean), np.asarray(result.volume))
+    assert any("read slab by slab" in note for note in result.notes)
+    again = quietray.denoise(place, tmp_path / "out", settings, resume=True)
+    assert np.array_equal(np.asarray(again.volume), np.asarray(clean))
+
+
+@pytest.mark.slow
+def test_the_plan_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What arrays take at once is less than planned for them, and far less than the volume in one piece."""
+    monkeypatch.setattr("quietray.domains.images.resident_memory", lambda: 0)
+    monkeypatch.setattr("quietray.images._BLOCK", 2**22)
+    shape, others = (300, 128, 128), 2**25  # others: the planes that a report shows, twice, and its text
+    with new_volume(tmp_path / "v.h5", VolumeGrid(shape, voxel_size=0.02), {}) as writer:
+        for first in range(0, 300, 100):
+            writer.write(first, noisy(100, 128, seed=first))
+    settings = few_steps("gaussian", max_memory=str(little(shape, 1, 0.2)))
+    quietray.denoise(of_volume(noisy(9)), tmp_path / "warm", settings)
+    tracemalloc.start()
+    try:
+        result = quietray.denoise(tmp_path / "v.h5", tmp_path / "out", settings)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    memory = result.metrics["memory"]
+    planned = memory["planned_peak"] - plan_images((1, 16, 16), network=quietray.UNet((4, 4)), memory=2**40).peak
+    assert memory["slabs"] > 1
+    assert peak < planned + others
+    assert planned + others < 0.5 * 6 * 4 * np.prod(shape)
+
+
+@pytest.mark.slow
+def test_slabs_are_the_same_to_the_last_bit(tall: tuple[Path, list[int]], tmp_path: Path) -> None:
+    quietray.denoise(of_volume(noisy(24, 64)), tmp_path / "out", few_steps(Recorrupted(), 20))
+    whole = quietray.apply(tmp_path / "out/model", tall[0])
+    parts = quietray.apply(tmp_path / "out/model", tall[0], tmp_path / "parts", max_memory=little())
+    assert (whole.metrics["memory"]["slabs"], parts.metrics["memory"]["slabs"] > 1) == (1, True)
+    assert np.array_equal(whole.volume, np.asarray(parts.volume))
+    assert whole.metrics["guard"] == parts.metrics["guard"]
+
+
+def test_too_little_memory_is_told_with_what_is_needed(tall: tuple[Path, list[int]]) -> None:
+    with pytest.raises(ResourceError, match=r"the smallest slab \(5 images of 64 x 64\).*output folder"):
+        quietray.denoise(tall[0], None, few_steps(Recorrupted(), max_memory="300M"))

@@ -271,7 +271,7 @@ class Train(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
         return {"model": str(self.place), **denoiser.facts}
 
     def _train_on_images(self, console: Console) -> dict[str, Any]:
-        refuse_flags_of_scans(self, "slices")
+        refuse_flags_of_scans(self, "slices", "max_memory")
         settings = self.settings(
             **self.places(),
             start=None if self.from_ is None else str(self.from_),

@@ -141,7 +141,7 @@ def told_noise(noise: FlatNoise | None, series: ImageSeries) -> FlatNoise:
     """
     if noise is None:
         sd = float(np.median([quiet_noise(image) for image in series.images[:: -(-series.n_images // 12)]]))
-        noise = FlatNoise(np.ones((1, 1)), sd, series.images.size, "the quietest blocks")
+        noise = FlatNoise(np.ones((1, 1)), sd, int(np.prod(series.images.shape)), "the quietest blocks")
     if not noise.sd > 0:
         raise NoiseError(f"the images must hold noise, got none in {series.source}; there is nothing to denoise")
     return noise
