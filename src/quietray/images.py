@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,9 +12,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from quietray.errors import GeometryError
-from quietray.types import Slice, Volume
+from quietray.types import Frames, Slice, Volume
 
-__all__ = ["ImageSeries", "Origin", "require_alike"]
+__all__ = ["ImageSeries", "Origin", "SlabOrigin", "require_alike"]
+
+_BLOCK = 2**26  # bytes of images that are read at a time
 
 
 @runtime_checkable
@@ -28,6 +31,14 @@ class Origin(Protocol):
         """Write `images` to an empty folder, with the same file names and format; `made_by` names the program."""
 
 
+@runtime_checkable
+class SlabOrigin(Origin, Protocol):
+    """The file of a volume, which can also be written slab by slab."""
+
+    def opened(self, folder: Path, made_by: str) -> AbstractContextManager[Any]:
+        """Return a context with a writer, whose ``write(first, slab)`` writes slices into a file in `folder`."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSeries:
     """Images of one kind and size: reconstructed CT slices, radiographs, or other images; not a tomographic scan.
@@ -35,7 +46,7 @@ class ImageSeries:
     Parameters
     ----------
     images
-        Images ``(image, row, col)`` float32, in `unit`; CT slices sorted by position.
+        Images ``(image, row, col)`` float32, in `unit`, possibly still on disk; CT slices sorted by position.
     origin
         Files of the series.
     source
@@ -58,6 +69,8 @@ class ImageSeries:
         Information on the input for the report and the figures.
     notes
         Notes for the user.
+    numbered
+        Whether the images follow one another: as pages of one file, or in files with consecutive numbers.
 
     Raises
     ------
@@ -73,7 +86,7 @@ class ImageSeries:
     ImageSeries(3 of 4 x 5 pixels, image, raw, from here)
     """
 
-    images: Volume
+    images: Frames
     origin: Origin | None
     source: str
     unit: str = "raw"
@@ -85,6 +98,7 @@ class ImageSeries:
     projections: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    numbered: bool = False
 
     def __post_init__(self) -> None:
         if 0 in self.images.shape:
@@ -94,6 +108,24 @@ class ImageSeries:
         n, height, width = self.images.shape
         kinds = f"{self.modality}, {self.unit}" + (f", from {self.source}" if self.source else "")
         return f"ImageSeries({n} of {height} x {width} pixels, {kinds})"
+
+    def blocks(self) -> Iterator[Volume]:
+        """Yield all images in order, a few at a time if they are still on disk.
+
+        Examples
+        --------
+        >>> [block.shape for block in ImageSeries(np.zeros((3, 4, 5), np.float32), None, "here").blocks()]
+        [(3, 4, 5)]
+        """
+        n, height, width = self.images.shape
+        step = max(1, _BLOCK // (4 * height * width))
+        for first in range(0, n, step):
+            yield np.asarray(self.images[first : first + step], np.float32)
+
+    @property
+    def array(self) -> Volume:
+        """All images in memory."""
+        return np.asarray(self.images[:], np.float32)
 
     @property
     def n_images(self) -> int:
@@ -118,7 +150,8 @@ class ImageSeries:
     def describe(self) -> dict[str, Any]:
         """Return the content of the series, as text by name."""
         n, height, width = self.images.shape
-        low, high = float(self.images.min()), float(self.images.max())
+        ends = [(float(block.min()), float(block.max())) for block in self.blocks()]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
         pixel = "not known" if self.spacing is None else f"{self.spacing[0]:g} x {self.spacing[1]:g} mm"
         facts = {
             "format": "not known" if self.origin is None else self.origin.format,

@@ -80,7 +80,7 @@ def evaluate_images(
         A file cannot be read, or sizes, pixel sizes or units differ.
     """
     images, truth = (one if isinstance(one, ImageSeries) else read_images(one) for one in (result, reference))
-    wanted = truth.images
+    wanted = truth.array
     if len(wanted) == 1:
         wanted = np.broadcast_to(wanted, (images.n_images, *wanted.shape[1:]))
     if wanted.shape != images.images.shape:
@@ -94,7 +94,7 @@ def evaluate_images(
         )
     mask, words = _measured(images, truth, radius)
     units = (images.unit, truth.unit)
-    figures = figures_of(images.images, wanted, units, mask, words, window=window, data_range=data_range)
+    figures = figures_of(images.array, wanted, units, mask, words, window=window, data_range=data_range)
     return figures | {"images": images.n_images, "reference": truth.source}
 
 

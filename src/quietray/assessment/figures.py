@@ -266,6 +266,7 @@ class NoiseFacts(Record):
     neighbour_correlation: float
     shared_pixels_away: int
     read_from: str
+    slice_correlation: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -26,7 +26,7 @@ _OF_SCANS = (  # flags that do not apply to images
     *("order", "rotate", "source_axis", "source_detector", "raw", "ignore_scanner", "dtype", "window"),
     *("rows", "region", "algorithm", "iterations", "weight", "box", "filter", "air", "rings", "own_flats", "zingers"),
     *("delta_beta", "alpha", "energy", "distance", "retrieval"),
-    *("line_integrals", "format", "max_memory", "whiten", "parts", "slices", "times", "equivariance"),
+    *("line_integrals", "format", "whiten", "parts", "times", "equivariance"),
     *("reblur", "series", "channels", "views_per_step", "trust", "cluster"),
 )
 

@@ -81,7 +81,10 @@ class Denoise(FirstFlags, OutFlags, ClusterFlags, CleanFlags, MethodFlags, RunFl
         """Denoise the input."""
         if of_images(self.scan, self.method, self.angles, bool(self.repeats)):
             refuse_flags_of_scans(self, "clean")
-            images = self.settings(**self.places(), start=None if self.from_ is None else str(self.from_))
+            places = self.places()
+            if self.slices is not None and not (self.method or self.config):  # a method that has this setting
+                places["method.name"] = "noise2noise" if self.repeats else "recorrupted"
+            images = self.settings(**places, start=None if self.from_ is None else str(self.from_))
             return denoised_images(
                 console, self.scan, self.place, images, self.repeats, resume=self.resume, overwrite=self.overwrite
             )
@@ -268,7 +271,7 @@ class Train(FirstFlags, OutFlags, CleanFlags, MethodFlags, RunFlags, ScanFlags):
         return {"model": str(self.place), **denoiser.facts}
 
     def _train_on_images(self, console: Console) -> dict[str, Any]:
-        refuse_flags_of_scans(self)
+        refuse_flags_of_scans(self, "slices", "max_memory")
         settings = self.settings(
             **self.places(),
             start=None if self.from_ is None else str(self.from_),

@@ -12,15 +12,18 @@ from quietray.errors import NoiseError, SettingsError
 from quietray.images import ImageSeries
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.guard import quiet_noise
+from quietray.pictures import shrink
 from quietray.running.settings import Method
 from quietray.splits import Noise2Noise, Noise2Self, PseudoCT
 from quietray.splits.base import ImageNoise, Split
 from quietray.splits.pseudo import EnsembleNoise, MeasuredNoise, ModelNoise
 from quietray.splits.recorrupted import Recorrupted
+from quietray.splits.served import WINDOW
 
 __all__ = [
     "FINE_TUNING",
     "NOISE",
+    "as_volume",
     "image_split",
     "judge_of",
     "noise_models",
@@ -33,17 +36,67 @@ __all__ = [
 
 FINE_TUNING = 1e-4  # largest learning rate for a network that is already trained
 NOISE = "noise"  # subfolder of a model with its noise models
+_ALIKE = 0.5  # correlation of neighbouring images, beyond their noise, above which they show one object
+_BLOCK = 8  # in pixels
 
 
-def noise_of(stacks: Sequence[ImageSeries]) -> FlatNoise | None:
-    """Measure the noise of a series, from the difference of two measurements or from uniform regions of one."""
+def as_volume(series: ImageSeries, method: Method) -> tuple[int, str]:
+    """Return the largest number of neighbouring slices, odd, or 1 if the images are unrelated; and what was decided.
+
+    Parameters
+    ----------
+    series
+        The images.
+    method
+        Method of the run; if it is to see several slices, the images are taken as such.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from quietray.splits import Noise2Void
+    >>> pictures = ImageSeries(np.zeros((4, 8, 8), np.float32), None, "here")
+    >>> as_volume(pictures, Noise2Void())[0], as_volume(pictures, Noise2Void(slices=5))[0]
+    (1, 3)
+    """
+    most, asked = series.n_images - (series.n_images + 1) % 2, getattr(method, "slices", None)
+    if not method.trained or most == 1:
+        return 1, ""
+    if series.step is not None:
+        return most, ""
+    if asked is not None:
+        return (most, "The images were taken as slices of one volume, as it was asked for.") if asked > 1 else (1, "")
+    if series.numbered and _alike(series):
+        return most, (
+            "The images were taken as slices of one volume: they are numbered, and neighbouring ones show the same. "
+            "With slices = 1, each is denoised by itself."
+        )
+    return 1, f"The images were taken as unrelated. If they are slices of one volume, set slices = {WINDOW}."
+
+
+def _alike(series: ImageSeries) -> bool:
+    """Return whether neighbouring images show the same, from the means of blocks, which hold little noise."""
+    means = []
+    for z in range(0, series.n_images - 1, -(-series.n_images // 8)):
+        one, other = (shrink(np.asarray(series.images[k], np.float64), _BLOCK) for k in (z, z + 1))
+        if one.std() > 0 and other.std() > 0:
+            means.append(float(np.mean((one - one.mean()) * (other - other.mean())) / (one.std() * other.std())))
+    return bool(means) and float(np.median(means)) > _ALIKE
+
+
+def noise_of(stacks: Sequence[ImageSeries], stack: bool = False) -> FlatNoise | None:
+    """Measure the noise of a series, from the difference of two measurements or from uniform regions of one.
+
+    Between slices it is measured if the images are a `stack` of them.
+    """
     series = stacks[0]
     if len(stacks) > 1:
         return repeated_noise(series.images, stacks[1].images, series.weight)
-    return flat_noise(series.images, series.weight)
+    return flat_noise(series.images, series.weight, stack)
 
 
-def image_split(method: Method, n_measured: int, noise: FlatNoise | None, scale: Scale) -> tuple[Split, str]:
+def image_split(
+    method: Method, n_measured: int, noise: FlatNoise | None, scale: Scale, slices: int = 1
+) -> tuple[Split, str]:
     """Return the split that corresponds to a method on images, and the reason.
 
     Filters are not trained; their split only determines how the error is estimated.
@@ -58,21 +111,23 @@ def image_split(method: Method, n_measured: int, noise: FlatNoise | None, scale:
         Measured noise; None if it could not be measured.
     scale
         Scale of the data.
+    slices
+        Largest number of neighbouring slices, if the images are slices of one volume.
 
     Raises
     ------
     SettingsError
         The method needs projections, or repeated measurements.
     """
-    seen = ImageNoise(n_measured, noise, scale.high - scale.low)
+    seen = ImageNoise(n_measured, noise, scale.high - scale.low, slices if method.trained else 1)
     if isinstance(method, Split):
         return method.on_images(seen)
     if n_measured > 1:
         return Noise2Noise().on_images(seen)
-    if noise is None:
-        return Noise2Self(), f"{seen.described} It was assumed to be white."
-    if noise.reach == 0:
-        return Noise2Self(), f"{seen.described} The error is estimated from hidden pixels."
+    if noise is None or noise.reach == 0:
+        window, told = seen.window(None, alone=True)
+        said = "It was assumed to be white." if noise is None else "The error is estimated from hidden pixels."
+        return Noise2Self(slices=window), f"{seen.described} {said} {told}".strip()
     return Recorrupted().on_images(seen)
 
 
@@ -86,7 +141,7 @@ def told_noise(noise: FlatNoise | None, series: ImageSeries) -> FlatNoise:
     """
     if noise is None:
         sd = float(np.median([quiet_noise(image) for image in series.images[:: -(-series.n_images // 12)]]))
-        noise = FlatNoise(np.ones((1, 1)), sd, series.images.size, "the quietest blocks")
+        noise = FlatNoise(np.ones((1, 1)), sd, int(np.prod(series.images.shape)), "the quietest blocks")
     if not noise.sd > 0:
         raise NoiseError(f"the images must hold noise, got none in {series.source}; there is nothing to denoise")
     return noise
@@ -108,11 +163,11 @@ def judge_of(split: Split, noise: FlatNoise, scale: Scale) -> Split:
     Methods for single measurements use their own estimate; for others, Stein's estimate with the measured noise is
     used.
     """
-    return split if split.judged_by == "hidden pixels" else _by_stein(noise, scale)
+    return split if split.judged_by == "hidden pixels" else _by_stein(noise, scale, split.n_slices)
 
 
-def _by_stein(noise: FlatNoise, scale: Scale) -> Recorrupted:
-    return Recorrupted().measured(ImageNoise(1, noise, scale.high - scale.low).covariance)
+def _by_stein(noise: FlatNoise, scale: Scale, slices: int | None = None) -> Recorrupted:
+    return Recorrupted(slices=slices).measured(ImageNoise(1, noise, scale.high - scale.low).covariance)
 
 
 def scale_of_model(model: Denoiser, series: ImageSeries) -> Scale:

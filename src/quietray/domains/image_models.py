@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 
 from quietray.assessment.figures import ImageMetrics
-from quietray.domains.image_methods import image_split, judge_of, noise_of, scale_of_model, together, told_noise
-from quietray.domains.images import TILE, ImageDomain, facts_of_images
+from quietray.detector.noise.calm import FlatNoise
+from quietray.domains.image_methods import (
+    as_volume,
+    image_split,
+    judge_of,
+    noise_of,
+    scale_of_model,
+    together,
+    told_noise,
+)
+from quietray.domains.images import TILE, DenoiseImages, ImageDomain, ImageFiles, facts_of_images, plan_of
 from quietray.domains.models import unlike
 from quietray.errors import SettingsError
 from quietray.images import ImageSeries
@@ -19,16 +28,18 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.inference.guard import guarded
 from quietray.io.pairs import ImagePairs
 from quietray.networks import UNet
-from quietray.result import Result
+from quietray.result import Result, histogram_edges
 from quietray.running.run import Run
-from quietray.running.settings import Settings
+from quietray.running.settings import Auto, Settings
+from quietray.running.slabs import Advance, Slab
 from quietray.settings import called, parse_seconds
 from quietray.splits import Noise2Clean
 from quietray.splits.base import Split
+from quietray.splits.neighbourhood import neighbours
 from quietray.training.batches import TrainingSet, TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn
 from quietray.training.loop import Fitted
-from quietray.types import Volume
+from quietray.types import Parts, Volume
 
 __all__ = ["ImageModel", "ModelOnImages", "train_on_images"]
 
@@ -91,7 +102,7 @@ def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
     recipe = dataclasses.replace(recipe, budget=share * recipe.budget)
     sets = TrainingSet(tuple(_data(pair, split, scale) for pair in pairs))
     known = {**facts[0], "trained_on": facts}
-    denoiser, fitted = learn(sets, split, recipe, Subject(scale, first.images.shape, TILE, known), run)
+    denoiser, fitted = learn(sets, split, recipe, Subject(scale, _shape(first), TILE, known), run)
     if not settings.noise_models:
         return ImageModel(denoiser, fitted)
     return ImageModel(denoiser, fitted, tuple(_noise_model(pair, len(pairs), run, scale) for pair in pairs))
@@ -121,40 +132,48 @@ class ModelOnImages(ImageDomain):
         SettingsError
             The model is not one for such images; with `strict`, they differ from its training images.
         """
-        scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series]), series)
+        window = denoiser.split.n_slices
+        slices, _ = as_volume(series, Auto())
+        if slices < window:
+            raise SettingsError(
+                f"the model must be given {window} or more slices of one volume, as it sees neighbouring ones, got "
+                f"{series.n_images} images that are not known to be that; train a model with slices = 1"
+            )
+        scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series], window > 1), series)
         facts = facts_of_images(series, noise, scale)
         differences = unlike(denoiser.facts, facts)
+        if window > 1 and not noise.apart:
+            differences.append(
+                f"the noise of neighbouring slices correlates by {noise.between:+.2f}, and the model takes what "
+                "neighbours share for the object"
+            )
         if differences and strict:
             raise SettingsError(
                 f"the images must be like those that the model was trained on, got {'; '.join(differences)}; train on "
                 "images like them, fine-tune with --from, or leave --strict out"
             )
-        judge = judge_of(denoiser.split, noise, scale)
-        data = TrainingVolume.with_held_out(scale.apply(series.images[None].copy()), judge, series.weight)
+        network = denoiser.trained_architecture if denoiser.trained else None
+        judge, plan = judge_of(denoiser.split, noise, scale), plan_of(run, [series], window, network)
+        parts, targets = ImageFiles((series,)).chosen(plan.windows), plan.targets(judge.neighbourhood.slices // 2)
+        data = TrainingVolume.with_held_out(scale.apply(parts), judge, series.weight, targets)
         data = dataclasses.replace(data, held_out_band=None)
-        why = "The model was trained on other images."
-        return cls(run, denoiser.split, facts, [series], data, scale, noise, why, denoiser, judge, tuple(differences))
+        why, told = "The model was trained on other images.", tuple(differences)
+        return cls(run, denoiser.split, facts, [series], data, scale, noise, why, denoiser, plan, judge, told)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise all images except those that the model would probably make worse, given their noise."""
-        series, noise, judge = self.series, self.noise, self.judged_with
+        series, noise, judge, plan = self.series, self.noise, self.judged_with, self.plan
         assert noise is not None
         assert judge is not None
-        clean, helped = series.images.copy(), []
-        with self.run.watch.stage("denoising", series.n_images) as advance:
-            for index, image in enumerate(series.images):
-                seen = None if series.padding is None else np.asarray(~series.padding[index], np.float32)
-                safe = guarded(denoiser, image, noise.sd, lags=noise.lags, weight=seen)
-                clean[index] = safe.image
-                helped += [index] * safe.helped
-                advance(1)
-        judged = tuple(helped) or tuple(range(series.n_images))  # no network was trained on any of them
+        helped: list[int] = []
+        made = self.made(GuardedImages(series, denoiser, histogram_edges(self.scale), None, noise, helped))
+        known = [z for start, stop in plan.windows for z in range(start, stop)]  # no network was trained on any of them
+        targets = plan.targets(judge.neighbourhood.slices // 2) or range(len(known))
+        judged = tuple(place for place in targets if known[place] in set(helped)) or tuple(targets)
         share, kept = len(helped) / series.n_images, series.n_images - len(helped)
-        if series.padding is not None:
-            clean[series.padding] = series.images[series.padding]
-        known = dataclasses.replace(self, data=dataclasses.replace(self.data, held_out_rows=judged))
-        evidence = known.judge(dataclasses.replace(denoiser, split=judge), share)
-        result = known.told(denoiser, fitted, np.asarray(clean), evidence, judge)
+        domain = dataclasses.replace(self, data=dataclasses.replace(self.data, held_out_rows=judged))
+        evidence = domain.judge(dataclasses.replace(denoiser, split=judge), share)
+        result = domain.told(denoiser, fitted, *made, evidence, judge)
         assert isinstance(result.metrics, ImageMetrics)
         guard = {"images": series.n_images, "left_as_they_were": kept}
         told = [f"The model was trained on other images: {difference}." for difference in self.differences]
@@ -165,6 +184,35 @@ class ModelOnImages(ImageDomain):
             )
         metrics = dataclasses.replace(result.metrics, guard=guard)
         return dataclasses.replace(result, metrics=metrics, warnings=(*told, *result.warnings))
+
+
+@dataclass(frozen=True, eq=False)
+class GuardedImages(DenoiseImages):
+    """Denoises slabs of images, and leaves those as they are that the model would make worse.
+
+    Parameters
+    ----------
+    noise
+        Noise of the images.
+    helped
+        Collects the numbers of the images that were denoised.
+    """
+
+    noise: FlatNoise
+    helped: list[int]
+
+    def cleaned(self, parts: Parts, band: Slab, begin: int, advance: Advance) -> Volume:
+        """Return the images of a band, denoised where that helps."""
+        (first, last), noise, padding = band, self.noise, self.series.padding
+        clean = np.empty((last - first, *parts.shape[2:]), np.float32)
+        for z in range(first, last):
+            seen = None if padding is None else np.asarray(~padding[begin + z], np.float32)
+            around = neighbours(parts, z, self.denoiser.split.neighbourhood)[0]
+            safe = guarded(self.denoiser, parts[0, z], noise.sd, lags=noise.lags, weight=seen, around=around)
+            clean[z - first] = safe.image
+            self.helped.extend([begin + z] * safe.helped)
+            advance(1)
+        return clean
 
 
 def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> tuple[Split, str]:
@@ -184,7 +232,7 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
             "noise2clean, noise2noise or noise2void"
         )
     learns_clean = method.domain == "clean"
-    if (learns_clean or method.takes_repeats) and getattr(method, "slices", 1) != 1:
+    if (learns_clean or method.takes_repeats or method.of_images) and getattr(method, "slices", None) not in (None, 1):
         raise SettingsError(f"slices must be 1 for images, which are processed one by one, got {method.slices}")
     if settings.noise_models and not all(cleans):
         raise SettingsError("models of the noise must be trained on clean images; leave --noise-models out")
@@ -202,18 +250,23 @@ def _split_of(pairs: Sequence[ImagePairs], settings: Settings, scale: Scale) -> 
     return image_split(method, n_measured, noise, scale)
 
 
+def _shape(series: ImageSeries) -> tuple[int, int, int]:
+    n, height, width = series.images.shape
+    return n, height, width
+
+
 def _scale_of(pairs: Sequence[ImagePairs]) -> Scale:
     """Return one scale for all subjects, as pixel values mean the same in each."""
-    scales = [Scale.of(pair.noisy[0].images, pair.noisy[0].weight) for pair in pairs]
+    scales = [Scale.of(pair.noisy[0].array, pair.noisy[0].weight) for pair in pairs]
     return Scale(min(one.low for one in scales), max(one.high for one in scales))
 
 
 def _data(pair: ImagePairs, split: Split, scale: Scale) -> TrainingVolume:
     """Return the parts that a split requires: measurements, followed by clean images."""
-    chosen = [stack.images for stack in pair.noisy[: split.n_parts - split.n_clean]]
+    chosen = [stack.array for stack in pair.noisy[: split.n_parts - split.n_clean]]
     if split.n_clean:
         assert pair.clean is not None
-        chosen.append(pair.clean.images)
+        chosen.append(pair.clean.array)
     return TrainingVolume.with_held_out(scale.apply(np.stack(chosen)), split, pair.weight)
 
 
@@ -221,8 +274,8 @@ def _noise_model(pair: ImagePairs, n_models: int, run: Run, scale: Scale) -> Den
     """Train a default U-Net to predict the noise of one subject: noisy minus clean images."""
     assert pair.clean is not None
     settings, series, split = run.settings, pair.noisy[0], Noise2Clean()
-    noise: Volume = (series.images - pair.clean.images) / np.float32(scale.high - scale.low)
-    parts = np.stack([scale.apply(series.images.copy()), noise])
+    noise: Volume = (series.array - pair.clean.array) / np.float32(scale.high - scale.low)
+    parts = np.stack([scale.apply(series.array.copy()), noise])
     data = TrainingVolume.with_held_out(parts, split, pair.weight)
     budget = (1 - _LEFT) * parse_seconds(settings.budget) / n_models
     training = dataclasses.replace(settings.training, loss="mae")
@@ -230,4 +283,4 @@ def _noise_model(pair: ImagePairs, n_models: int, run: Run, scale: Scale) -> Den
         Recipe.of(run), network=UNet(), training=training, budget=budget, symmetries=1, start=None
     )
     facts = {"domain": "noise", "source": series.source, "unit": series.unit}
-    return learn(data, split, recipe, Subject(scale, series.images.shape, TILE, facts), run.alone())[0]
+    return learn(data, split, recipe, Subject(scale, _shape(series), TILE, facts), run.alone())[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import ImageFacts, ImageMetrics, Memory, NoiseFacts
@@ -19,6 +21,7 @@ from quietray.domains.base import Domain, settled
 from quietray.domains.common import method_facts
 from quietray.domains.image_methods import (
     FINE_TUNING,
+    as_volume,
     image_split,
     noise_models,
     noise_of,
@@ -26,25 +29,30 @@ from quietray.domains.image_methods import (
     scale_of_model,
 )
 from quietray.errors import SettingsError
-from quietray.images import ImageSeries
+from quietray.images import ImageSeries, SlabOrigin
 from quietray.images import require_alike as require_same_size
 from quietray.inference.denoiser import Denoiser, Scale
+from quietray.io import read_images
+from quietray.metrics.surroundings import ObjectMask
+from quietray.networks import Architecture
 from quietray.preparation.alike import require_alike
 from quietray.result import Gathered, Judged, Result, figures, gather, histogram_edges
 from quietray.running.facts import peak_memory, versions
 from quietray.running.ledger import SlabRecord
-from quietray.running.plan import available_memory
+from quietray.running.plan import Plan, plan_images, resident_memory
 from quietray.running.planes import Planes
 from quietray.running.run import Run
-from quietray.settings import called
+from quietray.running.slabs import Advance, Finished, Slab, SlabTask, Staged
+from quietray.settings import called, parse_bytes
 from quietray.splits.base import Split
+from quietray.splits.served import WINDOW
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData, judge_held_out
 from quietray.training.start import DEFAULT, start_of
-from quietray.types import Volume
+from quietray.types import Parts, Volume
 
-__all__ = ["TILE", "ImageDomain", "facts_of_images"]
+__all__ = ["TILE", "DenoiseImages", "ImageDomain", "ImageFiles", "facts_of_images", "plan_of"]
 
 TILE = 1024
 _AIR = -1000.0  # in HU
@@ -82,6 +90,8 @@ class ImageDomain(Domain):
         Description of how the error is estimated, and why.
     model
         The trained model that the run starts from.
+    plan
+        Which images are trained on, and which are denoised at a time.
     """
 
     stacks: Sequence[ImageSeries]
@@ -89,26 +99,44 @@ class ImageDomain(Domain):
     scale: Scale
     noise: FlatNoise | None
     why: str
-    model: Denoiser | None = None
+    model: Denoiser | None
+    plan: Plan
 
     @classmethod
     def bound(cls, run: Run, scans: Sequence[ImageSeries]) -> Split:
         """Return the method for such images; for a filter, the method that estimates its error."""
-        return _bound(run, scans)[0]
+        return cls.prepare(run, scans).split
 
     @classmethod
     def prepare(
         cls, run: Run, scans: Sequence[ImageSeries], split: Split | None = None, taught: bool = True
     ) -> ImageDomain:
         """Scale the images, measure their noise, and hold data out; choose the split if none is given."""
-        found, why, noise, scale, model = _bound(run, scans)
+        series, settings = scans[0], run.settings
+        require_same_size(scans)
+        _require_one_scene(scans)
+        start = None if settings.start == DEFAULT else start_of(settings.start, settings.method, settings.network)
+        model = None if start is None else start.model
+        if settings.method.needs_start and len(scans) > 1:
+            raise SettingsError(
+                f"{called(type(settings.method))} must have one measurement of the images, got {len(scans)}; leave "
+                "--repeats out"
+            )
+        slices, said = _slices_of(run, series)
+        plan = plan_of(run, scans, min(slices, getattr(settings.method, "slices", None) or WINDOW))
+        parts = ImageFiles(tuple(scans)).chosen(plan.windows)
+        scale = Scale.of(parts.mean(axis=0), series.weight) if model is None else scale_of_model(model, series)
+        noise = noise_of(scans, slices > 1)
+        found, why = _split_of(run, scans, noise, scale, model, slices)
         split = split or found
-        parts, weight = np.stack([stack.images for stack in scans]), scans[0].weight
-        data = TrainingVolume.with_held_out(scale.apply(parts), split, weight)
-        if not run.settings.method.trained:  # the held-out band of a few images may lack the edges that are blurred
+        targets = plan.targets(split.neighbourhood.slices // 2)
+        data = TrainingVolume.with_held_out(scale.apply(parts), split, series.weight, targets)
+        if not settings.method.trained:  # the held-out band of a few images may lack the edges that are blurred
             data = dataclasses.replace(data, held_out_band=None)
-        facts = facts_of_images(scans[0], noise, scale)
-        return cls(run, split, facts, scans, data, scale, noise, why, model)
+        told = (*series.notes, *((said,) if said else ()))
+        told += () if plan.in_one_piece else (f"The images are read slab by slab. Plan: {plan.describe()}.",)
+        scans = [dataclasses.replace(series, notes=told), *scans[1:]]
+        return cls(run, split, facts_of_images(series, noise, scale), scans, data, scale, noise, why, model, plan)
 
     @classmethod
     def denoise(cls, run: Run, scans: Sequence[ImageSeries]) -> Result:
@@ -117,7 +145,7 @@ class ImageDomain(Domain):
         if series.modality == "CT" and series.step is not None and not series.projections and len(scans) == 1:
             scans = [dataclasses.replace(series, notes=(_SLICES, *series.notes))]
         start = cls.prepare(run, scans)
-        for note in (*scans[0].notes, start.why):
+        for note in (*start.series.notes, start.why):
             run.watch.note(note)
         return start.apply(*start.learn())
 
@@ -134,7 +162,7 @@ class ImageDomain(Domain):
     def learn(self, data: TrainingData | None = None) -> tuple[Denoiser, Fitted]:
         """Train the network, or tune the filter."""
         n, height, width = self.series.images.shape
-        subject, run = Subject(self.scale, (n, height, width), TILE, self.facts), self.run
+        subject, run = Subject(self.scale, (n, height, width), self.plan.tile, self.facts), self.run
         if not run.settings.method.trained:
             count = max(1, min(4, _TUNED_ON // (height * width)))
             amount = count, min(_TUNED_ON, count * height * width)
@@ -161,7 +189,7 @@ class ImageDomain(Domain):
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
         """Return a trained model with its own scale, as pixel values mean the same everywhere."""
-        return dataclasses.replace(denoiser, tile=TILE)
+        return dataclasses.replace(denoiser, tile=self.plan.tile)
 
     def judge(self, denoiser: Denoiser, share: float = 1.0) -> Evidence:
         """Estimate the error with the method; Stein's estimate also includes an error of the noise power.
@@ -180,38 +208,64 @@ class ImageDomain(Domain):
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the images; padding remains unchanged."""
-        series = self.series
         evidence = self.judge(denoiser)
-        if not self.gains(evidence):
-            return self.told(denoiser, fitted, self._measured(), evidence, denoiser.split, given_back=True)
-        parts = self.scale.undo(self.data.parts.copy())
-        with self.run.watch.stage("denoising", series.n_images) as advance:
-            clean = denoiser.slab(parts, 0, series.n_images, advance)
-        if series.padding is not None:
-            clean[series.padding] = series.images[series.padding]
-        return self.told(denoiser, fitted, np.asarray(clean), evidence, denoiser.split)
+        back = not self.gains(evidence)
+        kind = GivenBackImages if back else DenoiseImages
+        work = kind(self.series, denoiser, histogram_edges(self.scale), evidence.mask)
+        return self.told(denoiser, fitted, *self.made(work), evidence, denoiser.split, given_back=back or None)
 
-    def _measured(self) -> Volume:
-        """Return the images without denoising: the mean of all measurements."""
-        return np.asarray(np.mean([stack.images for stack in self.stacks], axis=0, dtype=np.float32))
+    def made(self, work: DenoiseImages) -> tuple[Any, Gathered]:
+        """Denoise all images, write them as they were read, and return them with the combined records.
+
+        Volumes that do not fit into memory are written slab by slab, and returned lazily.
+        """
+        plan, output, origin, series = self.plan, self.run.output, self.series.origin, self.series
+        made_by, edges = work.made_by, work.edges
+        records: list[SlabRecord] = []
+        here = dataclasses.replace(self.run, executor=Staged())  # all records are collected in this process
+
+        def fill(write: Callable[[int, Volume], None]) -> None:
+            task = SlabTask(ImageFiles(tuple(self.stacks)), work, Filled(write, records))
+            here.over(plan.slabs, task, "denoising")
+
+        if not _kept_in_memory(self.run, series) and not plan.in_one_piece:
+            assert isinstance(origin, SlabOrigin)
+            assert output.folder is not None
+
+            def written(place: Path) -> None:
+                with origin.opened(place, made_by) as writer:
+                    fill(writer.write)
+
+            output.keep_folder("series", written)
+            return read_images(output.folder / "series").images, gather(records, edges)
+        clean = np.empty(series.images.shape, np.float32)
+
+        def copied(first: int, slab: Volume) -> None:
+            clean[first : first + len(slab)] = slab
+
+        fill(copied)
+        if origin is not None:
+            output.keep_folder("series", lambda place: origin.write(place, clean, made_by))
+        return clean, gather(records, edges)
 
     def told(
         self,
         denoiser: Denoiser,
         fitted: Fitted,
-        clean: Volume,
+        clean: Any,
+        gathered: Gathered,
         evidence: Evidence,
         judge: Split,
         given_back: bool | None = None,
     ) -> Result:
-        """Write the images, and collect what is to be reported.
+        """Collect what is to be reported.
 
         Parameters
         ----------
         denoiser, fitted
             The denoiser, and the record of its training.
-        clean
-            The denoised images.
+        clean, gathered
+            The denoised images and their records, from :meth:`made`.
         evidence
             Estimated quality.
         judge
@@ -219,12 +273,8 @@ class ImageDomain(Domain):
         given_back
             True if `clean` are the images without denoising.
         """
-        edges, series, run = histogram_edges(self.scale), self.series, self.run
-        noisy = self._measured()
-        planes = Planes((series.n_images, *series.weight.shape))
-        record = SlabRecord.of(0, planes, noisy, clean, series.weight, edges, RowCounts())
-        record = record.seen_through(evidence.mask, noisy, clean, series.weight, planes.middle)
-        gathered = _planes(gather([record], edges), series)
+        series, run = self.series, self.run
+        gathered = _planes(gathered, series)
         judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
         halves = None
         if len(self.stacks) > 1 and not given_back:
@@ -235,10 +285,6 @@ class ImageDomain(Domain):
             evidence=halves,
             given_back=given_back,
         )
-        origin, what = series.origin, denoiser.split if denoiser.trained else denoiser.architecture
-        maker = "quietray, not denoised" if given_back else f"quietray {called(type(what))}"
-        if origin is not None:
-            run.output.keep_folder("series", lambda place: origin.write(place, clean, maker))
         settings = dataclasses.replace(settled(run.settings, denoiser, fitted), rotation_axis=None)
         warnings, notes = image_warnings(metrics), (*series.notes, self.why)
         return Result(
@@ -250,7 +296,8 @@ class ImageDomain(Domain):
         n, height, width = series.images.shape
         found = None
         if noise is not None:
-            found = NoiseFacts(noise.sd, noise.neighbours, noise.reach, noise.source)
+            between = noise.between if noise.across else None
+            found = NoiseFacts(noise.sd, noise.neighbours, noise.reach, noise.source, between)
         return {
             "scan": ImageFacts(
                 source=series.source,
@@ -265,30 +312,200 @@ class ImageDomain(Domain):
             ),
             "noise": found,
             "method": method_facts(denoiser, "images", len(self.stacks)),
-            "memory": Memory(available_memory(), None, peak_memory(), 1),
+            "memory": Memory(self.plan.memory, self.plan.peak, peak_memory(), len(self.plan.slabs)),
             "versions": versions(),
         }
 
 
-def _bound(run: Run, stacks: Sequence[ImageSeries]) -> tuple[Split, str, FlatNoise | None, Scale, Denoiser | None]:
-    """Return the adapted method with the reason, the noise of the images, their scale, and the initial model."""
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Reads bands of one or several measurements of the same images.
+
+    Parameters
+    ----------
+    stacks
+        The measurements.
+    """
+
+    stacks: tuple[ImageSeries, ...]
+
+    def __call__(self, band: slice) -> Parts:
+        """Return these images of all measurements, ``(part, z, y, x)``."""
+        return np.stack([np.asarray(stack.images[band], np.float32) for stack in self.stacks])
+
+    def chosen(self, bands: Sequence[Slab]) -> Parts:
+        """Return the images in all these bands, one band after the other along z."""
+        first = self.stacks[0].images
+        found = np.empty((len(self.stacks), sum(stop - start for start, stop in bands), *first.shape[1:]), np.float32)
+        for part, stack in zip(found, self.stacks, strict=True):
+            begin = 0
+            for start, stop in bands:
+                part[begin : begin + stop - start] = stack.images[start:stop]
+                begin += stop - start
+        return found
+
+    def ahead(self, band: slice) -> Ahead:
+        """Return a source with these images in memory."""
+        return Ahead(band, self(band))
+
+
+@dataclass(frozen=True, eq=False)
+class Ahead:
+    """A band of images that was read ahead."""
+
+    band: slice
+    parts: Parts
+
+    def __call__(self, band: slice) -> Parts:
+        """Return the band."""
+        assert band == self.band
+        return self.parts
+
+
+@dataclass(frozen=True, eq=False)
+class DenoiseImages:
+    """Denoises slabs of images; padding remains unchanged.
+
+    Parameters
+    ----------
+    series
+        The images.
+    denoiser
+        Trained or tuned denoiser.
+    edges
+        Bin edges of the histograms.
+    mask
+        Mask of the object.
+    """
+
+    series: ImageSeries
+    denoiser: Denoiser
+    edges: Float[np.ndarray, " edge"]
+    mask: ObjectMask | None
+
+    def places(self, slab: Slab) -> list[Slab]:
+        """Return the images of the slab."""
+        return [slab]
+
+    def needs(self, slab: Slab) -> slice:
+        """Return the images of a slab, and those around it that the network sees."""
+        reach = self.denoiser.reach
+        return slice(max(0, slab[0] - reach), min(self.series.n_images, slab[1] + reach))
+
+    def __call__(self, source: ImageFiles | Ahead, slab: Slab, advance: Advance) -> Iterator[Finished]:
+        """Denoise a slab."""
+        (first, last), needed, series = slab, self.needs(slab), self.series
+        parts, low = source(needed), needed.start
+        clean = self.cleaned(parts, (first - low, last - low), low, advance)
+        if series.padding is not None:
+            here = series.padding[first:last]
+            clean[here] = parts[0, first - low : last - low][here]
+        noisy, weight = parts[:, first - low : last - low].mean(axis=0), series.weight
+        planes = Planes((series.n_images, *weight.shape))
+        record = SlabRecord.of(first, planes, noisy, clean, weight, self.edges, RowCounts())
+        yield Finished(first, clean, record.seen_through(self.mask, noisy, clean, weight, planes.middle))
+
+    def cleaned(self, parts: Parts, band: Slab, begin: int, advance: Advance) -> Volume:
+        """Return the denoised images of a band of `parts`, which begin with the image of this number."""
+        return self.denoiser.slab(parts, *band, advance)
+
+    @property
+    def made_by(self) -> str:
+        """Who made the images, for their file."""
+        what = self.denoiser.split if self.denoiser.trained else self.denoiser.architecture
+        return f"quietray {called(type(what))}"
+
+
+class GivenBackImages(DenoiseImages):
+    """Returns images without denoising: the mean of all measurements."""
+
+    def cleaned(self, parts: Parts, band: Slab, begin: int, advance: Advance) -> Volume:
+        """Return the mean of the measurements."""
+        advance(band[1] - band[0])
+        return np.asarray(parts[:, slice(*band)].mean(axis=0, dtype=np.float32))
+
+    @property
+    def made_by(self) -> str:
+        """Who made the images, for their file."""
+        return "quietray, not denoised"
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """Stores slabs with a function, and collects their records."""
+
+    write: Callable[[int, Volume], None]
+    records: list[SlabRecord]
+
+    def done(self, first: int, last: int) -> bool:
+        """Return False: all slabs are denoised, also those of an interrupted run."""
+        return False
+
+    def take(self, finished: Finished) -> None:
+        """Store a slab."""
+        assert finished.record is not None
+        self.write(finished.first, finished.voxels)
+        self.records.append(finished.record)
+
+
+def _kept_in_memory(run: Run, series: ImageSeries) -> bool:
+    """Return whether a result that does not fit is needed in memory; only files of volumes are written in slabs."""
+    return run.output.folder is None or not isinstance(series.origin, SlabOrigin)
+
+
+def plan_of(run: Run, stacks: Sequence[ImageSeries], slices: int, network: Architecture | None = None) -> Plan:
+    """Return the memory plan of a run on images, the same one if it is resumed."""
     settings, series = run.settings, stacks[0]
-    method: Any = settings.method
-    require_same_size(stacks)
-    _require_one_scene(stacks)
-    start = None if settings.start == DEFAULT else start_of(settings.start, method, settings.network)
-    model = None if start is None else start.model
-    scale, noise = _scale_of(stacks) if model is None else scale_of_model(model, series), noise_of(stacks)
-    if method.needs_start and len(stacks) > 1:
-        raise SettingsError(
-            f"{called(type(method))} must have one measurement of the images, got {len(stacks)}; leave --repeats out"
+
+    def choose() -> dict[str, Any]:
+        memory = None if settings.max_memory is None else parse_bytes(settings.max_memory)
+        n, height, width = series.images.shape
+        return dataclasses.asdict(
+            plan_images(
+                (n, height, width),
+                parts=len(stacks),
+                n_slices=slices,
+                network=network or settings.network,
+                memory=memory,
+                base=resident_memory(),
+                kept=_kept_in_memory(run, series),
+            )
         )
-    split: Split
+
+    kept = run.output.decide("plan", choose)
+    ranges = {name: tuple((first, last) for first, last in kept[name]) for name in ("slabs", "windows")}
+    return Plan(**{**kept, **ranges})
+
+
+def _split_of(
+    run: Run,
+    stacks: Sequence[ImageSeries],
+    noise: FlatNoise | None,
+    scale: Scale,
+    model: Denoiser | None,
+    slices: int,
+) -> tuple[Split, str]:
+    """Return the adapted method, and the reason."""
+    method: Any = run.settings.method
     if method.needs_start:
-        split, why = pseudo_ct(method, model, noise_models(settings.start), noise, series)
-    else:
-        split, why = image_split(method, len(stacks), noise, scale)
-    return split, why, noise, scale, model
+        return pseudo_ct(method, model, noise_models(run.settings.start), noise, stacks[0])
+    return image_split(method, len(stacks), noise, scale, slices)
+
+
+def _slices_of(run: Run, series: ImageSeries) -> tuple[int, str]:
+    """Return how many neighbouring slices a network may see at most, and what was decided; see :func:`as_volume`."""
+    output = run.output
+    if run.settings.network.dimensions == 3:
+        return 1, ""
+    if (
+        output.resumed
+        and output.noted("slices") is None
+        and output.checkpoint is not None
+        and output.checkpoint.exists()
+    ):
+        return 1, ""  # begun by a version without neighbouring slices
+    slices, said = as_volume(series, run.settings.method)
+    return int(output.decide("slices", lambda: {"slices": slices})["slices"]), said
 
 
 def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
@@ -301,10 +518,6 @@ def _require_one_scene(stacks: Sequence[ImageSeries]) -> None:
             f"image {middle} of the series and of repeat {number}",
             "give measurements of the same images, or denoise each series by itself",
         )
-
-
-def _scale_of(stacks: Sequence[ImageSeries]) -> Scale:
-    return Scale.of(np.stack([stack.images for stack in stacks]).mean(axis=0), stacks[0].weight)
 
 
 def facts_of_images(series: ImageSeries, noise: FlatNoise | None, scale: Scale) -> dict[str, Any]:

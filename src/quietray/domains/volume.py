@@ -136,14 +136,7 @@ class VolumeDomain(Domain):
         a_row = (time.monotonic() - began) / sum(last - first for first, last in prepared.plan.windows)
         n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
-        targets = None
-        if not prepared.plan.learns_all:  # if rows were left out, only slices with their true neighbours are targets
-            reach, begin = split.neighbourhood.slices // 2, 0
-            inner: list[int] = []
-            for start, stop in prepared.plan.windows:
-                inner += range(begin + reach, begin + stop - start - reach)
-                begin += stop - start
-            targets = tuple(inner)
+        targets = prepared.plan.targets(split.neighbourhood.slices // 2)
         _each_channel(parts, scales, Scale.apply)
         data = TrainingVolume.with_held_out(parts, split, prepared.weight, targets, len(source.steps))
         facts, own = facts_of(prepared, data, split), scales if n_channels > 1 else ()

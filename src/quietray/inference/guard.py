@@ -15,7 +15,7 @@ from quietray.detector.noise.lags import Lags
 from quietray.errors import NoiseError
 from quietray.inference.denoiser import Denoiser
 from quietray.splits.recorrupted import Recorrupted
-from quietray.types import Slice
+from quietray.types import Slice, Volume
 
 __all__ = ["Guarded", "expected_error", "guarded", "quiet_noise"]
 
@@ -66,6 +66,7 @@ def guarded(
     weight: Slice | None = None,
     margin: float = 0.5,
     draws: int = 4,
+    around: Volume | None = None,
 ) -> Guarded:
     """Denoise an image, unless the model would make it worse.
 
@@ -89,6 +90,9 @@ def guarded(
         Smallest expected gain in dB for which the model is applied, because the expectation has a statistical error.
     draws
         Number of random directions for the derivative.
+    around
+        The slices ``(slice, y, x)`` that the model sees, with the image in their middle, whose noise must be
+        independent; by default the image alone.
 
     Raises
     ------
@@ -107,9 +111,12 @@ def guarded(
     >>> [guarded(blur, stripes + noise * white).helped for noise in (0.02, 0.5)]
     [False, True]
     """
+    seen = image[None].copy() if around is None else around.copy()
+    place = len(seen) // 2
 
     def denoise(x: Slice) -> Slice:
-        return np.asarray(denoiser.slice(x[None, None], 0)[0])
+        seen[place] = x
+        return np.asarray(denoiser.slice(seen[None], place)[0])
 
     found = quiet_noise(image) if sd is None else sd
     noise = float(np.sqrt(np.mean(np.square(np.broadcast_to(found, image.shape)[_inside(image, weight)]))))

@@ -22,7 +22,7 @@ def identity_of(data: Scan | ImageSeries, repeats: Sequence[Any] = (), series: S
 
 
 def _of_images(images: ImageSeries) -> dict[str, Any]:
-    total = float(images.images.sum(dtype=np.float64))
+    total = sum(float(block.sum(dtype=np.float64)) for block in images.blocks())
     return {"source": str(Path(images.source).absolute()), "shape": list(images.images.shape), "sum": total}
 
 

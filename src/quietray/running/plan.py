@@ -19,7 +19,7 @@ from quietray.reconstruct import Algorithm
 from quietray.reconstruct.ramp import padded_width
 from quietray.scan import Scan
 
-__all__ = ["Plan", "available_memory", "plan_run", "plan_whole", "resident_memory", "rows_at_once"]
+__all__ = ["Plan", "available_memory", "plan_images", "plan_run", "plan_whole", "resident_memory", "rows_at_once"]
 
 _FIXED = 350 * 2**20  # bytes of libraries, threads and one training step, in addition to those at the start
 _WINDOW = 16  # rows of a training window that may be targets, when not all rows fit
@@ -27,6 +27,7 @@ _HEADROOM = 1200 / 512  # memory of the process over that of the tensors, measur
 _HALO = 64  # pixels around a tile that are always included
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
 _SLABS_EACH = 4  # for each process, so that the wait for the last one is short
+_MEASURED = 40  # images in memory while their noise is measured
 _LEAST_ROWS, _HALOS = 4, 8  # size of such a slab: rows, and multiples of the halo
 
 
@@ -66,6 +67,25 @@ class Plan:
     def learns_all(self) -> bool:
         """Whether every slice is a training target; also true if a single slab was divided."""
         return self.in_one_piece or self.divided
+
+    def targets(self, reach: int) -> tuple[int, ...] | None:
+        """Return which slices of all windows, one after the other, have their true neighbours up to `reach` there.
+
+        None if every slice may be a training target.
+
+        Examples
+        --------
+        >>> Plan(2**30, 2**29, ((0, 9), (9, 18)), ((2, 6), (11, 16)), 1024).targets(1)
+        (1, 2, 5, 6, 7)
+        """
+        if self.learns_all:
+            return None
+        inner: list[int] = []
+        begin = 0
+        for start, stop in self.windows:
+            inner += range(begin + reach, begin + stop - start - reach)
+            begin += stop - start
+        return tuple(inner)
 
     def shared(self, theirs: Plan, count: int, halo: int) -> Plan:
         """Return the plan with slabs for several processes; the windows for training stay unchanged.
@@ -260,6 +280,76 @@ def plan_run(
         tallest * (row + ahead), trained * volume + max(stop - start for start, stop in windows) * counts
     )
     return Plan(limit, peak, slabs, windows, tile)
+
+
+def plan_images(
+    shape: tuple[int, int, int],
+    *,
+    parts: int = 1,
+    n_slices: int = 1,
+    network: Architecture | None = None,
+    memory: int | None = None,
+    base: int = 0,
+    kept: bool = True,
+) -> Plan:
+    """Plan a run on images, which reads them slab by slab if they do not fit into memory together.
+
+    Parameters
+    ----------
+    shape
+        Number, height and width of the images.
+    parts
+        Number of measurements of them.
+    n_slices, network, memory, base
+        As in :func:`plan_run`.
+    kept
+        Whether the result stays in memory.
+
+    Raises
+    ------
+    ResourceError
+        The smallest slab does not fit.
+
+    Examples
+    --------
+    >>> plan_images((900, 512, 512), memory=2**32).in_one_piece
+    False
+    >>> plan_images((90, 512, 512), memory=2**32).slabs
+    ((0, 90),)
+    """
+    limit = memory if memory is not None else int(0.6 * available_memory())
+    network, (n, height, width) = network or UNet(), shape
+    image, halo, tile = 4 * height * width, max(n_slices // 2, network.depth), _LARGEST_TILE
+    around = max(_HALO, -(-network.radius // network.stride) * network.stride)
+    per_pixel = int(_HEADROOM * network.bytes_per_pixel) * min(max(1, 4 * network.depth), n)
+    smallest = min(n, 2 * halo + 1)
+    # to learn from, with copies for the scale; a slab, the next and the previous one, with its noisy mean
+    learned, worked = (parts + 3) * image, (2 * parts + 3) * image
+
+    def fixed(tile: int) -> int:
+        edge = min(tile + 2 * around, max(height, width))
+        return base + _FIXED + min(n, _MEASURED) * image + edge * edge * (per_pixel + 4 * n_slices * parts)
+
+    while tile > _SMALLEST_TILE and limit - fixed(tile) < smallest * (learned + worked):
+        tile //= 2
+    whole = fixed(tile) + n * (2 * parts + 4) * image
+    if whole <= limit:
+        return Plan(limit, whole, ((0, n),), ((0, n),), tile)
+    spent = fixed(tile) + (n * image if kept else 0)
+    room = (limit - spent) // 2
+    if room < smallest * max(learned, worked):
+        needed = spent + 2 * smallest * max(learned, worked)
+        raise ResourceError(
+            f"the smallest slab ({smallest} images of {height} x {width}) must fit into memory and needs "
+            f"{needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give --max-memory more, or fewer slices"
+            + (", or an output folder (--out) for a volume, which is then written slab by slab" if kept else "")
+        )
+    count = -(-n // max(1, room // worked - 2 * halo))
+    cuts = [n * k // count for k in range(count + 1)]
+    windows = _training_windows(range(n), min(n, room // learned), halo)
+    tallest = min(n, max(stop - start for start, stop in pairwise(cuts)) + 2 * halo)
+    trained = sum(stop - start for start, stop in windows)
+    return Plan(limit, spent + trained * learned + tallest * worked, tuple(pairwise(cuts)), windows, tile)
 
 
 def plan_whole(

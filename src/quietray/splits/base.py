@@ -19,7 +19,18 @@ from quietray.splits.neighbourhood import Neighbourhood
 from quietray.splits.served import ImageNoise, ScanShape
 from quietray.types import Channels, Samples, Slice
 
-__all__ = ["ImageNoise", "Judge", "Neighbourhood", "Network", "Pair", "Parts", "ScanShape", "Split", "Teacher"]
+__all__ = [
+    "ImageNoise",
+    "Judge",
+    "Neighbourhood",
+    "Network",
+    "Pair",
+    "Parts",
+    "ScanShape",
+    "Split",
+    "Teacher",
+    "require_odd",
+]
 
 Network = Callable[[Tensor], Tensor]
 Judge = Literal["left-out parts", "hidden pixels", "Stein's estimate"]
@@ -145,6 +156,18 @@ class Teacher:
         """Copy the weights of `network` if an update is due at this step."""
         if self.period and step % self.period == 0:
             self.network.load_state_dict(network.state_dict())
+
+
+def require_odd(slices: int | None) -> None:
+    """Raise unless a number of slices has a middle one, or is left open.
+
+    Raises
+    ------
+    SettingsError
+        It is even, or not positive.
+    """
+    if slices is not None and (slices < 1 or slices % 2 == 0):
+        raise SettingsError(f"slices must be odd, so that there is a middle one, got {slices}")
 
 
 class Split(Method):

@@ -18,8 +18,9 @@ from torch.nn import functional
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged, neighbour_correlation, strongest_correlation
-from quietray.splits.base import Judge, Network, Pair, Split
+from quietray.splits.base import ImageNoise, Judge, Neighbourhood, Network, Pair, ScanShape, Split, require_odd
 from quietray.splits.filling import completed, donut, filled, noise_variance
+from quietray.splits.neighbourhood import among, middle
 from quietray.types import Channels, Samples, Slice
 
 __all__ = ["Noise2Self", "Noise2Void"]
@@ -37,6 +38,9 @@ class _BlindSpot(Split):
     watched
         Distance in pixels up to which correlations of the residuals are monitored; training stops if they grow. 1 for
         direct neighbours; the half-width of the point response if that was deconvolved.
+    slices
+        Number of adjacent slices of a volume in the input, odd, whose noise must be independent; pixels are hidden in
+        the middle one. None for the default: 1 unless the images are slices of a volume.
     """
 
     domain: ClassVar[str] = "radiographs"
@@ -45,6 +49,7 @@ class _BlindSpot(Split):
 
     inference: Literal["single", "masked"] = "single"
     watched: int = field(default=1, kw_only=True)
+    slices: int | None = field(default=None, kw_only=True)
 
     @property
     def n_parts(self) -> int:
@@ -53,8 +58,20 @@ class _BlindSpot(Split):
 
     @property
     def n_slices(self) -> int:
-        """One: radiographs are processed one at a time."""
-        return 1
+        """Number of slices in a sample: one, unless the images are slices of a volume."""
+        return self.slices or 1
+
+    @property
+    def neighbourhood(self) -> Neighbourhood:
+        """Which slices make up one sample; the middle one is never its own neighbour."""
+        return Neighbourhood(self.n_slices, apart=True)
+
+    def _seen(self, samples: Samples, given: Tensor) -> Tensor:
+        """Return what the network sees: the middle slice with hidden pixels, among its neighbours."""
+        if self.n_slices == 1:
+            return given
+        window = samples[:, 0]
+        return among(completed(window.flatten(0, 1)[:, None]).view_as(window), given)
 
     @abstractmethod
     def phase(self, image: Tensor, index: int) -> tuple[Tensor, Tensor]:
@@ -81,13 +98,13 @@ class _BlindSpot(Split):
         This is the error of ``masked`` inference at these pixels.  The error of ``single`` inference, in which the
         network sees more, is not estimated separately.
         """
-        image = samples[:, 0]
+        image = middle(samples[:, 0])
         given, judged = self.phase(image, self.n_phases // 2)
         use = (weight * judged).expand_as(image) > 0
         if not bool(use.any()):
             return Judgement(0.0, 0.0, 0.0)
         noise = torch.full_like(image, noise_variance(image, self.noise_reach), dtype=torch.float64)
-        residuals = network(given).double() - image.double()
+        residuals = network(self._seen(samples, given)).double() - image.double()
         error = torch.where(use, residuals.square() - noise, 0.0)
         apart = residuals[..., :: self.noise_reach + 1, :: self.noise_reach + 1]
         ones = torch.ones_like(apart[:, 0])
@@ -97,18 +114,43 @@ class _BlindSpot(Split):
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised image."""
-        image = samples[:, 0]
+        image = middle(samples[:, 0])
         if self.inference == "single":
-            return network(completed(image)).float()
+            return network(self._seen(samples, completed(image))).float()
         out = torch.zeros_like(image)
         for index in range(self.n_phases):
             given, _ = self.phase(image, index)
-            out += network(given).float() * self.hidden(image, index)
+            out += network(self._seen(samples, given)).float() * self.hidden(image, index)
         return out
 
     @abstractmethod
     def hidden(self, image: Tensor, index: int) -> Tensor:
         """Return 1 at the pixels of a phase and 0 elsewhere; the phases add up to 1."""
+
+    def on_scan(self, shape: ScanShape) -> Split:
+        """Return the method for a scan, whose radiographs are seen one at a time.
+
+        Raises
+        ------
+        SettingsError
+            Several slices, or several scans.
+        """
+        if self.n_slices > 1:
+            raise SettingsError(
+                f"slices must be 1 for radiographs, whose neighbours were seen from other angles, got {self.slices}; "
+                "leave it out, or use noise2inverse"
+            )
+        return super().on_scan(shape)
+
+    def on_images(self, noise: ImageNoise) -> tuple[Split, str]:
+        """Return the method with the number of neighbouring slices that the noise permits."""
+        _, said = super().on_images(noise)
+        slices, seen = noise.window(self.slices, alone=True)
+        return replace(self, slices=slices), f"{said} {seen}".strip()
+
+    def as_served(self, bound: Split) -> Split:
+        """Return the method with the number of slices that the network saw."""
+        return replace(self, slices=getattr(bound, "slices", None))
 
     def watching(self, reach: int) -> _BlindSpot:
         """Return the method, with residuals monitored up to `reach` pixels unless the user has set the distance."""
@@ -126,7 +168,7 @@ class Noise2Self(_BlindSpot):
     footprint
         Half-width of the square that is hidden around a target pixel (a structured blind spot): the distance in pixels
         up to which noise is correlated. 0 for white noise; twice the half-width of the point response if there is one.
-    inference, watched
+    inference, watched, slices
         See :class:`Noise2Void`.
 
     Notes
@@ -172,7 +214,7 @@ class Noise2Self(_BlindSpot):
         Examples
         --------
         >>> Noise2Self.hiding(2)
-        Noise2Self(inference='single', watched=1, grid=9, footprint=2)
+        Noise2Self(inference='single', watched=1, slices=None, grid=9, footprint=2)
         """
         return cls(inference, max(4, 3 * (reach + 1)), reach)
 
@@ -197,9 +239,9 @@ class Noise2Self(_BlindSpot):
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
         """Draw one phase for the whole batch."""
-        image = samples[:, 0]
+        image = middle(samples[:, 0])
         given, judged = self.phase(image, int(torch.randint(self.n_phases, (), generator=generator)))
-        return Pair(given, torch.nan_to_num(image), judged)
+        return Pair(self._seen(samples, given), torch.nan_to_num(image), judged)
 
     def hidden(self, image: Tensor, index: int) -> Tensor:
         """Return 1 at the pixels of a phase and 0 elsewhere."""
@@ -233,9 +275,10 @@ class Noise2Void(_BlindSpot):
         Fraction of pixels hidden at once: one in each square of ``1 / share`` pixels.
     reach
         Largest distance in pixels of the neighbour that replaces a pixel.
-    inference, watched
+    inference, watched, slices
         ``single`` applies the network once to the whole image; ``masked`` combines predictions of hidden pixels.
-        `watched` is the distance in pixels up to which correlations of the residuals are monitored.
+        `watched` is the distance in pixels up to which correlations of the residuals are monitored, and `slices` the
+        number of adjacent slices of a volume that the network sees, if the images are that.
 
     Notes
     -----
@@ -271,7 +314,7 @@ class Noise2Void(_BlindSpot):
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
         """Draw the hidden pixels and their replacements."""
-        image = samples[:, 0]
+        image = middle(samples[:, 0])
         batch, _, height, width = image.shape
         side = self.side
         squares = (batch, 1, -(-height // side), -(-width // side))
@@ -280,7 +323,8 @@ class Noise2Void(_BlindSpot):
         inside = (index[:, None] * side + index).repeat(squares[2], squares[3])[None, None, :height, :width]
         spread = place.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :height, :width]
         mask = (inside == spread).to(image)
-        return Pair(self._replaced(image, mask, generator), torch.nan_to_num(image), mask * torch.isfinite(image))
+        given = self._seen(samples, self._replaced(image, mask, generator))
+        return Pair(given, torch.nan_to_num(image), mask * torch.isfinite(image))
 
     def hidden(self, image: Tensor, index: int) -> Tensor:
         """Return 1 at the pixels of a phase and 0 elsewhere."""
@@ -319,5 +363,6 @@ def _inside(index: Tensor, n: int) -> Tensor:
 def _check(split: _BlindSpot) -> None:
     if split.inference not in ("single", "masked"):
         raise SettingsError(f"inference must be 'single' or 'masked', got '{split.inference}'")
+    require_odd(split.slices)
     if split.watched < 1:
         raise SettingsError(f"watched must be at least 1 pixel, got {split.watched}")

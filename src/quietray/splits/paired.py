@@ -10,7 +10,8 @@ from torch import Tensor
 
 from quietray.errors import SettingsError
 from quietray.metrics.noreference import Judgement, averaged, judge_left_out
-from quietray.splits.base import ImageNoise, Network, Pair, Parts, ScanShape, Split
+from quietray.splits.base import ImageNoise, Network, Pair, Parts, ScanShape, Split, require_odd
+from quietray.splits.neighbourhood import middle
 from quietray.types import Channels, Samples
 
 __all__ = ["Noise2Clean", "Noise2Noise"]
@@ -25,17 +26,16 @@ class _Realisations(Split):
     realisations
         Number of noisy measurements of one object in a training sample, N.
     slices
-        Number of adjacent slices in the input (odd).
+        Number of adjacent slices in the input (odd); None for the default.
     """
 
     realisations: int = 2
-    slices: int = 1
+    slices: int | None = None
 
     def __post_init__(self) -> None:
         if self.realisations < self._fewest:
             raise SettingsError(f"realisations must be at least {self._fewest}, got {self.realisations}")
-        if self.slices < 1 or self.slices % 2 == 0:
-            raise SettingsError(f"slices must be odd, so that there is a middle one, got {self.slices}")
+        require_odd(self.slices)
 
     @property
     def _fewest(self) -> int:
@@ -44,7 +44,7 @@ class _Realisations(Split):
     @property
     def n_slices(self) -> int:
         """Number of slices in a sample."""
-        return self.slices
+        return self.slices or 1
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the mean of the network's outputs over the realisations; one realisation is enough."""
@@ -52,7 +52,7 @@ class _Realisations(Split):
 
     def _middle(self, x: Tensor) -> Tensor:
         """Return the middle slice along the third axis from the end."""
-        return x.narrow(-3, self.slices // 2, 1)
+        return middle(x)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Noise2Noise(_Realisations):
     realisations
         Number of noisy measurements of one object in a sample, N; their noise must be independent.
     slices
-        Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D.
+        Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D. None is the default: several for slices
+        of a volume that are given as images, otherwise 1.
 
     Notes
     -----
@@ -122,7 +123,7 @@ class Noise2Noise(_Realisations):
                 "noise2noise must have two or more measurements of one object, got one scan; give the others with "
                 "--repeats, or use noise2inverse"
             )
-        return replace(self, realisations=shape.scans, slices=min(self.slices, shape.odd_rows))
+        return replace(self, realisations=shape.scans, slices=min(self.n_slices, shape.odd_rows))
 
     def on_images(self, noise: ImageNoise) -> tuple[Noise2Noise, str]:
         """Return the method for this number of measurements.
@@ -137,10 +138,13 @@ class Noise2Noise(_Realisations):
                 "noise2noise must have two or more measurements of the same images, got one; give the others "
                 "(--repeats, or 'noisy2' in a folder of pairs), or use noise2void or noise2self"
             )
-        said = (
-            f"The error is estimated from {noise.measurements} measurements of the same images, with independent noise."
-        )
-        return replace(self, realisations=noise.measurements, slices=1), said
+        slices, seen = noise.window(self.slices, alone=False)
+        said = f"The error is estimated from {noise.measurements} independent measurements of the same images. {seen}"
+        return replace(self, realisations=noise.measurements, slices=slices), said.strip()
+
+    def as_served(self, bound: Split) -> Noise2Noise:
+        """Return the method with the number of slices that the network saw."""
+        return replace(self, slices=getattr(bound, "slices", None))
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Noise2Clean(_Realisations):
         Number of noisy measurements of one object in a training sample; :meth:`infer` takes any number of them, without
         a clean image.
     slices
-        Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D.
+        Number of adjacent slices in the input (odd); 1 for 2-D, more for 2.5-D; None for 1.
 
     Notes
     -----
@@ -215,4 +219,4 @@ class Noise2Clean(_Realisations):
             )
         if shape.dimensions == 3:
             raise SettingsError("noise2clean must have a 2-D network, got a 3-D one; give it more --slices instead")
-        return replace(split, slices=min(split.slices, shape.odd_rows))
+        return replace(split, slices=min(split.n_slices, shape.odd_rows))

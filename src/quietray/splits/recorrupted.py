@@ -12,7 +12,8 @@ from torch import Tensor
 
 from quietray.errors import NoiseError, SettingsError
 from quietray.metrics.noreference import Judgement, averaged
-from quietray.splits.base import ImageNoise, Judge, Network, Pair, Split
+from quietray.splits.base import ImageNoise, Judge, Neighbourhood, Network, Pair, Split, require_odd
+from quietray.splits.neighbourhood import among, middle
 from quietray.splits.noisier import seed_of
 from quietray.types import Channels, Samples
 
@@ -47,6 +48,9 @@ class Recorrupted(Split):
     passes
         Number of noise realisations to average over at inference, as in the paper. 0 applies the network once to the
         measured image, which is as good and faster.
+    slices
+        Number of adjacent slices of a volume in the input, odd, whose noise must be independent; None for the default.
+        Noise is added to the middle one only.
 
     Notes
     -----
@@ -68,8 +72,10 @@ class Recorrupted(Split):
     covariance: tuple[tuple[float, ...], ...] = ()
     strength: float = 0.5
     passes: int = 0
+    slices: int | None = None
 
     def __post_init__(self) -> None:
+        require_odd(self.slices)
         if self.passes < 0:
             raise SettingsError(f"passes must be 0 or more, got {self.passes}")
         if not self.strength > 0:
@@ -94,30 +100,37 @@ class Recorrupted(Split):
 
     @property
     def n_slices(self) -> int:
-        """One: images are processed one at a time."""
-        return 1
+        """Number of slices in a sample: one, unless the images are slices of a volume."""
+        return self.slices or 1
+
+    @property
+    def neighbourhood(self) -> Neighbourhood:
+        """Which slices make up one sample; the middle one is never its own neighbour."""
+        return Neighbourhood(self.n_slices, apart=True)
 
     def draw(self, samples: Samples, generator: torch.Generator) -> Pair:
         """Draw the noise to add and to subtract."""
-        image = samples[:, 0]
+        image = middle(samples[:, 0])
         noise = self.noise(image, generator)
-        return Pair(image + self.strength * noise, image - noise / self.strength, torch.ones(1, 1, 1, 1))
+        given = among(samples[:, 0], image + self.strength * noise)
+        return Pair(given, image - noise / self.strength, torch.ones(1, 1, 1, 1))
 
     def infer(self, network: Network, samples: Samples) -> Channels:
         """Return the denoised image, averaged over all passes; the same image always gets the same noise."""
-        image = samples[:, 0]
-        return self._mean(network, image, self._added(image, torch.Generator().manual_seed(seed_of(image)))).float()
+        image = middle(samples[:, 0])
+        added = self._added(image, torch.Generator().manual_seed(seed_of(image)))
+        return self._mean(network, samples, image, added).float()
 
     def judge(self, network: Network, samples: Samples, weight: Tensor) -> Judgement:
         """Estimate the error of :meth:`infer` with Stein's identity; the same image always gets the same probes."""
-        image = samples[:, 0]
+        image = middle(samples[:, 0])
         generator = torch.Generator().manual_seed(seed_of(image))
         added = self._added(image, generator)
-        output = self._mean(network, image, added).double()
+        output = self._mean(network, samples, image, added).double()
         along = torch.zeros_like(output)
         for _ in range(_PROBES):
             probe = self.noise(image, generator)
-            moved = self._mean(network, image + _STEP * probe, added).double()
+            moved = self._mean(network, samples, image + _STEP * probe, added).double()
             along += probe * (moved - output) / (_STEP * _PROBES)
         noise = torch.full_like(output, self._middle)
         return averaged((output - image).square() - noise + 2 * along, noise, weight)
@@ -125,8 +138,10 @@ class Recorrupted(Split):
     def _added(self, image: Tensor, generator: torch.Generator) -> list[Tensor]:
         return [self.strength * self.noise(image, generator) for _ in range(self.passes)]
 
-    def _mean(self, network: Network, image: Tensor, added: list[Tensor]) -> Tensor:
-        return torch.stack([network(image + noise) for noise in added] or [network(image)]).mean(dim=0)
+    def _mean(self, network: Network, samples: Samples, image: Tensor, added: list[Tensor]) -> Tensor:
+        """Return the mean output for noisier versions of the image, seen among its neighbours."""
+        noisier = [image + noise for noise in added] or [image]
+        return torch.stack([network(among(samples[:, 0], one)) for one in noisier]).mean(dim=0)
 
     def noise(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Return noise with the known covariance in the shape of `image`.
@@ -159,15 +174,21 @@ class Recorrupted(Split):
             The covariance could not be measured.
         """
         super().on_images(noise)
+        slices, seen = noise.window(self.slices, alone=True)
+        split = replace(self, slices=slices)
         if self.covariance:
-            return self, "The covariance of the noise was given."
+            return split, f"The covariance of the noise was given. {seen}".strip()
         if noise.found is None:
             raise NoiseError(
                 "the noise is measured in uniform regions of the images, got too few of them; use noise2void, or give "
                 "further measurements with --repeats"
             )
-        said = f"{noise.described} The error is estimated with Stein's identity and that correlation."
-        return self.measured(noise.covariance), said
+        said = f"{noise.described} The error is estimated with Stein's identity and that correlation. {seen}".strip()
+        return split.measured(noise.covariance), said
+
+    def as_served(self, bound: Split) -> Recorrupted:
+        """Return the method with the number of slices that the network saw."""
+        return replace(self, slices=getattr(bound, "slices", None))
 
     @property
     def _middle(self) -> float:

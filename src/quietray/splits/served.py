@@ -9,7 +9,9 @@ import numpy as np
 from quietray.detector.noise.calm import FlatNoise
 from quietray.detector.noise.lags import Lags
 
-__all__ = ["ImageNoise", "ScanShape"]
+__all__ = ["WINDOW", "ImageNoise", "ScanShape"]
+
+WINDOW = 5  # neighbouring slices of a volume that a network sees, unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,50 @@ class ImageNoise:
         Measured noise; None if it could not be measured.
     span
         Size of one unit of the network's scale, in the unit of the images.
+    slices
+        Largest number of neighbouring slices, odd, if the images are slices of one volume; 1 if they are not.
     """
 
     measurements: int
     found: FlatNoise | None
     span: float
+    slices: int = 1
+
+    def window(self, asked: int | None, alone: bool) -> tuple[int | None, str]:
+        """Return how many neighbouring slices a network may see, and why; what was asked if the images are no slices.
+
+        Parameters
+        ----------
+        asked
+            The number to see; None for the default.
+        alone
+            Whether a slice is predicted from its neighbours in the same measurement, whose noise must be independent.
+
+        Examples
+        --------
+        >>> ImageNoise(1, None, 1.0).window(None, alone=True)
+        (None, '')
+        >>> ImageNoise(2, None, 1.0, slices=3).window(None, alone=False)
+        (3, 'The network sees 3 neighbouring slices.')
+        """
+        if self.slices == 1:
+            return asked and 1, ""
+        wanted = min(WINDOW if asked is None else asked, self.slices)
+        if wanted == 1:
+            return 1, ""
+        seen = f"The network sees {wanted} neighbouring slices"
+        if not alone:
+            return wanted, f"{seen}."
+        if self.found is None:
+            return 1, "The network sees one slice at a time, as it is not known whether neighbouring ones share noise."
+        between = f"the noise of neighbouring slices correlates by {self.found.between:+.2f}"
+        if self.found.apart:
+            return wanted, f"{seen}: {between}, so that it is independent."
+        return 1, (
+            f"The network sees one slice at a time: {between}, which comes from rings, phase retrieval, interpolation "
+            "or binning, and neighbours would tell it the noise. Two reconstructions of half of the views each "
+            "(--repeats) are free of that."
+        )
 
     @property
     def variance(self) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from quietray.detector.noise.lags import Lags, autocorrelation, error_of
-from quietray.types import Slice, Volume
+from quietray.detector.noise.lags import Lags, Region, autocorrelation, error_of
+from quietray.types import Frames, Slice
 
 __all__ = ["FlatNoise", "flat_noise", "repeated_noise"]
 
@@ -26,6 +27,9 @@ _PARABOLA = 6  # number of parameters of a parabola
 _ROUGHEST = 0.05  # fraction of the noise variance that must be left in differences along the diagonal
 LITTLE = 0.05  # correlation that counts as zero
 _SURE = 4.0  # standard errors by which a correlation must differ from zero
+_ACROSS = 3  # slices on one side, the largest distance at which noise of slices is compared
+_APIECE = 4.0  # pixels per independent sample of second differences of white noise
+_SMOOTHEST = 0.36  # variance of second differences over that of the noise; 36 for white noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,8 @@ class FlatNoise:
         Number of pixels used.
     source
         Description of the source.
+    across
+        Correlation of the noise of slices that lie 1, 2, ... apart, in a volume; empty if it was not measured.
 
     Examples
     --------
@@ -54,6 +60,18 @@ class FlatNoise:
     sd: float
     pixels: int
     source: str
+    across: tuple[float, ...] = ()
+
+    @property
+    def between(self) -> float:
+        """Correlation of the noise of neighbouring slices, at the distance where it is strongest."""
+        return max(self.across, key=abs, default=0.0)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the noise of neighbouring slices was found to be independent."""
+        little = max(LITTLE, _SURE * float(np.sqrt(_APIECE / max(1, self.pixels))))
+        return bool(self.across) and abs(self.between) <= little
 
     @property
     def neighbours(self) -> float:
@@ -74,7 +92,7 @@ class FlatNoise:
         return int(np.abs(far).max(initial=0))
 
 
-def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
+def flat_noise(images: Frames, weight: Slice, stack: bool = False) -> FlatNoise | None:
     """Measure the noise correlation in the most uniform blocks of images, and the noise power in all blocks.
 
     The most uniform blocks have the smallest gradients of the smoothed image relative to their noise; a parabola is
@@ -84,9 +102,11 @@ def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
     Parameters
     ----------
     images
-        Images ``(image, row, col)``; only a few are used.
+        Images ``(image, row, col)``; only a few are read.
     weight
         Weight ``(y, x)``, zero where nothing was measured.
+    stack
+        Whether the images are slices of one volume, so that the correlation between slices is measured, too.
 
     Returns
     -------
@@ -96,27 +116,30 @@ def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
     Examples
     --------
     >>> noise = np.random.default_rng(0).normal(5, 2, (4, 96, 96)).astype(np.float32)
-    >>> found = flat_noise(noise, np.ones((96, 96), np.float32))
-    >>> round(found.sd, 1), found.reach
-    (2.0, 0)
+    >>> found = flat_noise(noise, np.ones((96, 96), np.float32), stack=True)
+    >>> round(found.sd, 1), found.reach, found.apart
+    (2.0, 0, True)
     """
-    chosen = images[:: -(-len(images) // _IMAGES)]
-    blocks, slopes, details = [], [], []
-    for image in chosen:
+    chosen = range(0, images.shape[0], -(-images.shape[0] // _IMAGES))
+    places: list[tuple[int, Region]] = []
+    slopes, details = [], []
+    for number in chosen:
+        image = _read(images, number)
         smooth = ndimage.gaussian_filter(image.astype(np.float64), _SMOOTH)
         steep = np.hypot(*np.gradient(smooth))
         for y, x in product(*(range(0, size - _BLOCK + 1, _STEP) for size in image.shape)):
-            place = np.s_[y : y + _BLOCK, x : x + _BLOCK]
-            noise = _flattened(image[place])
-            varied = float(noise.std())
+            place = slice(y, y + _BLOCK), slice(x, x + _BLOCK)
+            varied = float(_flattened(image[place]).std())
             same = float(np.mean(image[place] == np.median(image[place])))  # clipped values or a mask
             if weight[place].all() and varied > 0 and same < 0.3:
-                blocks.append(noise)
+                places.append((number, place))
                 details.append((float(np.median(np.abs(_diagonal(image[place])))) / 0.6745) ** 2)
                 slopes.append(float(np.sqrt(np.mean(steep[place] ** 2))) / varied)
-    if len(blocks) < _FEWEST:
+    if len(places) < _FEWEST:
         return None
-    residuals = np.stack([blocks[index] for index in _calmest(np.array(slopes))])
+    calm = sorted(_calmest(np.array(slopes)).tolist())
+    blocks = _cut(images, [places[index] for index in calm])
+    residuals = np.stack([_flattened(block) for block in blocks])
     sds = residuals.std(axis=(1, 2))
     lags = autocorrelation(
         (residuals / sds[:, None, None]).astype(np.float32), np.ones((_BLOCK, _BLOCK), bool), (_REACH, _REACH)
@@ -127,10 +150,46 @@ def flat_noise(images: Volume, weight: Slice) -> FlatNoise | None:
     diagonal = _diagonal_share(shape)
     variance = float(np.mean(details)) / diagonal if diagonal > _ROUGHEST else float(np.mean(sds**2))
     pixels = residuals.size * _STEP**2 // _BLOCK**2  # a lower bound, because they overlap
-    return FlatNoise(shape, float(np.sqrt(variance)), pixels, "the calmest parts")
+    across = _across(images, [places[index] for index in calm], blocks) if stack else ()
+    return FlatNoise(shape, float(np.sqrt(variance)), pixels, "the calmest parts", across)
 
 
-def repeated_noise(one: Volume, other: Volume, weight: Slice) -> FlatNoise:
+def _read(images: Frames, number: int) -> Slice:
+    return np.asarray(images[number], np.float32)
+
+
+def _cut(images: Frames, places: Sequence[tuple[int, Region]]) -> list[Slice]:
+    """Return the blocks at these places, sorted by image, each of which is read once."""
+    found = []
+    for number, group in groupby(places, key=lambda one: one[0]):
+        image = _read(images, number)
+        found += [image[place] for _, place in group]
+    return found
+
+
+def _across(images: Frames, places: Sequence[tuple[int, Region]], blocks: Sequence[Slice]) -> tuple[float, ...]:
+    """Return the correlation of the noise of slices that lie 1, 2, ... apart.
+
+    It is that of second differences along rows and columns, which hold hardly any of the structure that slices have in
+    common; where noise is so smooth that they hold no noise either, that of the blocks without their parabola.
+    """
+    here, n = np.stack([_curved(block) for block in blocks]), images.shape[0]
+    flat = np.stack([_flattened(block) for block in blocks])
+    rough = float(np.mean(here**2)) > _SMOOTHEST * float(np.mean(flat**2))
+    change, here = (_curved, here) if rough else (_flattened, flat)
+    found = []
+    for step in range(1, min(_ACROSS, n // 2) + 1):
+        beyond = [(number + step if number + step < n else number - step, place) for number, place in places]
+        order = sorted(range(len(beyond)), key=lambda index: beyond[index][0])
+        there = np.empty_like(here)
+        for index, block in zip(order, _cut(images, [beyond[index] for index in order]), strict=True):
+            there[index] = change(block)
+        power = float(np.sqrt(np.sum(here**2) * np.sum(there**2)))
+        found.append(float(np.sum(here * there)) / max(power, 1e-30))
+    return tuple(found)
+
+
+def repeated_noise(one: Frames, other: Frames, weight: Slice) -> FlatNoise:
     """Measure the noise from the difference of two measurements of the same images.
 
     Parameters
@@ -147,14 +206,15 @@ def repeated_noise(one: Volume, other: Volume, weight: Slice) -> FlatNoise:
     >>> repeated_noise(one, other, np.ones((96, 96), np.float32)).reach
     0
     """
-    chosen = slice(None, None, -(-len(one) // _IMAGES))
-    difference: Float[np.ndarray, "z y x"] = (one[chosen] - other[chosen]) / np.float32(np.sqrt(2))
+    chosen = slice(None, None, -(-one.shape[0] // _IMAGES))
+    seen, again = (np.asarray(stack[chosen], np.float32) for stack in (one, other))
+    difference: Float[np.ndarray, "z y x"] = (seen - again) / np.float32(np.sqrt(2))
     good = weight > 0
     difference = difference - difference[:, good].mean()
     lags = autocorrelation(difference, good, (_REACH, _REACH))
     variance = float(lags[_REACH, _REACH])
     shown = lags / variance if variance > 0 else lags
-    pixels = int(good.sum()) * len(difference)
+    pixels = int(good.sum()) * difference.shape[0]
     return FlatNoise(shown, float(np.sqrt(max(variance, 0))), pixels, "the difference of two measurements")
 
 
@@ -179,6 +239,11 @@ def _with_what_was_taken(lags: Lags) -> Lags:
 def _diagonal(block: Slice) -> Float[np.ndarray, "_ _"]:
     """Return 2 x 2 pixels without their mean and slopes."""
     return np.asarray(block[:-1, :-1] - block[:-1, 1:] - block[1:, :-1] + block[1:, 1:]) / 2
+
+
+def _curved(block: Slice) -> Float[np.ndarray, "_ _"]:
+    """Return the second differences of a block along rows and columns."""
+    return np.diff(np.diff(block.astype(np.float64), 2, axis=0), 2, axis=1)
 
 
 def _diagonal_share(lags: Lags) -> float:

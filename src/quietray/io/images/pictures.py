@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,9 @@ from quietray.registry import called
 from quietray.types import Volume
 
 __all__ = ["Npy", "PictureFiles", "Pictures", "Png", "Tiff"]
+
+
+_NUMBER = re.compile(r"(\d+)")
 
 
 class Pictures(ImageFormat):
@@ -69,7 +75,8 @@ class Pictures(ImageFormat):
         images = np.concatenate([stack.reshape(-1, *stack.shape[-2:]) for stack in stacks]).astype(np.float32)
         counts = tuple(len(stack) if stack.ndim == 3 else 0 for stack in stacks)
         origin = PictureFiles(tuple(files), counts, stacks[0].dtype, self)
-        return ImageSeries(images, origin, str(path), provenance={"format": origin.format})
+        numbered = len(images) > 1 and (len(files) == 1 or _numbered(files))
+        return ImageSeries(images, origin, str(path), provenance={"format": origin.format}, numbered=numbered)
 
     def _image(self, path: Path) -> np.ndarray:
         """Return the image or the stack in a file."""
@@ -190,6 +197,18 @@ class PictureFiles:
             done += max(1, count)
             with damage_told(path):  # what it says of itself is written again
                 self.kind.encode(folder / path.name, stack if count else stack[0], path)
+
+
+def _numbered(files: Sequence[Path]) -> bool:
+    """Return whether the names of files differ only by consecutive numbers."""
+    pieces = [_NUMBER.split(one.stem) for one in files]
+    if len({len(one) for one in pieces}) != 1:
+        return False
+    places = [place for place, found in enumerate(zip(*pieces, strict=True)) if len(set(found)) > 1]
+    if len(places) != 1 or places[0] % 2 == 0:  # text and numbers alternate
+        return False
+    numbers = [int(one[places[0]]) for one in pieces]
+    return all(after == before + 1 for before, after in pairwise(numbers))
 
 
 def _start(path: Path) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +14,11 @@ from quietray.geometry import VolumeGrid
 from quietray.images import ImageSeries
 from quietray.io.containers import open_container
 from quietray.io.images.base import ImageFormat
-from quietray.io.volumes import StoredVolume, VolumeFormat, new_volume, read_volume
+from quietray.io.volumes import StoredVolume, VolumeFormat, VolumeWriter, new_volume, read_volume
 from quietray.io.zarr import is_zarr
 from quietray.types import Volume
 
-__all__ = ["VolumeFile", "VolumeSlices"]
+__all__ = ["LazySlices", "VolumeFile", "VolumeSlices"]
 
 
 class VolumeSlices(ImageFormat):
@@ -49,14 +51,12 @@ class VolumeSlices(ImageFormat):
             raise FormatError(
                 f"{place} must be one volume (z, y, x), got a series of shape {found.shape}; give one step of it"
             )
-        images = np.asarray(found, np.float32)
-        if not np.isfinite(images).all():
-            others = int((~np.isfinite(images)).sum())
-            raise FormatError(f"{place} must hold finite values, got {others} NaN or infinite ones; correct them")
+        images = LazySlices(found)
         size = found.voxel_size
         spacing = float(found.facts.get("spacing") or 0) or size
-        grid = VolumeGrid((images.shape[0], *images.shape[1:]), voxel_size=size, spacing=spacing, values=found.unit)
-        return ImageSeries(
+        n_z, n_y, n_x = images.shape
+        grid = VolumeGrid((n_z, n_y, n_x), voxel_size=size, spacing=spacing, values=found.unit)
+        series = ImageSeries(
             images,
             VolumeFile(place.name, format, grid),
             str(place),
@@ -66,6 +66,39 @@ class VolumeSlices(ImageFormat):
             step=spacing or 1.0,
             provenance={"format": f"volume, {format}"},
         )
+        others = sum(int((~np.isfinite(block)).sum()) for block in series.blocks())
+        if others:
+            raise FormatError(f"{place} must hold finite values, got {others} NaN or infinite ones; mend them")
+        return series
+
+
+class LazySlices:
+    """The slices of a stored volume as float32; only what is requested is read.
+
+    Parameters
+    ----------
+    stored
+        A volume ``(z, y, x)``.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, stored: StoredVolume) -> None:
+        self._stored = stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape ``(z, y, x)``."""
+        return self._stored.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(self._stored.frames[key], np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -91,9 +124,13 @@ class VolumeFile:
         """Name of the format."""
         return f"volume, {self.kind}"
 
+    def opened(self, folder: Path, made_by: str) -> AbstractContextManager[VolumeWriter]:
+        """Return a context with a writer of a volume of the same name, format, unit and voxels."""
+        return new_volume(folder / self.name, self.grid, {"made_by": made_by}, format=self.kind)
+
     def write(self, folder: Path, images: Volume, made_by: str) -> None:
-        """Write a volume of the same name, format, unit and voxels."""
-        with new_volume(folder / self.name, self.grid, {"made_by": made_by}, format=self.kind) as writer:
+        """Write such a volume in one piece."""
+        with self.opened(folder, made_by) as writer:
             writer.write(0, np.ascontiguousarray(images, np.float32))
 
 
