@@ -133,7 +133,7 @@ class VolumeDomain(Domain):
         if prepared.calibration.subsets:
             split = split.with_own_flats()
         began = time.monotonic()
-        parts, changed = reconstruct_windows(prepared, source, run.watch)
+        parts, changed = reconstruct_windows(prepared, source, run)
         a_row = (time.monotonic() - began) / sum(last - first for first, last in prepared.plan.windows)
         n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
