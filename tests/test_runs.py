@@ -242,6 +242,18 @@ def test_two_minutes_are_enough_to_compare_on_real_scans(views: int, columns: in
     assert affordable_rows(Scan(frames, beam), Auto().rows, Auto().share * 120) == rows
 
 
+@pytest.mark.slow
+def test_filters_are_judged_beside_the_network_where_methods_cannot_be_compared() -> None:
+    """Of few views the noise must be known, and from one flat it is not."""
+    scan = foam(n_cols=24, views=20)
+    few = dataclasses.replace(scan, flats=np.asarray(scan.flats[:1]))  # type: ignore[index]
+    settings = Settings(method=Auto(share=0.4), budget="2s", symmetries=1, network=quietray.UNet((4, 8)))
+    result = quietray.denoise(few, None, settings)
+    assert any("could not be compared on views held out" in note for note in result.notes)
+    said = next(note for note in result.notes if "On data held out from all" in note)
+    assert all(name in said for name in ("noise2inverse", *FILTERS))
+
+
 def test_few_rows_are_left_to_filters_and_networks_of_the_volume(scan: Scan) -> None:
     found = quietray.diagnose(scan)
     few, many = (dict(_candidates(Settings(), found, n_rows)[0]) for n_rows in (FEWEST_ROWS - 1, FEWEST_ROWS))

@@ -103,8 +103,8 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
                 return _with_rivals(_recommended(run, scan), auto.share * budget)
         return _by_comparison(run, scan, rows, auto.share * budget)
     except NoiseError as error:
-        run.watch.note(f"The methods could not be compared, so that Noise2Inverse was taken: {error}")
-        return Decision(run.having(method=Noise2Inverse()))
+        why = f"The methods could not be compared on views held out, so that Noise2Inverse was taken: {error}"
+        return _with_rivals(Decision(run.having(method=Noise2Inverse()), why), auto.share * budget)
 
 
 def _with_rivals(found: Decision, seconds: float) -> Decision:
@@ -137,7 +137,8 @@ def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
     rival: Any = from_dict(Settings, kept["rival"]).method if kept["rival"] else None
     run.watch.note(kept["comparison"]["why"])
     run = dataclasses.replace(known, settings=picked)
-    rivals = () if rival is None else (rival,)
+    late = [one["method"] for one in kept["comparison"]["left_out"] if one["method"] in FILTERS]  # for lack of time
+    rivals = () if rival is None else (rival, *(FILTERS[name]() for name in late))
     return Decision(run, kept["comparison"]["why"], rivals, comparison=kept["comparison"])
 
 

@@ -228,10 +228,10 @@ def _candidates(
                 left_out.append(
                     (name, "The reconstruction is not linear, so that its subsets share more than the object.")
                 )
-            elif few and method.domain == "radiographs":
-                left_out.append((name, f"{n_rows} rows show too little of the radiographs."))
-            elif few and name != list(kind.candidates())[-1]:
-                left_out.append((name, f"On {n_rows} rows it would hardly differ from the variant that sees more."))
+            elif few and (method.domain == "radiographs" or name != list(kind.candidates())[-1]):
+                left_out.append(
+                    (name, f"It needs more rows than fit into the time ({n_rows}); give a longer --budget.")
+                )
             elif any(verdict.answer != "not valid" for verdict in judged) or not judged:
                 allowed.append((name, dataclasses.replace(common, method=method)))
             else:
