@@ -179,7 +179,7 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
     beam = scan.geometry
     settled = beam.settled()
     scan, said = replace(scan, geometry=settled), (*said, *_half_told(beam, settled))
-    notes = (*scan.notes, *calibration.notes, *remarks, *said, *unchecked_angles(scan))
+    notes = (*scan.notes, *calibration.notes, *remarks, *unchecked_angles(scan), *said)
     return Calibrated(scan, calibration, notes)
 
 
