@@ -15,6 +15,7 @@ from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.conjugate import find_diverging_axis
 from quietray.detector.correction.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
 from quietray.detector.correction.rotation import find_rotation_axis
+from quietray.detector.correction.sweep import unchecked_angles
 from quietray.detector.noise.photon_transfer import log_bias
 from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid, field_of_view
@@ -183,7 +184,8 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
     beam = scan.geometry
     settled = beam.settled()
     scan, said = replace(scan, geometry=settled), (*said, *_half_told(beam, settled))
-    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, *said))
+    notes = (*scan.notes, *calibration.notes, *remarks, *unchecked_angles(scan), *said)
+    return Calibrated(scan, calibration, notes)
 
 
 def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:
