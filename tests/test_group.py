@@ -8,6 +8,7 @@ tens of percent.
 """
 
 import dataclasses
+import gc
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ from quietray.running.device import chosen_devices
 from quietray.running.output import Output
 from quietray.running.run import Run
 from quietray.running.settings import Settings, Training
+from quietray.running.shared import shared_empty
 from quietray.settings import write_toml
 from quietray.splits.base import Split
 from quietray.splits.inverse import Noise2Inverse
@@ -204,16 +206,32 @@ def test_the_shares_of_the_processes_are_the_batch_of_one(kind: str, count: int)
 
 def test_large_arrays_are_handed_over_once_and_what_a_process_changes_is_its_own() -> None:
     parts = np.arange(2.0**16, dtype=np.float32).reshape(2, -1)
-    file = packed({"parts": parts, "again": parts, "weights": torch.ones(3)})
-    try:
-        assert os.fstat(file).st_size < 1.1 * parts.nbytes
-        one, other = unpacked(file), unpacked(file)
-    finally:
-        os.close(file)
+    with packed({"parts": parts, "again": parts, "weights": torch.ones(3), "none": parts[:, :0]}) as pieces:
+        assert len({piece.file for piece in pieces}) == 1
+        assert os.fstat(pieces[0].file).st_size < 1.1 * parts.nbytes
+        one, other = unpacked(pieces), unpacked(pieces)
+    assert one["none"].shape == (2, 0)
     one["parts"][0, 0] = 5
     assert (one["again"][0, 0], other["parts"][0, 0], parts[0, 0]) == (5, 0, 0)
     assert np.array_equal(other["parts"], parts)
     assert torch.equal(other["weights"], torch.ones(3))
+
+
+def test_what_was_made_in_shared_memory_is_not_copied_and_is_freed() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    parts = shared_empty((2, 3, 2**14))
+    parts[:] = np.arange(parts.size).reshape(parts.shape)
+    with packed({"parts": parts, "half": parts[1]}) as pieces:
+        assert len({piece.file for piece in pieces}) == 2, "that of the array, and that of all the rest"
+        there = unpacked(pieces)
+        assert np.array_equal(there["half"], parts[1])
+        parts[0, 0, 0] = 5
+        assert there["parts"][0, 0, 0] == 5
+        there["parts"][0, 0, 1] = 7
+        assert parts[0, 0, 1] == 1
+    del parts, there
+    gc.collect()
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_what_cannot_be_handed_over_is_told() -> None:

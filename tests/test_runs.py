@@ -15,7 +15,7 @@ import quietray
 import quietray.metrics.image
 from quietray.assessment.comparison import Comparison, Standing
 from quietray.cli import main
-from quietray.domains.compare import FEWEST_ROWS, affordable_rows
+from quietray.domains.compare import FEWEST_ROWS, _candidates, affordable_rows
 from quietray.domains.models import unlike
 from quietray.domains.volume import VolumeDomain
 from quietray.errors import ResourceError, SettingsError
@@ -232,6 +232,33 @@ def test_auto_judges_filters_beside_the_network_where_a_comparison_is_too_dear(s
     assert f"{called(type(stored.method))} did better than" in said
     assert all(name in said for name in ("noise2inverse", *FILTERS))
     assert "comparison" not in result.metrics
+
+
+@pytest.mark.parametrize(("views", "columns", "rows"), [(181, 640, 2), (375, 835, 1), (90, 160, 16), (3000, 26, 16)])
+def test_two_minutes_are_enough_to_compare_on_real_scans(views: int, columns: int, rows: int) -> None:
+    """As wide as those that are tested, with as many views; of the first there are two rows."""
+    beam = quietray.ParallelBeam(np.linspace(0, np.pi, views, endpoint=False), 2 if views == 181 else 16, columns)
+    frames = np.broadcast_to(np.float32(1), (views, beam.n_rows, columns))
+    assert affordable_rows(Scan(frames, beam), Auto().rows, Auto().share * 120) == rows
+
+
+@pytest.mark.slow
+def test_filters_are_judged_beside_the_network_where_methods_cannot_be_compared() -> None:
+    """Of few views the noise must be known, and from one flat it is not."""
+    scan = foam(n_cols=24, views=20)
+    few = dataclasses.replace(scan, flats=np.asarray(scan.flats[:1]))  # type: ignore[index]
+    settings = Settings(method=Auto(share=0.4), budget="2s", symmetries=1, network=quietray.UNet((4, 8)))
+    result = quietray.denoise(few, None, settings)
+    assert any("could not be compared on views held out" in note for note in result.notes)
+    said = next(note for note in result.notes if "On data held out from all" in note)
+    assert all(name in said for name in ("noise2inverse", *FILTERS))
+
+
+def test_few_rows_are_left_to_filters_and_networks_of_the_volume(scan: Scan) -> None:
+    found = quietray.diagnose(scan)
+    few, many = (dict(_candidates(Settings(), found, n_rows)[0]) for n_rows in (FEWEST_ROWS - 1, FEWEST_ROWS))
+    assert {"fbp", *FILTERS, "noise2inverse 2.5-D"} <= set(few) < set(many)
+    assert {"noise2inverse 2-D", "noise2self"} <= set(many) - set(few)
 
 
 def test_auto_compares_and_runs_what_it_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ import quietray
 from quietray import ConeBeam, FanBeam, GeometryError, NoiseError, ParallelBeam, Scan
 from quietray.detector.correction.calibration import Correction
 from quietray.detector.correction.claims import claims_of, sound
-from quietray.detector.correction.sweep import doubted_sweep
+from quietray.detector.correction.sweep import doubted_sweep, unchecked_angles
 from quietray.images import ImageSeries
+from quietray.preparation.examine import examine
 from quietray.simulate.bodies import Bodies
 
 LUMPS = np.random.default_rng(3).uniform([-12, -12, -9, 1], [12, 12, 9, 4], (25, 4))  # from no two sides alike
@@ -61,6 +62,27 @@ def test_right_angles_are_believed(turns: float, photons: float) -> None:
 def test_an_object_that_looks_alike_from_four_sides_is_believed_though_it_drifts(drift: float) -> None:
     doubted_sweep(turned(1, 1, balls=SQUARE, drift=drift), Correction())
     doubted_sweep(turned(2, 2, balls=SQUARE, drift=drift), Correction())
+
+
+def test_angles_that_cannot_be_checked_are_said_not_to_be() -> None:
+    scan = turned(1, 1)
+    golden = scan.geometry.angles[(np.arange(120) * 55) % 120]
+    fan = FanBeam(np.linspace(0, 2 * np.pi, 120, endpoint=False), 20, 48, 100.0, 150.0)
+    doubtful = {
+        "a diverging beam": dataclasses.replace(scan, geometry=fan),
+        "several detectors": dataclasses.replace(scan, detectors=np.arange(120) % 2),
+        "less than half a turn": scan[:80],
+        "only 20 of them": scan[::6],
+        "the golden angle": dataclasses.replace(scan, geometry=dataclasses.replace(scan.geometry, angles=golden)),
+    }
+    assert unchecked_angles(scan) == ()
+    for words, one in doubtful.items():
+        (note,) = unchecked_angles(one)
+        assert words in note
+    notes = quietray.denoise(scan[::6], method="gaussian").notes
+    assert sum("The angles could not be checked" in note for note in notes) == 1
+    found = examine(scan[::6], Correction(), 5.0, axis=True).found
+    assert sum("The angles could not be checked" in note for note in found) == 1
 
 
 def test_a_small_part_of_a_detector_is_believed(real_data) -> None:

@@ -60,8 +60,8 @@ class Auto(Method):
     share
         Fraction of the budget for the comparison.
     rows
-        Largest number of detector rows to compare on; if the budget allows fewer than eight, only the diagnosis is
-        used.
+        Largest number of detector rows to compare on; if the budget allows fewer than eight, methods for radiographs
+        are not compared, and if it does not allow one, only the diagnosis is used.
     """
 
     domain: ClassVar[str] = "auto"

@@ -95,18 +95,26 @@ def decided(run: Run, scans: Sequence[Scan]) -> Decision:
     auto, budget = settings.method, parse_seconds(settings.budget)
     assert isinstance(auto, Auto)
     rows = affordable_rows(scan, auto.rows, auto.share * budget)
-    if rows < FEWEST_ROWS or not settings.reconstruction.linear or not parallel:
-        found = _recommended(run, scan)
-        run.watch.note(found.why)
-        if found.run.settings.method.domain != "volume":
-            return found
-        rivals = tuple(kind() for kind in FILTERS.values())
-        return dataclasses.replace(found, rivals=rivals, seconds=auto.share * budget)
+    if rows < 1 or not settings.reconstruction.linear or not parallel:
+        return _with_rivals(_recommended(run, scan), auto.share * budget)
     try:
+        if rows < FEWEST_ROWS:
+            run = measured(scan, run)
+            assert run.diagnosis is not None
+            if run.diagnosis.verdict("noise2inverse").answer == "not valid":  # so few rows show no other network enough
+                return _with_rivals(_recommended(run, scan), auto.share * budget)
         return _by_comparison(run, scan, rows, auto.share * budget)
     except NoiseError as error:
-        run.watch.note(f"The methods could not be compared, so Noise2Inverse was used: {error}")
-        return Decision(run.having(method=Noise2Inverse()))
+        why = f"The methods could not be compared on held-out views, so Noise2Inverse was used: {error}"
+        return _with_rivals(Decision(run.having(method=Noise2Inverse()), why), auto.share * budget)
+
+
+def _with_rivals(found: Decision, seconds: float) -> Decision:
+    """Report a choice without a comparison; filters will be judged beside a network in the volume domain."""
+    found.run.watch.note(found.why)
+    if found.run.settings.method.domain != "volume":
+        return found
+    return dataclasses.replace(found, rivals=tuple(kind() for kind in FILTERS.values()), seconds=seconds)
 
 
 def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
@@ -131,7 +139,8 @@ def _by_comparison(run: Run, scan: Scan, rows: int, seconds: float) -> Decision:
     rival: Any = from_dict(Settings, kept["rival"]).method if kept["rival"] else None
     run.watch.note(kept["comparison"]["why"])
     run = dataclasses.replace(known, settings=picked)
-    rivals = () if rival is None else (rival,)
+    late = [one["method"] for one in kept["comparison"]["left_out"] if one["method"] in FILTERS]  # for lack of time
+    rivals = () if rival is None else (rival, *(FILTERS[name]() for name in late))
     return Decision(run, kept["comparison"]["why"], rivals, comparison=kept["comparison"])
 
 

@@ -119,7 +119,7 @@ def _whole(halves: VolumeDomain) -> Volume:
     """Return the scaled reconstruction of all views in the training windows; if linear, from the halves."""
     prepared = halves.prepared
     if prepared.algorithm.iterates:
-        return halves.scale.apply(reconstruct_windows(prepared, prepared.source(), halves.run.watch)[0][0])
+        return halves.scale.apply(reconstruct_windows(prepared, prepared.source(), halves.run)[0][0])
     sizes = [len(range(first, prepared.scan.n_views, 2)) for first in range(2)]
     together = np.average(halves.data.parts, axis=0, weights=np.array(sizes, np.float32))
     return np.asarray(together, np.float32)

@@ -29,16 +29,18 @@ from quietray.running.settings import Settings
 from quietray.running.slabs import Staged, Team
 from quietray.scan import Scan
 from quietray.settings import parse_seconds
-from quietray.splits import SPLITS
+from quietray.splits import SPLITS, Noise2Inverse
+from quietray.training.learn import TUNED_ON
 from quietray.training.start import DEFAULT, PRIOR
 from quietray.types import Volume
 
 __all__ = ["FEWEST_ROWS", "Comparison", "Standing", "affordable_rows", "compared", "measured"]
 
 _LEARNING = 0.6  # fraction of the time
-_FILTERING = 5e-5  # seconds per voxel for all filters together
+_FILTERING = 2.5e-6  # seconds in which all filters together do one pass over a pixel
+_TRIALS = 20  # passes over the pixels that a filter is tuned on
 _SHORTEST = 0.5  # seconds per method
-FEWEST_ROWS = 8  # least number of rows; with fewer, no network sees its neighbours
+FEWEST_ROWS = 8  # with fewer rows, networks see few neighbours, and those of radiographs too little
 _SHARE = 0.2  # one view in this many is held out, so that the rest forms four even subsets
 
 
@@ -76,7 +78,7 @@ def compared(scan: Scan, run: Run, rows: int, seconds: float) -> tuple[Compariso
     if settings.phase is not None:  # already retrieved
         done = dataclasses.replace(settings, phase=None, correction=run.calibrated.calibration.settings)
     held = _Held.out_of(_part(run.calibrated.scan, done, rows), done.correction if settings.phase else Correction())
-    candidates, left_out = _candidates(done, run.diagnosis)
+    candidates, left_out = _candidates(done, run.diagnosis, held.rest.n_rows)
     volumes: dict[str, Volume] = {}
     took: dict[str, float] = {}
     ran: dict[str, Settings] = {}
@@ -140,18 +142,21 @@ def measured(scan: Scan, run: Run) -> Run:
     if known is None:
         known = calibrated(scan, run)
     found = run.diagnosis
-    with run.watch.stage("measuring the noise"):
-        if found is None and run.settings.phase is not None:  # which spreads noise
-            found = diagnose(scan).after_retrieval()
-        elif found is None:
-            found = diagnose(known.scan, calibration=known.calibration)
+    if found is None:
+        with run.watch.stage("measuring the noise"):
+            if run.settings.phase is not None:  # which spreads noise
+                found = diagnose(scan).after_retrieval()
+            else:
+                found = diagnose(known.scan, calibration=known.calibration)
     return dataclasses.replace(run, calibrated=known, diagnosis=found)
 
 
 def affordable_rows(scan: Scan, most: int, seconds: float) -> int:
-    """Return the number of rows, at most `most`, on which the filters fit into four tenths of the time."""
-    a_row = _FILTERING * scan.geometry.grid().n_pixels
-    return min(most, scan.n_rows, int((1 - _LEARNING) * seconds / a_row))
+    """Return the number of rows, at most `most`, on which the filters fit into four tenths of the time; or 0."""
+    (slices, pixels), (_, n_y, n_x) = TUNED_ON, scan.geometry.grid().shape
+    parts = Noise2Inverse().fitting(int((1 - _SHARE) * scan.n_views), n_x).parts  # filters are applied to each
+    left = (1 - _LEARNING) * seconds / (_FILTERING * parts) - _TRIALS * min(pixels, slices * n_y * n_x)
+    return min(most, scan.n_rows, max(0, int(left / (n_y * n_x))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +203,10 @@ def _part(scan: Scan, settings: Settings, n_rows: int) -> Scan:
     )
 
 
-def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, Settings]], list[tuple[str, str]]]:
-    """Return the methods to run, simplest first, and those excluded by the diagnosis, with reasons."""
+def _candidates(
+    settings: Settings, found: Diagnosis, n_rows: int
+) -> tuple[list[tuple[str, Settings]], list[tuple[str, str]]]:
+    """Return the methods to run, simplest first, and those excluded by the diagnosis or few rows, with reasons."""
     common = dataclasses.replace(
         settings,
         rows=None,
@@ -210,6 +217,7 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
         trust=0.0,
         max_memory=None,
     )
+    few = n_rows < FEWEST_ROWS
     allowed: list[tuple[str, Settings]] = [("fbp", dataclasses.replace(common, method=GaussianFilter(0.0)))]
     allowed += [(name, dataclasses.replace(common, method=kind())) for name, kind in FILTERS.items()]
     left_out: list[tuple[str, str]] = []
@@ -218,6 +226,10 @@ def _candidates(settings: Settings, found: Diagnosis) -> tuple[list[tuple[str, S
             judged = [found.verdict(verdict) for verdict in method.verdicts]
             if method.needs_linear and not settings.reconstruction.linear:
                 left_out.append((name, "The reconstruction is not linear, so its subsets share more than the object."))
+            elif few and (method.domain == "radiographs" or name != list(kind.candidates())[-1]):
+                left_out.append(
+                    (name, f"It needs more rows than fit into the time ({n_rows}); give a longer --budget.")
+                )
             elif any(verdict.answer != "not valid" for verdict in judged) or not judged:
                 allowed.append((name, dataclasses.replace(common, method=method)))
             else:

@@ -132,7 +132,7 @@ class VolumeDomain(Domain):
     def begun(cls, run: Run, prepared: Prepared, source: Reconstruction, split: Split) -> VolumeDomain:
         """Reconstruct the training data, scale them, and hold out slices."""
         began = time.monotonic()
-        parts, changed = reconstruct_windows(prepared, source, run.watch)
+        parts, changed = reconstruct_windows(prepared, source, run)
         a_row = (time.monotonic() - began) / sum(last - first for first, last in prepared.plan.windows)
         n_channels = split.neighbourhood.channels
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))

@@ -11,6 +11,7 @@ import numpy as np
 from quietray.detector.correction.claims import Claims, claims_of
 from quietray.detector.correction.correct import Correction, calibrate
 from quietray.detector.correction.rotation import find_rotation_axis
+from quietray.detector.correction.sweep import unchecked_angles
 from quietray.errors import QuietrayError
 from quietray.geometry import ParallelBeam
 from quietray.preparation.prepare import diverging_axis, usable
@@ -83,7 +84,7 @@ def examine(scan: Scan, correction: Correction, seconds: float, *, axis: bool) -
         looked += f"; rows {rows.start} to {rows.stop - 1} of {whose} were corrected"
         try:
             calibration = calibrate(part, usable(correction, part)[0])
-            found += calibration.notes
+            found += (*calibration.notes, *unchecked_angles(claims.scan))
             FBP().for_beam(claims.scan.geometry)  # as in a run with default settings
             if axis and isinstance(part.geometry, ParallelBeam) and part.geometry.rotation_axis is None:
                 found += _axis(part, calibration)

@@ -15,6 +15,7 @@ from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.conjugate import find_diverging_axis
 from quietray.detector.correction.correct import Calibration, Correction, RowCounts, calibrate, correct_rows
 from quietray.detector.correction.rotation import find_rotation_axis
+from quietray.detector.correction.sweep import unchecked_angles
 from quietray.detector.noise.photon_transfer import log_bias
 from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ConeBeam, Geometry, ParallelBeam, VolumeGrid, field_of_view
@@ -31,7 +32,7 @@ from quietray.reconstruct.choose import chosen as chosen_on_held_out
 from quietray.reconstruct.choose import held_out_every
 from quietray.running.plan import Plan, plan_run, plan_whole, resident_memory
 from quietray.running.run import Run
-from quietray.running.watch import Watch
+from quietray.running.shared import shared_empty
 from quietray.scan import Scan
 from quietray.settings import called, parse_bytes
 from quietray.types import Parts, Slice
@@ -183,7 +184,8 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
     beam = scan.geometry
     settled = beam.settled()
     scan, said = replace(scan, geometry=settled), (*said, *_half_told(beam, settled))
-    return Calibrated(scan, calibration, (*scan.notes, *calibration.notes, *remarks, *said))
+    notes = (*scan.notes, *calibration.notes, *remarks, *unchecked_angles(scan), *said)
+    return Calibrated(scan, calibration, notes)
 
 
 def diverging_axis(scan: Scan, calibration: Calibration) -> tuple[float, str]:
@@ -264,8 +266,7 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
         memory = parse_bytes(settings.max_memory) if settings.max_memory else None
         volume = whole if cone and iterating else grid
         base = resident_memory() + matrix + members * _MEMBER
-        copied = n_parts * 2 if members else n_parts  # members share one copy of the training data
-        plan = need(scan, chosen, volume, memory=memory, base=base, parts=copied)
+        plan = need(scan, chosen, volume, memory=memory, base=base)
         if crew is not None and not (cone and iterating):  # whose slices cannot be told apart
             theirs = need(scan, chosen, volume, memory=crew.memory, base=crew.base + matrix)
             plan = plan.shared(theirs, crew.count, max(n_slices // 2, network.depth))
@@ -325,7 +326,7 @@ def with_choices(prepared: Prepared, run: Run, what: str = "measured") -> Prepar
     return replace(prepared, algorithm=replace(settled, **found), notes=(*prepared.notes, note))
 
 
-def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch) -> tuple[Parts, RowCounts]:
+def reconstruct_windows(prepared: Prepared, source: Reconstruction, run: Run) -> tuple[Parts, RowCounts]:
     """Return the reconstructions ``(part, z, y, x)`` of the training windows, one step of a series after the other.
 
     Parameters
@@ -334,8 +335,8 @@ def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch
         The scan and its plan.
     source
         Reconstructs the parts.
-    watch
-        Receives the progress.
+    run
+        Receives the progress; if several processes will train, the reconstructions are in memory that they share.
 
     Returns
     -------
@@ -344,9 +345,10 @@ def reconstruct_windows(prepared: Prepared, source: Reconstruction, watch: Watch
     """
     windows = prepared.plan.windows
     total = len(source.steps) * sum(stop - start for start, stop in windows)
-    parts = np.empty((source.n_parts, total, *prepared.grid.shape[1:]), np.float32)
+    shape = (source.n_parts, total, *prepared.grid.shape[1:])
+    parts = shared_empty(shape) if len(run.devices) > 1 else np.empty(shape, np.float32)
     done, changed = 0, RowCounts()
-    with watch.stage("reconstructing", total) as advance:
+    with run.watch.stage("reconstructing", total) as advance:
         for step in source.steps:
             for start, stop in windows:
                 changed += step.into(parts[:, done : done + stop - start], slice(start, stop), advance)

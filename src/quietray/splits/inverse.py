@@ -154,6 +154,11 @@ class Noise2Inverse(Split):
         """Return the mean of the parts if the network takes the mean of several subsets, else each part."""
         return [parts.mean(dim=1)] if self.input == "X:1" else parts.unbind(1)
 
+    def fitting(self, views: int, columns: int) -> Noise2Inverse:
+        """Return the method with two subsets if each of four would have too few of the views for so many columns."""
+        sparse = self.parts == 4 and views < 4 * _FEWEST_VIEWS * columns
+        return replace(self, parts=2) if sparse else self
+
     def on_scan(self, shape: ScanShape) -> Noise2Inverse:
         """Return the method, with no more slices than the scan has rows, and fewer subsets if they would be too sparse.
 
@@ -176,8 +181,7 @@ class Noise2Inverse(Split):
                 f"times and channels must be 1 for a single scan, got {split.times} and {split.channels}; name the "
                 "other scans with --series or --channels, or cut one acquisition into steps with --views-per-step"
             )
-        if split.parts == 4 and shape.views < 4 * _FEWEST_VIEWS * shape.columns:
-            split = replace(split, parts=2)
+        split = split.fitting(shape.views, shape.columns)
         if shape.views < 2 * split.parts:
             raise GeometryError(
                 f"Noise2Inverse with {split.parts} parts must have at least {2 * split.parts} views, got "

@@ -8,6 +8,7 @@ one that dies or hangs never takes it along.  Each member runs :func:`~quietray.
 from __future__ import annotations
 
 import io
+import json
 import mmap
 import os
 import pickle
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 from quietray.errors import ResourceError, SettingsError
 from quietray.running.device import training_memory
 from quietray.running.settings import Training
+from quietray.running.shared import Piece, shared_empty, shared_piece
 from quietray.splits.base import Split
 from quietray.training.loop import Fitted, Progress, TrainingData, fit
 from quietray.training.start import Known
@@ -195,8 +198,11 @@ class _Packer(pickle.Pickler):
         return NotImplemented
 
 
-def packed(value: Any) -> int:
-    """Return the descriptor of a file in memory with a value, for other processes; large arrays are not pickled.
+@contextmanager
+def packed(value: Any) -> Iterator[tuple[Piece, ...]]:
+    """Return the places in files in memory of a value, for other processes; none of its arrays is pickled.
+
+    Arrays made by :func:`~quietray.running.shared.shared_empty` stay where they are, others are copied once.
 
     Raises
     ------
@@ -211,50 +217,32 @@ def packed(value: Any) -> int:
             f"methods and networks for several --gpus must be picklable, got: {error}; define them at the top of a "
             "module, or leave --gpus out"
         ) from error
-    pieces = [memoryview(text.getbuffer()), *(array.raw() for array in arrays)]
-    sizes = pickle.dumps([len(piece) for piece in pieces])
-    file = os.memfd_create("quietray")
-    try:
-        os.truncate(file, _begin(len(sizes)) + sum(_aligned(len(piece)) for piece in pieces))
-        with mmap.mmap(file, 0) as memory:
-            memory[:8] = len(sizes).to_bytes(8, "little")
-            memory[8 : 8 + len(sizes)] = sizes
-            at = _begin(len(sizes))
-            for piece in pieces:
-                memory[at : at + len(piece)] = piece
-                at += _aligned(len(piece))
-    except OSError:
-        os.close(file)
-        raise
-    return file
+    everything = [memoryview(text.getbuffer()), *(array.raw() for array in arrays)]
+    pieces = [shared_piece(values) for values in everything]
+    sizes = [0 if there else -(-len(values) // 64) * 64 for values, there in zip(everything, pieces, strict=True)]
+    copies = shared_empty((sum(sizes) // 4,)).data.cast("B")
+    for number, end in enumerate(accumulate(sizes)):
+        if pieces[number] is None:
+            copy = copies[end - sizes[number] :][: len(everything[number])]
+            copy[:] = everything[number]
+            pieces[number] = shared_piece(copy)
+    yield tuple(there for there in pieces if there is not None)
 
 
-def unpacked(file: int) -> Any:
-    """Return the value in a file made by :func:`packed`; its arrays share the memory of the file.
+def unpacked(pieces: Sequence[Piece]) -> Any:
+    """Return a value from its places; its arrays share the memory of the files.
 
     Examples
     --------
     >>> import numpy as np
-    >>> file = packed({"parts": np.arange(3.0)})
-    >>> unpacked(file)["parts"].tolist()
+    >>> with packed({"parts": np.arange(3.0)}) as pieces:
+    ...     unpacked(pieces)["parts"].tolist()
     [0.0, 1.0, 2.0]
-    >>> os.close(file)
     """
-    memory = memoryview(mmap.mmap(file, 0, flags=mmap.MAP_PRIVATE))  # what a process changes is its own
-    length = int.from_bytes(memory[:8], "little")
-    at, pieces = _begin(length), []
-    for size in pickle.loads(memory[8 : 8 + length]):
-        pieces.append(memory[at : at + size])
-        at += _aligned(size)
-    return pickle.loads(pieces[0], buffers=pieces[1:])
-
-
-def _begin(length: int) -> int:
-    return _aligned(8 + length)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // 64) * 64
+    files = {piece.file for piece in pieces}
+    memory = {file: memoryview(mmap.mmap(file, 0, flags=mmap.MAP_PRIVATE)) for file in files}  # changes stay here
+    text, *arrays = (memory[file][offset : offset + size] for file, offset, size in pieces)
+    return pickle.loads(text, buffers=arrays)
 
 
 # --- starting, following, ending -----------------------------------------------------------------------------------
@@ -267,18 +255,18 @@ def _members(order: Order, count: int) -> Iterator[list[tuple[Connection, subpro
         torch.cuda.empty_cache()  # the first process shares its GPU with this one
     here = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(place or os.getcwd() for place in sys.path)}
     with ExitStack() as stack:
-        file = packed(order)
-        stack.callback(os.close, file)
+        pieces = stack.enter_context(packed(order))
+        files, told = {piece.file for piece in pieces}, json.dumps(pieces)
         members = []
         for number in range(count):
             ours, theirs = Pipe()
             stack.callback(ours.close)
             command = [sys.executable, "-P", "-m", "quietray.training.member"]  # what lies beside is not imported
             member = subprocess.Popen(
-                [*command, str(number), str(file), str(theirs.fileno())],
+                [*command, str(number), str(theirs.fileno()), told],
                 stdin=subprocess.PIPE,  # closed when this process ends, which ends the other one
                 stdout=subprocess.DEVNULL,  # which is for the figures of this process
-                pass_fds=(file, theirs.fileno()),
+                pass_fds=(*files, theirs.fileno()),
                 env=here | {"LOCAL_RANK": str(number), "NODE_RANK": "0"},
                 process_group=0,  # Ctrl-C is for this process, which ends the others
             )

@@ -32,10 +32,10 @@ from quietray.training.loop import Fitted, Progress, TrainingData, judge_held_ou
 from quietray.training.start import DEFAULT, RANDOM, SCRATCH, Known, Start, began_at_random, start_of
 from quietray.training.state import load_average
 
-__all__ = ["Recipe", "Subject", "learn", "tuned"]
+__all__ = ["TUNED_ON", "Recipe", "Subject", "learn", "tuned"]
 
 _VOXELS_A_PATCH = 2**16  # pixels of a volume per patch of a batch
-_TUNED_ON = (4, 2**15)  # numbers of slices and of pixels
+TUNED_ON = (4, 2**15)  # numbers of slices and of pixels
 _JUDGED, _JUDGED_PIXELS = 6, 2**17  # passes over the held-out data for the final validation
 _REPORT = 3.0  # in seconds
 _FEW = 250.0  # steps after which random initial weights do as well as the shipped prior (docs/prior.md)
@@ -332,7 +332,7 @@ def tuned(
     start: Filter,
     subject: Subject,
     run: Run,
-    amount: tuple[int, int] = _TUNED_ON,
+    amount: tuple[int, int] = TUNED_ON,
     seconds: float | None = None,
 ) -> tuple[Denoiser, Fitted]:
     """Find the filter setting with the smallest estimated error, on slices not used for validation.

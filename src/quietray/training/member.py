@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,6 +19,7 @@ import torch
 from torch import distributed
 
 from quietray.running.device import training_memory
+from quietray.running.shared import Piece
 from quietray.training.group import Done, Failed, Order, built_on, unpacked
 from quietray.training.loop import Progress, fit
 from quietray.training.state import copy_weights
@@ -26,17 +29,17 @@ __all__ = ["main"]
 _PATIENCE = timedelta(days=1)  # the process that started the group notices when one ends
 
 
-def main(number: int, file: int, descriptor: int) -> None:
+def main(number: int, descriptor: int, pieces: Sequence[Piece]) -> None:
     """Train as one of the processes of a group, and tell what came of it.
 
     Parameters
     ----------
     number
         Number of this process, from 0.
-    file
-        Descriptor of the file with the :class:`~quietray.training.group.Order`.
     descriptor
         Descriptor of the connection to the process that started this one.
+    pieces
+        Where the :class:`~quietray.training.group.Order` is.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     channel = Connection(descriptor)
@@ -45,7 +48,7 @@ def main(number: int, file: int, descriptor: int) -> None:
         channel.send_bytes(pickle.dumps(what))
 
     try:
-        done = _trained(unpacked(file), number, channel)
+        done = _trained(unpacked(pieces), number, channel)
     except BaseException as error:
         failed = Failed(error, traceback.format_exc(), time.monotonic())
         try:
@@ -113,4 +116,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(int(sys.argv[1]), int(sys.argv[2]), [Piece(*one) for one in json.loads(sys.argv[3])])

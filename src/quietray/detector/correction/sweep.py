@@ -14,7 +14,7 @@ from quietray.geometry import ParallelBeam
 from quietray.geometry.grid import in_order
 from quietray.scan import Scan
 
-__all__ = ["doubted_sweep"]
+__all__ = ["doubted_sweep", "unchecked_angles"]
 
 _FEWEST = 24  # number of views
 _BASES = 6  # number of views whose partners are examined
@@ -29,8 +29,9 @@ _OTHERWISE = {2.0: "twice as far", 0.5: "half as far", 0.9: "nine tenths as far,
 def doubted_sweep(scan: Scan, settings: Correction) -> None:
     """Raise if opposite views contradict the angles and mirror each other for another angular range.
 
-    There is no error if the user has stated the order of the axes, nor if the angles cannot be checked: for an object
-    that looks the same from all sides, too few views, or a wrong direction (which only mirrors the volume).
+    There is no error if the user has stated the order of the axes, nor if the angles cannot be checked: see
+    :func:`unchecked_angles`; also for an object that looks the same from all sides, or a wrong direction, which only
+    mirrors the volume.
 
     Parameters
     ----------
@@ -45,14 +46,7 @@ def doubted_sweep(scan: Scan, settings: Correction) -> None:
         The object turned twice as far as stated, half as far, or the angles are in gon instead of degrees.
     """
     beam = scan.geometry
-    if (
-        not isinstance(beam, ParallelBeam)
-        or scan.detectors is not None
-        or scan.provenance.get("order")
-        or beam.turns < 1
-        or scan.n_views < _FEWEST
-        or not in_order(beam.angles)
-    ):
+    if not isinstance(beam, ParallelBeam) or scan.provenance.get("order") or unchecked_angles(scan):
         return
     angles = np.abs(beam.angles - beam.angles[0])
     pairs = {times: _pairs(angles, np.pi / times) for times in (1.0, *_OTHERWISE)}
@@ -73,6 +67,33 @@ def doubted_sweep(scan: Scan, settings: Correction) -> None:
             sure &= times != 0.5 or beam.turns != 2 or _better(alike[times], _same(slopes), chance)
             if sure:
                 raise _contradicted(beam, times, alike[times], alike[1.0])
+
+
+def unchecked_angles(scan: Scan) -> tuple[str, ...]:
+    """Return a note if no two views can contradict the angles, with the reason.
+
+    Examples
+    --------
+    >>> scan = Scan(np.ones((20, 2, 8)), ParallelBeam(np.arange(20) * 0.2, 2, 8))
+    >>> print(*unchecked_angles(scan))
+    The angles could not be checked against the views, since there are only 20 of them (of 24 or more): wrong ones show
+    as doubled or smeared edges.
+    """
+    beam = scan.geometry
+    if not isinstance(beam, ParallelBeam):
+        why = "opposite views of a diverging beam are no mirror images"
+    elif scan.detectors is not None:
+        why = "several detectors take turns"
+    elif beam.turns < 1:
+        why = "they cover less than half a turn"
+    elif scan.n_views < _FEWEST:
+        why = f"there are only {scan.n_views} of them (of {_FEWEST} or more)"
+    elif not in_order(beam.angles):
+        why = "they are not in the order of their angles, as interlaced ones or those by the golden angle"
+    else:
+        return ()
+    told = f"The angles could not be checked against the views, since {why}"
+    return (f"{told}: wrong ones show as doubled or smeared edges.",)
 
 
 def _contradicted(beam: ParallelBeam, times: float, found: float, claimed: float) -> GeometryError:
