@@ -230,11 +230,11 @@ def test_unrelated_images_are_told_from_slices(tmp_path: Path) -> None:
     others = np.random.default_rng(0).random((5, 4, 4)).repeat(24, 1).repeat(24, 2)
     np.save(tmp_path / "others.npy", others.astype(np.float32))
     for images, slices, wanted, said in (
-        (of_volume(noisy(), None), None, 1, "taken as unrelated"),
-        (of_volume(noisy(), None), 3, 3, "taken as slices of one volume, as it was asked for"),
+        (of_volume(noisy(), None), None, 1, "treated as unrelated"),
+        (of_volume(noisy(), None), 3, 3, "treated as slices of one volume, as requested"),
         (read_images(tmp_path / "slices"), None, WINDOW, "they are numbered"),
         (read_images(tmp_path / "slices"), 1, 1, ""),
-        (read_images(tmp_path / "others.npy"), None, 1, "taken as unrelated"),
+        (read_images(tmp_path / "others.npy"), None, 1, "treated as unrelated"),
         (of_volume(noisy(2)), 7, 1, ""),
     ):
         run = Run.in_memory(few_steps(Noise2Void(slices=slices)))
@@ -255,7 +255,7 @@ def test_a_model_of_neighbouring_slices_is_applied_to_slices_of_a_volume(tmp_pat
     with pytest.raises(SettingsError, match="the model must be given 5 or more slices of one volume"):
         quietray.apply(tmp_path / "out/model", of_volume(noisy(), None))
     shared = quietray.apply(tmp_path / "out/model", of_volume(noisy(across=0.4)))
-    assert any("takes what neighbours share for the object" in warning for warning in shared.warnings)
+    assert any("takes correlated noise for the object" in warning for warning in shared.warnings)
 
 
 def test_slices_are_asked_for_on_the_command_line(tmp_path: Path) -> None:

@@ -64,13 +64,13 @@ def as_volume(series: ImageSeries, method: Method) -> tuple[int, str]:
     if series.step is not None:
         return most, ""
     if asked is not None:
-        return (most, "The images were taken as slices of one volume, as it was asked for.") if asked > 1 else (1, "")
+        return (most, "The images were treated as slices of one volume, as requested.") if asked > 1 else (1, "")
     if series.numbered and _alike(series):
         return most, (
-            "The images were taken as slices of one volume: they are numbered, and neighbouring ones show the same. "
-            "With slices = 1, each is denoised by itself."
+            "The images were treated as slices of one volume: they are numbered, and neighbouring ones are alike. With "
+            "slices = 1, each is denoised by itself."
         )
-    return 1, f"The images were taken as unrelated. If they are slices of one volume, set slices = {WINDOW}."
+    return 1, f"The images were treated as unrelated. If they are slices of one volume, set slices = {WINDOW}."
 
 
 def _alike(series: ImageSeries) -> bool:

@@ -137,15 +137,15 @@ class ModelOnImages(ImageDomain):
         if slices < window:
             raise SettingsError(
                 f"the model must be given {window} or more slices of one volume, as it sees neighbouring ones, got "
-                f"{series.n_images} images that are not known to be that; train a model with slices = 1"
+                f"{series.n_images} images that may be unrelated; train a model with slices = 1"
             )
         scale, noise = scale_of_model(denoiser, series), told_noise(noise_of([series], window > 1), series)
         facts = facts_of_images(series, noise, scale)
         differences = unlike(denoiser.facts, facts)
         if window > 1 and not noise.apart:
             differences.append(
-                f"the noise of neighbouring slices correlates by {noise.between:+.2f}, and the model takes what "
-                "neighbours share for the object"
+                f"the noise of neighbouring slices correlates by {noise.between:+.2f}, and the model takes correlated "
+                "noise for the object"
             )
         if differences and strict:
             raise SettingsError(

@@ -341,7 +341,8 @@ def plan_images(
         needed = spent + 2 * smallest * max(learned, worked)
         raise ResourceError(
             f"the smallest slab ({smallest} images of {height} x {width}) must fit into memory and needs "
-            f"{needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give --max-memory more, or fewer slices"
+            f"{needed / 2**30:.2f} GiB, got a limit of {limit / 2**30:.2f} GiB; give a larger --max-memory, or fewer "
+            "slices"
             + (", or an output folder (--out) for a volume, which is then written slab by slab" if kept else "")
         )
     count = -(-n // max(1, room // worked - 2 * halo))

@@ -137,7 +137,7 @@ class _BlindSpot(Split):
         """
         if self.n_slices > 1:
             raise SettingsError(
-                f"slices must be 1 for radiographs, whose neighbours were seen from other angles, got {self.slices}; "
+                f"slices must be 1 for radiographs, whose neighbours are views from other angles, got {self.slices}; "
                 "leave it out, or use noise2inverse"
             )
         return super().on_scan(shape)

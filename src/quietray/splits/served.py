@@ -90,11 +90,11 @@ class ImageNoise:
             return 1, "The network sees one slice at a time, as it is not known whether neighbouring ones share noise."
         between = f"the noise of neighbouring slices correlates by {self.found.between:+.2f}"
         if self.found.apart:
-            return wanted, f"{seen}: {between}, so that it is independent."
+            return wanted, f"{seen}: {between}, so it is independent."
         return 1, (
             f"The network sees one slice at a time: {between}, which comes from rings, phase retrieval, interpolation "
-            "or binning, and neighbours would tell it the noise. Two reconstructions of half of the views each "
-            "(--repeats) are free of that."
+            "or binning, and neighbours would show it the noise. Two reconstructions of half of the views each "
+            "(--repeats) avoid this."
         )
 
     @property

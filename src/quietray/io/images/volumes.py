@@ -68,7 +68,7 @@ class VolumeSlices(ImageFormat):
         )
         others = sum(int((~np.isfinite(block)).sum()) for block in series.blocks())
         if others:
-            raise FormatError(f"{place} must hold finite values, got {others} NaN or infinite ones; mend them")
+            raise FormatError(f"{place} must hold finite values, got {others} NaN or infinite ones; correct them")
         return series
 
 
