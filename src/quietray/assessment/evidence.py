@@ -268,6 +268,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     if split and parts > 1 and "columns" in scan:
         views = scan["views"] * 180 / max(180.0, scan["covered_degrees"])
         few = too_few_views(views, scan["columns"], (estimate.get("object") or {}).get("share_of_field_of_view", 1.0))
+    why = told.get("withheld") or ""
+    blind = few or (why if "ring filter" in why else "")
     found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
@@ -275,7 +277,7 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
             "were the object. Denoise the radiographs (noise2self) or use noise2projection instead."
         )
-    if (gain is None and not few) or (gain is not None and gain < 0.5):
+    if (gain is None and not blind) or (gain is not None and gain < 0.5):
         found.append(
             "The held-out rows see no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result; `quietray reconstruct` gives the volume without "
@@ -320,6 +322,8 @@ def warnings_of(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             f"The gain is not estimated: {few}, which would count as noise and make it seem larger. Compare methods "
             "(`quietray compare`), or measure more views."
         )
+    elif blind:
+        found.append(f"The gain is not estimated: {blind}. Where the rings permit, --rings none gives an estimate.")
     if scan["covered_degrees"] < 170:
         found.append(
             f"The views cover only {scan['covered_degrees']:.0f} degrees, less than half a turn: edges along the "

@@ -27,6 +27,7 @@ __all__ = [
     "ScanFacts",
     "ScanMetrics",
     "Trained",
+    "filtered_rings",
     "gain_text",
     "headline",
     "metrics_of",
@@ -427,6 +428,21 @@ def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
         f"half of the {views:.0f} views are too few for a width of about {width:.0f} columns: their noise cannot be "
         "told from streaks"
     )
+
+
+def filtered_rings(rings: str) -> str:
+    """Return in words that a ring filter hides errors from held-out views; nothing if there was none.
+
+    Examples
+    --------
+    >>> filtered_rings("all")
+    "the ring filter 'all' acted on all views alike, so that none tells what it took from the object"
+    >>> filtered_rings("none")
+    ''
+    """
+    if rings == "none":
+        return ""
+    return f"the ring filter '{rings}' acted on all views alike, so that none tells what it took from the object"
 
 
 def withheld(gain: float, interval: tuple[float, float]) -> str:

@@ -165,11 +165,11 @@ class VolumeDomain(Domain):
             run = dataclasses.replace(run, calibrated=known)
         start = cls.prepare(run, scans, cls.bound(run, scans))
         said: list[str] = []
-        few, work = start.judged().too_few_views(), run.output.work
+        blind, work = start.judged().blind(), run.output.work
         begun = work is not None and (work / "half-1").exists()  # a map that was begun is finished
-        if settings.trust and few and not begun:  # streaks that are taken for noise would make the map promise too much
+        if settings.trust and blind and not begun:  # the map would promise too much
             run = run.having(trust=0.0)
-            said.append(f"No uncertainty map was made: {few}.")
+            said.append(f"No uncertainty map was made: {blind}.")
             run.watch.note(said[-1])
             start, settings = dataclasses.replace(start, run=run), run.settings
         filters = start.tuned(rivals, seconds)
@@ -248,7 +248,7 @@ class VolumeDomain(Domain):
     def judged(self) -> Judged:
         """Return a description of the validation."""
         alike = self.split.parts_are == "measurements" or self.data.parts.shape[0] < 2
-        return Judged() if alike else Judged(seen_by=self._seen_by)
+        return Judged() if alike else Judged(seen_by=self._seen_by, rings=self.prepared.calibration.remove_rings)
 
     @property
     def _seen_by(self) -> tuple[float, int]:
