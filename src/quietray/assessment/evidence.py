@@ -29,6 +29,7 @@ _FEW_STEPS = 200
 _NAMES = {"noise2inverse": "Noise2Inverse"}  # spelled as in the papers
 _PIXELS = 2**21  # data for the validation of the finished denoiser
 _FEW_SLICES = 8
+_OWN_FLATS = 0.2  # standard error of the ratio of error and noise, relative, where flats are most of what is uncertain
 _LEFT = 0.05  # least remaining fraction of the noise when streaks are subtracted
 _STUDENT = 1.7  # approximate number of standard errors in a 90 % interval
 _COARSER = 1.25  # ratio of the resolution after and before denoising that causes a warning
@@ -202,6 +203,8 @@ class Evidence:
 def _evidence(judged: Judgement, denoiser: Denoiser, scatter: float) -> Evidence:
     """Return an estimate in the result's unit; `scatter` is the standard error of ``error / noise`` over slices."""
     span = (denoiser.scale.high - denoiser.scale.low) ** 2
+    if denoiser.split.own_flats and judged.noise > 0:  # rings of few flats are few independent values
+        scatter = math.hypot(scatter, _OWN_FLATS * judged.error / judged.noise)
     low, high = judged.interval(scatter * judged.noise)
     return Evidence(
         judged.error * span, judged.noise * span, (low * span, high * span), 0.0, ratio=judged.ratio(scatter)

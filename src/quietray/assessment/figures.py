@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 NEAR = 0.7  # in dB: a gain is one figure where its 90 % interval reaches no further to either side
-_HALF = 0.75  # views in half of the data that a region needs, per pixel of its width
+_HALF = 1.0  # views in half of the data that a region needs, per pixel of its width
 
 
 class Record(dict[str, Any]):
@@ -418,7 +418,7 @@ def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
     --------
     >>> too_few_views(48, 64)
     'half of the 48 views are too few for a width of about 62 columns: their noise cannot be told from streaks'
-    >>> too_few_views(48, 64, 0.25)
+    >>> too_few_views(64, 64, 0.25)
     ''
     """
     width = 0.97 * columns * share**0.5

@@ -247,8 +247,9 @@ class VolumeDomain(Domain):
 
     def judged(self) -> Judged:
         """Return a description of the validation."""
-        alike = self.split.parts_are == "measurements" or self.data.parts.shape[0] < 2
-        return Judged() if alike else Judged(seen_by=self._seen_by, rings=self.prepared.calibration.remove_rings)
+        if not self.split.angular:
+            return Judged()
+        return Judged(seen_by=self._seen_by, rings=self.prepared.calibration.remove_rings)
 
     @property
     def _seen_by(self) -> tuple[float, int]:

@@ -198,6 +198,11 @@ class Split(Method):
         return self.parts_are == "angular subsets" and self.n_parts - self.n_clean > 1
 
     @property
+    def own_flats(self) -> bool:
+        """Whether each angular subset has its own flats, because shared ones would leave rings."""
+        return False
+
+    @property
     def streaky(self) -> bool:
         """Whether :meth:`judge` counts streaks of angular subsets as noise, so that its estimate must be corrected."""
         return self.angular

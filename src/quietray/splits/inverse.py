@@ -139,6 +139,11 @@ class Noise2Inverse(Split):
         return judge_left_out(outputs, targets, inputs, weight, parts_in_target, self.parts)
 
     @property
+    def own_flats(self) -> bool:
+        """Whether each subset has its own flats, because shared ones would leave rings."""
+        return self._dealt
+
+    @property
     def streaky(self) -> bool:
         """Whether streaks count as noise; not if the noise is estimated from even and odd subsets.
 
