@@ -143,7 +143,7 @@ def figures_of(evidence: dict[str, Any]) -> dict[str, Any]:
         "correction": {"floored": 0.0},
         "training": {"steps": 5000},
         "method": {"parts": 4, "name": "noise2inverse", "domain": "volume", "parameters": 1000},
-        "scan": {"views": 400, "columns": 256, "covered_degrees": 180.0},
+        "scan": {"views": 400, "columns": 200, "covered_degrees": 180.0},
         "log_bias": None,
         "evidence": evidence,
     }

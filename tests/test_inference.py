@@ -506,7 +506,7 @@ FIGURES: dict[str, Any] = {
     "correction": {"floored": 0.0},
     "training": {"steps": 5000},
     "method": {"parts": 4, "name": "noise2inverse", "domain": "volume", "parameters": 1000},
-    "scan": {"views": 400, "columns": 256, "covered_degrees": 180.0},
+    "scan": {"views": 400, "columns": 200, "covered_degrees": 180.0},
     "log_bias": None,
 }
 
@@ -517,7 +517,7 @@ FIGURES: dict[str, Any] = {
         ("estimate", {"psnr_gain_db_at_least": 0.4}, "no clear gain"),
         ("estimate", {"psnr_gain_db_at_least": None}, "no clear gain"),
         ("estimate", {"residual_correlation": 0.2}, "not independent (residual correlation +0.20)"),
-        ("estimate", {"residual_correlation": -0.1}, "100 views each for 256 columns"),
+        ("estimate", {"residual_correlation": -0.1}, "100 views each for 200 columns"),
         ("volume", {"relative_change_of_mean": -0.05}, "changed the mean attenuation by -5.0%"),
         ("correction", {"floored": 0.002}, "0.20% of the samples"),
         ("training", {"steps": 5}, "trained for only 5 steps"),

@@ -102,7 +102,7 @@ class _Stop(Watch):
 def test_a_stopped_run_goes_on_in_a_format_of_another_package(plugin, tmp_path, monkeypatch):
     in_slabs(monkeypatch)
     monkeypatch.setattr(workflows, "write_report", lambda path, data: replace_file(path, data.title.encode()))
-    scan, told = quietray.read(disc_scan(12, 24, 40)), quick(format="npy", trust=0.3)
+    scan, told = quietray.read(disc_scan(12, 24, 48)), quick(format="npy", trust=0.3)
     whole = quietray.denoise(scan, tmp_path / "whole", told)
     with pytest.raises(KeyboardInterrupt):
         quietray.denoise(scan, tmp_path / "out", told, watch=_Stop())

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import spearmanr
 
 import quietray
-from quietray import Noise2Inverse, ParallelProjector, Settings, Training, UNet
+from quietray import Correction, Noise2Inverse, ParallelProjector, Settings, Training, UNet
 from quietray.assessment.uncertainty import BAND, ErrorModel, contradiction
 from quietray.metrics.noreference import judge_left_out, judge_subsets
 from quietray.report import report_of
@@ -149,6 +149,18 @@ def test_with_too_few_views_there_is_no_map():
     assert "half of the 24 views are too few" in estimate["withheld"]
 
 
+def test_after_a_ring_filter_no_gain_is_told():
+    """In eight scans without rings, estimates were 0.7 dB (sorting) and 1.2 dB (all) too high inside the object."""
+    settings = quick(method="tv", rotation_axis=23.5, correction=Correction(rings="sorting"))
+    result = quietray.denoise(quietray.read(disc_scan(12, 48, 96)), None, settings)
+    for told in (result.metrics["estimate"], result.metrics["estimate"]["object"]):
+        assert told["psnr_gain_db"] is told["psnr_gain_db_at_least"] is told["rmse"] is None
+        assert told["psnr_gain_db_at_most"] is not None
+        assert "the ring filter 'sorting' acts on all views alike" in told["withheld"]
+    assert any("The gain is not estimated: the ring filter" in warning for warning in result.warnings)
+    assert "ring filter" in result.metrics["verdict"]["reason"] or result.metrics["verdict"]["kind"] == "Do not use it"
+
+
 def test_streaks_are_what_the_left_out_parts_underestimate():
     """The truth plus noise plus streaks that add up to nothing; the output is the truth plus a known error."""
     targets = torch.from_numpy(sum(streaky(4, 0.5)))[:, None].float()
@@ -178,14 +190,14 @@ def undisturbed():
     """The map of a run in slabs that nobody killed."""
     with pytest.MonkeyPatch.context() as patch:
         in_slabs(patch)
-        return quietray.denoise(quietray.read(disc_scan(12, 24, 40)), None, quick(trust=0.4)).trust
+        return quietray.denoise(quietray.read(disc_scan(12, 24, 48)), None, quick(trust=0.4)).trust
 
 
 @pytest.mark.parametrize("format", ["zarr", "h5", "tiff"])
 def test_a_killed_run_makes_the_same_map(format, undisturbed, tmp_path, monkeypatch):
     short_report(monkeypatch)
     in_slabs(monkeypatch)
-    scan, settings = quietray.read(disc_scan(12, 24, 40)), quick(trust=0.4, format=format)
+    scan, settings = quietray.read(disc_scan(12, 24, 48)), quick(trust=0.4, format=format)
 
     class Killed(Watch):
         """Raises after the first slab."""

@@ -30,7 +30,7 @@ def figures(gain: tuple[float | None, float | None, float | None] = (9.5, 9.0, 1
         "correction": {"floored": 0.0},
         "training": {"steps": 5000},
         "method": {"parts": 4, "name": "noise2inverse", "domain": "volume", "parameters": 1000},
-        "scan": {"views": 400, "columns": 256, "covered_degrees": 180.0},
+        "scan": {"views": 400, "columns": 200, "covered_degrees": 180.0},
         "log_bias": None,
     }
     return usual | changes
@@ -88,7 +88,7 @@ CAUSES: list[dict[str, Any]] = [
     {"volume": {"relative_change_of_mean": 0.05}},
     {"training": {"steps": 5}},
     {"correction": {"floored": 0.002}},
-    {"scan": {"views": 400, "columns": 256, "covered_degrees": 120.0}},
+    {"scan": {"views": 400, "columns": 200, "covered_degrees": 120.0}},
     {"scan": {"views": 100, "columns": 256, "covered_degrees": 180.0}},
     {"log_bias": {"mean": 0.05, "mean_line_integral": 1.0, "worst": 0.2}},
     {"evidence": sharpness(0.45)},

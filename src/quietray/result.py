@@ -19,6 +19,7 @@ from quietray.assessment.figures import (
     Metrics,
     ObjectEstimate,
     Trained,
+    filtered_rings,
     gain_text,
     metrics_of,
     too_few_views,
@@ -363,16 +364,25 @@ class Judged:
         Description of the data range.
     seen_by
         Numbers of views in half a turn and of detector columns, where the noise is that of angular subsets.
+    streaks
+        Streaks of half of the views as a fraction of the noise, at most; None if not measured.
+    rings
+        Name of the ring filter that acted on all views alike.
     """
 
     domain: str = "held-out rows of the volume, each compared with the angular subset that it was not computed from"
     data_range: float | None = None
     data_range_is: str = "0.5 to 99.5 percentile of the denoised volume"
     seen_by: tuple[float, int] | None = None
+    streaks: float | None = None
+    rings: str = "none"
 
-    def too_few_views(self, share: float = 1.0) -> str:
-        """Return in words that the views are too few for a region of this share of the field of view; else nothing."""
-        return "" if self.seen_by is None else too_few_views(*self.seen_by, share)
+    def blind(self, share: float = 1.0, evidence: Evidence | None = None) -> str:
+        """Return in words why errors are underestimated in a region of this share of the field of view."""
+        if self.seen_by is None:
+            return ""
+        known = {} if evidence is None or evidence.noise <= 0 else {"left": max(0.0, evidence.error / evidence.noise)}
+        return too_few_views(*self.seen_by, share, self.streaks, **known) or filtered_rings(self.rings)
 
 
 def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judged) -> dict[str, Any]:
@@ -391,7 +401,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     changed = gathered.changed
     return {
         "estimate": Estimate(
-            **_told(evidence, data_range, judged.too_few_views()),
+            **_told(evidence, data_range, judged.blind(evidence=evidence)),
             interval="90 %, Student's t over blocks of 16 x 16 pixels, or over eight slices and more",
             data_range=data_range,
             data_range_is=judged.data_range_is,
@@ -416,16 +426,16 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     }
 
 
-def _told(evidence: Evidence, data_range: float, few: str) -> dict[str, Any]:
-    """Return an error and its interval, as figures; with too few views, only what the gain is at most."""
+def _told(evidence: Evidence, data_range: float, blind: str) -> dict[str, Any]:
+    """Return an error and its interval, as figures; only what the gain is at most, if errors are underestimated."""
     (low, high), noise = evidence.gain_interval, evidence.noise
-    why = few or withheld(evidence.gain, (low, high))
-    error = float("nan") if few else evidence.error
+    why = blind or withheld(evidence.gain, (low, high))
+    error = float("nan") if blind else evidence.error
     return {
         "psnr_noisy_db": _finite(psnr(noise, data_range)),
         "psnr_db": None if why else _finite(psnr(error, data_range)),
         "psnr_gain_db": None if why else _finite(evidence.gain),
-        "psnr_gain_db_at_least": None if few else _finite(low),
+        "psnr_gain_db_at_least": None if blind else _finite(low),
         "psnr_gain_db_at_most": _finite(high),
         "rmse_noisy": _finite(noise**0.5 if noise > 0 else float("nan")),
         "rmse": _finite(error**0.5 if error > 0 else float("nan")),
@@ -442,7 +452,7 @@ def _of_object(evidence: Evidence, gathered: Gathered, data_range: float, judged
     before, after = (one / voxels for one in sums)
     share = voxels / max(1.0, float(gathered.counts_after.sum()))
     return ObjectEstimate(
-        **_told(inside, data_range, judged.too_few_views(share)),
+        **_told(inside, data_range, judged.blind(share, inside)),
         share_of_field_of_view=share,
         mean_noisy=before,
         mean=after,

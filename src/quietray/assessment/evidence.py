@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quietray.assessment.figures import headline, too_few_views, too_wide
+from quietray.assessment.figures import headline, too_wide
 from quietray.assessment.halves import blurred, moved
 from quietray.inference.denoiser import Denoiser
 from quietray.method import METHODS, Method
@@ -244,10 +244,9 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
     parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
     method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
     taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
-    few = ""
-    if split and parts > 1 and "columns" in scan:
-        views = scan["views"] * 180 / max(180.0, scan["covered_degrees"])
-        few = too_few_views(views, scan["columns"], (estimate.get("object") or {}).get("share_of_field_of_view", 1.0))
+    why = told.get("withheld") or ""
+    few, blind = (why if words in why else "" for words in ("streaks", "ring filter"))
+    blind = few or blind
     found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
@@ -255,7 +254,7 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
             "subset is no longer independent of what the subset shows: streaks and lost detail are learned as if they "
             "were the object. Denoise the radiographs (noise2self) or use noise2projection instead."
         )
-    if (gain is None and not few) or (gain is not None and gain < 0.5):
+    if (gain is None and not blind) or (gain is not None and gain < 0.5):
         found.append(
             "The held-out rows show no clear gain from denoising: the scan may be limited by something other than "
             "noise. Look at the pictures before using the result; `quietray reconstruct` gives the volume without "
@@ -300,6 +299,8 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
             f"The gain is not estimated: {few}, which would count as noise and make it seem larger. Compare methods "
             "(`quietray compare`), or measure more views."
         )
+    elif blind:
+        found.append(f"The gain is not estimated: {blind}. If the rings allow it, --rings none gives an estimate.")
     return found
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "ScanFacts",
     "ScanMetrics",
     "Trained",
+    "filtered_rings",
     "gain_text",
     "headline",
     "metrics_of",
@@ -38,7 +39,9 @@ __all__ = [
 ]
 
 NEAR = 0.7  # in dB: a gain is one figure where its 90 % interval reaches no further to either side
-_HALF = 0.75  # views in half of the data that a region needs, per pixel of its width
+_HALF = 1.0  # views in half of the data that a region needs, per pixel of its width
+_MISTAKEN = 0.15  # largest fraction of the error that streaks may hide: 0.7 dB of the gain
+_LEFT = 0.03  # usual squared error after denoising, as a fraction of the noise: a gain of 15 dB
 
 
 class Record(dict[str, Any]):
@@ -420,8 +423,13 @@ def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
+def too_few_views(
+    views: float, columns: float, share: float = 1.0, streaks: float | None = None, left: float = _LEFT
+) -> str:
     """Return in words that half of the views are too few for a region to tell its noise from streaks; else nothing.
+
+    Views that are fewer than the pixels of the region may still be enough, as the object or the detector may be
+    blurred.  Therefore measured streaks decide, if they are known.
 
     Parameters
     ----------
@@ -431,21 +439,42 @@ def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
         Number of detector columns.
     share
         Fraction of the field of view that the region covers.
+    streaks
+        Streaks that half of the views have, as a fraction of the noise, at most; None if not measured.
+    left
+        Squared error after denoising, as a fraction of the noise; the streaks are mistaken for as much less error.
 
     Examples
     --------
     >>> too_few_views(48, 64)
     'half of the 48 views are too few for a width of about 62 columns: their noise cannot be distinguished from streaks'
-    >>> too_few_views(48, 64, 0.25)
+    >>> too_few_views(64, 64, 0.25)
+    ''
+    >>> too_few_views(48, 64, streaks=0.002, left=0.05)
     ''
     """
     width = 0.97 * columns * share**0.5
-    if views / 2 >= _HALF * width:
+    if views / 2 >= _HALF * width or (streaks is not None and streaks < _MISTAKEN * left):
         return ""
     return (
         f"half of the {views:.0f} views are too few for a width of about {width:.0f} columns: their noise cannot be "
         "distinguished from streaks"
     )
+
+
+def filtered_rings(rings: str) -> str:
+    """Return in words that a ring filter hides errors from held-out views; nothing if there was none.
+
+    Examples
+    --------
+    >>> filtered_rings("all")
+    "the ring filter 'all' acts on all views alike, so what it took from the object is not known"
+    >>> filtered_rings("none")
+    ''
+    """
+    if rings == "none":
+        return ""
+    return f"the ring filter '{rings}' acts on all views alike, so what it took from the object is not known"
 
 
 def withheld(gain: float, interval: tuple[float, float]) -> str:

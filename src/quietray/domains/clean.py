@@ -112,7 +112,9 @@ class CleanDomain(VolumeDomain):
 
     def judged(self) -> Judged:
         """Return a description of the validation."""
-        return Judged(_TRUE) if self.pairs is not None else Judged(_HALVES, seen_by=self._seen_by)
+        if self.pairs is not None:
+            return Judged(_TRUE)
+        return Judged(_HALVES, seen_by=self._seen_by, rings=self.prepared.calibration.remove_rings)
 
 
 def _whole(halves: VolumeDomain) -> Volume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import ScanMetrics
+from quietray.assessment.figures import ScanMetrics, too_few_views
 from quietray.assessment.halves import Halves
 from quietray.assessment.tone import tone_of
 from quietray.assessment.uncertainty import Trust, shares, steps_of_each, trusted
@@ -24,6 +25,7 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
+from quietray.metrics.noreference import streaks_of_halves
 from quietray.metrics.surroundings import ObjectMask
 from quietray.pictures import shrink
 from quietray.preparation.alike import require_alike
@@ -48,6 +50,12 @@ __all__ = ["DenoiseParts", "VolumeDomain", "shape_of"]
 
 _GLIMPSES = 12  # steps that a report shows beside each other
 _JUDGED_BY = 2**20  # size of a filter slab in voxels
+_OWN_FLATS = (
+    0.5  # half of the interval of the error, as a fraction of it: rings of few flats are few independent values
+)
+_VIEWS = 32  # views in half a turn for streaks to be measured
+_ROWS = 8  # rows in which they are measured at most,
+_VOXELS = 2**22  # and voxels of each subset
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +165,11 @@ class VolumeDomain(Domain):
             run = dataclasses.replace(run, calibrated=known)
         start = cls.prepare(run, scans, cls.bound(run, scans))
         said: list[str] = []
-        few, work = start.judged().too_few_views(), run.output.work
+        blind, work = start.judged().blind(), run.output.work
         begun = work is not None and (work / "half-1").exists()  # a map that was begun is finished
-        if settings.trust and few and not begun:  # streaks that are taken for noise would make the map promise too much
+        if settings.trust and blind and not begun:  # the map would promise too much
             run = run.having(trust=0.0)
-            said.append(f"No uncertainty map was made: {few}.")
+            said.append(f"No uncertainty map was made: {blind}.")
             run.watch.note(said[-1])
             start, settings = dataclasses.replace(start, run=run), run.settings
         filters = start.tuned(rivals, seconds)
@@ -235,12 +243,30 @@ class VolumeDomain(Domain):
     def judge(self, denoiser: Denoiser) -> Evidence:
         """Estimate the error on held-out rows; filters cannot overfit, so as many rows as affordable are used."""
         data = self.data if denoiser.trained or self.run.trial else self.data.widely_held_out(_JUDGED_BY)
-        return Evidence.measure(denoiser, data, air=0.0)
+        found = Evidence.measure(denoiser, data, air=0.0)
+        if self.prepared.calibration.subsets and found.noise > 0:
+            found = found.widened(_OWN_FLATS * max(0.0, found.error / found.noise))
+        return found
 
     def judged(self) -> Judged:
         """Return a description of the validation."""
-        alike = self.split.parts_are == "measurements" or self.data.parts.shape[0] < 2
-        return Judged() if alike else Judged(seen_by=self._seen_by)
+        if not self.split.angular:
+            return Judged()
+        return Judged(seen_by=self._seen_by, streaks=self._streaks, rings=self.prepared.calibration.remove_rings)
+
+    @functools.cached_property
+    def _streaks(self) -> float | None:
+        """Streaks of half of the views as a fraction of the noise, at most; None if not needed or not known."""
+        prepared = self.prepared
+        views, _ = self._seen_by
+        unknown = self.run.trial or prepared.algorithm.iterates or bool(prepared.calibration.subsets)
+        if unknown or views < _VIEWS or not too_few_views(*self._seen_by):
+            return None
+        first, last = prepared.plan.windows[len(prepared.plan.windows) // 2]
+        n = min(last - first, max(1, min(_ROWS, _VOXELS // prepared.grid.n_pixels)))
+        middle = (first + last - n) // 2
+        subsets, _ = prepared.source(8)(slice(middle, middle + n))
+        return streaks_of_halves(subsets, prepared.weight)
 
     @property
     def _seen_by(self) -> tuple[float, int]:

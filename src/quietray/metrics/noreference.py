@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from quietray.metrics.blocks import student_interval
+from quietray.metrics.blocks import block_sums, student_interval
+from quietray.types import Slice
 
 __all__ = [
     "Judgement",
@@ -22,10 +23,12 @@ __all__ = [
     "judge_subsets",
     "neighbour_correlation",
     "residual_correlation",
+    "streaks_of_halves",
     "strongest_correlation",
 ]
 
 _BLOCK = 16  # in pixels; the noise of a reconstruction is correlated over a few
+_UPPER = 1.645  # standard errors from the middle of a normal distribution to the end of its 90 % interval
 _SLICES = 8  # slices needed to measure the variation between slices
 
 
@@ -204,6 +207,37 @@ def judge_subsets(outputs: Tensor, subsets: Tensor, weight: Tensor, alone: bool 
     total = float(weight.sum())
     means = [float((weight * x).sum()) / max(total, 1e-12) for x in (error, noise)]
     return Judgement(means[0], means[1], total, blocks_of(error, noise, weight), pixels=error)
+
+
+def streaks_of_halves(subsets: Float[np.ndarray, "8 z y x"], weight: Slice) -> float:
+    """Return how much streaks the difference of the even and the odd views has, as a fraction of its noise, at most.
+
+    With the Fourier transform P over eight subsets, this difference is :math:`P_4`.  Noise has the same power at
+    every k; the power of streaks falls towards :math:`P_4` and is level there.  What :math:`P_3` has more than
+    :math:`P_4` is therefore about as much as the streaks of :math:`P_4` themselves, or more.  Returned is the upper end
+    of its 90 % interval, from blocks of 16 x 16 pixels.
+
+    Parameters
+    ----------
+    subsets
+        Reconstructions of the views ``j::8``.
+    weight
+        Weight of each pixel of a slice.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(0, 1, (8, 4, 96, 96))
+    >>> f"{streaks_of_halves(noise, np.ones((96, 96))):.1f}"
+    '0.0'
+    >>> streak = 3 * np.cos(np.arange(8) * 6 * np.pi / 8).reshape(-1, 1, 1, 1)
+    >>> streaks_of_halves(noise + streak, np.ones((96, 96))) > 1
+    True
+    """
+    turns = 2 * np.pi * np.arange(8) / 8
+    third, fourth = (np.square(np.abs(np.einsum("j,j...->...", np.exp(1j * k * turns), subsets))) for k in (3, 4))
+    more, noise = (block_sums(weight * power, _BLOCK).ravel() for power in (third - fourth, fourth))
+    error = float(np.sqrt(np.square(more - more.sum() * noise / noise.sum()).sum()))
+    return float((more.sum() + _UPPER * error) / max(noise.sum(), 1e-300))
 
 
 def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
