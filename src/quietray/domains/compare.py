@@ -229,7 +229,7 @@ def _candidates(
                     (name, "The reconstruction is not linear, so that its subsets share more than the object.")
                 )
             elif few and (method.domain == "radiographs" or name != list(kind.candidates())[-1]):
-                reason = f"It needs more than the {n_rows} rows that are compared; give a longer --budget, or more --rows."
+                reason = f"It needs more than the {n_rows} rows compared; give a longer --budget, or more --rows."
                 left_out.append((name, reason))
             elif any(verdict.answer != "not valid" for verdict in judged) or not judged:
                 allowed.append((name, dataclasses.replace(common, method=method)))
