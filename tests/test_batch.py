@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import quietray
-from quietray.batch import batch, failures
+from quietray.batch import _Job, batch, failures
 from quietray.running.slabs import running_on
 from scans import disc_scan, quick
 
@@ -29,6 +29,13 @@ def scans(tmp_path: Path) -> list[Path]:
     places[3].parent.mkdir()
     places[3].write_bytes(b"no scan")
     return places
+
+
+def test_a_model_that_gained_nothing_is_not_applied_to_others(tmp_path: Path) -> None:
+    (entry,) = batch([disc_scan()], tmp_path, quick())
+    job = _Job(quick(), quietray.read, tmp_path, reuse=True, overwrite=False)
+    assert job.models({"one": entry}) == [entry.name]
+    assert job.models({"one": dataclasses.replace(entry, verdict="Nothing gained")}) == []
 
 
 def test_a_batch(tmp_path: Path, short_report: None, scans: list[Path]) -> None:

@@ -19,10 +19,13 @@ LUMPS = np.random.default_rng(3).uniform([-12, -12, -9, 1], [12, 12, 9, 4], (25,
 SQUARE = np.array([[r * np.cos(k * np.pi / 2), r * np.sin(k * np.pi / 2), 0.0, 3.0] for k in range(4) for r in (5, 12)])
 
 
-def turned(turns: float, said: float, photons: float = 1e3, balls: np.ndarray = LUMPS, drift: float = 0.0) -> Scan:
-    """Return a scan of an object that turned by so many half turns, with angles over as many as said."""
-    n_views, rng = 120, np.random.default_rng(0)
-    beam = ParallelBeam(np.linspace(0, turns * np.pi, n_views, endpoint=False), 20, 48, rotation_axis=22.3)
+def turned(
+    turns: float | np.ndarray, said: float, photons: float = 1e3, balls: np.ndarray = LUMPS, drift: float = 0.0
+) -> Scan:
+    """Return a scan of an object that turned by so many half turns, or as given, with angles over as many as said."""
+    angles = np.linspace(0, turns * np.pi, 120, endpoint=False) if np.isscalar(turns) else np.asarray(turns)
+    n_views, rng = len(angles), np.random.default_rng(0)
+    beam = ParallelBeam(angles, 20, 48, rotation_axis=22.3)
     lines = Bodies.balls(balls, 0.05).project(beam, 1.0, supersampling=2)
     moved = np.stack([np.roll(one, round(drift * k / n_views), axis=1) for k, one in enumerate(lines)])
     counts = rng.poisson(photons * np.exp(-moved)).astype(np.uint16)
@@ -49,6 +52,24 @@ def test_views_half_a_turn_apart_contradict_wrong_angles(turns: float, said: flo
     assert told in str(found.refusal)
     with pytest.raises(GeometryError, match="must mirror each other"):
         quietray.denoise(scan, method="gaussian")
+
+
+@pytest.mark.parametrize("step", [111.246117975, 137.507764050])
+@pytest.mark.parametrize("said", [1, 2])
+def test_even_angles_of_views_by_the_golden_angle_are_contradicted(step: float, said: float) -> None:
+    golden = np.deg2rad(step) * np.arange(120)
+    for angles in (golden, np.mod(golden, 2 * np.pi)):
+        with pytest.raises(GeometryError, match="if the object turned by the golden angle from view to view; give the"):
+            doubted_sweep(turned(angles, said, 100.0), Correction())
+        scan = turned(angles, said, 100.0)
+        right = dataclasses.replace(scan, geometry=dataclasses.replace(scan.geometry, angles=angles))
+        doubted_sweep(right, Correction())
+
+
+@pytest.mark.parametrize("photons", [1e4, 100.0, 3.0])
+def test_views_that_are_half_a_turn_apart_either_way_say_nothing_of_the_golden_angle(photons: float) -> None:
+    """Of 144 views over a full turn, 72 steps are half a turn, and nearly half a turn by the golden angle, too."""
+    doubted_sweep(turned(np.linspace(0, 2 * np.pi, 144, endpoint=False), 2, photons, drift=5.0), Correction())
 
 
 @pytest.mark.parametrize("photons", [1e4, 100.0, 3.0])

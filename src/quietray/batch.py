@@ -49,7 +49,8 @@ class Entry:
     model
         Scan whose model was applied; empty if a model was trained for this scan.
     verdict
-        ``Use it``, ``Look at this first`` or ``Do not use it``, as in the report; ``failed`` if there is no result.
+        ``Use it``, ``Look at this first``, ``Do not use it`` or ``Nothing gained``, as in the report; ``failed`` if
+        there is no result.
     gain, warnings
         As in the report.
     seconds
@@ -215,8 +216,9 @@ class _Job:
         return dataclasses.replace(self, settings=settings, resume=False)
 
     def models(self, found: Mapping[str, Entry]) -> list[str]:
-        """Return the scans for which there is a trained model."""
-        own = [one.name for one in found.values() if not one.error and not one.model]
+        """Return the scans for which there is a trained model that gained something."""
+        gained = [one for one in found.values() if not one.error and one.verdict != "Nothing gained"]
+        own = [one.name for one in gained if not one.model]
         return [name for name in own if Denoiser.load(self.out / name / "model").trained]
 
     def one(self, name: str, path: Path, found: Mapping[str, Entry], watch: Watch) -> Entry:

@@ -227,9 +227,8 @@ def _candidates(
             if method.needs_linear and not settings.reconstruction.linear:
                 left_out.append((name, "The reconstruction is not linear, so its subsets share more than the object."))
             elif few and (method.domain == "radiographs" or name != list(kind.candidates())[-1]):
-                left_out.append(
-                    (name, f"It needs more rows than fit into the time ({n_rows}); give a longer --budget.")
-                )
+                reason = f"It needs more than the {n_rows} rows compared; give a longer --budget, or more --rows."
+                left_out.append((name, reason))
             elif any(verdict.answer != "not valid" for verdict in judged) or not judged:
                 allowed.append((name, dataclasses.replace(common, method=method)))
             else:

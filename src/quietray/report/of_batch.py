@@ -21,7 +21,7 @@ table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .4rem .8rem; border-bottom: 1px solid #d8dde6; vertical-align: top }
 .failed { color: #a4262c } .look { color: #8a5a00 } small { color: #5b6575 }
 """
-_COLOURS = {"failed": "failed", "Do not use it": "failed", "Look at this first": "look"}
+_COLOURS = {"failed": "failed", "Do not use it": "failed", "Look at this first": "look", "Nothing gained": "look"}
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{told}</title><style>{style}</style></head>
 <body><h1>{told}</h1>

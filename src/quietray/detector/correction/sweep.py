@@ -17,12 +17,18 @@ from quietray.scan import Scan
 __all__ = ["doubted_sweep", "unchecked_angles"]
 
 _FEWEST = 24  # number of views
+_ENOUGH = 500  # views among which pairs by the golden angle are sought
+_CLOSE, _APART = np.radians(4.0), np.radians(30.0)  # distance of such a pair from half a turn, and of the stated one
 _BASES = 6  # number of views whose partners are examined
 _NEAR = np.radians(2.0)  # fraction of a step by which the last view may miss its partner
 _BLURS = (2.0, 6.0)  # number of columns
 _SURE = (0.5, 0.12)  # difference relative to the stated angles, and least correlation, for another angular range
+_GOLDEN_SURE = (0.75, 0.25)  # least correlation, and least difference, for views by the golden angle
 _NOISY = (0.4, 8.0)  # the same if only noise differs: fraction of the correlation, and factor over chance
 # Factors for the stated angles, and the mistake that each corrects.
+_GOLDEN = np.pi / 2 * (np.sqrt(5) - 1)  # of half a turn
+# Angles per view, and the range within which they are counted, of views by the golden angle.
+_BY_THE_GOLDEN = ((_GOLDEN, 2 * np.pi), (_GOLDEN, np.pi), (2 * (np.pi - _GOLDEN), 2 * np.pi))
 _OTHERWISE = {2.0: "twice as far", 0.5: "half as far", 0.9: "nine tenths as far, as with angles in gon"}
 
 
@@ -43,7 +49,8 @@ def doubted_sweep(scan: Scan, settings: Correction) -> None:
     Raises
     ------
     GeometryError
-        The object turned twice as far as stated, half as far, or the angles are in gon instead of degrees.
+        The object turned twice as far as stated, half as far, or by the golden angle from view to view, or the angles
+        are in gon instead of degrees.
     """
     beam = scan.geometry
     if not isinstance(beam, ParallelBeam) or scan.provenance.get("order") or unchecked_angles(scan):
@@ -51,7 +58,9 @@ def doubted_sweep(scan: Scan, settings: Correction) -> None:
     angles = np.abs(beam.angles - beam.angles[0])
     pairs = {times: _pairs(angles, np.pi / times) for times in (1.0, *_OTHERWISE)}
     pairs = {times: both for times, both in pairs.items() if len(both)}
-    numbers = np.unique(np.concatenate([np.array([0, scan.n_views - 1]), *(both.ravel() for both in pairs.values())]))
+    golden = [both for how in _BY_THE_GOLDEN if len(both := _golden_pairs(angles, *how)) >= _BASES // 2]
+    wanted = [np.array([0, scan.n_views - 1]), *(both.ravel() for both in (*pairs.values(), *golden))]
+    numbers = np.unique(np.concatenate(wanted))
     lines = line_integrals(scan, numbers, settings)
     if lines is None or 1.0 not in pairs or len(pairs) < 2:
         return
@@ -67,6 +76,10 @@ def doubted_sweep(scan: Scan, settings: Correction) -> None:
             sure &= times != 0.5 or beam.turns != 2 or _better(alike[times], _same(slopes), chance)
             if sure:
                 raise _contradicted(beam, times, alike[times], alike[1.0])
+        for both in golden:
+            found = _alike(slopes, both, place)
+            if found > _GOLDEN_SURE[0] and found - alike[1.0] > _GOLDEN_SURE[1]:
+                raise _by_the_golden_angle(beam, found, alike[1.0])
 
 
 def unchecked_angles(scan: Scan) -> tuple[str, ...]:
@@ -103,6 +116,24 @@ def _contradicted(beam: ParallelBeam, times: float, found: float, claimed: float
         f"degrees, and of {found:.2f} if the object turned {_OTHERWISE[times]}; give the true angles, such as --angles "
         f"0:{said * times:.0f}, or --order view if they are right"
     )
+
+
+def _by_the_golden_angle(beam: ParallelBeam, found: float, claimed: float) -> GeometryError:
+    return GeometryError(
+        f"views half a turn apart must mirror each other, got angles over {np.rad2deg(beam.coverage):.0f} degrees by "
+        f"which they correlate by {claimed:.2f}, and by {found:.2f} if the object turned by the golden angle from view "
+        "to view; give the angles as they were, in a text file with --angles, or --order view if they are right"
+    )
+
+
+def _golden_pairs(stated: Float[np.ndarray, " view"], step: float, within: float) -> np.ndarray:
+    """Return the pairs of views ``(pair, 2)`` nearest to half a turn apart by the golden angle, but not as stated."""
+    golden, stated = np.mod(np.arange(len(stated)) * step, within)[:_ENOUGH], stated[:_ENOUGH]
+    off, said = (np.abs(np.mod(one[:, None] - one[None], 2 * np.pi) - np.pi) for one in (golden, stated))
+    off[(said < _APART) | (off > _CLOSE)] = np.inf
+    first, second = np.unravel_index(np.argsort(off, axis=None, kind="stable"), off.shape)
+    once = (first < second) & np.isfinite(np.sort(off, axis=None))
+    return np.stack([first[once], second[once]], axis=1)[:_BASES]
 
 
 def _pairs(angles: Float[np.ndarray, " view"], apart: float) -> np.ndarray:
