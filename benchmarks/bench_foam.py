@@ -27,7 +27,6 @@ from quietray.preparation.prepare import prepare, reconstruct_windows
 from quietray.running.precision import precision
 from quietray.running.run import Run
 from quietray.running.settings import Training
-from quietray.running.watch import Watch
 from quietray.splits.base import Pair
 from quietray.splits.inverse import Noise2Inverse
 from quietray.training.batches import TrainingVolume
@@ -60,8 +59,9 @@ def main() -> None:
     span = float(inside.max() - inside.min())
 
     split = Noise2Inverse()
-    prepared = prepare(scan, Run.in_memory(Settings(method=split)), split.parts, split.slices)
-    parts, _ = reconstruct_windows(prepared, prepared.source(split.parts), Watch())
+    run = Run.in_memory(Settings(method=split))
+    prepared = prepare(scan, run, split.parts, split.slices)
+    parts, _ = reconstruct_windows(prepared, prepared.source(split.parts), run)
     print("| method | seconds | steps | PSNR (dB) | estimated (dB) |\n|---|---|---|---|---|", flush=True)
     print(f"| FBP, no denoising | | | {psnr(parts.mean(axis=0)):.2f} | |", flush=True)
     steps = 0

@@ -16,6 +16,14 @@ class Forgetful:
         return nn.Sequential(UNet((4, 6)).build(3), nn.Dropout(0.5))
 
 
+@dataclass(frozen=True)
+class Normalised:
+    """Builds a small network that normalises a batch."""
+
+    def __call__(self) -> nn.Module:
+        return nn.Sequential(nn.BatchNorm2d(3), UNet((4, 6)).build(3))
+
+
 class Unreadable:
     """Is found in the process that trains, and nowhere else."""
 

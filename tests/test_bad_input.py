@@ -428,7 +428,7 @@ def test_files_may_not_grow(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place", ["quietray.domains.volume.prepare", "quietray.training.learn.fit", "quietray.domains.volume.gather"]
+    "place", ["quietray.domains.volume.prepare", "quietray.training.group.fit", "quietray.domains.volume.gather"]
 )
 def test_a_fault_of_ours_is_called_one(tmp_path, capsys, monkeypatch, place):
     def broken(*args, **kwargs):

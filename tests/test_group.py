@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import torch
 
 import matrix
 import quietray
-from group_parts import Forgetful, Unreadable
+from group_parts import Forgetful, Normalised, Unreadable
 from quietray.cli import main
 from quietray.errors import ResourceError, SettingsError
 from quietray.networks.unet import UNet
@@ -307,9 +308,10 @@ def test_two_processes_learn_what_one_learns(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_whose_samples_are_not_alone_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"gpus=1 must be given for this method and network"):
-        train(2, build=Forgetful())
+@pytest.mark.parametrize("build", [Forgetful(), Normalised()])
+def test_a_network_whose_samples_are_not_alone_is_refused(build: Callable[[], torch.nn.Module]) -> None:
+    with pytest.raises(SettingsError, match=r"gradient of 2 processes .* must be that of one, got .* give gpus=1"):
+        train(2, build=build)
     assert not members()
 
 

@@ -163,7 +163,7 @@ def test_by_default_the_prior_is_for_few_steps(start, steps, words, monkeypatch)
         def note(self, text: str) -> None:
             begun.append(text)
 
-    monkeypatch.setattr("quietray.training.learn.fit", stop)
+    monkeypatch.setattr("quietray.training.group.fit", stop)
     with pytest.raises(KeyboardInterrupt):
         quietray.denoise(quietray.read(disc_scan()), None, settings, watch=Heard())
     (said,) = (text for text in begun if text.startswith("Training starts from"))
