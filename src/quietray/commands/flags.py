@@ -314,8 +314,8 @@ class MethodFlags:
     """Number of angular subsets (default: 4, or 2 if a subset would have few views for the width of the
     detector)."""
     slices: Count = None
-    """Number of adjacent slices in the network's input, odd; 1 is 2-D (default: 7; of volumes given as slices 5, if
-    slices share no noise; 1 for unrelated images)."""
+    """Number of adjacent slices in the network's input, odd; 1 is 2-D (default: 7, in volumes given as slices 5 if
+    these share no noise, in unrelated images 1)."""
     times: Count = None
     """Number of steps of a series in the network's input, odd: the one to be denoised and its neighbours in time
     (default: 3)."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from quietray.assessment.figures import ImageMetrics
 from quietray.detector.noise.calm import FlatNoise
@@ -201,7 +202,7 @@ class GuardedImages(DenoiseImages):
     noise: FlatNoise
     helped: list[int]
 
-    def cleaned(self, parts: Parts, band: Slab, begin: int, advance: Advance) -> Volume:
+    def cleaned(self, parts: Parts, band: Slab, begin: int, advance: Advance) -> Float[np.ndarray, "slab y x"]:
         """Return the images of a band, denoised where that helps."""
         (first, last), noise, padding = band, self.noise, self.series.padding
         clean = np.empty((last - first, *parts.shape[2:]), np.float32)

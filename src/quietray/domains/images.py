@@ -405,7 +405,7 @@ class DenoiseImages:
         record = SlabRecord.of(first, planes, noisy, clean, weight, self.edges, RowCounts())
         yield Finished(first, clean, record.seen_through(self.mask, noisy, clean, weight, planes.middle))
 
-    def cleaned(self, parts: Parts, band: Slab, begin: int, advance: Advance) -> Volume:
+    def cleaned(self, parts: Parts, band: Slab, begin: int, advance: Advance) -> Float[np.ndarray, "slab y x"]:
         """Return the denoised images of a band of `parts`, which begin with the image of this number."""
         return self.denoiser.slab(parts, *band, advance)
 
