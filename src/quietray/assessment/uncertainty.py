@@ -219,8 +219,8 @@ def contradiction(parts: Parts, result: Float[np.ndarray, "z y x"]) -> Volume:
     >>> parts = np.random.default_rng(0).normal(0, 0.1, (4, 1, 64, 64)).astype(np.float32)
     >>> parts[:, :, 30:33, 30:33] += 1.0
     >>> found = contradiction(parts, np.zeros((1, 64, 64), np.float32))
-    >>> found[0, 31, 31].round(1), (found > 0).mean() < 0.05
-    (np.float32(0.9), np.True_)
+    >>> print(f"{found[0, 31, 31]:.1f}", (found > 0).mean() < 0.05)
+    1.0 True
     """
     n = len(parts)
     if n < 2:
