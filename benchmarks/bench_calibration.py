@@ -196,13 +196,13 @@ def of_volume(case: Case) -> dict[str, Any]:
     clean, noisy = denoiser.slab(parts, 0, case.rows), parts.mean(axis=0)
     inside = np.broadcast_to(weight > 0, clean.shape)
     errors = [np.square(one - expected) for one in (noisy, clean)]
-    few = too_few_views(case.views, case.cols)
+    few = too_few_views(float(case.views), case.cols)
     for name, rows in (("field of view", slice(None)), ("field of view, held-out rows", held)):
         found[name] = told(evidence, few, *(float(error[rows][inside[rows]].mean()) for error in errors))
     if evidence.inside is not None and evidence.mask is not None:
         where = np.stack([evidence.mask.of(one, weight) for one in clean])
         found["object share"] = float(where.sum() / inside.sum())
-        few = too_few_views(case.views, case.cols, found["object share"])
+        few = too_few_views(float(case.views), case.cols, found["object share"])
         for name, rows in (("object", slice(None)), ("object, held-out rows", held)):
             found[name] = told(evidence.inside, few, *(float(error[rows][where[rows]].mean()) for error in errors))
     found["regions"] = [

@@ -402,7 +402,7 @@ def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
+def too_few_views(views: float, columns: int, share: float = 1.0) -> str:
     """Return in words that half of the views are too few for a region to tell its noise from streaks; else nothing.
 
     Parameters
@@ -416,9 +416,9 @@ def too_few_views(views: float, columns: float, share: float = 1.0) -> str:
 
     Examples
     --------
-    >>> too_few_views(48, 64)
+    >>> too_few_views(48.0, 64)
     'half of the 48 views are too few for a width of about 62 columns: their noise cannot be told from streaks'
-    >>> too_few_views(64, 64, 0.25)
+    >>> too_few_views(64.0, 64, 0.25)
     ''
     """
     width = 0.97 * columns * share**0.5
