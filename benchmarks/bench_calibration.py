@@ -363,10 +363,8 @@ def tables(records: list[dict[str, Any]]) -> None:
         ]
         maps = [each["found"]["trust"] for each in some if each["found"].get("trust")]
         maps = [one for one in maps if few or not one.get("few")]
-        shares = ", ".join(
-            f"{100 * np.mean([one[key] for one in maps if key in one]):.0f}" if maps else "-"
-            for key in ("all", "object", "edges", "details")
-        )
+        told_of = {key: [one[key] for one in maps if key in one] for key in ("all", "object", "edges", "details")}
+        shares = ", ".join(f"{100 * np.mean(one):.0f}" if one else "-" for one in told_of.values())
         print(f"| {name} | {len(means)}: {sum(means)} | {len(maps)}: {shares} |")
     images = [one for one in records if one["case"]["kind"] == "images"]
     print("\n| images | field of view | object |\n|---|---|---|")
