@@ -196,13 +196,13 @@ def of_volume(case: Case) -> dict[str, Any]:
     clean, noisy = denoiser.slab(parts, 0, case.rows), parts.mean(axis=0)
     inside = np.broadcast_to(weight > 0, clean.shape)
     errors = [np.square(one - expected) for one in (noisy, clean)]
-    few = too_few_views(case.views, case.cols)
+    few = too_few_views(float(case.views), case.cols)
     for name, rows in (("field of view", slice(None)), ("field of view, held-out rows", held)):
         found[name] = told(evidence, few, *(float(error[rows][inside[rows]].mean()) for error in errors))
     if evidence.inside is not None and evidence.mask is not None:
         where = np.stack([evidence.mask.of(one, weight) for one in clean])
         found["object share"] = float(where.sum() / inside.sum())
-        few = too_few_views(case.views, case.cols, found["object share"])
+        few = too_few_views(float(case.views), case.cols, found["object share"])
         for name, rows in (("object", slice(None)), ("object, held-out rows", held)):
             found[name] = told(evidence.inside, few, *(float(error[rows][where[rows]].mean()) for error in errors))
     found["regions"] = [
@@ -363,10 +363,8 @@ def tables(records: list[dict[str, Any]]) -> None:
         ]
         maps = [each["found"]["trust"] for each in some if each["found"].get("trust")]
         maps = [one for one in maps if few or not one.get("few")]
-        shares = ", ".join(
-            f"{100 * np.mean([one[key] for one in maps if key in one]):.0f}" if maps else "-"
-            for key in ("all", "object", "edges", "details")
-        )
+        told_of = {key: [one[key] for one in maps if key in one] for key in ("all", "object", "edges", "details")}
+        shares = ", ".join(f"{100 * np.mean(one):.0f}" if one else "-" for one in told_of.values())
         print(f"| {name} | {len(means)}: {sum(means)} | {len(maps)}: {shares} |")
     images = [one for one in records if one["case"]["kind"] == "images"]
     print("\n| images | field of view | object |\n|---|---|---|")

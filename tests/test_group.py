@@ -310,7 +310,7 @@ def test_two_processes_learn_what_one_learns(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [Forgetful(), Normalised()])
 def test_a_network_whose_samples_are_not_alone_is_refused(build: Callable[[], torch.nn.Module]) -> None:
-    with pytest.raises(SettingsError, match=r"gradient of 2 processes .* must be that of one, got .* give gpus=1"):
+    with pytest.raises(SettingsError, match=r"gpus=1 must be given .*: the gradient of 2 processes together"):
         train(2, build=build)
     assert not members()
 

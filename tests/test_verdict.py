@@ -91,7 +91,7 @@ CAUSES: list[dict[str, Any]] = [
     {"training": {"steps": 5}},
     {"correction": {"floored": 0.002}},
     {"scan": {"views": 400, "columns": 200, "covered_degrees": 120.0}},
-    {"estimate": {**figures()["estimate"], **UNKNOWN, "withheld": too_few_views(100, 256)}},
+    {"estimate": {**figures()["estimate"], **UNKNOWN, "withheld": too_few_views(100.0, 256)}},
     {"log_bias": {"mean": 0.05, "mean_line_integral": 1.0, "worst": 0.2}},
     {"evidence": sharpness(0.45)},
 ]

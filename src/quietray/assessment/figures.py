@@ -424,7 +424,7 @@ def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def too_few_views(
-    views: float, columns: float, share: float = 1.0, streaks: float | None = None, left: float = _LEFT
+    views: float, columns: int, share: float = 1.0, streaks: float | None = None, left: float = _LEFT
 ) -> str:
     """Return in words that half of the views are too few for a region to tell its noise from streaks; else nothing.
 
@@ -446,11 +446,11 @@ def too_few_views(
 
     Examples
     --------
-    >>> too_few_views(48, 64)
+    >>> too_few_views(48.0, 64)
     'half of the 48 views are too few for a width of about 62 columns: their noise cannot be distinguished from streaks'
-    >>> too_few_views(64, 64, 0.25)
+    >>> too_few_views(64.0, 64, 0.25)
     ''
-    >>> too_few_views(48, 64, streaks=0.002, left=0.05)
+    >>> too_few_views(48.0, 64, streaks=0.002, left=0.05)
     ''
     """
     width = 0.97 * columns * share**0.5
