@@ -381,8 +381,8 @@ class Judged:
         """Return in words why errors are underestimated in a region of this share of the field of view."""
         if self.seen_by is None:
             return ""
-        known = {} if evidence is None or evidence.noise <= 0 else {"left": max(0.0, evidence.error / evidence.noise)}
-        return too_few_views(*self.seen_by, share, self.streaks, **known) or filtered_rings(self.rings)
+        left = None if evidence is None or evidence.noise <= 0 else max(0.0, evidence.error / evidence.noise)
+        return too_few_views(*self.seen_by, share, self.streaks, left) or filtered_rings(self.rings)
 
 
 def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judged) -> dict[str, Any]:

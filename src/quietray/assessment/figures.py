@@ -424,7 +424,7 @@ def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def too_few_views(
-    views: float, columns: int, share: float = 1.0, streaks: float | None = None, left: float = _LEFT
+    views: float, columns: int, share: float = 1.0, streaks: float | None = None, left: float | None = None
 ) -> str:
     """Return in words that half of the views are too few for a region to tell its noise from streaks; else nothing.
 
@@ -442,7 +442,8 @@ def too_few_views(
     streaks
         Streaks that half of the views have, as a fraction of the noise, at most; None if not measured.
     left
-        Squared error after denoising, as a fraction of the noise; the streaks are mistaken for as much less error.
+        Squared error after denoising, as a fraction of the noise, which streaks make seem smaller; None for that of a
+        gain of 15 dB.
 
     Examples
     --------
@@ -454,7 +455,7 @@ def too_few_views(
     ''
     """
     width = 0.97 * columns * share**0.5
-    if views / 2 >= _HALF * width or (streaks is not None and streaks < _MISTAKEN * left):
+    if views / 2 >= _HALF * width or (streaks is not None and streaks < _MISTAKEN * (_LEFT if left is None else left)):
         return ""
     return (
         f"half of the {views:.0f} views are too few for a width of about {width:.0f} columns: their noise cannot be "

@@ -130,8 +130,8 @@ def require_shares(
     if not off <= _AGREEMENT:
         raise SettingsError(
             "--gpus 1 must be given for this method and network, whose samples depend on each other or on chance (as "
-            f"with dropout or batch normalisation): the gradient of {fabric.world_size} processes together is {off:.0%} "
-            "off that of one"
+            f"with dropout or batch normalisation): the gradient of {fabric.world_size} processes together is "
+            f"{off:.0%} off that of one"
         )
 
 
