@@ -302,7 +302,7 @@ def _followed(
     results: dict[int, Done] = {}
     failures: list[tuple[float, int, Failed | None]] = []
     ready = time.monotonic()
-    while running and not (failures and time.monotonic() > min(failures)[0] + _GRACE):
+    while running and len(results) < len(members) and not (failures and time.monotonic() > min(failures)[0] + _GRACE):
         for channel in wait(list(running), timeout=_GRACE if failures else None):
             assert isinstance(channel, Connection)
             number = running[channel]

@@ -182,7 +182,7 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
     enlarged = min(8, max(1, recipe.training.patch**2 // size**2))
     batch, devices = _shared_batch(batch_for(recipe.training.batch, run.device, images), enlarged, run)
     training = dataclasses.replace(recipe.training, batch=batch * enlarged)
-    at_once = len(devices) if run.device.type == "cuda" else 1  # times as fast as one device
+    at_once = len(devices)  # patches are learned from, while whatever follows is done by one process
     budget, told = recipe.budget, False
 
     def inference(per_step: float, pixels: float = float(np.prod(images))) -> float:
