@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import quietray
-from quietray import Denoiser, Noise2Inverse, Settings, Training, UNet
+from quietray import Correction, Denoiser, Noise2Inverse, Settings, Training, UNet
 from quietray.assessment.against import evaluate_volumes
 from quietray.assessment.figures import gain_text
 from quietray.cli import main
@@ -25,6 +25,7 @@ FOAM = Settings(
     symmetries=2,
     method=Noise2Inverse(parts=2, slices=3),
     network=UNet((16, 32)),
+    correction=Correction(rings="none"),  # after a ring filter no gain is told
     training=Training(steps=120, batch=1, learning_rate=6e-3, judgements=6, precision="fp32"),
 )
 
