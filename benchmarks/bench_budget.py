@@ -26,6 +26,7 @@ SCANS = {
     "i12": "dls_i12_24737_binned/dls_24737.h5",
     "DIAD": "dls_k11_diad/k11-18014.h5",
 }
+NAMED = {"DIAD": ["--data", "/detector", "--angles", "/theta_deg", "--image-key", "/image_key"]}  # not a known layout
 FOAMS = {"foam 128": (128, 16), "foam 512": (512, 64)}
 
 
@@ -38,11 +39,11 @@ def simulated(folder: Path, width: int, rows: int) -> Path:
     return path
 
 
-def measure(command: str, scan: Path, budget: str, folder: Path) -> tuple[float, int, str]:
+def measure(command: str, scan: Path, budget: str, folder: Path, more: list[str]) -> tuple[float, int, str]:
     """Return the wall clock of a command, its exit code, and what it said last."""
     out = folder / f"{scan.stem}-{command}-{budget}"
     began = time.monotonic()
-    call = [sys.executable, "-m", "quietray.cli", command, str(scan), "--budget", budget, "--out", str(out)]
+    call = [sys.executable, "-m", "quietray.cli", command, str(scan), *more, "--budget", budget, "--out", str(out)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     said = (done.stdout + done.stderr).strip().splitlines()
     return time.monotonic() - began, done.returncode, said[-1] if said else ""
@@ -64,7 +65,7 @@ def main() -> None:
         for scan in chosen:
             path = simulated(folder, *FOAMS[scan]) if scan in FOAMS else asked.data / SCANS[scan]
             for budget in asked.budgets:
-                took, code, last = measure(asked.command, path, budget, folder)
+                took, code, last = measure(asked.command, path, budget, folder, NAMED.get(scan, []))
                 share, load = took / parse_seconds(budget), os.getloadavg()[0]
                 print(f"| {scan} | {budget} | {took:.0f} | {share:.2f} | {load:.1f} | {code} |", flush=True)
                 if code:
