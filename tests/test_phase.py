@@ -227,7 +227,7 @@ def test_diagnose_and_comparison_rule_blind_spots_out():
     run = measured(scan, Run.in_memory(quick(phase=RETRIEVED, rotation_axis=None)))
     assert run.diagnosis.verdict("noise2inverse").answer == diagnose(scan).verdict("noise2inverse").answer
     assert run.diagnosis.recommended == "noise2inverse"
-    allowed, left_out = _candidates(run.settings, run.diagnosis)
+    allowed, left_out = _candidates(run.settings, run.diagnosis, 12)
     assert "noise2inverse 2-D" in dict(allowed)
     assert "noise2self" in dict(left_out)
     assert "no blind spot hides it" in dict(left_out)["noise2self"]
