@@ -11,8 +11,8 @@ import pytest
 from matrix import beam
 from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, FanBeam, ParallelBeam, VolumeGrid
-from quietray.operators.astra import FanProjector, ParallelProjector
-from quietray.operators.backprojection import ConeRays
+from quietray.operators.astra import ParallelProjector
+from quietray.operators.backprojection import ConeRays, FanRays
 from quietray.operators.beams import rays
 from quietray.operators.nufft import ParallelRays, workspace
 from quietray.reconstruct import FBP
@@ -282,7 +282,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_the_rays_of_each_beam() -> None:
     turn = np.linspace(0, 6, 8)
     assert isinstance(rays(beam()), ParallelRays)
-    assert isinstance(rays(FanBeam(turn, 1, 8, 20.0, 30.0)), FanProjector)
+    assert isinstance(rays(FanBeam(turn, 1, 8, 20.0, 30.0)), FanRays)
     assert isinstance(rays(ConeBeam.circular(turn, 6, 8, 20.0, 30.0)), ConeRays)
 
 

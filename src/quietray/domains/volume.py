@@ -265,8 +265,13 @@ class VolumeDomain(Domain):
         first, last = prepared.plan.windows[len(prepared.plan.windows) // 2]
         n = min(last - first, max(1, min(_ROWS, _VOXELS // prepared.grid.n_pixels)))
         middle = (first + last - n) // 2
-        subsets, _ = prepared.source(8)(slice(middle, middle + n))
-        return streaks_of_halves(subsets, prepared.weight)
+
+        def measure() -> dict[str, float]:
+            subsets, _ = prepared.source(8)(slice(middle, middle + n))
+            return {"share": streaks_of_halves(subsets, prepared.weight)}
+
+        found: float = self.run.output.decide("streaks", measure)["share"]
+        return found
 
     @property
     def _seen_by(self) -> tuple[float, int]:
