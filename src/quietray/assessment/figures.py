@@ -512,7 +512,7 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
     'at least +14.9 dB inside the object, 52 % of the field of view; +17.3 dB (16.9 to 17.8) over the whole field'
     >>> vague = {**air, "psnr_gain_db": None}
     >>> gain_text(vague), gain_text({**vague, "psnr_gain_db_at_least": None})
-    ('+16.9 to +17.8 dB', 'not known, at most +17.8 dB')
+    ('+16.9 to +17.8 dB', 'at most +17.8 dB')
     """
     inside = estimate.get("object")
     if not inside:
@@ -522,7 +522,7 @@ def gain_text(estimate: Mapping[str, Any]) -> str:
 
 
 def psnr_text(told: Mapping[str, Any]) -> str:
-    """Return the estimated PSNR after denoising as text; a lower bound if the error is too small to be known.
+    """Return the estimated PSNR after denoising as text, or what is known of it: an interval or a bound.
 
     Parameters
     ----------
@@ -534,10 +534,14 @@ def psnr_text(told: Mapping[str, Any]) -> str:
     >>> told = {"psnr_noisy_db": 21.5, "psnr_db": None, "psnr_gain_db_at_least": 13.4, "psnr_gain_db_at_most": None}
     >>> psnr_text(told), psnr_text({**told, "psnr_gain_db_at_most": 17.0})
     ('at least 34.9 dB', '34.9 to 38.5 dB')
+    >>> psnr_text({**told, "psnr_gain_db_at_least": None, "psnr_gain_db_at_most": 17.0})
+    'at most 38.5 dB'
     """
     if told["psnr_db"] is not None:
         return f"{told['psnr_db']:.1f} dB"
     noisy, least, most = (told[name] for name in ("psnr_noisy_db", "psnr_gain_db_at_least", "psnr_gain_db_at_most"))
+    if noisy is not None and least is None and most is not None:
+        return f"at most {noisy + most:.1f} dB"
     if noisy is None or least is None or (most is None and least < 0):
         return "not known"
     return f"at least {noisy + least:.1f} dB" if most is None else f"{noisy + least:.1f} to {noisy + most:.1f} dB"
@@ -582,8 +586,9 @@ def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str
 def _gain(estimate: Mapping[str, Any]) -> str:
     gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
     if least is None:
-        limit = "" if most is None else f", at most {most:+.1f} dB"
-        return f"not known{limit}" if gain is None else f"{gain:+.1f} dB"
+        if gain is None:
+            return "not known" if most is None else f"at most {most:+.1f} dB"
+        return f"{gain:+.1f} dB"
     if gain is None and most is not None:
         return f"{least:+.1f} to {most:+.1f} dB"
     if gain is None and least < 0:  # no gain worth mentioning

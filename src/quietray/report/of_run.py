@@ -14,7 +14,7 @@ from quietray.metrics.image import psnr
 from quietray.pictures import stated_window
 from quietray.report.data import Cut, Histogram, ReportData
 from quietray.report.methods import methods_text, references_of
-from quietray.report.words import MINUS, label, value
+from quietray.report.words import MINUS, NOT_KNOWN, label, value
 from quietray.result import Result
 from quietray.running.planes import Stack
 from quietray.running.provenance import provenance
@@ -159,9 +159,10 @@ def _headline(metrics: Any) -> tuple[tuple[str, str], ...]:
             (f"Estimated PSNR gain{where}, {share} of the field of view", gain_text(told)),
             ("Estimated PSNR gain over the whole field", gain_text(over)),
         ]
+    first, *others = (*gains, (f"Estimated PSNR{where}", psnr_text(told)))
+    known = [first, *(card for card in others if card[1] != NOT_KNOWN)]
     return (
-        *((name, text.replace("-", MINUS)) for name, text in gains),
-        (f"Estimated PSNR{where}", psnr_text(told).replace("-", MINUS)),
+        *((name, text.replace("-", MINUS)) for name, text in known),
         (f"Change of the mean{where}", "not known" if change is None else f"{100 * change:+.2f} %".replace("-", MINUS)),
         _making(metrics),
     )
