@@ -25,7 +25,16 @@ class Normalised:
 
 
 class Unreadable:
-    """Is found in the process that trains, and nowhere else."""
+    """Training data that cannot be read by the processes that train."""
+
+    def draw(self, batch: int, patch: int, generator: Any) -> Any:
+        """Is never reached."""
+
+    def on(self, device: Any, room: int | None = None) -> Any:
+        """Is never reached."""
+
+    def held_out(self, most_pixels: int) -> Any:
+        """Is never reached."""
 
     def __reduce__(self) -> Any:
         return _raised, ()

@@ -357,7 +357,7 @@ def test_a_process_that_is_killed_ends_the_training_and_nothing_is_lost(number: 
 
     checkpoint = tmp_path / "training.safetensors"
     begun = time.monotonic()
-    with pytest.raises(ResourceError, match=r"all 2 processes .* got one ended by SIGKILL.*go on with resume=True"):
+    with pytest.raises(ResourceError, match=r"all 2 processes .* got one ended by SIGKILL.*continue with resume=True"):
         train(2, settings=dataclasses.replace(QUICK, steps=4000, judgements=1000), checkpoint=checkpoint, watch=kill)
     assert killed
     assert not members()

@@ -383,16 +383,17 @@ def test_only_with_own_flats_does_the_estimate_know_of_the_rings() -> None:
     clean = quietray.FBP()(quietray.ParallelProjector(beam), np.ascontiguousarray(np.swapaxes(scan.clean[:], 0, 1)))
     off = []
     for flats in (False, True):
-        result = quietray.denoise(
-            scan,
-            None,
+        settings = quietray.Settings(
             method=Noise2Inverse(slices=1),
             network=UNet((8, 16)),
             correction=Correction(own_flats=flats, rings="none"),
             training=Training(steps=300, patience=1.0, precision="fp32"),
             symmetries=1,
         )
-        estimate = result.metrics["estimate"]
-        error = np.square(np.asarray(result.volume) - clean)[:, disc(96, 96, 0.95)].mean()
-        off.append(10 * np.log10(error / estimate["rmse"] ** 2))
+        domain = VolumeDomain.prepare(Run.in_memory(settings), [scan], settings.method)
+        denoiser, fitted = domain.learn()
+        estimate = domain.judge(denoiser)  # a run withholds it, because half of 128 views are fewer than 96 columns
+        volume = domain.apply(denoiser, fitted).volume
+        error = np.square(np.asarray(volume) - clean)[:, disc(96, 96, 0.95)].mean()
+        off.append(10 * np.log10(error / estimate.error))
     assert off[1] - off[0] > 1.2

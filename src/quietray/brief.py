@@ -30,7 +30,8 @@ def brief(record: Any) -> str:
     Measured(frames=<float64 (100, 50)>, gain=0.333333, history=<list of 1000>)
     """
     name = type(record).__name__
-    shown = [entry.name for entry in dataclasses.fields(record) if entry.repr]
+    fields = [(entry, getattr(record, entry.name)) for entry in dataclasses.fields(record) if entry.repr]
+    shown = [entry.name for entry, value in fields if value is not None or entry.default is not None]
     told = [f"{entry}={_told(getattr(record, entry))}" for entry in shown]
     line = f"{name}({', '.join(told)})"
     return line if len(line) <= _LINE else "\n  ".join([name, *(entry.replace("=", ": ", 1) for entry in told)])
