@@ -170,7 +170,11 @@ def test_a_browser_shows_a_run_and_then_its_report(server: FolderServer, folder:
 def test_the_command_tells_the_address_and_ends_with_ctrl_c(folder: Path) -> None:
     words = ["watch", str(folder), "--no-browser", "--quiet", "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "quietray.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "quietray.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background it is ignored
     )
     assert process.stderr is not None
     line = process.stderr.readline()
