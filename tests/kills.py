@@ -141,6 +141,7 @@ def in_child(
         try:
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
+            sys.stdout, sys.stderr = (open(one, "w", buffering=1, closefd=False) for one in (1, 2))  # not pytest's own
             from quietray.cli import main
 
             if disk is not None:
