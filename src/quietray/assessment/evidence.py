@@ -245,8 +245,8 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
     method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
     taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
     why = told.get("withheld") or ""
-    few, blind = (why if words in why else "" for words in ("streaks", "ring filter"))
-    blind = few or blind
+    few = why if "streaks" in why else ""
+    blind = few or (why if "ring filter" in why else "")
     found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(

@@ -93,6 +93,23 @@ class VolumeGrid:
         """Return the same grid with `n_z` slices."""
         return dataclasses.replace(self, shape=(n_z, *self.shape[1:]))
 
+    def of_rows(self, n_rows: int) -> VolumeGrid:
+        """Return this grid if it has one slice for each of `n_rows` detector rows, else raise.
+
+        Raises
+        ------
+        GeometryError
+            The number of slices is another one.
+
+        Examples
+        --------
+        >>> VolumeGrid((4, 8, 8)).of_rows(4).shape
+        (4, 8, 8)
+        """
+        if self.shape[0] != n_rows:
+            raise GeometryError(f"the grid must have one slice per detector row ({n_rows}), got {self.shape[0]}")
+        return self
+
     def slab(self, first: int, last: int) -> VolumeGrid:
         """Return slices ``first:last`` of this grid, at their positions.
 

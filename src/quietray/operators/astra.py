@@ -102,13 +102,9 @@ class SliceProjector(LinearOperator):
 
     def __init__(self, geometry: ParallelBeam | FanBeam, grid: VolumeGrid, threads: int) -> None:
         self.geometry = geometry
-        self.grid = grid
+        self.grid = grid.of_rows(geometry.n_rows)
         self.threads = threads
         self._n_rays = (geometry.n_views, geometry.n_cols)
-        if grid.shape[0] != geometry.n_rows:
-            raise GeometryError(
-                f"the grid must have one slice per detector row ({geometry.n_rows}), got {grid.shape[0]}"
-            )
 
     @property
     @abstractmethod

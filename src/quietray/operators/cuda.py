@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quietray.errors import GeometryError
 from quietray.geometry import ConeBeam, ParallelBeam, VolumeGrid, require_parallel
 from quietray.operators.astra import require_gpu, voxel_edge
 from quietray.operators.linear import LinearOperator
@@ -154,11 +153,7 @@ class CudaParallelProjector(_CudaProjector):
     ) -> None:
         require_gpu("projection")
         self.geometry = require_parallel(geometry, "projection by CudaParallelProjector")
-        self.grid = grid or geometry.grid()
-        if self.grid.shape[0] != geometry.n_rows:
-            raise GeometryError(
-                f"the grid must have one slice per detector row ({geometry.n_rows}), got {self.grid.shape[0]}"
-            )
+        self.grid = (grid or geometry.grid()).of_rows(geometry.n_rows)
         self.device = device or torch.device("cuda", 0)
 
     @property

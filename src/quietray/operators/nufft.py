@@ -99,12 +99,8 @@ class ParallelRays:
     ) -> None:
         self.device = device or torch.device("cpu")
         self.geometry = require_parallel(geometry, "backprojection by ParallelRays")
-        self.grid = grid or geometry.grid()
+        self.grid = (grid or geometry.grid()).of_rows(geometry.n_rows)
         self.threads = threads
-        if self.grid.shape[0] != geometry.n_rows:
-            raise GeometryError(
-                f"the grid must have one slice per detector row ({geometry.n_rows}), got {self.grid.shape[0]}"
-            )
         self._lines = _Lines(geometry, self.grid, accuracy)
 
     def with_slices(self, n: int) -> ParallelRays:

@@ -16,7 +16,7 @@ from quietray.geometry import FanBeam, ParallelBeam, VolumeGrid
 from quietray.operators.astra import SliceProjector, n_threads
 from quietray.operators.linear import LinearOperator
 
-__all__ = ["SparseProjector", "many_slices"]
+__all__ = ["SparseProjector", "has_small_matrix", "many_slices"]
 
 _MOST_BYTES = 2**30  # total size of the matrix and its transpose
 _FEWEST_SLICES = 4
@@ -166,8 +166,26 @@ def many_slices(projector: SliceProjector, device: torch.device | None = None) -
     >>> type(many_slices(ParallelProjector(ParallelBeam(np.zeros(3), n_rows=8, n_cols=16)))).__name__
     'SparseProjector'
     """
-    rows, views, cols = projector.range_shape
-    _, n_y, n_x = projector.domain_shape
-    entries = 3 * views * cols * max(n_y, n_x)  # a ray as wide as a voxel crosses about three voxels per line
-    small = rows >= _FEWEST_SLICES and entries * _BYTES <= _MOST_BYTES
+    small = has_small_matrix(projector.range_shape, projector.grid)
     return SparseProjector(projector, device=device) if small else projector
+
+
+def has_small_matrix(sinograms: tuple[int, ...], grid: VolumeGrid) -> bool:
+    """Return whether slices are projected by a matrix: there are several, and few views.
+
+    Parameters
+    ----------
+    sinograms
+        Shape of the sinograms, ``(row, view, col)``.
+    grid
+        Voxel grid of the slices.
+
+    Examples
+    --------
+    >>> grid = VolumeGrid((8, 512, 512))
+    >>> has_small_matrix((8, 60, 512), grid), has_small_matrix((8, 720, 512), grid)
+    (True, False)
+    """
+    rows, views, cols = sinograms
+    entries = 3 * views * cols * max(grid.shape[1:])  # a ray as wide as a voxel crosses about three voxels per line
+    return rows >= _FEWEST_SLICES and entries * _BYTES <= _MOST_BYTES

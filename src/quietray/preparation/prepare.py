@@ -23,6 +23,7 @@ from quietray.networks import UNet
 from quietray.operators.beams import projector
 from quietray.operators.linear import LinearOperator
 from quietray.operators.nufft import gpu_transforms
+from quietray.operators.sparse import has_small_matrix
 from quietray.preparation.flats import dealt_in
 from quietray.preparation.retrieval import retrieved
 from quietray.preparation.rows import chosen_rows
@@ -280,7 +281,9 @@ def prepare(scan: Scan | Calibrated, run: Run, n_parts: int = 1, n_slices: int =
         parallel = isinstance(geometry, ParallelBeam)
         if parallel and not iterating and not gpu_transforms(run.device):
             said = (*said, _WITHOUT_CUFINUFFT)
-        if iterating and (cone or (parallel and not algorithm.needs_adjoint)):
+        views = (len(chosen), -(-geometry.n_views // n_parts), geometry.n_cols)
+        by_astra = parallel and not algorithm.needs_adjoint and not has_small_matrix(views, grid)
+        if iterating and (cone or by_astra):
             said = (*said, _UNMATCHED)
     if isinstance(geometry, ParallelBeam) and not iterating:  # versions that stored nothing here backprojected by areas
         mixed = output.decide("backprojection", lambda: {"mixed": output.begun})["mixed"]
