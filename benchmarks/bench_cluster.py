@@ -25,8 +25,8 @@ import quietray
 from quietray.io import open_volume_writer
 from quietray.running.watch import Watch
 
-ROWS, COLS, VIEWS = 96, 128, 192
-ROUNDS = 2
+ROWS, COLS, VIEWS = 384, 128, 192
+ROUNDS = 3
 
 
 class Stopwatch(Watch):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import pickle
+import platform
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -281,3 +284,9 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ResourceError, match=r"must be the address of a running Dask scheduler, got tcp://127.0.0.1:9"):
         with quietray.on_cluster("tcp://127.0.0.1:9"):
             raise AssertionError
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the option")
+def test_workers_keep_the_memory_of_feature_maps() -> None:
+    code = "from quietray.running.cluster import _keep_memory; print(_keep_memory())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"

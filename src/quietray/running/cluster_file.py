@@ -169,11 +169,11 @@ def _local(told: Mapping[str, Any]) -> _Started:
     from distributed import Client, LocalCluster
 
     count, threads = told.get("workers", 1), told.get("threads", 1)
-    each = str(max(1, _processors() // (count * threads)))
+    each = os.environ.get("OMP_NUM_THREADS", str(max(1, _processors() // (count * threads))))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    stated = {name: os.environ.get(name, each) for name in names}
+    stated = {name: os.environ.get(name, each) for name in names}  # torch takes the larger of the first two
     with (
-        dask.config.set({"distributed.nanny.pre-spawn-environ": {"MALLOC_TRIM_THRESHOLD_": 65536, **stated}}),
+        dask.config.set({"distributed.nanny.pre-spawn-environ": stated}),
         LocalCluster(
             n_workers=count,
             threads_per_worker=threads,
