@@ -375,6 +375,10 @@ def test_a_series_that_is_not_whole_is_refused(tmp_path: Path, spoil: Any, said:
         ({"HighBit": 15}, "that use the lowest bits, got 12 of 16 bits with high bit 15"),
         ({"BitsAllocated": 64, "BitsStored": 64, "HighBit": 63}, "8, 16 or 32 bits"),
         ({"RescaleSlope": 0}, "rescale slope that is not zero"),
+        ({"RescaleIntercept": [1, 2]}, r"RescaleIntercept in .*one.dcm must be a number, got \[1.0, 2.0\]"),
+        ({"InstanceNumber": [1, 2]}, r"InstanceNumber in .*one.dcm must be a number, got \[1, 2\]"),
+        ({"PixelPaddingRangeLimit": [1, 2]}, r"PixelPaddingRangeLimit in .* must be a number"),
+        ({"ImagePositionPatient": [0.0, None, 1.0]}, r"ImagePositionPatient in .* must be a number, got None"),
     ],
 )
 def test_pixels_that_are_no_measurement_are_refused(tmp_path: Path, elements: dict[str, Any], said: str) -> None:

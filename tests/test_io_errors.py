@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import logging
 import re
 
 import h5py
@@ -12,7 +13,8 @@ import zarr
 
 from io_files import counts, write_diamond, write_esrf, write_exchange, write_tiffs
 from quietray.errors import FormatError, GeometryError, QuietrayError, SettingsError
-from quietray.io import read
+from quietray.io import read, read_volume
+from quietray.io.damage import damage_told
 from quietray.io.scans.raw import Flags, Stated
 
 DATA = counts(12)
@@ -68,6 +70,28 @@ def test_damaged_chunk_is_told_when_it_is_read(tmp_path):
     np.testing.assert_array_equal(scan.projections[:7], counts(7, 30, 30))
     with pytest.raises(FormatError, match=r"/exchange/data must be readable, got: .*copy it again"):
         scan.read(slice(0, 2))
+
+
+def test_a_dataset_that_was_never_written(tmp_path):
+    with h5py.File(tmp_path / "volume.h5", "w") as file:
+        file.create_dataset("exchange/data", (10**6, 10**6, 4), "u2", chunks=(4, 4, 4))
+    with pytest.raises(
+        FormatError, match=r"volume.h5 must hold values in /?exchange/data, got a dataset .* never written"
+    ):
+        read_volume(tmp_path / "volume.h5")
+
+
+def test_a_tiff_of_endless_noise_is_given_up(caplog):
+    def read_noise():
+        with damage_told("one.tif"):
+            for page in range(200):
+                logging.getLogger("tifffile").error("page %d is damaged", page)
+
+    with pytest.raises(FormatError, match=r"one\.tif must be readable, got: .*more than 100 values"):
+        read_noise()
+    assert not caplog.records
+    logging.getLogger("tifffile").error("outside")
+    assert [record.message for record in caplog.records] == ["outside"]
 
 
 @pytest.mark.parametrize("content", [[], ["log.txt", "notes.md"]], ids=["empty", "text"])

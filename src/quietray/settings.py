@@ -149,6 +149,8 @@ def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
     Traceback (most recent call last):
     quietray.errors.SettingsError: 'sed' must be a known setting, got 'sed' (did you mean 'seed'?); known here: seed
     """
+    if not isinstance(table, Mapping):
+        raise SettingsError(f"'{where}' must be settings by name, got {str(table)[:60]}; write name = value")
     hints = get_type_hints(kind)
     entries = {entry.name: entry for entry in _entries(kind)}
     prefix = f"{where}." if where else ""

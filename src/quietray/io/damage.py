@@ -8,7 +8,9 @@ those from this package only if they are caused by values, such as a number that
 from __future__ import annotations
 
 import errno
+import logging
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +25,42 @@ _OF_VALUES = (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, Memo
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only when writing
 _CHECKERS = ("jaxtyping", "beartype")  # of arguments, in tests
 _LONGEST = 300  # longest reason, in characters
+_MOST_COMPLAINTS = 100
+
+
+class _Complaints(logging.Filter):
+    """Ends the reading of a damaged TIFF, in which tifffile goes from one page of noise to the next for minutes.
+
+    tifffile logs each value of a header that it cannot read. Within the guard, such lines are not shown; after a
+    hundred of them, reading ends with an error.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to show a line; raise if there were too many."""
+        count = getattr(self.here, "count", None)
+        if count is None or record.levelno < logging.WARNING:
+            return True
+        self.here.count = count + 1
+        if self.here.count > _MOST_COMPLAINTS:
+            raise ValueError(f"more than {_MOST_COMPLAINTS} values in its header are damaged")
+        return False
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count from zero for some time, in this thread."""
+        before, self.here.count = getattr(self.here, "count", None), 0
+        try:
+            yield
+        finally:
+            self.here.count = before
+
+
+_COMPLAINTS = _Complaints()
+logging.getLogger("tifffile").addFilter(_COMPLAINTS)
 
 
 @contextmanager
@@ -48,7 +86,8 @@ def damage_told(place: object) -> Iterator[None]:
     damaged: copy it again from where it was measured
     """
     try:
-        yield
+        with _COMPLAINTS.counted():
+            yield
     except QuietrayError:
         raise
     except Exception as error:

@@ -59,16 +59,23 @@ def open_dataset(path: Path, name: str, cache: int | None) -> h5py.Dataset:
     Raises
     ------
     FormatError
-        The file cannot be read, or holds no such dataset.
+        The file cannot be read, holds no such dataset, or nothing was ever written to it.
     """
     file = _open_file(path)
     access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
     if cache is not None:
         access.set_chunk_cache(10007, cache, 1.0)
     try:
-        return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+        found = h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
     except KeyError as error:
         raise FormatError(f"{path} must hold the dataset {name}, got none of that name; copy the file again") from error
+    elsewhere = found.is_virtual or found.external
+    if found.size and not elsewhere and not found.id.get_storage_size():
+        raise FormatError(
+            f"{path} must hold values in {name}, got a dataset {found.shape} that was never written; copy the file "
+            "again from where it was measured"
+        )
+    return found
 
 
 def _open_file(path: Path) -> h5py.File:

@@ -25,6 +25,7 @@ from quietray.io.images.dicom_headers import (
     check_kind,
     check_one_series,
     group,
+    number_in,
     orientation_of,
     position_of,
     read_headers,
@@ -203,15 +204,12 @@ class DicomFiles:
 
 def _images(file: Path, header: Any) -> list[StoredImage]:
     """Return the images in a file, with their position and scale."""
-    count = int(header.get("NumberOfFrames", 1) or 1)
+    count = int(number_in(header, "NumberOfFrames") or 1)
     found = []
     for frame in range(count):
         scale = group(header, frame, "PixelValueTransformationSequence")
-        slope, intercept = (
-            float(scale.get(name, usual) if scale.get(name) is not None else usual)
-            for name, usual in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-        )
-        if slope == 0:
+        slope, intercept = number_in(scale, "RescaleSlope", 1.0), number_in(scale, "RescaleIntercept", 0.0)
+        if not slope or intercept is None:
             raise FormatError(f"{file} must have a rescale slope that is not zero, got {slope}; correct the header")
         found.append(StoredImage(file, frame, slope, intercept))
     return found
@@ -240,7 +238,7 @@ def _sorted(
     """Return the images in order, the distance between them, and notes."""
     places = [position_of(headers[image.path], image.frame) for image in found]
     numbered = [
-        (float(headers[image.path].get("InstanceNumber") or 0), image.path.name, image.frame) for image in found
+        (number_in(headers[image.path], "InstanceNumber") or 0.0, image.path.name, image.frame) for image in found
     ]
     first = headers[found[0].path]
     if None in places or first.Modality != "CT" or is_projection(first):

@@ -15,6 +15,7 @@ __all__ = [
     "check_kind",
     "check_one_series",
     "group",
+    "number_in",
     "orientation_of",
     "position_of",
     "read_headers",
@@ -23,6 +24,17 @@ __all__ = [
     "window_of",
 ]
 
+_SINGLE = (
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "NumberOfFrames",
+    "InstanceNumber",
+)
 _XRAY = {
     "CT": "CT slices",
     "CR": "computed radiographs",
@@ -95,6 +107,8 @@ def check_kind(file: Path, header: Any) -> None:
             f"{file} must show only what was measured, got text burned into its pixels (BurnedInAnnotation YES), which "
             "may name the patient and would be learned; export the series without them"
         )
+    for name in _SINGLE:
+        number_in(header, name)
     if header.BitsAllocated not in (8, 16, 32) or header.get("HighBit", header.BitsStored - 1) != header.BitsStored - 1:
         raise FormatError(
             f"{file} must have pixels of 8, 16 or 32 bits that use the lowest bits, got {header.BitsStored} of "
@@ -111,39 +125,74 @@ def group(header: Any, frame: int, name: str) -> Any:
     return header
 
 
+def number_in(header: Any, name: str, usual: float | None = None) -> float | None:
+    """Return the number that a header states; `usual` if it states none.
+
+    Raises
+    ------
+    FormatError
+        It is not a single number, as in a damaged header.
+
+    Examples
+    --------
+    >>> number_in({"RescaleSlope": 2}, "RescaleSlope"), number_in({}, "RescaleSlope", 1.0)
+    (2.0, 1.0)
+    >>> number_in({"RescaleSlope": [1, 2]}, "RescaleSlope")
+    Traceback (most recent call last):
+    quietray.errors.FormatError: RescaleSlope in a DICOM header must be a number, got [1, 2]; correct the header
+    """
+    value = header.get(name)
+    return usual if value is None or value == "" else _number(header, name, value)
+
+
+def _numbers(header: Any, name: str, count: int) -> tuple[float, ...] | None:
+    """Return so many numbers that a header states, or None."""
+    value = header.get(name)
+    if value is None or isinstance(value, str) or not hasattr(value, "__len__") or len(value) != count:
+        return None
+    return tuple(_number(header, name, one) for one in value)
+
+
+def _number(header: Any, name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        place = getattr(header, "filename", None) or "a DICOM header"
+        raise FormatError(f"{name} in {place} must be a number, got {str(value)[:60]}; correct the header") from None
+
+
 def position_of(header: Any, frame: int) -> float | None:
     """Return the position of an image along its normal in mm."""
-    place = group(header, frame, "PlanePositionSequence").get("ImagePositionPatient")
+    place = _numbers(group(header, frame, "PlanePositionSequence"), "ImagePositionPatient", 3)
     direction = orientation_of(header, frame)
-    if not place or direction is None:
+    if place is None or direction is None:
         return None
-    row, col = direction[:3], direction[3:]
-    return float(np.dot(np.cross(row, col), [float(value) for value in place]))
+    return float(np.dot(np.cross(direction[:3], direction[3:]), place))
 
 
 def orientation_of(header: Any, frame: int) -> tuple[float, ...] | None:
     """Return the directions of rows and columns of an image, three numbers each, or None."""
-    found = group(header, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
-    return tuple(float(value) for value in found) if found and len(found) == 6 else None
+    return _numbers(group(header, frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6)
 
 
 def spacing_of(header: Any, frame: int = 0) -> tuple[float, float] | None:
     """Return the edges of a pixel in mm, along rows and along columns, or None."""
     macro = group(header, frame, "PixelMeasuresSequence")
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        found = macro.get(name)
-        if found and len(found) == 2 and all(float(value) > 0 for value in found):
-            return float(found[0]), float(found[1])
+        found = _numbers(macro, name, 2)
+        if found is not None and min(found) > 0:
+            return found[0], found[1]
     return None
 
 
 def window_of(header: Any) -> tuple[float, float] | None:
     """Return the grey values displayed as black and white, or None."""
     macro = group(header, 0, "FrameVOILUTSequence")
-    centre, width = (macro.get(name) for name in ("WindowCenter", "WindowWidth"))
-    if centre is None or width is None:
+    names = ("WindowCenter", "WindowWidth")
+    told = [np.ravel(value) for name in names if (value := macro.get(name)) is not None]
+    if len(told) < 2 or not all(len(values) for values in told):
         return None
-    centre, width = (float(np.ravel(one)[0]) for one in (centre, width))
+    centre, width = (_number(macro, name, values[0]) for name, values in zip(names, told, strict=True))
     return (centre - width / 2, centre + width / 2) if width > 0 else None
 
 
