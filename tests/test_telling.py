@@ -257,3 +257,13 @@ def test_tables_are_whole_in_a_log(tmp_path: Path) -> None:
     assert lines[-1] == "[not markup]"
     assert any("a name" in line and "value" in line for line in lines)
     assert not any("asked" in line for line in lines)
+
+
+def test_what_only_networks_use_is_said_of_a_filter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = ["denoise", str(disc_scan()), "--method", "gaussian", "--out", str(tmp_path / "out"), "--overwrite"]
+    main([*plain, "--gpus", "2", "--device", "cpu", "--steps", "3", "--from", "scratch"])
+    told = "".join(capsys.readouterr())
+    assert "gaussian trains no network, so --from, --gpus and the settings of the training are not used." in told
+    assert "0 steps" not in told
+    main(plain)
+    assert "trains no network" not in "".join(capsys.readouterr())

@@ -35,6 +35,7 @@ from quietray.io.lock import alone
 from quietray.io.scans.instrument import instrument_of
 from quietray.preparation.prepare import chosen_rows, prepare
 from quietray.progress import watching
+from quietray.registry import called
 from quietray.report import Previewed, report_of, write_comparison, write_report
 from quietray.result import Result
 from quietray.running.device import chosen_devices
@@ -62,6 +63,13 @@ __all__ = [
     "remember",
     "train",
 ]
+
+_OF_NETWORKS = {
+    "network": "--network",
+    "start": "--from",
+    "gpus": "--gpus",
+    "trust": "--trust",
+}  # settings, and how messages name them
 
 
 def denoise(
@@ -127,6 +135,8 @@ def denoise(
         run = Run(settings, output, watch, started=started, chosen=settings.method.decides)
         if output.complete:
             return _finished(run, data)
+        if unused := _unused(settings):
+            watch.note(unused)
         data = _sound(data, run, turning=bool(repeats) or not settings.method.takes_repeats)
         repeats, series = [_sound(one, run) for one in repeats], [_sound(one, run) for one in series]
         if isinstance(data, ImageSeries):
@@ -138,6 +148,20 @@ def denoise(
         else:
             result = denoise_scans(run, [data, *repeats])
         return _kept(result, data, run, started)
+
+
+def _unused(settings: Settings) -> str:
+    """Return a sentence on what was asked for and concerns only networks, if the method trains none; else nothing."""
+    if settings.method.decides or settings.method.trained:
+        return ""
+    usual = Settings()
+    asked = [
+        text for name, text in _OF_NETWORKS.items() if getattr(settings, name) not in (getattr(usual, name), DEFAULT)
+    ]
+    if settings.training != usual.training:
+        asked.append("the settings of the training")
+    told = f"{called(type(settings.method))} trains no network, so {{}} {'is' if len(asked) == 1 else 'are'} not used."
+    return told.format(" and ".join(filter(None, [", ".join(asked[:-1]), asked[-1]]))) if asked else ""
 
 
 def first_start(out: str | Path | None = None, resume: bool = False) -> str | None:

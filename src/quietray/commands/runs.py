@@ -337,12 +337,12 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline, processes_text, psnr_text
+    from quietray.assessment.figures import gain_text, headline, psnr_text
     from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
     from quietray.report.words import size
 
-    estimate, training = result.metrics["estimate"], result.metrics["training"]
+    estimate = result.metrics["estimate"]
     told = headline(estimate)
     show_verdict(console, result.metrics["verdict"])
     if result.metrics["verdict"]["kind"] == "Do not use it":
@@ -361,8 +361,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
             "method": result.metrics["method"]["name"] + (", tried only" if back else ""),
             "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {psnr_text(told)} denoised",
             "estimated gain": gain_text(estimate),
-            "trained": f"{training['steps']} steps{processes_text(training)}, {training['seconds']:.0f} s",
-            "started from": str(result.denoiser.facts.get("started_from", "")),
+            **_trained(result),
             "peak memory": size(result.metrics["memory"]["peak"]),
             "volume": str(out / VolumeFormat.registry[settings.format].volume),
             "report": str(out / "report.html"),
@@ -373,6 +372,19 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     begun = result.denoiser.facts.get("started_from")
     told = {**result.metrics, "warnings": list(result.warnings), "out": str(out)}
     return told if begun is None else {**told, "started_from": begun}
+
+
+def _trained(result: Result) -> dict[str, str]:
+    """Return what the network learned for how long, and from which weights; nothing for a filter."""
+    from quietray.assessment.figures import processes_text
+
+    if not result.denoiser.trained:
+        return {}
+    training = result.metrics["training"]
+    return {
+        "trained": f"{training['steps']} steps{processes_text(training)}, {training['seconds']:.0f} s",
+        "started from": str(result.denoiser.facts.get("started_from", "")),
+    }
 
 
 @dataclass(frozen=True)
