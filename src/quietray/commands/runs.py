@@ -337,7 +337,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline, processes_text, psnr_text
+    from quietray.assessment.figures import gain_text, headline, means_text, psnr_text
     from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
     from quietray.report.words import size
@@ -361,7 +361,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
             "method": result.metrics["method"]["name"] + (", tried only" if back else ""),
             "estimated PSNR": f"{_db(told['psnr_noisy_db'])} noisy, {psnr_text(told)} denoised",
             "estimated gain": gain_text(estimate),
-            "trained": f"{training['steps']} steps{processes_text(training)}, {training['seconds']:.0f} s",
+            "trained": f"{training['steps']} steps{means_text(training)}, {training['seconds']:.0f} s",
             "started from": str(result.denoiser.facts.get("started_from", "")),
             "peak memory": size(result.metrics["memory"]["peak"]),
             "volume": str(out / VolumeFormat.registry[settings.format].volume),
