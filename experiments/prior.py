@@ -213,6 +213,10 @@ class Pool:
         """Return itself: patches follow one by one."""
         return self
 
+    def at(self, step: int, n_steps: int | None) -> float:
+        """Return 1: the whole pool can be drawn from."""
+        return 1.0
+
     def held_out(self, most_pixels: int) -> Iterator[tuple[Samples, Tensor]]:
         """Yield the middle slices of volumes that are never learned from."""
         for parts in _held_out():

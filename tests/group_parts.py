@@ -33,6 +33,9 @@ class Unreadable:
     def on(self, device: Any, room: int | None = None) -> Any:
         """Is never reached."""
 
+    def at(self, step: int, n_steps: int | None) -> Any:
+        """Is never reached."""
+
     def held_out(self, most_pixels: int) -> Any:
         """Is never reached."""
 

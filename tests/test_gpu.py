@@ -84,6 +84,21 @@ def test_samples_are_the_same_wherever_they_are_drawn() -> None:
         assert torch.equal(one, other.cpu())
 
 
+def test_a_window_on_a_gpu_is_that_of_the_processors() -> None:
+    """What is copied in the background is there when samples are gathered, whatever was exchanged before."""
+    parts = np.random.default_rng(0).random((3, 64, 200, 180), np.float32)
+    data = TrainingVolume.with_held_out(parts, quietray.Noise2Inverse(3, slices=5), np.ones((200, 180), np.float32))
+    here, there = (data.on(device, room=parts.nbytes) for device in (torch.device("cpu"), GPU))
+    generators = [torch.Generator().manual_seed(1) for _ in range(2)]
+    for step in range(100):
+        for each in (here, there):
+            assert 0 < each.at(step, 100) < 1
+        draws = [each.draw(8, 64, one) for each, one in zip((here, there), generators, strict=True)]
+        for one, other in zip(*draws, strict=True):
+            assert other.device == GPU
+            assert torch.equal(one, other.cpu())
+
+
 def test_slices_are_denoised_as_on_processors() -> None:
     network = quietray.UNet((8, 16))
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ParallelBeam
 from quietray.metrics.dependency import neighbourhood_dependency
 from quietray.metrics.image import disc
+from quietray.metrics.noreference import streaks_of_halves
 from quietray.metrics.resolution import ShellCorrelation, fourier_ring_correlation, fourier_shell_correlation
 from quietray.metrics.spectrum import power_spectrum, region_bias
 from quietray.operators.astra import ParallelProjector
 from quietray.operators.nufft import smoothing
 from quietray.reconstruct.analytic import FBP
+from quietray.running import plan
 
 
 def low_passed(shape: tuple[int, ...], cut: float, rng: np.random.Generator) -> np.ndarray:
@@ -273,3 +276,15 @@ def test_frames_are_read_in_blocks(rng: np.random.Generator) -> None:
     for window, frames in ((4, data), (3, data[:2])):
         with pytest.raises(SettingsError, match="must be odd and there must be at least 3 frames"):
             neighbourhood_dependency(network, frames, window)
+
+
+def test_streaks_are_measured_in_the_memory_that_is_planned() -> None:
+    """Beside the subsets, four arrays of one of them: 48 bytes per voxel in all."""
+    subsets = np.random.default_rng(0).random((8, 2, 256, 256), np.float32)
+    tracemalloc.start()
+    try:
+        streaks_of_halves(subsets, np.ones((256, 256), np.float32))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert subsets.nbytes + peak < 1.05 * plan._STREAKS * plan.streak_rows(2, 256**2) * 256**2

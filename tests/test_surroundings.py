@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scipy import ndimage
 
 import quietray
 from quietray import Foam, Noise2Inverse, TotalVariation, VolumeGrid
-from quietray.assessment.evidence import Evidence, warnings_of
+from quietray.assessment.evidence import Evidence, _Once, warnings_of
 from quietray.assessment.figures import gain_text, headline
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.metrics.image import disc
@@ -78,15 +79,19 @@ class Known(torch.nn.Module):
         return truth + torch.where(truth > 0.5, self.left, 0.0) * (x[:, x.shape[1] // 2][:, None] - truth)
 
 
-def test_air_makes_the_gain_look_larger_than_it_is_in_the_object() -> None:
-    """A network that leaves a tenth of the noise's amplitude in the object, and none in air."""
+def known_object() -> tuple[np.ndarray, Denoiser, TrainingVolume]:
+    """Return a disc, a network that leaves some of the noise's amplitude in it and none in air, and data for both."""
     y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
     truth = (np.hypot(y, x) < 24).astype(np.float32)
     rng = np.random.default_rng(2)
     parts = (truth + rng.normal(0, 0.3, (4, 12, SIZE, SIZE))).astype(np.float32)
     split = Noise2Inverse(4, slices=1)
     data = TrainingVolume(parts, split.neighbourhood, VIEW, (), tuple(range(12)))
-    made = Denoiser(Known(truth, 0.5), UNet((2,)), split, Scale(0.0, 1.0))
+    return truth, Denoiser(Known(truth, 0.5), UNet((2,)), split, Scale(0.0, 1.0)), data
+
+
+def test_air_makes_the_gain_look_larger_than_it_is_in_the_object() -> None:
+    truth, made, data = known_object()
     found = Evidence.measure(made, data, air=0.0)
     assert found.inside is not None
     assert found.mask is not None
@@ -130,3 +135,24 @@ def test_the_object_is_the_same_however_the_rows_are_cut(monkeypatch: pytest.Mon
     one, other = (each.metrics["estimate"]["object"].record() for each in (some, others))
     assert one == pytest.approx(other)
     assert warnings_of(some.metrics) == warnings_of(others.metrics)
+
+
+def test_the_network_is_applied_once_to_whatever_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The held-out slice and those by which its scatter is told are each judged twice, and the result is the same."""
+    _, made, data = known_object()
+    data = dataclasses.replace(data, training_rows=tuple(range(10)), held_out_rows=(10, 11))
+    calls: list[bytes] = []
+    whole = Denoiser.evaluate
+
+    def counted(self: Denoiser, x: torch.Tensor) -> torch.Tensor:
+        calls.append(x.contiguous().numpy().tobytes())
+        return whole(self, x)
+
+    monkeypatch.setattr(Denoiser, "evaluate", counted)
+    once = Evidence.measure(made, data, air=0.0)
+    assert once.inside is not None
+    assert len(calls) == len(set(calls)) > 2
+    monkeypatch.setattr(_Once, "__call__", lambda self, x: self._network(x))
+    calls.clear()
+    assert Evidence.measure(made, data, air=0.0) == once
+    assert len(calls) > 1.5 * len(set(calls))

@@ -220,6 +220,9 @@ def test_a_sabotaged_source_stops_the_run() -> None:
         def on(self, device: torch.device, room: int | None = None) -> Any:
             return self
 
+        def at(self, step: int, n_steps: int | None) -> float:
+            return 1.0
+
         def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Tensor, Tensor]]:
             self.calls += 1
             noise = self.calls * torch.randn(1, 3, 3, 20, 20, generator=torch.Generator().manual_seed(0))
@@ -465,6 +468,9 @@ def test_judging_weighs_every_held_out_pixel_once() -> None:
 
         def on(self, device: torch.device, room: int | None = None) -> Any:
             return self
+
+        def at(self, step: int, n_steps: int | None) -> float:
+            return 1.0
 
         def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Tensor, Tensor]]:
             yield torch.full((1, 2, 1, 4, 4), 1.0), torch.ones(1, 1, 4, 4)

@@ -422,6 +422,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
             history=[asdict(progress) for progress in fitted.history],
             offset_of_judgements=evidence.offset,
             processes=fitted.processes if fitted.processes > 1 else None,
+            share=fitted.share if fitted.share < 1 else None,
         ),
     }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
 from quietray.metrics.noreference import Judgement, neighbour_correlation, residual_correlation
 from quietray.metrics.surroundings import ObjectMask
+from quietray.splits.base import Network
 from quietray.training.batches import TrainingVolume
 from quietray.training.loop import TrainingData, judge_held_out
 from quietray.training.state import NOT_WHITE
@@ -79,37 +81,22 @@ class Evidence:
             Grey value of air, in the unit of the result; None if there is no air, so that the object cannot be
             separated.
         """
-        judged, device = cls.judged(denoiser, data), denoiser.device
+        once, device = _Once(denoiser.evaluate), denoiser.device
+        many, offset = _judged(denoiser, once, data)
         (seen, shown), total, weights = data.judged, 0.0, 0.0
         for samples, weight in data.held_out():
-            clean = denoiser.split.infer(denoiser.evaluate, samples.to(device)).cpu()
+            clean = denoiser.split.infer(once, samples.to(device)).cpu()
             pixels = float(weight.sum())
             total += _correlation(samples[:, :, seen] - clean[:, shown : shown + 1], weight) * pixels
             weights += pixels
-        found = replace(judged, correlation=total / max(weights, 1e-12))
-        return found if air is None else found._with_object(denoiser, data, air)
-
-    def _with_object(self, denoiser: Denoiser, data: TrainingVolume, air: float) -> Evidence:
-        """Return the estimates for whole held-out slices, inside the object as well as in the field of view."""
-        _, shown = data.judged
-        slices = list(data.held_out_slices(_PIXELS))
-        clean = np.stack(
-            [
-                denoiser.split.infer(denoiser.evaluate, samples.to(denoiser.device))[0, shown].cpu().numpy()
-                for samples, _ in slices
-            ]
-        )
-        clean = denoiser.scale.undo(clean.astype(np.float32))
-        mask = ObjectMask.found(clean, data.weight, air)
-        if mask is None:
-            return self
-        judgements = []
-        for (samples, weight), image in zip(slices, clean, strict=True):
-            here = mask.of(image, data.weight)
-            used = (weight * torch.from_numpy(here)).to(denoiser.device)
-            judgements.append(denoiser.split.judge(denoiser.evaluate, samples.to(denoiser.device), used))
-        inside = _evidence(Judgement.pooled(judgements), denoiser, _scatter(denoiser, data, mask))
-        return replace(self, inside=replace(inside, correlation=self.correlation), mask=mask)
+        correlation = total / max(weights, 1e-12)
+        mask, within = (None, None) if air is None else _of_object(denoiser, once, data, air)
+        scatter = _scatter(denoiser, data, (None, mask) if mask else (None,))
+        found = replace(_evidence(many, denoiser, scatter[0]), offset=offset, correlation=correlation)
+        if within is None:
+            return found
+        inside = replace(_evidence(within, denoiser, scatter[1]), correlation=correlation)
+        return replace(found, inside=inside, mask=mask)
 
     def widened(self, unsure: float) -> Evidence:
         """Return the same with intervals widened at both ends by a fraction of the noise, which is not known exactly.
@@ -130,12 +117,8 @@ class Evidence:
     @classmethod
     def judged(cls, denoiser: Denoiser, data: TrainingData) -> Evidence:
         """Estimate the error of a denoiser on held-out samples, with its method alone."""
-        few, many = (
-            judge_held_out(denoiser.split, denoiser.evaluate, data, denoiser.device, pixels)
-            for pixels in (2**17, _PIXELS)
-        )
-        offset = (few.error - many.error) * (denoiser.scale.high - denoiser.scale.low) ** 2
-        scatter = _scatter(denoiser, data) if isinstance(data, TrainingVolume) else 0.0
+        many, offset = _judged(denoiser, denoiser.evaluate, data)
+        scatter = _scatter(denoiser, data)[0] if isinstance(data, TrainingVolume) else 0.0
         return replace(_evidence(many, denoiser, scatter), offset=offset)
 
     def shared(self, share: float) -> Evidence:
@@ -174,6 +157,50 @@ class Evidence:
         return gain(high), gain(low)
 
 
+class _Once:
+    """A network that is applied only once to the same samples, which several estimates are made of.
+
+    On a GPU it is applied again, as that is quicker there than to find out.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._known: dict[tuple[bytes, torch.Size], Tensor] = {}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return self._network(x)
+        given: Any = x.contiguous().numpy()
+        key = hashlib.sha256(given).digest(), x.shape
+        if key not in self._known:
+            self._known[key] = self._network(x)
+        return self._known[key].clone()
+
+
+def _judged(denoiser: Denoiser, network: Network, data: TrainingData) -> tuple[Judgement, float]:
+    """Return the estimate from many held-out pixels, and by how much more that from few is, in the result's unit."""
+    few, many = (judge_held_out(denoiser.split, network, data, denoiser.device, pixels) for pixels in (2**17, _PIXELS))
+    return many, (few.error - many.error) * (denoiser.scale.high - denoiser.scale.low) ** 2
+
+
+def _of_object(
+    denoiser: Denoiser, network: Network, data: TrainingVolume, air: float
+) -> tuple[ObjectMask | None, Judgement | None]:
+    """Return the mask of the object, and the estimate inside it, from whole held-out slices; None without air."""
+    _, shown = data.judged
+    split, device, slices = denoiser.split, denoiser.device, list(data.held_out_slices(_PIXELS))
+    clean = np.stack([split.infer(network, samples.to(device))[0, shown].cpu().numpy() for samples, _ in slices])
+    clean = denoiser.scale.undo(clean.astype(np.float32))
+    mask = ObjectMask.found(clean, data.weight, air)
+    if mask is None:
+        return None, None
+    judgements = []
+    for (samples, weight), image in zip(slices, clean, strict=True):
+        used = weight * torch.from_numpy(mask.of(image, data.weight))
+        judgements.append(split.judge(network, samples.to(device), used.to(device)))
+    return mask, Judgement.pooled(judgements)
+
+
 def _evidence(judged: Judgement, denoiser: Denoiser, scatter: float) -> Evidence:
     """Return an estimate in the result's unit; `scatter` is the standard error of ``error / noise`` over slices."""
     span = (denoiser.scale.high - denoiser.scale.low) ** 2
@@ -183,32 +210,43 @@ def _evidence(judged: Judgement, denoiser: Denoiser, scatter: float) -> Evidence
     )
 
 
-def _scatter(denoiser: Denoiser, data: TrainingVolume, mask: ObjectMask | None = None) -> float:
+def _scatter(
+    denoiser: Denoiser, data: TrainingVolume, masks: Sequence[ObjectMask | None] = (None,)
+) -> tuple[float, ...]:
     """Return the standard error of the ratio of error and noise due to the small number of held-out slices.
 
     It is measured on training slices: their errors are underestimated, but vary as much.  It is 0 if many slices, which
-    show the variation themselves, or a part of every slice are held out.
+    show the variation themselves, or a part of every slice are held out.  There is one value for each mask.
     """
     held, others = data.held_out_rows, data.training_rows
     if data.held_out_band is not None or data.reserved is not None or len(held) >= _FEW_SLICES or len(others) < 3:
-        return 0.0
+        return (0.0,) * len(masks)
     some = others[:: -(-len(others) // _FEW_SLICES)]
     _, shown = data.judged
-    ratios, chance = [], []
+    found: list[list[Judgement]] = [[] for _ in masks]
     for samples, weight in replace(data, held_out_rows=some).held_out_slices(_PIXELS):
-        samples, used = samples.to(denoiser.device), weight
-        if mask is not None:
-            image = denoiser.split.infer(denoiser.evaluate, samples)[0, shown].cpu().numpy()
-            used = weight * torch.from_numpy(mask.of(denoiser.scale.undo(image.astype(np.float32)), data.weight))
-        judged = denoiser.split.judge(denoiser.evaluate, samples, used.to(denoiser.device))
+        once, samples = _Once(denoiser.evaluate), samples.to(denoiser.device)
+        for mask, judgements in zip(masks, found, strict=True):
+            used = weight
+            if mask is not None:
+                image = denoiser.split.infer(once, samples)[0, shown].cpu().numpy()
+                used = weight * torch.from_numpy(mask.of(denoiser.scale.undo(image.astype(np.float32)), data.weight))
+            judgements.append(denoiser.split.judge(once, samples, used.to(denoiser.device)))
+    share = (1 - len(held) / (len(held) + len(others))) / len(held)
+    return tuple(math.sqrt(share * _variance(judgements)) for judgements in found)
+
+
+def _variance(judgements: Sequence[Judgement]) -> float:
+    """Return the variance of the ratio of error and noise between slices, without that by chance within them."""
+    ratios, chance = [], []
+    for judged in judgements:
         low, high = judged.ratio()
         if judged.noise > 0 and math.isfinite(high):
             ratios.append(judged.error / judged.noise)
             chance.append(((high - low) / (2 * _STUDENT)) ** 2)
     if len(ratios) < 3:
         return 0.0
-    variance = max(0.0, float(np.var(ratios, ddof=1)) - float(np.mean(chance)))
-    return math.sqrt(variance / len(held) * (1 - len(held) / (len(held) + len(others))))
+    return max(0.0, float(np.var(ratios, ddof=1)) - float(np.mean(chance)))
 
 
 def _correlation(residuals: Tensor, weight: Tensor) -> float:

@@ -30,8 +30,8 @@ __all__ = [
     "filtered_rings",
     "gain_text",
     "headline",
+    "means_text",
     "metrics_of",
-    "processes_text",
     "psnr_text",
     "too_few_views",
     "too_wide",
@@ -210,6 +210,8 @@ class Trained(Record):
         Squared error due to chance that all validations have in common.
     processes
         Number of processes that trained, each on a device of its own, if there were several.
+    share
+        Fraction of the rows that samples were drawn from at a time, if not all fit into the memory of the device.
     """
 
     steps: int
@@ -220,6 +222,7 @@ class Trained(Record):
     history: list[dict[str, Any]]
     offset_of_judgements: float
     processes: int | None = field(default=None, metadata=_OPTIONAL)
+    share: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -400,15 +403,18 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
     return metrics
 
 
-def processes_text(training: Mapping[str, Any]) -> str:
-    """Return how many processes trained together, to follow the number of steps; empty for one.
+def means_text(training: Mapping[str, Any]) -> str:
+    """Return how many processes trained, and from how much at a time, to follow the number of steps; mostly empty.
 
     Examples
     --------
-    >>> processes_text({"steps": 10}), processes_text({"steps": 10, "processes": 4})
+    >>> means_text({"steps": 10}), means_text({"steps": 10, "processes": 4})
     ('', ' of 4 processes')
+    >>> means_text({"steps": 10, "share": 0.25})
+    ' from a window of 25% of the rows'
     """
-    return f" of {training['processes']} processes" if training.get("processes") else ""
+    together = f" of {training['processes']} processes" if training.get("processes") else ""
+    return together + (f" from a window of {training['share']:.0%} of the rows" if training.get("share") else "")
 
 
 def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -430,7 +430,8 @@ class RunFlags(PhaseFlags):
     max_memory: Text = None
     """Memory that the process may use, such as 8G (default: 60 % of the free memory)."""
     device_memory: Text = None
-    """GPU memory for the volume used in training, such as 8G (default: 80 % of what is free there)."""
+    """GPU memory for training, half of it for the data or a window of them, such as 8G (default: 80 % of what is free
+    there)."""
     format: Text = None
     """Format of the volume: zarr, h5, tiff (a file per slice), bigtiff (one file), mhd (with a raw file), nii, or one
     that another package adds (default: zarr)."""

@@ -376,13 +376,13 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
 
 def _trained(result: Result) -> dict[str, str]:
     """Return what the network learned for how long, and from which weights; nothing for a filter."""
-    from quietray.assessment.figures import processes_text
+    from quietray.assessment.figures import means_text
 
     if not result.denoiser.trained:
         return {}
     training = result.metrics["training"]
     return {
-        "trained": f"{training['steps']} steps{processes_text(training)}, {training['seconds']:.0f} s",
+        "trained": f"{training['steps']} steps{means_text(training)}, {training['seconds']:.0f} s",
         "started from": str(result.denoiser.facts.get("started_from", "")),
     }
 

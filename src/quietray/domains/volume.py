@@ -33,6 +33,7 @@ from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prep
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.plan import streak_rows
 from quietray.running.planes import Planes, spread
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask, Work
@@ -54,8 +55,6 @@ _OWN_FLATS = (
     0.5  # half of the interval of the error, as a fraction of it: rings of few flats are few independent values
 )
 _VIEWS = 32  # views in half a turn for streaks to be measured
-_ROWS = 8  # rows in which they are measured at most,
-_VOXELS = 2**22  # and voxels of each subset
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,7 +262,7 @@ class VolumeDomain(Domain):
         if unknown or views < _VIEWS or not too_few_views(*self._seen_by):
             return None
         first, last = prepared.plan.windows[len(prepared.plan.windows) // 2]
-        n = min(last - first, max(1, min(_ROWS, _VOXELS // prepared.grid.n_pixels)))
+        n = streak_rows(last - first, prepared.grid.n_pixels)
         middle = (first + last - n) // 2
 
         def measure() -> dict[str, float]:

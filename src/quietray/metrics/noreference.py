@@ -233,11 +233,22 @@ def streaks_of_halves(subsets: Float[np.ndarray, "8 z y x"], weight: Slice) -> f
     >>> streaks_of_halves(noise + streak, np.ones((96, 96))) > 1
     True
     """
-    turns = 2 * np.pi * np.arange(8) / 8
-    third, fourth = (np.square(np.abs(np.einsum("j,j...->...", np.exp(1j * k * turns), subsets))) for k in (3, 4))
-    more, noise = (block_sums(weight * power, _BLOCK).ravel() for power in (third - fourth, fourth))
+    third, fourth = (_power(subsets, k) for k in (3, 4))
+    third -= fourth
+    more, noise = (block_sums(weight * power, _BLOCK).ravel().astype(np.float64) for power in (third, fourth))
     error = float(np.sqrt(np.square(more - more.sum() * noise / noise.sum()).sum()))
     return float((more.sum() + _UPPER * error) / max(noise.sum(), 1e-300))
+
+
+def _power(subsets: Float[np.ndarray, "8 z y x"], k: int) -> Float[np.ndarray, "z y x"]:
+    """Return the power of the k-th harmonic over eight subsets, with room for a few subsets only."""
+    power: np.ndarray = np.zeros(subsets.shape[1:], np.float32)
+    for turned in (np.cos, np.sin):
+        summed = np.zeros_like(power)
+        for j, subset in enumerate(subsets):
+            summed += np.float32(turned(2 * np.pi * k * j / 8)) * subset
+        power += np.square(summed, out=summed)
+    return power
 
 
 def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:

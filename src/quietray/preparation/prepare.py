@@ -174,7 +174,7 @@ def calibrated(scan: Scan, run: Run) -> Calibrated:
         elif scan.geometry.rotation_axis is not None and scan.provenance.get("axis") != "to be found":
             said = (f"Rotation axis at column {scan.geometry.rotation_axis:.2f}, as the file says.",)
         elif isinstance(scan.geometry, ParallelBeam):
-            found = find_rotation_axis(scan, calibration)
+            found = find_rotation_axis(scan, calibration, run.device)
             scan = scan.with_axis(found.column)
             said = found.notes or (f"Rotation axis found at column {found.column:.2f} ({found.method}).",)
         else:

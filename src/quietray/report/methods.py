@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from quietray.assessment.figures import gain_text, headline, processes_text
+from quietray.assessment.figures import gain_text, headline, means_text
 from quietray.method import METHODS
 from quietray.networks.base import Architecture
 from quietray.reconstruct import ALGORITHMS
@@ -138,7 +138,7 @@ def _learned(metrics: Mapping[str, Any]) -> str:
         return "trained beforehand"
     taught = name in METHODS and METHODS[name].domain == "clean"
     by = "on clean data" if taught else "on the measurement itself, without any clean reference,"
-    steps = f"{number(training['steps'])} steps{processes_text(training)}"
+    steps = f"{number(training['steps'])} steps{means_text(training)}"
     return f"trained {by} for {steps} in {duration(training['seconds'])}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text, headline, processes_text, psnr_text
+from quietray.assessment.figures import gain_text, headline, means_text, psnr_text
 from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr
@@ -172,6 +172,6 @@ def _making(metrics: Any) -> tuple[str, str]:
     """Return the time of training, or the setting of the filter, with its label."""
     method, training = metrics["method"], metrics["training"]
     if method["parameters"]:
-        return "Trained for", f"{training['seconds']:.0f} s, {training['steps']} steps{processes_text(training)}"
+        return "Trained for", f"{training['seconds']:.0f} s, {training['steps']} steps{means_text(training)}"
     chosen = (f"{label(name).lower()} {value(name, item)}" for name, item in method["settings"].items())
     return f"Filter: {method['name']}", ", ".join(chosen)

@@ -19,7 +19,16 @@ from quietray.reconstruct import Algorithm
 from quietray.reconstruct.ramp import padded_width
 from quietray.scan import Scan
 
-__all__ = ["Plan", "available_memory", "plan_images", "plan_run", "plan_whole", "resident_memory", "rows_at_once"]
+__all__ = [
+    "Plan",
+    "available_memory",
+    "plan_images",
+    "plan_run",
+    "plan_whole",
+    "resident_memory",
+    "rows_at_once",
+    "streak_rows",
+]
 
 _FIXED = 350 * 2**20  # bytes of libraries, threads and one training step, in addition to those at the start
 _WINDOW = 16  # rows of a training window that may be targets, when not all rows fit
@@ -28,6 +37,8 @@ _HALO = 64  # pixels around a tile that are always included
 _SMALLEST_TILE, _LARGEST_TILE = 256, 1024
 _SLABS_EACH = 4  # for each process, so that the wait for the last one is short
 _MEASURED = 40  # images in memory while their noise is measured
+_STREAK_ROWS, _STREAK_VOXELS = 8, 2**22  # rows in which streaks are measured at most, and voxels of each subset
+_STREAKS = 4 * (8 + 4)  # bytes of a voxel for that: eight subsets, and sums over them
 _LEAST_ROWS, _HALOS = 4, 8  # size of such a slab: rows, and multiples of the halo
 
 
@@ -170,6 +181,17 @@ def rows_at_once() -> int:
     return max(4, n_threads())
 
 
+def streak_rows(n_rows: int, n_pixels: int) -> int:
+    """Return in how many of so many rows streaks are measured, if a slice has so many pixels.
+
+    Examples
+    --------
+    >>> streak_rows(64, 768**2), streak_rows(64, 128**2), streak_rows(64, 4096**2)
+    (7, 8, 1)
+    """
+    return min(n_rows, _STREAK_ROWS, max(1, _STREAK_VOXELS // n_pixels))
+
+
 def plan_run(
     scan: Scan,
     rows: range,
@@ -234,7 +256,7 @@ def plan_run(
         int(spread * counts)
         + max(_correcting(scan, rows_at_once()), _projecting(scan, grid, parts, rows_at_once()))
         + 8 * scan.n_rows * scan.n_cols * 4
-        + 4 * volume
+        + max(4 * volume, _measuring_streaks(scan, grid, len(rows)) if parts > 1 else 0)
     )
     tile, around = _LARGEST_TILE, max(_HALO, -(-network.radius // network.stride) * network.stride)
     at_once = min(max(1, 4 * network.depth), len(rows))  # in 3-D networks: slices with their neighbours
@@ -441,6 +463,12 @@ def _projecting(scan: Scan, grid: VolumeGrid, parts: int, n_rows: int) -> int:
         return filtering
     kept, each = nufft.workspace(scan.geometry, grid, parts)
     return filtering + kept + n_threads() * each
+
+
+def _measuring_streaks(scan: Scan, grid: VolumeGrid, n_rows: int) -> int:
+    """Return the bytes needed to compare eight subsets of the views, which need transforms of their own."""
+    kept = nufft.workspace(scan.geometry, grid, 8)[0] if isinstance(scan.geometry, ParallelBeam) else 0
+    return kept + _STREAKS * streak_rows(n_rows, grid.n_pixels) * grid.n_pixels
 
 
 def _training_windows(rows: range, room: int, halo: int) -> tuple[tuple[int, int], ...]:

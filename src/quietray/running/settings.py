@@ -117,7 +117,8 @@ class Settings:
     max_memory
         Memory that the process may use, such as ``8G``; None is 60 % of the free memory.
     device_memory
-        GPU memory for the volume used in training, such as ``8G``, on each GPU; None is 80 % of the free GPU memory.
+        GPU memory for training, such as ``8G``, on each GPU; None is 80 % of the free GPU memory.  Half of it is for
+        the data: if they do not fit, for a window of them, which is exchanged while the network is trained.
     rows
         Detector rows to work on, ``start:stop``; None is all.
     region

@@ -16,6 +16,7 @@ from quietray.brief import brief
 from quietray.errors import GeometryError
 from quietray.splits.base import Split
 from quietray.splits.neighbourhood import Neighbourhood, neighbours
+from quietray.training.window import Window
 from quietray.types import Parts, Samples, Slice
 
 __all__ = ["TrainingSet", "TrainingVolume"]
@@ -48,6 +49,8 @@ class TrainingVolume:
         Channel of a spectral series that is validated; None for all.
     resident
         A copy of the parts on the device where samples are drawn; None to draw them from `parts`.
+    window
+        A part of them there, if not all fit.
 
     Notes
     -----
@@ -67,17 +70,33 @@ class TrainingVolume:
     all_slices: bool = False
     channel: int | None = None
     resident: Tensor | None = None
+    window: Window | None = None
 
     __repr__ = brief
 
     def on(self, device: torch.device, room: int | None = None) -> TrainingVolume:
-        """Return the same data, with samples drawn on a GPU if the parts fit into half of `room` bytes there.
+        """Return the same data, with samples drawn on a device: from all parts, or from a window of them.
 
-        Otherwise, patches are cut on the CPU and copied one at a time.
+        The other half of `room` is for the network.
+
+        Parameters
+        ----------
+        device
+            A GPU.  On the CPU, where the parts already are, this only matters together with `room`.
+        room
+            Bytes of its memory; None if there are enough.
         """
-        if device.type == "cpu" or (room is not None and 2 * self.parts.nbytes > room):
-            return self
-        return replace(self, resident=torch.from_numpy(self.parts).to(device))
+        if room is not None and 2 * self.parts.nbytes > room:
+            # if not even a window fits, patches are cut on the CPU and copied one at a time
+            return replace(self, window=Window.of(self.parts, self.training_rows, self._seen, device, room // 2))
+        return self if device.type == "cpu" else replace(self, resident=torch.from_numpy(self.parts).to(device))
+
+    def at(self, step: int, n_steps: int | None) -> float:
+        """Tell which step is next, of how many if known; returns the fraction of the rows that are there to draw."""
+        if self.window is None:
+            return 1.0
+        self.window.at(step, n_steps)
+        return self.window.share
 
     @classmethod
     def with_held_out(
@@ -163,7 +182,8 @@ class TrainingVolume:
         """
         _, _, n_y, n_x = self.parts.shape
         size = min(patch, n_y, n_x)
-        rows, trainable = self.training_rows, self._trainable
+        rows: Sequence[int] = self.training_rows if self.window is None else self.window.rows(batch * size**2)
+        trainable = self._trainable
         chosen: list[_Patch] = []
         while len(chosen) < batch:
             z, y, x, turns, mirror, flip = (
@@ -173,8 +193,9 @@ class TrainingVolume:
             if trainable[y : y + size, x : x + size].any():
                 flip = flip if self.neighbourhood.channels == 1 else 0
                 chosen.append(_Patch(rows[z], y, x, size, turns, mirror, flip))
-        if self.resident is not None:
-            return self._gathered(chosen, self.resident)
+        there = self._there
+        if there is not None:
+            return self._gathered(chosen, there)
         cut = [self._cut(patch) for patch in chosen]
         return torch.stack([sample for sample, _ in cut]), torch.stack([weight for _, weight in cut])
 
@@ -187,13 +208,21 @@ class TrainingVolume:
             sample, targets = sample.flip(1), targets.flip(0)
         return _turned(sample, patch.turns, patch.mirror), _turned(targets, patch.turns, patch.mirror)
 
-    def _gathered(self, chosen: Sequence[_Patch], resident: Tensor) -> tuple[Samples, Tensor]:
+    @property
+    def _there(self) -> Tensor | None:
+        """What samples are gathered from: all parts on the device, or a window of them."""
+        return self.resident if self.window is None else self.window.held
+
+    def _seen(self, z: int) -> list[int]:
+        return self.neighbourhood.indices(z, self.parts.shape[1], self.n_series)
+
+    def _gathered(self, chosen: Sequence[_Patch], there: Tensor) -> tuple[Samples, Tensor]:
         """Return all samples and weights, in one look-up each, because many small operations are slow on a GPU."""
-        device = resident.device
+        device = there.device
         slices: list[list[int]] = []
         outputs: list[np.ndarray] = []
         for patch in chosen:
-            seen = self.neighbourhood.indices(patch.z, self.parts.shape[1], self.n_series)
+            seen = self._seen(patch.z) if self.window is None else self.window.places(patch.z)
             slices.append(seen[::-1] if patch.flip else seen)
             wanted = self._slices_weight(patch.z)
             outputs.append(wanted[::-1] if patch.flip else wanted)
@@ -204,7 +233,7 @@ class TrainingVolume:
         )
         y, x = _looked_up(chosen[0].size, turns, mirror)
         y, x = y + y0[:, None, None], x + x0[:, None, None]
-        samples = resident[:, z[:, :, None, None], y[:, None], x[:, None]].transpose(0, 1)
+        samples = there[:, z[:, :, None, None], y[:, None], x[:, None]].transpose(0, 1)
         targets = torch.from_numpy(np.array(outputs)).to(device, non_blocking=True)
         return samples, targets[:, :, None, None] * self._trainable_there[y, x][:, None]
 
@@ -333,8 +362,8 @@ class TrainingVolume:
 
     @cached_property
     def _trainable_there(self) -> Tensor:
-        assert self.resident is not None
-        return torch.from_numpy(np.ascontiguousarray(self._trainable)).to(self.resident.device)
+        assert self._there is not None
+        return torch.from_numpy(np.ascontiguousarray(self._trainable)).to(self._there.device)
 
     @cached_property
     def _trainable(self) -> Slice:
@@ -350,8 +379,7 @@ class TrainingVolume:
         """Return which slices of the sample around `z` may be targets."""
         if not self.all_slices:
             return np.ones(1, np.float32)
-        seen = self.neighbourhood.indices(z, self.parts.shape[1], self.n_series)
-        return np.isin(seen, self.training_rows).astype(np.float32)
+        return np.isin(self._seen(z), self.training_rows).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -367,13 +395,20 @@ class TrainingSet:
     volumes: tuple[TrainingVolume, ...]
 
     def on(self, device: torch.device, room: int | None = None) -> TrainingSet:
-        """Return the same scans, with samples drawn on a GPU as far as they fit into `room` bytes there."""
-        there = []
+        """Return the same scans, with samples drawn on a device, from windows of those that do not fit into `room`."""
+        if room is None:
+            return replace(self, volumes=tuple(volume.on(device) for volume in self.volumes))
+        fits = []
         for volume in self.volumes:
-            there.append(volume.on(device, room))
-            if room is not None and there[-1].resident is not None:
-                room -= volume.parts.nbytes
-        return replace(self, volumes=tuple(there))
+            fits.append(2 * volume.parts.nbytes <= room)
+            room -= volume.parts.nbytes if fits[-1] else 0
+        each = room // max(1, fits.count(False))
+        volumes = (volume.on(device, None if whole else each) for volume, whole in zip(self.volumes, fits, strict=True))
+        return replace(self, volumes=tuple(volumes))
+
+    def at(self, step: int, n_steps: int | None) -> float:
+        """Tell which step is next, of how many if known; returns the mean fraction of the rows that are there."""
+        return sum(volume.at(step, n_steps) for volume in self.volumes) / len(self.volumes)
 
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Cut `batch` random patches from a random scan; see :meth:`TrainingVolume.draw`."""

@@ -85,6 +85,7 @@ class Done:
     best: Progress
     stopped: str
     seconds_per_step: float
+    share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +162,8 @@ class Group:
         network.load_state_dict(done.weights)
         if split.teacher is not None:
             split.teacher.network.load_state_dict(done.teacher)
-        return Fitted(
-            network.to(device).eval(), done.history, done.best, done.stopped, done.seconds_per_step, len(self.devices)
-        )
+        network, count = network.to(device).eval(), len(self.devices)
+        return Fitted(network, done.history, done.best, done.stopped, done.seconds_per_step, count, done.share)
 
 
 def built_on(build: Callable[[], nn.Module], device: torch.device) -> Callable[[], nn.Module]:

@@ -243,6 +243,11 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
             checkpoint=output.checkpoint,
             watch=show,
         )
+    if fitted.share < 1:
+        run.watch.note(
+            "The data did not fit into the memory of the device: samples were drawn from a window of "
+            f"{fitted.share:.0%} of the rows, exchanged while training; a larger --device-memory avoids this."
+        )
     pace = fitted.seconds_per_step or fitted.history[-1].seconds / fitted.history[-1].step  # in a resumed run
     chosen = output.decide("inference", lambda: {"symmetries": symmetries(pace)})
     if recipe.training.steps is not None and chosen["symmetries"] > 1:

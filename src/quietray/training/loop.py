@@ -42,7 +42,10 @@ class TrainingData(Protocol):
         """Return random samples and the weight of their targets."""
 
     def on(self, device: torch.device, room: int | None = None) -> TrainingData:
-        """Return data whose samples are drawn on a device if they fit into `room` bytes there."""
+        """Return data whose samples are drawn on a device, from as many of them as fit into `room` bytes there."""
+
+    def at(self, step: int, n_steps: int | None) -> float:
+        """Tell which step is next, of how many if known; return the fraction of the data that it can be drawn from."""
 
     def held_out(self, most_pixels: int) -> Iterable[tuple[Samples, Tensor]]:
         """Return samples that are never trained on, and their weights, of at most about `most_pixels`."""
@@ -66,6 +69,8 @@ class Fitted:
         Median time of one step.
     processes
         Number of processes that trained together.
+    share
+        Fraction of the data that was on the device at a time.
     """
 
     network: nn.Module
@@ -74,6 +79,7 @@ class Fitted:
     stopped: str
     seconds_per_step: float
     processes: int = 1
+    share: float = 1.0
 
     __repr__ = brief
 
@@ -155,6 +161,7 @@ def fit(
             Progress(0, settings.steps or 0, 0.0, judged.error, judged.error, judged.noise, judged.correlation)
         )
     losses: list[Tensor] = []
+    there = data.at(state.step, state.n_steps)
     power, begun = _POWERS[settings.loss], state.step
     while state.n_steps is None or state.step < state.n_steps:
         if settings.plateau:
@@ -163,6 +170,7 @@ def fit(
             share = schedule(state.step, state.n_steps, warm_up)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * share
+        data.at(state.step, state.n_steps)
         samples, weight = data.draw(settings.batch, settings.patch, state.generator)
         pair = split.draw(samples, state.generator)
         if fabric.world_size == 1:
@@ -220,7 +228,8 @@ def fit(
         watch(state.step, state.n_steps, state.history[-1] if state.history else None)
 
     state.average.load_state_dict(state.best_weights)
-    return Fitted(state.average.eval(), tuple(state.history), best(state.history), state.stopped, pace.per_step)
+    kept = best(state.history)
+    return Fitted(state.average.eval(), tuple(state.history), kept, state.stopped, pace.per_step, share=there)
 
 
 def schedule(step: int, n_steps: int | None, warm_up: int) -> float:

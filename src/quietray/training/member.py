@@ -94,7 +94,7 @@ def _trained(order: Order, number: int, channel: Connection) -> Done:
     fitted = fit(
         order.split,
         built_on(order.build, device),
-        order.data.on(device, training_memory(device, order.memory)),
+        order.data.on(device, _least_of_all(training_memory(device, order.memory), device)),
         order.settings,
         seed=order.seed,
         budget=budget,
@@ -106,7 +106,16 @@ def _trained(order: Order, number: int, channel: Connection) -> Done:
         {name: value.cpu() for name, value in copy_weights(network).items()} if first and network is not None else {}
         for network in (fitted.network, None if teacher is None else teacher.network)
     )
-    return Done(weights, taught, fitted.history, fitted.best, fitted.stopped, fitted.seconds_per_step)
+    return Done(weights, taught, fitted.history, fitted.best, fitted.stopped, fitted.seconds_per_step, fitted.share)
+
+
+def _least_of_all(room: int | None, device: torch.device) -> int | None:
+    """Return the smallest room of all processes, which must draw the same samples and thus have the same windows."""
+    if room is None:
+        return None
+    least = torch.tensor(room, device=device)
+    distributed.all_reduce(least, distributed.ReduceOp.MIN)
+    return int(least)
 
 
 def _end_with_parent() -> None:

@@ -59,6 +59,10 @@ class TrainingSinograms:
         """Return the same data with samples on a device; they always fit, as only a few rows are copied at a time."""
         return replace(self, device=device)
 
+    def at(self, step: int, n_steps: int | None) -> float:
+        """Return 1: every row can be drawn in every step."""
+        return 1.0
+
     def draw(self, batch: int, patch: int, generator: torch.Generator) -> tuple[Samples, Tensor]:
         """Return `batch` random rows and the weight of their targets; a view needs its whole slice, not a patch."""
         rows = torch.randint(len(self.training_rows), (batch,), generator=generator)
