@@ -2,6 +2,7 @@
 
     python benchmarks/bench_calibration.py calibration.jsonl            # what is not in the file yet, then the tables
     python benchmarks/bench_calibration.py calibration.jsonl --tables   # the tables alone
+    python benchmarks/bench_calibration.py compare.jsonl --compare      # more comparisons of methods, in 4 minutes
 
 Small scans of foams, grains and rods, 48 or 64 columns wide, by methods of each kind, for few steps: what is tried is
 not how good the results are but whether their estimates are true.  The truth of a volume is the FBP (Ram-Lak) of the
@@ -93,6 +94,16 @@ def cases() -> Iterator[Case]:
                 Case("compare", thing, "compare", (150.0, 1000.0)[repeat % 2], 96, 48, 12, detector, 200, number)
             )
     yield from rounds
+
+
+def comparisons() -> Iterator[Case]:
+    """Yield more scans on which all methods are compared."""
+    for number in range(32):
+        thing, detector = ("foam", "grains", "rods", "filled")[number % 4], number + number // 4
+        rest = (number // 2 + number // 4) % 2, (number // 4) % 2, (number // 8) % 2
+        photons, views, rows = (150.0, 1000.0)[rest[0]], (96, 160)[rest[1]], (12, 24)[rest[2]]
+        noise = ("white", "correlated")[detector % 2]
+        yield Case("compare", thing, "compare", photons, views, 48, rows, noise, 200, 5000 + number)
 
 
 def phantom(thing: str, cols: int, rows: int, seed: int) -> Volume:
@@ -277,8 +288,8 @@ def of_comparison(case: Case) -> dict[str, Any]:
     """Compare all methods on a scan."""
     scan, _, truth = measured(case)
     settings = replace(settings_of(case, quietray.Noise2Inverse()), trust=0.0)
-    settings = replace(settings, training=replace(settings.training, steps=60))
-    comparison, _ = compared(scan, Run.in_memory(settings), case.rows, 30.0)
+    settings = replace(settings, training=replace(settings.training, steps=30))
+    comparison, _ = compared(scan, Run.in_memory(settings), case.rows, 15.0)
     y, x = np.mgrid[: case.cols, : case.cols] - (case.cols - 1) / 2
     inside = np.hypot(y, x) <= 0.97 * case.cols / 2
     if comparison.inside is not None:
@@ -297,7 +308,8 @@ def of_comparison(case: Case) -> dict[str, Any]:
         }
         for one in comparison.standings
     ]
-    return {"methods": rows, "recommended": comparison.recommended, "domain": comparison.domain}
+    told = {"recommended": comparison.recommended, "domain": comparison.domain, "withheld": comparison.withheld}
+    return {"methods": rows, **told}
 
 
 RUNS: dict[str, Callable[[Case], dict[str, Any]]] = {
@@ -377,21 +389,32 @@ def tables(records: list[dict[str, Any]]) -> None:
             for place in ("field of view", "object"):
                 cells.append(_cell([one[place] for one in some if place in one]))
             print(f"| {method}, {detector} noise | " + " | ".join(cells) + " |")
-    rows = [
-        (one["case"]["detector"], row)
-        for one in records
-        if one["case"]["kind"] == "compare"
-        for row in one["found"]["methods"]
-    ]
-    print("\n| compare | methods, error covered, bias (dB) | difference to the best covered |\n|---|---|---|")
+    _comparisons([one for one in records if one["case"]["kind"] == "compare"])
+
+
+def _comparisons(records: list[dict[str, Any]]) -> None:
+    """Print how many errors and differences between methods are in their intervals, by condition."""
+    rows = [(one, row) for one in records for row in one["found"]["methods"]]
+    groups: list[tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]] = [("all", rows)]
+    for key in ("thing", "detector", "photons", "views", "rows"):
+        for value in sorted({one["case"][key] for one in records}, key=str):
+            groups.append((f"{key} {value}", [(one, row) for one, row in rows if one["case"][key] == value]))
     for name in sorted({row["method"] for _, row in rows}):
-        mine = [row for _, row in rows if row["method"] == name]
-        inside = np.mean([row["low"] <= row["true"] <= row["high"] for row in mine])
-        bias = np.mean([10 * np.log10(row["true"] / max(row["error"], 1e-12)) for row in mine])
-        apart = [
-            row["behind"][0] <= row["truly behind"] <= row["behind"][1] for row in mine if row["behind"] != [0.0, 0.0]
-        ]
-        print(f"| {name} | {len(mine)}, {inside:.0%}, {bias:+.2f} | {np.mean(apart) if apart else np.nan:.0%} |")
+        groups.append((name, [(one, row) for one, row in rows if row["method"] == name]))
+    print("\nCompare: scans; errors told, those in their interval, mean error (dB); differences to the best, those in")
+    print("their interval; methods called clearly behind, and those that are not behind.")
+    print("\n| condition | scans | errors | differences | clearly behind |\n|---|---|---|---|---|")
+    for name, some in groups:
+        told = [row for one, row in some if not one["found"].get("withheld")]
+        inside = sum(row["low"] <= row["true"] <= row["high"] for row in told)
+        off = np.mean([10 * np.log10(row["true"] / max(row["error"], 1e-12)) for row in told]) if told else np.nan
+        apart = [row for _, row in some if row["behind"] != [0.0, 0.0]]
+        known = sum(row["behind"][0] <= row["truly behind"] <= row["behind"][1] for row in apart)
+        clear = [row for row in apart if row["behind"][0] > 0]
+        false = sum(row["truly behind"] < 0 for row in clear)
+        scans = len({one["name"] for one, _ in some})
+        errors = f"{len(told)}: {inside}; {off:+.2f}" if told else "-"
+        print(f"| {name} | {scans} | {errors} | {len(apart)}: {known} | {len(clear)}: {false} |")
 
 
 def main() -> None:
@@ -400,7 +423,7 @@ def main() -> None:
     records = [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
     done = {one["name"] for one in records}
     only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
-    for case in cases():
+    for case in comparisons() if "--compare" in sys.argv else cases():
         if "--tables" in sys.argv or case.name in done or only not in case.kind:
             continue
         begun = time.monotonic()
