@@ -29,9 +29,9 @@ from scipy import ndimage
 
 import quietray
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import too_few_views, withheld
 from quietray.assessment.halves import Halves
 from quietray.assessment.uncertainty import BAND, steps_of_each, trusted
+from quietray.assessment.withheld import too_few_views, too_little
 from quietray.domains.compare import compared
 from quietray.domains.volume import VolumeDomain
 from quietray.filters import NonLocalMeans, TotalVariation
@@ -87,7 +87,7 @@ def cases() -> Iterator[Case]:
             flats = 10 if number % 8 == 5 else 200
             rounds.append(Case("volume", thing, method, photons, views, cols, rows, detector, flats, number))
         for thing, detector, method in itertools.product(("foam", "rods"), ("white", "correlated"), IMAGE_METHODS):
-            rounds.append(Case("images", thing, method, 100.0, 0, 64, 12, detector, 0, next(seed)))
+            rounds.append(Case("images", thing, method, 100.0, 0, (160, 64, 160)[repeat], 12, detector, 0, next(seed)))
         for thing, detector in (("foam", "white"), ("grains", "correlated")):
             number = next(seed)
             rounds.append(
@@ -181,10 +181,10 @@ def settings_of(case: Case, method: Any) -> quietray.Settings:
     )
 
 
-def told(evidence: Evidence, few: str, noisy: float, clean: float) -> dict[str, Any]:
+def told(evidence: Evidence, few: str | None, noisy: float, clean: float) -> dict[str, Any]:
     """Return a gain and its interval as they are told and as they were estimated, and the true gain, in dB."""
     low, high = evidence.gain_interval
-    point = float("nan") if few or withheld(evidence.gain, (low, high)) else evidence.gain
+    point = float("nan") if few or too_little(evidence.gain, (low, high)) else evidence.gain
     found = {"gain": point, "low": float("nan") if few else low, "high": high, "true": 10 * math.log10(noisy / clean)}
     found |= {"estimated gain": evidence.gain, "estimated low": low}
     return {"few": bool(few)} | {name: float(value) if np.isfinite(value) else None for name, value in found.items()}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from quietray.assessment.figures import headline
+from quietray.assessment.gains import headline
 from quietray.method import METHODS, Method
 from quietray.wording import Doubt
 

@@ -337,7 +337,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline, processes_text, psnr_text
+    from quietray.assessment.gains import gain_text, headline, processes_text, psnr_text
     from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
     from quietray.report.words import size
