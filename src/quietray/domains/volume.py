@@ -42,7 +42,7 @@ from quietray.scan import Scan
 from quietray.settings import called
 from quietray.splits import Noise2Inverse, Noise2Noise
 from quietray.splits.base import ScanShape, Split
-from quietray.training.batches import TrainingVolume
+from quietray.training.batches import SHARE, TrainingVolume, held_out_share
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData
 from quietray.training.start import RANDOM, began_at_random
@@ -148,7 +148,11 @@ class VolumeDomain(Domain):
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
         targets = prepared.plan.targets(split.neighbourhood.slices // 2)
         _each_channel(parts, scales, Scale.apply)
-        data = TrainingVolume.with_held_out(parts, split, prepared.weight, targets, len(source.steps))
+        old = run.output.resumed and run.output.noted("held-out") is None  # begun by a version that held out less
+        n_slices = parts.shape[1] // len(source.steps) if targets is None else len(targets)
+        share = SHARE if old else held_out_share(n_slices, int(np.count_nonzero(prepared.weight)))
+        share = run.output.decide("held-out", lambda: {"share": share})["share"]
+        data = TrainingVolume.with_held_out(parts, split, prepared.weight, targets, len(source.steps), share)
         facts, own = facts_of(prepared, data, split), scales if n_channels > 1 else ()
         return cls(run, split, facts, prepared, source, changed, scales[n_channels // 2], data, own, a_row)
 
