@@ -160,7 +160,7 @@ class Comparison:
             "domain": self.domain,
             "judged_in": "the field of view" if self.inside is None else "the object, without the air around it",
             "interval": "90 %, Student's t over bands of rows and held-out views",
-            "why": f"{self.why} How large it is, is not known: {self.withheld}." if self.withheld else self.why,
+            "why": f"{self.why} How large the errors are is not known: {self.withheld}." if self.withheld else self.why,
             "withheld": self.withheld or None,
         }
 

@@ -142,7 +142,7 @@ def verdict_on_methods(record: Mapping[str, Any]) -> Verdict:
         reason = f"no method is clearly better than the reconstruction without any filter{at}; keep that one."
         return Verdict("Do not use it", reason)
     if record.get("withheld"):
-        reason = f"{chosen} has a clearly smaller error than no filter; how large it is, is not known."
+        reason = f"{chosen} has a clearly smaller error than no filter; how large it is is not known."
         return Verdict("Use it", reason)
     if level is None:
         reason = f"{chosen} did best, but its error is too small to be distinguished from zero on held-out views."

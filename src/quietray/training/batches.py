@@ -22,7 +22,7 @@ __all__ = ["SHARE", "TrainingSet", "TrainingVolume", "held_out_share"]
 
 SHARE = 0.06  # of the slices that is held out
 _MOST_SHARE = 0.125  # if they are small
-_ENOUGH = 2**17  # pixels by which a gain of 10 dB is known to 0.7 dB
+_ENOUGH = 2**19  # pixels from which a gain of 10 dB is known to about 0.7 dB
 _MANY = 32  # slices from which on more may be held out
 
 
@@ -38,7 +38,7 @@ def held_out_share(n_slices: int, pixels: int) -> float:
 
     Examples
     --------
-    >>> held_out_share(64, 100**2), held_out_share(64, 500**2), held_out_share(24, 100**2)
+    >>> held_out_share(64, 200**2), held_out_share(64, 500**2), held_out_share(24, 200**2)
     (0.125, 0.06, 0.06)
     """
     if n_slices < _MANY:
