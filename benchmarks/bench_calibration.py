@@ -2,13 +2,16 @@
 
     python benchmarks/bench_calibration.py calibration.jsonl            # what is not in the file yet, then the tables
     python benchmarks/bench_calibration.py calibration.jsonl --tables   # the tables alone
+    python benchmarks/bench_calibration.py compare.jsonl --compare      # more comparisons of methods, in ten minutes
+    python benchmarks/bench_calibration.py filters.jsonl --filters      # more scans, by filters alone
 
 Small scans of foams, grains and rods, 48 or 64 columns wide, by methods of each kind, for few steps: what is tried is
 not how good the results are but whether their estimates are true.  The truth of a volume is the FBP (Ram-Lak) of the
 noise-free views, blurred where the detector blurs; for errors, gains and means of regions it is that of the mean of
 many noisy views, because no denoising changes the bias of the logarithm, which a run tells separately; of images, the
-images without noise.  Seconds to a minute and a half for each on a busy core; a study that is stopped goes on where it
-was.
+images without noise.  Such a mean has noise of its own; squared errors are products of the differences to two of them,
+which have no noise in common.  Seconds to a minute and a half for each on a busy core; a study that is stopped goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -28,9 +31,9 @@ from scipy import ndimage
 
 import quietray
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import too_few_views, withheld
 from quietray.assessment.halves import Halves
 from quietray.assessment.uncertainty import BAND, steps_of_each, trusted
+from quietray.assessment.withheld import too_few_views, too_little
 from quietray.domains.compare import compared
 from quietray.domains.volume import VolumeDomain
 from quietray.filters import NonLocalMeans, TotalVariation
@@ -86,13 +89,33 @@ def cases() -> Iterator[Case]:
             flats = 10 if number % 8 == 5 else 200
             rounds.append(Case("volume", thing, method, photons, views, cols, rows, detector, flats, number))
         for thing, detector, method in itertools.product(("foam", "rods"), ("white", "correlated"), IMAGE_METHODS):
-            rounds.append(Case("images", thing, method, 100.0, 0, 64, 12, detector, 0, next(seed)))
+            rounds.append(Case("images", thing, method, 100.0, 0, (160, 64, 160)[repeat], 12, detector, 0, next(seed)))
         for thing, detector in (("foam", "white"), ("grains", "correlated")):
             number = next(seed)
             rounds.append(
                 Case("compare", thing, "compare", (150.0, 1000.0)[repeat % 2], 96, 48, 12, detector, 200, number)
             )
     yield from rounds
+
+
+def comparisons() -> Iterator[Case]:
+    """Yield more scans on which all methods are compared."""
+    for number in range(32):
+        thing, detector = ("foam", "grains", "rods", "filled")[number % 4], number + number // 4
+        rest = (number // 2 + number // 4) % 2, (number // 4) % 2, (number // 8) % 2
+        photons, views, rows = (150.0, 1000.0)[rest[0]], (96, 160)[rest[1]], (12, 24)[rest[2]]
+        noise = ("white", "correlated")[detector % 2]
+        yield Case("compare", thing, "compare", photons, views, 48, rows, noise, 200, 5000 + number)
+
+
+def filtered() -> Iterator[Case]:
+    """Yield more scans with enough views, half of them of rods and three quarters with correlated noise, by filters."""
+    for number in range(64):
+        thing = ("rods", "foam", "rods", "grains")[number % 4]
+        noise = "white" if number // 4 % 4 == 3 else "correlated"
+        views, photons = (96, 160)[number // 4 % 2], (100.0, 1000.0)[number // 8 % 2]
+        method = ("tv", "nlm")[number // 2 % 2 ^ number // 16 % 2]
+        yield Case("volume", thing, method, photons, views, 48, 24, noise, 200, 6000 + number)
 
 
 def phantom(thing: str, cols: int, rows: int, seed: int) -> Volume:
@@ -147,12 +170,17 @@ def measured(case: Case) -> tuple[quietray.Scan, Volume, Volume]:
     seen, flat = (detector.mean(one) for one in ((case.photons * light).astype(np.float32), open_beam[:1]))
     lines = np.ascontiguousarray(-np.log(seen / flat).swapaxes(0, 1), np.float32)
     scan = quietray.Scan(counts, beam, flats, np.zeros_like(open_beam[:2]))
-    mean = np.zeros_like(light)
-    for _ in range(DRAWS):
+    means = np.zeros((2, *light.shape))
+    for number in range(DRAWS):
         drawn = detector.sample((case.photons * light).astype(np.float32), rng)
-        mean -= np.log(np.maximum(drawn, 1.0) / flat) / DRAWS
-    expected = quietray.FBP()(A, np.ascontiguousarray(mean.swapaxes(0, 1), np.float32))
-    return scan, quietray.FBP()(A, lines), expected
+        means[number % 2] -= np.log(np.maximum(drawn, 1.0) / flat) / (DRAWS / 2)
+    expected = [quietray.FBP()(A, np.ascontiguousarray(mean.swapaxes(0, 1), np.float32)) for mean in means]
+    return scan, quietray.FBP()(A, lines), np.stack(expected)
+
+
+def squared(volume: Volume, expected: np.ndarray) -> Volume:
+    """Return the squared error of each voxel, free of the noise of either truth on average."""
+    return (volume - expected[0]) * (volume - expected[1])
 
 
 def settings_of(case: Case, method: Any) -> quietray.Settings:
@@ -170,10 +198,10 @@ def settings_of(case: Case, method: Any) -> quietray.Settings:
     )
 
 
-def told(evidence: Evidence, few: str, noisy: float, clean: float) -> dict[str, Any]:
+def told(evidence: Evidence, few: str | None, noisy: float, clean: float) -> dict[str, Any]:
     """Return a gain and its interval as they are told and as they were estimated, and the true gain, in dB."""
     low, high = evidence.gain_interval
-    point = float("nan") if few or withheld(evidence.gain, (low, high)) else evidence.gain
+    point = float("nan") if few or too_little(evidence.gain, (low, high)) else evidence.gain
     found = {"gain": point, "low": float("nan") if few else low, "high": high, "true": 10 * math.log10(noisy / clean)}
     found |= {"estimated gain": evidence.gain, "estimated low": low}
     return {"few": bool(few)} | {name: float(value) if np.isfinite(value) else None for name, value in found.items()}
@@ -195,7 +223,7 @@ def of_volume(case: Case) -> dict[str, Any]:
     parts = start.measured()
     clean, noisy = denoiser.slab(parts, 0, case.rows), parts.mean(axis=0)
     inside = np.broadcast_to(weight > 0, clean.shape)
-    errors = [np.square(one - expected) for one in (noisy, clean)]
+    errors = [squared(one, expected) for one in (noisy, clean)]
     few = too_few_views(float(case.views), case.cols)
     for name, rows in (("field of view", slice(None)), ("field of view, held-out rows", held)):
         found[name] = told(evidence, few, *(float(error[rows][inside[rows]].mean()) for error in errors))
@@ -210,7 +238,7 @@ def of_volume(case: Case) -> dict[str, Any]:
         for one, other in zip(
             *(
                 region_bias(halves.clean, seen, halves.after, halves.weight > 0, classes=2)
-                for seen in (halves.before, np.stack(2 * [expected[held]]))
+                for seen in (halves.before, np.stack(2 * [expected.mean(axis=0)[held]]))
             ),
             strict=True,
         )
@@ -277,13 +305,13 @@ def of_comparison(case: Case) -> dict[str, Any]:
     """Compare all methods on a scan."""
     scan, _, truth = measured(case)
     settings = replace(settings_of(case, quietray.Noise2Inverse()), trust=0.0)
-    settings = replace(settings, training=replace(settings.training, steps=60))
-    comparison, _ = compared(scan, Run.in_memory(settings), case.rows, 30.0)
+    settings = replace(settings, training=replace(settings.training, steps=30))
+    comparison, _ = compared(scan, Run.in_memory(settings), case.rows, 15.0)
     y, x = np.mgrid[: case.cols, : case.cols] - (case.cols - 1) / 2
     inside = np.hypot(y, x) <= 0.97 * case.cols / 2
     if comparison.inside is not None:
         inside = comparison.inside
-    errors = {one.name: float(np.square(one.volume - truth)[:, inside].mean()) for one in comparison.standings}
+    errors = {one.name: float(squared(one.volume, truth)[:, inside].mean()) for one in comparison.standings}
     best = comparison.standings[0].name
     rows = [
         {
@@ -297,7 +325,8 @@ def of_comparison(case: Case) -> dict[str, Any]:
         }
         for one in comparison.standings
     ]
-    return {"methods": rows, "recommended": comparison.recommended, "domain": comparison.domain}
+    told = {"recommended": comparison.recommended, "domain": comparison.domain, "withheld": comparison.withheld}
+    return {"methods": rows, **told}
 
 
 RUNS: dict[str, Callable[[Case], dict[str, Any]]] = {
@@ -377,21 +406,32 @@ def tables(records: list[dict[str, Any]]) -> None:
             for place in ("field of view", "object"):
                 cells.append(_cell([one[place] for one in some if place in one]))
             print(f"| {method}, {detector} noise | " + " | ".join(cells) + " |")
-    rows = [
-        (one["case"]["detector"], row)
-        for one in records
-        if one["case"]["kind"] == "compare"
-        for row in one["found"]["methods"]
-    ]
-    print("\n| compare | methods, error covered, bias (dB) | difference to the best covered |\n|---|---|---|")
+    _comparisons([one for one in records if one["case"]["kind"] == "compare"])
+
+
+def _comparisons(records: list[dict[str, Any]]) -> None:
+    """Print how many errors and differences between methods are in their intervals, by condition."""
+    rows = [(one, row) for one in records for row in one["found"]["methods"]]
+    groups: list[tuple[str, list[tuple[dict[str, Any], dict[str, Any]]]]] = [("all", rows)]
+    for key in ("thing", "detector", "photons", "views", "rows"):
+        for value in sorted({one["case"][key] for one in records}, key=str):
+            groups.append((f"{key} {value}", [(one, row) for one, row in rows if one["case"][key] == value]))
     for name in sorted({row["method"] for _, row in rows}):
-        mine = [row for _, row in rows if row["method"] == name]
-        inside = np.mean([row["low"] <= row["true"] <= row["high"] for row in mine])
-        bias = np.mean([10 * np.log10(row["true"] / max(row["error"], 1e-12)) for row in mine])
-        apart = [
-            row["behind"][0] <= row["truly behind"] <= row["behind"][1] for row in mine if row["behind"] != [0.0, 0.0]
-        ]
-        print(f"| {name} | {len(mine)}, {inside:.0%}, {bias:+.2f} | {np.mean(apart) if apart else np.nan:.0%} |")
+        groups.append((name, [(one, row) for one, row in rows if row["method"] == name]))
+    print("\nCompare: scans; errors told, those in their interval, mean error (dB); differences to the best, those in")
+    print("their interval; methods called clearly behind, and those that are not behind.")
+    print("\n| condition | scans | errors | differences | clearly behind |\n|---|---|---|---|---|")
+    for name, some in groups:
+        told = [row for one, row in some if not one["found"].get("withheld")]
+        inside = sum(row["low"] <= row["true"] <= row["high"] for row in told)
+        off = np.mean([10 * np.log10(row["true"] / max(row["error"], 1e-12)) for row in told]) if told else np.nan
+        apart = [row for _, row in some if row["behind"] != [0.0, 0.0]]
+        known = sum(row["behind"][0] <= row["truly behind"] <= row["behind"][1] for row in apart)
+        clear = [row for row in apart if row["behind"][0] > 0]
+        false = sum(row["truly behind"] < 0 for row in clear)
+        scans = len({one["name"] for one, _ in some})
+        errors = f"{len(told)}: {inside}; {off:+.2f}" if told else "-"
+        print(f"| {name} | {scans} | {errors} | {len(apart)}: {known} | {len(clear)}: {false} |")
 
 
 def main() -> None:
@@ -400,7 +440,8 @@ def main() -> None:
     records = [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
     done = {one["name"] for one in records}
     only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
-    for case in cases():
+    chosen = comparisons if "--compare" in sys.argv else filtered if "--filters" in sys.argv else cases
+    for case in chosen():
         if "--tables" in sys.argv or case.name in done or only not in case.kind:
             continue
         begun = time.monotonic()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from bench_calibration import METHODS, Case, Run, VolumeDomain, measured, settings_of
 
-from quietray.assessment.figures import too_few_views
+from quietray.assessment.withheld import too_few_views
 from quietray.metrics.noreference import streaks_of_halves
 
 OBJECTS, SIZES, PHOTONS = ("foam", "grains", "rods"), ((48, 64), (96, 64), (64, 96), (96, 96), (160, 96)), (100.0, 1e3)

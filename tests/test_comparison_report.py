@@ -1,5 +1,6 @@
 """The page and the table of a comparison: what the record says, nothing that it does not know, in a real browser."""
 
+import dataclasses
 import io
 import json
 from collections.abc import Iterator
@@ -51,6 +52,22 @@ def comparison(size: int = 40, recommended: str = "tv", left_out: str = "the noi
     picked = Settings(method=Noise2Inverse(slices=1))
     why = "noise2inverse 2-D has the smallest estimated error; tv is simpler and not clearly behind."
     return Comparison(standings, (("noise2self", left_out),), recommended, 1.0, "volume", picked, why)
+
+
+def test_without_air_around_the_object_psnr_is_at_least() -> None:
+    """Errors of all methods are too large by the same amount: their order is known, and how good they are at least."""
+    known = comparison()
+    found = dataclasses.replace(known, withheld="no air was found around the object")
+    for before, after in zip(known.record()["methods"], found.record()["methods"], strict=True):
+        assert after["psnr_db"] is after["psnr_db_at_most"] is after["rmse"] is None
+        assert after["psnr_db_at_least"] == before["psnr_db_at_least"]
+        assert after["clearly_behind"] == before["clearly_behind"]
+    row = board_of(found.record()).rows[1]
+    assert (row.method, row.psnr, row.interval) == ("tv", "not known", "at least 31.80 dB")
+    assert "no air was found around the object." in found.record()["why"]
+    assert "at least 31.8 dB" in repr(found)
+    assert found.verdict["kind"] == "Use it"
+    assert "is not known" in found.verdict["reason"]
 
 
 def scan(source: str = "tooth.h5") -> Scan:

@@ -216,6 +216,30 @@ def test_images_without_calm_parts_have_no_known_noise() -> None:
     assert noise_of([series(n=1, size=32)]) is None
 
 
+def test_structure_is_not_taken_for_noise(rng):
+    """Where all parts hold structure, what is measured has not ended three pixels away; plain ones hold noise alone."""
+    y, x = np.indices((96, 96))
+    blobs = 400.0 * (np.sin(2 * np.pi * y / 14) * np.sin(2 * np.pi * x / 14) > 0)
+    noise = rng.normal(0, 40, (6, 96, 96))
+    plain, full = (flat_noise((noise + more).astype(np.float32), np.ones((96, 96), np.float32)) for more in (0, blobs))
+    assert plain.uniform
+    assert plain.unlike < 0.05
+    assert plain.sd == pytest.approx(40, rel=0.03)
+    assert not full.uniform
+    assert full.sd > 1.3 * 40, "structure counts as noise, so that a gain is only known to be at most so much"
+
+
+def test_noise_of_other_strength_elsewhere_is_seen(rng):
+    """Plain parts hold noise of 20, structured ones of 40, a mean power of 1000: by this much intervals are widened."""
+    y, x = np.indices((96, 96))
+    sd, waves = np.where(x < 48, 20.0, 40.0), np.where(x < 48, 0.0, 300 * np.sin(y / 6))
+    images = (waves + sd * rng.normal(0, 1, (6, 96, 96))).astype(np.float32)
+    found = flat_noise(images, np.ones((96, 96), np.float32))
+    assert found.uniform
+    assert found.sd**2 == pytest.approx(1000, rel=0.06)
+    assert found.unlike == pytest.approx(1 - 400 / 1000, abs=0.06)
+
+
 def test_padding_takes_no_part_in_the_noise() -> None:
     images = phantom(4, 192).astype(np.float32)
     images[:, :, :96] += np.random.default_rng(3).normal(0, 900, (4, 192, 96)).astype(np.float32)

@@ -12,7 +12,7 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 
 from quietray.errors import GeometryError
 from quietray.metrics.image import compare, disc, psnr
-from quietray.metrics.noreference import residual_correlation
+from quietray.metrics.noreference import Judgement, residual_correlation
 
 
 def volumes(shape: tuple[int, int, int] = (3, 24, 20), noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
@@ -143,3 +143,15 @@ def test_correlation_looks_at_the_weighted_pixels_only() -> None:
     assert residual_correlation(spoiled, weight) == residual_correlation(noise, weight)
     assert residual_correlation(noise, torch.zeros(1, 80, 80)) == 0
     assert residual_correlation(torch.zeros(1, 2, 80, 80), weight) == 0
+
+
+def test_slices_whose_noise_is_shared_are_one_value() -> None:
+    """Of errors that three slices in a row share, a third are independent; 90 % intervals contain the truth."""
+    rng, inside, trials = np.random.default_rng(0), 0, 400
+    for _ in range(trials):
+        errors = 1 + 0.2 * np.repeat(rng.normal(size=8), 3)
+        low, high = Judgement.pooled(Judgement(float(error), 1.0, 100.0) for error in errors).interval()
+        inside += low <= 1 <= high
+    assert inside / trials == pytest.approx(0.9, abs=0.045), "three standard errors; slices by themselves: 0.64"
+    few = Judgement.pooled(Judgement(float(error), 1.0, 100.0) for error in errors[:9])
+    assert len(few.blocks) == 9, "eight values must be left"

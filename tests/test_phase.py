@@ -8,11 +8,13 @@ import pytest
 from scipy.special import erf
 
 import quietray
-from quietray import Noise2Inverse, ParallelBeam, Phase, Scan, Settings
+from quietray import Correction, Noise2Inverse, ParallelBeam, Phase, Scan, Settings
+from quietray.assessment.withheld import RingFilter
 from quietray.cli import main
 from quietray.detector.correction.phase import alpha_of, retrieve
 from quietray.diagnose import diagnose
 from quietray.domains.compare import _candidates, _Held, measured
+from quietray.domains.volume import VolumeDomain
 from quietray.errors import GeometryError, SettingsError
 from quietray.geometry import ConeBeam
 from quietray.running.run import Run
@@ -239,6 +241,17 @@ def test_the_judge_of_a_comparison_sees_retrieved_views():
     held = _Held.out_of(known.scan, known.calibration.settings)
     sinograms = held.judge.sinograms
     assert np.allclose(sinograms, -np.log(known.scan.read(slice(0, 6))).transpose(1, 0, 2), atol=1e-4)
+
+
+def test_a_ring_filter_after_the_retrieval_is_known_to_the_estimate():
+    """It acts on all views alike, wherever it comes."""
+    settings = Settings(
+        method=Noise2Inverse(slices=1), phase=RETRIEVED, correction=Correction(rings="sorting"), symmetries=1
+    )
+    run = Run.in_memory(settings)
+    scans = [scan_of(8, n_views=144, photons=500.0)]
+    judged = VolumeDomain.prepare(run, scans, VolumeDomain.bound(run, scans)).judged()
+    assert isinstance(judged.blind(), RingFilter)
 
 
 def test_a_run_denoises_and_goes_on_with_the_frames_that_it_kept(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import quietray
 from quietray import Correction, Denoiser, Noise2Inverse, Settings, Training, UNet
 from quietray.assessment.against import evaluate_volumes
-from quietray.assessment.figures import gain_text
+from quietray.assessment.gains import gain_text
 from quietray.cli import main
 from quietray.io import read_volume
 from quietray.preparation.prepare import prepare

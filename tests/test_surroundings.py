@@ -14,7 +14,7 @@ from scipy import ndimage
 import quietray
 from quietray import Foam, Noise2Inverse, TotalVariation, VolumeGrid
 from quietray.assessment.evidence import Evidence, _Once, warnings_of
-from quietray.assessment.figures import gain_text, headline
+from quietray.assessment.gains import gain_text, headline
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.metrics.image import disc
 from quietray.metrics.surroundings import ObjectMask

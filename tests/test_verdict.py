@@ -12,8 +12,9 @@ import pytest
 import quietray
 from quietray import Correction, Noise2Inverse
 from quietray.assessment.evidence import remedy, warnings_of
-from quietray.assessment.figures import gain_text, headline, too_few_views
+from quietray.assessment.gains import gain_text, headline
 from quietray.assessment.verdict import verdict_of, verdict_on_methods
+from quietray.assessment.withheld import too_few_views
 from quietray.cli import main
 from quietray.detector.correction.rotation import _choose
 from quietray.filters import GaussianFilter

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-from quietray.assessment.figures import gain_text
+from quietray.assessment.gains import gain_text
 from quietray.checkpoint import write_json
 from quietray.domains import domain_of
 from quietray.errors import QuietrayError, ResourceError, SettingsError

@@ -12,20 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import (
-    Change,
-    Corrected,
-    Estimate,
-    Metrics,
-    ObjectEstimate,
-    Trained,
-    filtered_rings,
-    gain_text,
-    metrics_of,
-    too_few_views,
-    withheld,
-)
+from quietray.assessment.figures import Change, Corrected, Estimate, Metrics, ObjectEstimate, Trained, metrics_of
+from quietray.assessment.gains import gain_text
 from quietray.assessment.verdict import verdict_of
+from quietray.assessment.withheld import Reason, filtered_rings, too_few_views, too_little
 from quietray.brief import brief
 from quietray.detector.correction.correct import RowCounts
 from quietray.errors import FormatError, QuietrayError, SettingsError
@@ -42,7 +32,7 @@ from quietray.shown import Look, Panels, facts_of, figure_of, look_of, page_of, 
 from quietray.training.loop import Fitted, Progress
 from quietray.wording import told
 
-__all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile"]
+__all__ = ["Gathered", "Judged", "Result", "figures", "gather", "histogram_edges", "percentile", "quality"]
 
 _BINS = 400
 _Plane = Float[np.ndarray, "_ _"]  # of any size
@@ -368,6 +358,8 @@ class Judged:
         Streaks of half of the views as a fraction of the noise, at most; None if not measured.
     rings
         Name of the ring filter that acted on all views alike.
+    unknown
+        Why the error cannot be estimated at all; None if it can.
     """
 
     domain: str = "held-out rows of the volume, each compared with the angular subset that it was not computed from"
@@ -376,11 +368,12 @@ class Judged:
     seen_by: tuple[float, int] | None = None
     streaks: float | None = None
     rings: str = "none"
+    unknown: Reason | None = None
 
-    def blind(self, share: float = 1.0, evidence: Evidence | None = None) -> str:
-        """Return in words why errors are underestimated in a region of this share of the field of view."""
+    def blind(self, share: float = 1.0, evidence: Evidence | None = None) -> Reason | None:
+        """Return why errors are underestimated in a region of this share of the field of view; None if they are not."""
         if self.seen_by is None:
-            return ""
+            return self.unknown
         left = None if evidence is None or evidence.noise <= 0 else max(0.0, evidence.error / evidence.noise)
         return too_few_views(*self.seen_by, share, self.streaks, left) or filtered_rings(self.rings)
 
@@ -401,7 +394,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     changed = gathered.changed
     return {
         "estimate": Estimate(
-            **_told(evidence, data_range, judged.blind(evidence=evidence)),
+            **quality(evidence, data_range, judged.blind(evidence=evidence)),
             interval="90 %, Student's t over blocks of 16 x 16 pixels, or over eight slices and more",
             data_range=data_range,
             data_range_is=judged.data_range_is,
@@ -427,20 +420,32 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     }
 
 
-def _told(evidence: Evidence, data_range: float, blind: str) -> dict[str, Any]:
-    """Return an error and its interval, as figures; only what the gain is at most, if errors are underestimated."""
+def quality(evidence: Evidence, data_range: float, blind: Reason | None) -> dict[str, Any]:
+    """Return an error and its interval, as figures; None for what is withheld.
+
+    Parameters
+    ----------
+    evidence
+        Estimates of the error.
+    data_range
+        Range for PSNR.
+    blind
+        Why the error is underestimated or not known; None if it is known as well as its interval says.
+    """
     (low, high), noise = evidence.gain_interval, evidence.noise
-    why = blind or withheld(evidence.gain, (low, high))
-    error = float("nan") if blind else evidence.error
+    why = blind or too_little(evidence.gain, (low, high))
+    least, most = why is None or why.least, why is None or why.most
+    error = evidence.error if least else float("nan")
+    noise = noise if least or most else float("nan")
     return {
         "psnr_noisy_db": _finite(psnr(noise, data_range)),
         "psnr_db": None if why else _finite(psnr(error, data_range)),
         "psnr_gain_db": None if why else _finite(evidence.gain),
-        "psnr_gain_db_at_least": None if blind else _finite(low),
-        "psnr_gain_db_at_most": _finite(high),
+        "psnr_gain_db_at_least": _finite(low) if least else None,
+        "psnr_gain_db_at_most": _finite(high) if most else None,
         "rmse_noisy": _finite(noise**0.5 if noise > 0 else float("nan")),
         "rmse": _finite(error**0.5 if error > 0 else float("nan")),
-        "withheld": why or None,
+        "withheld": why,
     }
 
 
@@ -453,7 +458,7 @@ def _of_object(evidence: Evidence, gathered: Gathered, data_range: float, judged
     before, after = (one / voxels for one in sums)
     share = voxels / max(1.0, float(gathered.counts_after.sum()))
     return ObjectEstimate(
-        **_told(inside, data_range, judged.blind(share, inside)),
+        **quality(inside, data_range, judged.blind(share, inside)),
         share_of_field_of_view=share,
         mean_noisy=before,
         mean=after,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text, headline
+from quietray.assessment.gains import gain_text, headline
 from quietray.errors import GeometryError, SettingsError
 from quietray.pictures import Window, data_uri, detailed_region, grey, grey_window, shrink, stated_window
 from quietray.types import Slice

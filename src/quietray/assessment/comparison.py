@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,9 @@ class Comparison:
     inside
         Mask ``(y, x)`` of the object in any of the rows, where errors were estimated; None if there is no air around
         it, or if errors refer to projections.
+    withheld
+        Why errors are too large, by about the same amount for every method, so that PSNR is only known to be at least
+        so much; empty if they are not.
     """
 
     standings: tuple[Standing, ...]
@@ -97,12 +101,10 @@ class Comparison:
     picked: Settings
     why: str
     inside: Bool[np.ndarray, "y x"] | None = None
+    withheld: str = ""
 
     def __repr__(self) -> str:
-        told = [
-            f"{one['method']}: " + ("not known" if one["psnr_db"] is None else f"{one['psnr_db']:.1f} dB")
-            for one in self.record()["methods"]
-        ]
+        told = [f"{one['method']}: " + _level(one) for one in self.record()["methods"]]
         lines = [*told[:_TOLD], *([f"and {len(told) - _TOLD} more, in .standings"] if len(told) > _TOLD else [])]
         head = f"Comparison of {len(told)} methods, estimated PSNR; recommended: {self.recommended}"
         return "\n  ".join([head, *lines])
@@ -135,14 +137,15 @@ class Comparison:
         def decibel(error: float) -> float | None:
             return psnr(error, self.data_range) if 0 < error < np.inf else None
 
+        told = not self.withheld
         rows = [
             {
                 "method": standing.name,
-                "psnr_db": decibel(standing.error),
+                "psnr_db": decibel(standing.error) if told else None,
                 "psnr_db_at_least": decibel(standing.interval[1]),
-                "psnr_db_at_most": decibel(standing.interval[0]),
+                "psnr_db_at_most": decibel(standing.interval[0]) if told else None,
                 "clearly_behind": bool(standing.behind[0] > 0),
-                "rmse": standing.error**0.5 if standing.error > 0 else None,
+                "rmse": standing.error**0.5 if told and standing.error > 0 else None,
                 "seconds": standing.seconds,
                 "settings": to_dict(standing.settings.method),
             }
@@ -157,5 +160,14 @@ class Comparison:
             "domain": self.domain,
             "judged_in": "the field of view" if self.inside is None else "the object, without the air around it",
             "interval": "90 %, Student's t over bands of rows and held-out views",
-            "why": self.why,
+            "why": f"{self.why} How large the errors are is not known: {self.withheld}." if self.withheld else self.why,
+            "withheld": self.withheld or None,
         }
+
+
+def _level(figures: Mapping[str, Any]) -> str:
+    """Return the PSNR of a method as text, or what is known of it."""
+    if figures["psnr_db"] is not None:
+        return f"{figures['psnr_db']:.1f} dB"
+    least = figures["psnr_db_at_least"]
+    return "not known" if least is None else f"at least {least:.1f} dB"

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quietray.assessment.figures import headline, too_wide
+from quietray.assessment.gains import headline, too_wide
 from quietray.assessment.halves import blurred, moved
+from quietray.assessment.withheld import Reason
 from quietray.inference.denoiser import Denoiser
 from quietray.method import METHODS, Method
 from quietray.metrics.image import psnr
@@ -282,9 +283,8 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
     parts, name, better = metrics["method"]["parts"], metrics["method"]["name"], remedy(metrics)
     method, split = METHODS.get(name, Method), metrics["method"]["domain"] == "volume"
     taught = method.domain == "clean"  # from an estimate without this bias: grey values may change
-    why = told.get("withheld") or ""
-    few = why if "streaks" in why else ""
-    blind = few or (why if "ring filter" in why else "")
+    why = told.get("withheld")
+    blind = isinstance(why, Reason) and not why.least
     found = []
     if getattr(method, "needs_linear", False) and not metrics.get("reconstruction", {}).get("linear", True):
         found.append(
@@ -332,13 +332,8 @@ def _of_denoising(metrics: Mapping[str, Any]) -> list[str]:
         )
     if gain is not None and gain >= 0.5:
         found += too_wide(told, "detector rows", scan["rows"][1] - scan["rows"][0] if "rows" in scan else None)
-    if few:
-        found.append(
-            f"The gain is not estimated: {few}, which would count as noise and make it seem larger. Compare methods "
-            "(`quietray compare`), or measure more views."
-        )
-    elif blind:
-        found.append(f"The gain is not estimated: {blind}. If the rings allow it, --rings none gives an estimate.")
+    if isinstance(why, Reason) and why.advice:
+        found.append(f"The gain is not estimated: {why}{why.advice}")
     return found
 
 

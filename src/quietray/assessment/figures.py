@@ -27,21 +27,8 @@ __all__ = [
     "ScanFacts",
     "ScanMetrics",
     "Trained",
-    "filtered_rings",
-    "gain_text",
-    "headline",
-    "means_text",
     "metrics_of",
-    "psnr_text",
-    "too_few_views",
-    "too_wide",
-    "withheld",
 ]
-
-NEAR = 0.7  # in dB: a gain is one figure where its 90 % interval reaches no further to either side
-_HALF = 1.0  # views in half of the data that a region needs, per pixel of its width
-_MISTAKEN = 0.15  # largest fraction of the error that streaks may hide: 0.7 dB of the gain
-_LEFT = 0.03  # usual squared error after denoising, as a fraction of the noise: a gain of 15 dB
 
 
 class Record(dict[str, Any]):
@@ -210,8 +197,6 @@ class Trained(Record):
         Squared error due to chance that all validations have in common.
     processes
         Number of processes that trained, each on a device of its own, if there were several.
-    share
-        Fraction of the rows that samples were drawn from at a time, if not all fit into the memory of the device.
     """
 
     steps: int
@@ -222,7 +207,6 @@ class Trained(Record):
     history: list[dict[str, Any]]
     offset_of_judgements: float
     processes: int | None = field(default=None, metadata=_OPTIONAL)
-    share: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -401,209 +385,6 @@ def metrics_of(found: Mapping[str, Any]) -> Metrics:
     kind: type[Metrics] = ImageMetrics if found["method"]["domain"] == "images" else ScanMetrics
     metrics: Metrics = kind.of(found)
     return metrics
-
-
-def means_text(training: Mapping[str, Any]) -> str:
-    """Return how many processes trained, and from how much at a time, to follow the number of steps; mostly empty.
-
-    Examples
-    --------
-    >>> means_text({"steps": 10}), means_text({"steps": 10, "processes": 4})
-    ('', ' of 4 processes')
-    >>> means_text({"steps": 10, "share": 0.25})
-    ' from a window of 25% of the rows'
-    """
-    together = f" of {training['processes']} processes" if training.get("processes") else ""
-    return together + (f" from a window of {training['share']:.0%} of the rows" if training.get("share") else "")
-
-
-def headline(estimate: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the figures to report: those inside the object, or in the field of view if there is no air.
-
-    Parameters
-    ----------
-    estimate
-        Table ``estimate`` of the figures.
-    """
-    found: Mapping[str, Any] = estimate.get("object") or estimate
-    return found
-
-
-def too_few_views(
-    views: float, columns: int, share: float = 1.0, streaks: float | None = None, left: float | None = None
-) -> str:
-    """Return in words that half of the views are too few for a region to tell its noise from streaks; else nothing.
-
-    Views that are fewer than the pixels of the region may still be enough, as the object or the detector may be
-    blurred.  Therefore measured streaks decide, if they are known.
-
-    Parameters
-    ----------
-    views
-        Number of views in half a turn.
-    columns
-        Number of detector columns.
-    share
-        Fraction of the field of view that the region covers.
-    streaks
-        Streaks that half of the views have, as a fraction of the noise, at most; None if not measured.
-    left
-        Squared error after denoising, as a fraction of the noise, which streaks make seem smaller; None for that of a
-        gain of 15 dB.
-
-    Examples
-    --------
-    >>> too_few_views(48.0, 64)
-    'half of the 48 views are too few for a width of about 62 columns: their noise cannot be distinguished from streaks'
-    >>> too_few_views(64.0, 64, 0.25)
-    ''
-    >>> too_few_views(48.0, 64, streaks=0.002, left=0.05)
-    ''
-    """
-    width = 0.97 * columns * share**0.5
-    if views / 2 >= _HALF * width or (streaks is not None and streaks < _MISTAKEN * (_LEFT if left is None else left)):
-        return ""
-    return (
-        f"half of the {views:.0f} views are too few for a width of about {width:.0f} columns: their noise cannot be "
-        "distinguished from streaks"
-    )
-
-
-def filtered_rings(rings: str) -> str:
-    """Return in words that a ring filter hides errors from held-out views; nothing if there was none.
-
-    Examples
-    --------
-    >>> filtered_rings("all")
-    "the ring filter 'all' acts on all views alike, so what it took from the object is not known"
-    >>> filtered_rings("none")
-    ''
-    """
-    if rings == "none":
-        return ""
-    return f"the ring filter '{rings}' acts on all views alike, so what it took from the object is not known"
-
-
-def withheld(gain: float, interval: tuple[float, float]) -> str:
-    """Return in words why a gain is told by its interval alone; nothing if it is known to 0.7 dB.
-
-    The estimate of an error is the difference of two larger numbers.  Where it is small beside its uncertainty, its
-    logarithm is not only uncertain, but too large on average.
-
-    Examples
-    --------
-    >>> withheld(9.5, (9.0, 10.1)), withheld(9.5, (7.9, 12.0))
-    ('', 'too little was held out to know the gain to 0.7 dB')
-    """
-    low, high = interval
-    near = gain - low <= NEAR and high - gain <= NEAR  # also not if any of them is not a number
-    return "" if near else f"too little was held out to know the gain to {NEAR} dB"
-
-
-def gain_text(estimate: Mapping[str, Any]) -> str:
-    """Return the estimated gain as text, with its interval or lower bound; inside the object, if known.
-
-    Parameters
-    ----------
-    estimate
-        Table ``estimate`` of the figures.
-
-    Examples
-    --------
-    >>> air = {"psnr_gain_db": 17.31, "psnr_gain_db_at_least": 16.94, "psnr_gain_db_at_most": 17.8}
-    >>> gain_text(air)
-    '+17.3 dB (16.9 to 17.8)'
-    >>> inside = {"psnr_gain_db": None, "psnr_gain_db_at_least": 14.94, "psnr_gain_db_at_most": None}
-    >>> gain_text({**air, "object": {**inside, "share_of_field_of_view": 0.52}})
-    'at least +14.9 dB inside the object, 52 % of the field of view; +17.3 dB (16.9 to 17.8) over the whole field'
-    >>> vague = {**air, "psnr_gain_db": None}
-    >>> gain_text(vague), gain_text({**vague, "psnr_gain_db_at_least": None})
-    ('+16.9 to +17.8 dB', 'at most +17.8 dB')
-    """
-    inside = estimate.get("object")
-    if not inside:
-        return _gain(estimate)
-    share = f"{100 * inside['share_of_field_of_view']:.0f} %"
-    return f"{_gain(inside)} inside the object, {share} of the field of view; {_gain(estimate)} over the whole field"
-
-
-def psnr_text(told: Mapping[str, Any]) -> str:
-    """Return the estimated PSNR after denoising as text, or what is known of it: an interval or a bound.
-
-    Parameters
-    ----------
-    told
-        From :func:`headline`.
-
-    Examples
-    --------
-    >>> told = {"psnr_noisy_db": 21.5, "psnr_db": None, "psnr_gain_db_at_least": 13.4, "psnr_gain_db_at_most": None}
-    >>> psnr_text(told), psnr_text({**told, "psnr_gain_db_at_most": 17.0})
-    ('at least 34.9 dB', '34.9 to 38.5 dB')
-    >>> psnr_text({**told, "psnr_gain_db_at_least": None, "psnr_gain_db_at_most": 17.0})
-    'at most 38.5 dB'
-    """
-    if told["psnr_db"] is not None:
-        return f"{told['psnr_db']:.1f} dB"
-    noisy, least, most = (told[name] for name in ("psnr_noisy_db", "psnr_gain_db_at_least", "psnr_gain_db_at_most"))
-    if noisy is not None and least is None and most is not None:
-        return f"at most {noisy + most:.1f} dB"
-    if noisy is None or least is None or (most is None and least < 0):
-        return "not known"
-    return f"at least {noisy + least:.1f} dB" if most is None else f"{noisy + least:.1f} to {noisy + most:.1f} dB"
-
-
-def too_wide(told: Mapping[str, Any], units: str, count: int | None) -> list[str]:
-    """Return a warning if the interval of a gain is wider than the gain, and what would halve it.
-
-    Parameters
-    ----------
-    told
-        Figures from :func:`headline`.
-    units
-        What the width of the interval depends on.
-    count
-        Their number; None if unknown.
-
-    Examples
-    --------
-    >>> wide = {"psnr_gain_db": 2.0, "psnr_gain_db_at_least": 0.5, "psnr_gain_db_at_most": 4.0}
-    >>> too_wide(wide, "detector rows", 12)[0][-53:]
-    'Four times as many detector rows (48) would halve it.'
-    >>> too_wide({**wide, "psnr_gain_db_at_most": 2.4}, "detector rows", 12)
-    []
-    """
-    gain, least, most = (told.get(f"psnr_gain_db{end}") for end in ("", "_at_least", "_at_most"))
-    if gain is None and least is not None and most is not None:
-        gain = (least + most) / 2
-    if gain is None or least is None:
-        return []
-    width = 2 * (gain - least) if most is None else most - least
-    if width <= abs(gain):
-        return []
-    many = "" if count is None else f" ({4 * count})"
-    upwards = "up" if most is None else f"to {most:.1f}"
-    return [
-        f"The interval of the gain, from {least:.1f} dB {upwards}, is wider than the gain itself: too little was held "
-        f"out. Four times as many {units}{many} would halve it."
-    ]
-
-
-def _gain(estimate: Mapping[str, Any]) -> str:
-    gain, least, most = (estimate[f"psnr_gain_db{end}"] for end in ("", "_at_least", "_at_most"))
-    if least is None:
-        if gain is None:
-            return "not known" if most is None else f"at most {most:+.1f} dB"
-        return f"{gain:+.1f} dB"
-    if gain is None and most is not None:
-        return f"{least:+.1f} to {most:+.1f} dB"
-    if gain is None and least < 0:  # no gain worth mentioning
-        return f"not known ({least:+.1f} dB or more)"
-    if gain is not None and most is None:
-        return f"{gain:+.1f} dB ({least:.1f} or more)"
-    if gain is None or most is None:
-        return f"at least {least:+.1f} dB"
-    return f"{gain:+.1f} dB ({least:.1f} to {most:.1f})"
 
 
 def _made(kind: type[Any], values: dict[str, Any]) -> Any:

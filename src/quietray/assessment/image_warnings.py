@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from quietray.assessment.evidence import few_steps
-from quietray.assessment.figures import headline, too_wide
+from quietray.assessment.gains import headline, too_wide
+from quietray.assessment.withheld import Reason
 
 __all__ = ["image_warnings"]
 
@@ -51,7 +52,10 @@ def image_warnings(metrics: Mapping[str, Any]) -> tuple[str, ...]:
             "The images have too few uniform regions to tell whether their noise is white; if it is not, part of it "
             "stays in the result and the estimated gain is wrong."
         )
-    if gain is None or gain < 0.5:
+    why = headline(estimate).get("withheld")
+    if isinstance(why, Reason) and why.advice:
+        found.append(f"The gain is not estimated: {why}{why.advice}")
+    elif gain is None or gain < 0.5:
         found.append(
             "The held-out data show no clear gain from denoising: look at the pictures before using the result, and "
             f"{longer}."

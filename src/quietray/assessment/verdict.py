@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from quietray.assessment.figures import headline
+from quietray.assessment.gains import headline
 from quietray.method import METHODS, Method
 from quietray.wording import Doubt
 
@@ -141,6 +141,9 @@ def verdict_on_methods(record: Mapping[str, Any]) -> Verdict:
         at = "" if plain is None else f", at {_plain(plain)}"
         reason = f"no method is clearly better than the reconstruction without any filter{at}; keep that one."
         return Verdict("Do not use it", reason)
+    if record.get("withheld"):
+        reason = f"{chosen} has a clearly smaller error than no filter; how large it is is not known."
+        return Verdict("Use it", reason)
     if level is None:
         reason = f"{chosen} did best, but its error is too small to be distinguished from zero on held-out views."
         return Verdict("Look at this first", reason)

@@ -183,7 +183,7 @@ class Demo(FirstFlags):
         """Run all steps of the demonstration."""
         from rich.table import Table
 
-        from quietray.assessment.figures import gain_text
+        from quietray.assessment.gains import gain_text
         from quietray.evaluate import evaluate
 
         scan, run = self.out / "foam.h5", self.out / "run"

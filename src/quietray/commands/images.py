@@ -218,7 +218,7 @@ def told_of_images(console: Console, result: Result, out: Path) -> dict[str, Any
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline
+    from quietray.assessment.gains import gain_text, headline
     from quietray.console import show_table, show_verdict
 
     show_verdict(console, result.metrics["verdict"])

@@ -337,7 +337,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
     """Show the figures of a run; return them for --json."""
     from rich.markup import escape
 
-    from quietray.assessment.figures import gain_text, headline, psnr_text
+    from quietray.assessment.gains import gain_text, headline, psnr_text
     from quietray.console import show_comparison, show_table, show_verdict
     from quietray.io import VolumeFormat
     from quietray.report.words import size
@@ -376,7 +376,7 @@ def _told(console: Console, result: Result, scan: Path, out: Path, settings: Set
 
 def _trained(result: Result) -> dict[str, str]:
     """Return what the network learned for how long, and from which weights; nothing for a filter."""
-    from quietray.assessment.figures import means_text
+    from quietray.assessment.gains import means_text
 
     if not result.denoiser.trained:
         return {}

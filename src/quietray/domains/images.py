@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import ImageFacts, ImageMetrics, Memory, NoiseFacts
 from quietray.assessment.halves import Halves
 from quietray.assessment.image_warnings import image_warnings
+from quietray.assessment.withheld import Reason, SeemingNoise, UnknownNoise
 from quietray.detector.correction.correct import RowCounts
 from quietray.detector.noise.calm import FlatNoise
 from quietray.domains.base import Domain, settled
@@ -56,7 +58,7 @@ __all__ = ["TILE", "DenoiseImages", "ImageDomain", "ImageFiles", "facts_of_image
 
 TILE = 1024
 _AIR = -1000.0  # in HU
-_VARIANCE = 0.1  # relative error of the noise power measured on a single image: 9 % for a simulated CT
+_VARIANCE = 0.1  # relative error of the noise power measured on a single image, even where all parts are alike
 _TUNED_ON = 2**18  # in pixels, of whole images
 _SLICES = (
     "These are slices of a reconstructed volume. Their noise is correlated between neighbouring pixels and along "
@@ -192,7 +194,7 @@ class ImageDomain(Domain):
         return dataclasses.replace(denoiser, tile=self.plan.tile)
 
     def judge(self, denoiser: Denoiser, share: float = 1.0) -> Evidence:
-        """Estimate the error with the method; Stein's estimate also includes an error of the noise power.
+        """Estimate the error with the method, and for a single measurement, the error of the noise power.
 
         Parameters
         ----------
@@ -203,8 +205,30 @@ class ImageDomain(Domain):
         """
         # for a single measurement, the noise is not known well enough for the object: docs/judging.md
         air = _AIR if self.series.unit == "HU" and denoiser.split.judged_by == "left-out parts" else None
-        found = Evidence.measure(denoiser, self.data, air).shared(share)
-        return found.widened(_VARIANCE if denoiser.split.judged_by == "Stein's estimate" else 0.0)
+        found = Evidence.measure(denoiser, self.data, air)
+        if denoiser.split.judged_by != "left-out parts":
+            found = found.widened(math.hypot(_VARIANCE, 0.0 if self.noise is None else self.noise.unlike))
+        return found.shared(share)
+
+    def unknown(self, judge: Split) -> Reason | None:
+        """Return why this method cannot estimate the error here, or only underestimate it; None if it can."""
+        noise, hidden = self.noise, judge.judged_by == "hidden pixels"
+        if judge.judged_by == "left-out parts":
+            return None
+        if noise is None or not noise.uniform:
+            kind = UnknownNoise if noise is None or hidden else SeemingNoise
+            return kind("the images have too few uniform regions to measure their noise in, without structure")
+        if hidden and noise.reach > getattr(judge, "noise_reach", 0):
+            return UnknownNoise(
+                f"the noise of neighbouring pixels correlates by {noise.neighbours:+.2f}, so that hidden pixels can be "
+                "predicted with their noise"
+            )
+        return None
+
+    def gains(self, evidence: Evidence) -> bool:
+        """Return whether to apply the denoiser: also if it is not known at all whether it gains anything."""
+        unknown = self.unknown(self.split)
+        return (unknown is not None and not unknown.most) or super().gains(evidence)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the images; padding remains unchanged."""
@@ -275,7 +299,8 @@ class ImageDomain(Domain):
         """
         series, run = self.series, self.run
         gathered = _planes(gathered, series)
-        judged = Judged(_DOMAINS[judge.judged_by], None, "0.5 to 99.5 percentile of the denoised images")
+        span = "0.5 to 99.5 percentile of the denoised images"
+        judged = Judged(_DOMAINS[judge.judged_by], data_range_is=span, unknown=self.unknown(judge))
         halves = None
         if len(self.stacks) > 1 and not given_back:
             halves = Halves.of_parts(denoiser, self.data).figures(series.pixel_size)

@@ -10,31 +10,30 @@ from typing import Any
 
 import numpy as np
 
+from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import ScanFacts, ScanMetrics
 from quietray.assessment.uncertainty import Trust
 from quietray.detector.correction.calibration import Calibrated
-from quietray.domains.volume import VolumeDomain
+from quietray.domains.volume import VolumeDomain, seen_by
 from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
 from quietray.geometry import ParallelBeam
 from quietray.inference.denoiser import Denoiser
-from quietray.metrics.image import psnr
 from quietray.preparation.flats import dealt_in
 from quietray.preparation.prepare import calibrated, chosen_rows, prepare
 from quietray.preparation.sources import SeriesReconstruction, reconstruction_of
-from quietray.result import Result, gather, histogram_edges, percentile
+from quietray.result import Result, gather, histogram_edges, percentile, quality
 from quietray.running.run import Run
 from quietray.running.settings import Settings
 from quietray.scan import Scan
 from quietray.settings import called
 from quietray.splits import Noise2Inverse
 from quietray.splits.base import ScanShape, Split
-from quietray.training.loop import Fitted, judge_held_out
+from quietray.training.loop import Fitted
 
 __all__ = ["SeriesDomain", "series_method", "steps_of"]
 
 _SAME_AXIS = 1.0  # largest difference in columns between the axes found in several scans that count as the same
-_PIXELS = 2**21  # data for the validation of all entries of a series
 
 
 def series_method(settings: Settings, n_scans: int) -> Split:
@@ -214,35 +213,25 @@ class SeriesDomain(VolumeDomain):
         metrics = dataclasses.replace(metrics, series=series)
         return dataclasses.replace(result, metrics=metrics, settings=settings, notes=(*result.notes, self.note))
 
-    def _judged(self, denoiser: Denoiser) -> list[tuple[float, float]]:
-        """Return the estimated squared error of every step or channel, and that before denoising, in attenuation."""
-        data, found = self.data, []
-        pixels = max(2**17, _PIXELS // data.n_series)
-        for step in range(data.n_series):
-            scale = self.scale_of(step)
-            span = (scale.high - scale.low) ** 2
-            judged = judge_held_out(denoiser.split, denoiser.evaluate, data.of_step(step), denoiser.device, pixels)
-            found.append((judged.error * span, max(0.0, judged.noise) * span))
-        return found
+    def _judged(self, denoiser: Denoiser) -> list[Evidence]:
+        """Return the estimated error of every step or channel, in attenuation."""
+        each = (replace(denoiser, scale=self.scale_of(step)) for step in range(self.data.n_series))
+        return [self.widened(Evidence.judged(one, self.data.of_step(step))) for step, one in enumerate(each)]
 
-    def _figures(self, judged: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
-        """Return the figures of every step or channel, ready for JSON."""
-        found = []
-        for step, (one, (error, noise)) in enumerate(zip(self.each, judged, strict=True)):
+    def _figures(self, judged: Sequence[Evidence]) -> list[dict[str, Any]]:
+        """Return the figures of every step or channel, ready for JSON; withheld by the same rules as those of all."""
+        found, judge = [], self.judged()
+        for step, (one, evidence) in enumerate(zip(self.each, judged, strict=True)):
             gathered = gather(self.run.output.records(self.slabs(step)), histogram_edges(self.scale_of(step)))
             low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
             before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
-            decibels = [psnr(mse, high - low) for mse in (noise, error)]
-            decibels.append(decibels[1] - decibels[0])
-            names = "psnr_noisy_db", "psnr_db", "psnr_gain_db"
+            blind = replace(judge, seen_by=judge.seen_by and seen_by(one.scan.geometry)).blind(evidence=evidence)
             found.append(
                 {
                     "source": str(one.scan.source),
                     "views": one.scan.n_views,
                     "rotation_axis": one.scan.geometry.axis,
-                    **{
-                        name: value if np.isfinite(value) else None for name, value in zip(names, decibels, strict=True)
-                    },
+                    **quality(evidence, high - low, blind),
                     "data_range": high - low,
                     "mean_noisy": before,
                     "mean": after,

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.figures import ScanMetrics, too_few_views
+from quietray.assessment.figures import ScanMetrics
 from quietray.assessment.halves import Halves
 from quietray.assessment.tone import tone_of
 from quietray.assessment.uncertainty import Trust, shares, steps_of_each, trusted
+from quietray.assessment.withheld import too_few_views
 from quietray.detector.correction.calibration import Calibrated
 from quietray.detector.correction.correct import RowCounts
 from quietray.domains.base import Domain
@@ -23,6 +24,7 @@ from quietray.domains.common import circumstances, facts_of
 from quietray.domains.plain import AsMeasured
 from quietray.errors import GeometryError, SettingsError
 from quietray.filters import Filter
+from quietray.geometry import Geometry
 from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io import SeriesAxis
 from quietray.metrics.noreference import streaks_of_halves
@@ -41,7 +43,7 @@ from quietray.scan import Scan
 from quietray.settings import called
 from quietray.splits import Noise2Inverse, Noise2Noise
 from quietray.splits.base import ScanShape, Split
-from quietray.training.batches import TrainingVolume
+from quietray.training.batches import SHARE, TrainingVolume, held_out_share
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData
 from quietray.training.start import RANDOM, began_at_random
@@ -145,7 +147,11 @@ class VolumeDomain(Domain):
         scales = tuple(Scale.of(one.mean(axis=0), prepared.weight) for one in np.split(parts, n_channels, axis=1))
         targets = prepared.plan.targets(split.neighbourhood.slices // 2)
         _each_channel(parts, scales, Scale.apply)
-        data = TrainingVolume.with_held_out(parts, split, prepared.weight, targets, len(source.steps))
+        old = run.output.resumed and run.output.noted("held-out") is None  # begun by a version that held out less
+        n_slices = parts.shape[1] // len(source.steps) if targets is None else len(targets)
+        share = SHARE if old else held_out_share(n_slices, int(np.count_nonzero(prepared.weight)))
+        share = run.output.decide("held-out", lambda: {"share": share})["share"]
+        data = TrainingVolume.with_held_out(parts, split, prepared.weight, targets, len(source.steps), share)
         facts, own = facts_of(prepared, data, split), scales if n_channels > 1 else ()
         return cls(run, split, facts, prepared, source, changed, scales[n_channels // 2], data, own, a_row)
 
@@ -242,7 +248,10 @@ class VolumeDomain(Domain):
     def judge(self, denoiser: Denoiser) -> Evidence:
         """Estimate the error on held-out rows; filters cannot overfit, so as many rows as affordable are used."""
         data = self.data if denoiser.trained or self.run.trial else self.data.widely_held_out(_JUDGED_BY)
-        found = Evidence.measure(denoiser, data, air=0.0)
+        return self.widened(Evidence.measure(denoiser, data, air=0.0))
+
+    def widened(self, found: Evidence) -> Evidence:
+        """Return an estimate with its uncertainty from separate flats, whose rings are few independent values."""
         if self.prepared.calibration.subsets and found.noise > 0:
             found = found.widened(_OWN_FLATS * max(0.0, found.error / found.noise))
         return found
@@ -275,8 +284,7 @@ class VolumeDomain(Domain):
     @property
     def _seen_by(self) -> tuple[float, int]:
         """Numbers of views in half a turn, and of detector columns."""
-        beam = self.prepared.scan.geometry
-        return beam.n_views * np.pi / max(np.pi, float(beam.coverage)), beam.n_cols
+        return seen_by(self.prepared.scan.geometry)
 
     def apply(self, denoiser: Denoiser, fitted: Fitted, trust: Trust | None = None) -> Result:
         """Denoise the volume slab by slab, with its uncertainty map if requested."""
@@ -407,6 +415,11 @@ class DenoiseParts:
                 planes = dataclasses.replace(planes, room=0)
             record = SlabRecord.of(z0, planes, noisy, own, self.weight, self.edges[step], changed)
             yield Finished(z0, own, record.seen_through(self.mask, noisy, own, self.weight, planes.middle), sd)
+
+
+def seen_by(beam: Geometry) -> tuple[float, int]:
+    """Return the numbers of views in half a turn, and of detector columns."""
+    return beam.n_views * np.pi / max(np.pi, float(beam.coverage)), beam.n_cols
 
 
 def shape_of(run: Run, scans: Sequence[Scan]) -> ScanShape:

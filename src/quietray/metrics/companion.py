@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import special
 
 from quietray.errors import GeometryError
 from quietray.geometry import ParallelBeam
@@ -15,7 +14,7 @@ from quietray.metrics.slices import FourierSlices
 from quietray.operators.nufft import ParallelRays
 from quietray.types import Frame
 
-__all__ = ["Companion", "Neighbours", "object_radius", "ramp", "view_correlation"]
+__all__ = ["Companion", "Neighbours", "object_radius", "ramp"]
 
 
 def ramp(n: int) -> Float[np.ndarray, " k"]:
@@ -51,30 +50,6 @@ def object_radius(profile: Float[np.ndarray, " col"], geometry: ParallelBeam) ->
     """
     seen = np.flatnonzero(profile > 0.1 * profile.max())
     return float(np.abs(seen - geometry.axis).max(initial=1.0)) + 0.5
-
-
-def view_correlation(frequency: Float[np.ndarray, " k"], step: float, radius: float) -> Float[np.ndarray, " k"]:
-    """Return the correlation between two views of a uniform error inside a disc, by frequency.
-
-    The spectra of both views are slices of one Fourier transform, at a distance of ``step * frequency``.  The
-    correlation over this distance is given by the transform of the disc.
-
-    Parameters
-    ----------
-    frequency
-        Frequency in cycles per pixel.
-    step
-        Angle between the views, in radians.
-    radius
-        Radius of the disc in pixels.
-
-    Examples
-    --------
-    >>> view_correlation(np.array([0.0, 0.25]), 0.01, 64.0).round(2).tolist()
-    [1.0, 0.88]
-    """
-    x = np.maximum(2 * np.pi * frequency * step * radius, 1e-6)
-    return np.asarray(2 * special.j1(x) / x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,10 +135,34 @@ class Companion:
             yield (F[0] * Y[other].conj() + Y[0] * F[other].conj()).real / 2
             yield (Y[0] * Y[other].conj()).real
 
+    def correlation(
+        self,
+        noise: Sequence[Frame],
+        bands: Callable[[Float[np.ndarray, "view k"]], Float[np.ndarray, "view band"]],
+    ) -> Float[np.ndarray, " band"]:
+        """Return the correlation of the errors of the reconstruction along the two views, by frequency.
+
+        It is that of noise, which makes up most of these errors, and is simulated.
+
+        Parameters
+        ----------
+        noise
+            Noise ``(view, col)`` of several rows.
+        bands
+            Sums power spectra of views over bands of frequency.
+        """
+        power, product = [], []
+        for views in noise:
+            image = self.reconstruct(views)
+            one, other = (slices.of_image(image) for slices in self.slices)
+            power.append(bands((np.abs(one) ** 2 + np.abs(other) ** 2) / 2).mean(axis=0))
+            product.append(bands((one * other.conj()).real).mean(axis=0))
+        return np.asarray(np.mean(product, axis=0) / np.maximum(np.mean(power, axis=0), 1e-300))
+
     def noise(
         self, products: Float[np.ndarray, "6 block band"], weights: Float[np.ndarray, " block"], rho: np.ndarray
-    ) -> Float[np.ndarray, " block"]:
-        """Return the noise power of the held-out views, summed over frequency bands.
+    ) -> Float[np.ndarray, "block band"]:
+        """Return the noise power of the held-out views, by frequency band.
 
         Parameters
         ----------
@@ -177,4 +176,4 @@ class Companion:
         means = np.average(products, axis=1, weights=weights)
         gain = np.clip(means[1] / np.maximum(means[0], 1e-300), 0, None)
         power, product = (gain**2 * ff - 2 * gain * fy + yy for ff, fy, yy in (products[:3], products[3:]))
-        return np.asarray((power - product / rho).sum(axis=-1))
+        return np.asarray(power - product / rho)

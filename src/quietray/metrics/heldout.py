@@ -16,7 +16,8 @@ from jaxtyping import Bool, Int
 
 from quietray.errors import GeometryError, NoiseError, SettingsError
 from quietray.geometry import ParallelBeam
-from quietray.metrics.companion import Companion, Neighbours, object_radius, ramp, view_correlation
+from quietray.metrics.companion import Companion, Neighbours, object_radius, ramp
+from quietray.metrics.gaps import Everywhere, Plain, beyond_views, kept, noise_like
 from quietray.metrics.image import disc
 from quietray.metrics.slices import FourierSlices
 from quietray.metrics.standings import Standings
@@ -153,11 +154,12 @@ class HeldOut:
     views are smoothed in the same way before the comparison.  Errors common to all views (rings, a wrong rotation axis)
     count as part of the object.
 
-    The held-out views lie in gaps between the views that were used, where details are worse and the noise of raw
-    reconstructions is weaker than elsewhere.  The intervals do not include this bias.  On simulated foams with two
-    views per column of the object, estimates for smooth volumes were right to 0.4 dB, those for raw volumes 1 to 1.5 dB
-    too good, and that for a volume 6 dB better than any filter up to 1.2 dB too bad.  With one view per column,
-    estimates for smooth volumes were 1 to 2 dB too bad, those for raw volumes 2 to 4 dB too good.  An error in the
+    The held-out views lie in gaps between the views that were used, where there is less noise of these views, and more
+    of the object is missing.  Both are simulated for a plain reconstruction
+    (:class:`~quietray.metrics.gaps.Everywhere`); the share of its error that a volume has kept follows from the product
+    of their residuals.  What a volume has at frequencies that no view shows is counted as error, too.  On 36 simulated
+    scans of foams, grains and rods, this raised the fraction of 90 % intervals that contain the truth from 20 to 31 for
+    the error of raw reconstructions, and from 28 to 36 for its difference to total variation.  An error in the
     projection domain refers to directions between the views that were used, and says little about noise and streaks
     along these views.
 
@@ -254,16 +256,19 @@ class HeldOut:
         self, names: tuple[str, ...], tables: np.ndarray, weights: np.ndarray, compare: _Judging
     ) -> Standings:
         """Subtract the noise from the power of residuals ``(method, block, band)``; the last entry gives the noise."""
-        power = tables[: len(names)].sum(axis=-1)
+        n = len(names)
+        power = tables[:n].sum(axis=-1)
         if compare.companion is None:
             noise = tables[-1, :, 0]
             return Standings(names, power - noise, weights, float(np.average(noise, weights=weights)), "projections")
-        rho = np.maximum(view_correlation(compare.middles, self._neighbours.step, self._radius), _LEAST)
-        noise = compare.companion.noise(tables[len(names) :], weights, rho)
-        unit = (self.geometry.pixel_size or 1.0) ** 2
-        return Standings(
-            names, (power - noise) / unit, weights, float(np.average(noise, weights=weights)) / unit, "volume"
-        )
+        together, plain, beyond, products = tables[n : 2 * n], tables[2 * n], tables[2 * n + 1 : -6], tables[-6:]
+        assert compare.everywhere is not None
+        by_band = compare.companion.noise(products, weights, compare.rho)
+        share = kept(together - by_band, plain - by_band, weights)
+        hidden = (share[:, None] * compare.everywhere.more(plain - by_band, by_band)).sum(axis=-1)
+        noise, unit = by_band.sum(axis=-1), (self.geometry.pixel_size or 1.0) ** 2
+        errors = power - noise + hidden + beyond[..., 0]
+        return Standings(names, errors / unit, weights, float(np.average(noise, weights=weights)) / unit, "volume")
 
 
 class _Judging:
@@ -277,6 +282,7 @@ class _Judging:
             self.mask = self.mask & held.inside
         self.held, self.pixel = held, np.float32(beam.pixel_size or 1.0)
         self.companion = Companion(beam, held._neighbours, self.mask) if held.variance is None else None
+        self.plain = Plain(beam, held.held, self.mask)
         self.views = held.held if self.companion is None else held._neighbours.views[1]
         self.slices = FourierSlices(beam[self.views]) if self.companion is None else self.companion.slices[0]
         k, n_padded = self.slices.frequencies, self.slices.n_padded
@@ -285,23 +291,38 @@ class _Judging:
         twice = np.where((k > 0) & (k < 0.5), 2.0, 1.0) / n_padded
         flat, filtered = twice / n, twice * ramp(n_padded) * (np.pi / np.count_nonzero(self.mask))
         self.weights = flat if self.companion is None else filtered
-        self.middles = self._bands(k) / self._bands(np.ones(len(k)))
+        self.rho = np.ones(len(self.starts))
+        self.everywhere: Everywhere | None = None
+        if self.companion is not None:
+            middle = np.asarray(held.sinograms[beam.n_rows // 2 : beam.n_rows // 2 + 1], np.float32)[0]
+            noise = noise_like(middle, beam.angles)
+            self.rho = np.maximum(self.companion.correlation(noise, self._bands), _LEAST)
+            self.everywhere = Everywhere.simulated(self.plain, noise, self.views, self._bands)
 
     def _bands(self, spectra: np.ndarray) -> np.ndarray:
         return np.asarray(np.add.reduceat(spectra * self.weights, self.starts, axis=-1))
 
     def row(self, row: int, views: Frame, images: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Return the power of the methods' residuals, then the data for the noise power, ``(method, held, band)``."""
+        """Return the power of the methods' residuals, then the data for the noise power, ``(method, held, band)``.
+
+        In the volume domain, these are the products of the residuals with those of the plain reconstruction, its power,
+        the power of the methods beyond the views, and six products of the companion.
+        """
         measured, seen = self.slices.of_views(views[self.views]), self.mask * self.pixel
         if self.companion is not None:
             measured = measured * self.slices.smoothing
-        power = [self._bands(np.abs(self.slices.of_image(image * seen) - measured) ** 2) for image in images]
+        errors = [self.slices.of_image(image * seen) - measured for image in images]
+        power = [self._bands(np.abs(error) ** 2) for error in errors]
         if not np.isfinite(power).all():
             raise NoiseError(
                 f"line integrals and voxels must be finite, got NaN or infinity in row {row}; leave that row out"
             )
         if self.companion is not None:
-            return np.stack([*power, *(self._bands(each) for each in self.companion.products(views))])
+            plain = self.slices.of_image(self.plain.reconstruct(views)) - measured
+            together = [self._bands((error * plain.conj()).real) for error in (*errors, plain)]
+            beyond = [np.full_like(power[0], beyond_views(image * seen, self.mask)) for image in images]
+            products = [self._bands(each) for each in self.companion.products(views)]
+            return np.stack([*power, *together, *beyond, *products])
         variance = np.zeros_like(power[0])
         variance[:, 0] = np.asarray(self.held.variance)[row].mean(axis=-1)
         return np.stack([*power, variance])

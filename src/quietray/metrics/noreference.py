@@ -30,6 +30,7 @@ __all__ = [
 _BLOCK = 16  # in pixels; the noise of a reconstruction is correlated over a few
 _UPPER = 1.645  # standard errors from the middle of a normal distribution to the end of its 90 % interval
 _SLICES = 8  # slices needed to measure the variation between slices
+_TOGETHER = 3  # slices in a row, beyond which their noise is independent
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,11 @@ class Judgement:
 
     @classmethod
     def pooled(cls, judgements: Iterable[Judgement]) -> Judgement:
-        """Return the weighted mean of estimates with all their blocks; from eight slices on, each is a block."""
+        """Return the weighted mean of estimates with all their blocks; from eight slices on, each is a block.
+
+        The noise of neighbouring slices is correlated if the detector blurs.  If there are many slices, up to three in
+        a row are therefore one block.
+        """
         found = list(judgements)
         total = sum(one.weight for one in found)
         error, noise, correlation = (
@@ -70,7 +75,9 @@ class Judgement:
             for name in ("error", "noise", "correlation")
         )
         whole = np.array([(one.error, one.noise, one.weight) for one in found if one.weight > 0]).reshape(-1, 3)
-        blocks = np.concatenate([np.empty((0, 3)), *(one.blocks for one in found)]) if len(whole) < _SLICES else whole
+        blocks = _grouped(whole)
+        if len(whole) < _SLICES:
+            blocks = np.concatenate([np.empty((0, 3)), *(one.blocks for one in found)])
         return cls(error, noise, total, blocks, correlation)
 
     def interval(self, more: float = 0.0) -> tuple[float, float]:
@@ -97,6 +104,17 @@ class Judgement:
         share = self.error / self.noise
         low, high = student_interval((error - share * noise) / self.noise, weight, more=more)
         return share + low, share + high
+
+
+def _grouped(slices: Float[np.ndarray, "slice 3"]) -> Float[np.ndarray, "block 3"]:
+    """Return error, noise and weight of up to three slices in a row, as long as eight blocks are left."""
+    size = min(_TOGETHER, max(1, len(slices) // _SLICES))
+    starts = np.arange(0, len(slices) - size + 1, size)
+    if size == 1:
+        return slices
+    weight = np.add.reduceat(slices[:, 2], starts)
+    means = np.add.reduceat(slices[:, :2] * slices[:, 2:], starts, axis=0) / weight[:, None]
+    return np.column_stack([means, weight])
 
 
 def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 0.0) -> Judgement:

@@ -100,6 +100,10 @@ class FourierSlices:
         """Return the spectra of measured views ``(view, col)``, with the origin at the rotation axis."""
         return np.asarray(fft.rfft(sinogram, self.n_padded, axis=-1) * self._shift)
 
+    def to_views(self, spectra: Complex[np.ndarray, "view k"]) -> Frame:
+        """Return the views with these spectra; the reverse of :meth:`of_views`."""
+        return np.asarray(fft.irfft(spectra / self._shift, self.n_padded, axis=-1)[:, : self.geometry.n_cols])
+
 
 def _kaiser_bessel(offset: np.ndarray) -> np.ndarray:
     """Return the window at offsets in grid points; zero beyond half its width."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from quietray.assessment.figures import gain_text, headline, means_text
+from quietray.assessment.gains import gain_text, headline, means_text
 from quietray.method import METHODS
 from quietray.networks.base import Architecture
 from quietray.reconstruct import ALGORITHMS

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quietray.assessment.figures import gain_text, headline, means_text, psnr_text
+from quietray.assessment.gains import gain_text, headline, means_text, psnr_text
 from quietray.assessment.halves import MEASUREMENTS
 from quietray.io import ImageSeries
 from quietray.metrics.image import psnr

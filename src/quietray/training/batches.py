@@ -19,7 +19,32 @@ from quietray.splits.neighbourhood import Neighbourhood, neighbours
 from quietray.training.window import Window
 from quietray.types import Parts, Samples, Slice
 
-__all__ = ["TrainingSet", "TrainingVolume"]
+__all__ = ["SHARE", "TrainingSet", "TrainingVolume", "held_out_share"]
+
+SHARE = 0.06  # of the slices that is held out
+_MOST_SHARE = 0.125  # if they are small
+_ENOUGH = 2**19  # pixels from which a gain of 10 dB is known to about 0.7 dB
+_MANY = 32  # slices from which on more may be held out
+
+
+def held_out_share(n_slices: int, pixels: int) -> float:
+    """Return the fraction of the slices to hold out: more of small slices, so that the gain is known from them.
+
+    Parameters
+    ----------
+    n_slices
+        Number of slices; of fewer than 32, none can be spared.
+    pixels
+        Number of pixels of a slice in the field of view.
+
+    Examples
+    --------
+    >>> held_out_share(64, 200**2), held_out_share(64, 500**2), held_out_share(24, 200**2)
+    (0.125, 0.06, 0.06)
+    """
+    if n_slices < _MANY:
+        return SHARE
+    return max(SHARE, min(_MOST_SHARE, _ENOUGH / (n_slices * max(1, pixels))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +131,7 @@ class TrainingVolume:
         weight: Slice,
         targets: tuple[int, ...] | None = None,
         n_series: int = 1,
-        share: float = 0.06,
+        share: float = SHARE,
     ) -> TrainingVolume:
         """Hold out data for validation, to detect overfitting.
 

@@ -29,6 +29,7 @@ LITTLE = 0.05  # correlation that counts as zero
 _SURE = 4.0  # standard errors by which a correlation must differ from zero
 _ACROSS = 3  # slices on one side, the largest distance at which noise of slices is compared
 _APIECE = 4.0  # pixels per independent sample of second differences of white noise
+_ENDED = 0.2  # correlation at the largest lag considered up to which it has ended there, as that of structure has not
 _SMOOTHEST = 0.36  # variance of second differences over that of the noise; 36 for white noise
 
 
@@ -48,6 +49,8 @@ class FlatNoise:
         Description of the source.
     across
         Correlation of the noise of slices that lie 1, 2, ... apart, in a volume; empty if it was not measured.
+    unlike
+        How much the noise power of the most uniform parts differs from that of all, as a fraction of the latter.
 
     Examples
     --------
@@ -61,6 +64,14 @@ class FlatNoise:
     pixels: int
     source: str
     across: tuple[float, ...] = ()
+    unlike: float = 0.0
+
+    @property
+    def uniform(self) -> bool:
+        """Whether the parts it was measured in hold only noise, whose correlation has ended at the largest lag."""
+        border = np.ones(self.lags.shape, bool)
+        border[1:-1, 1:-1] = False
+        return self.lags.size == 1 or float(np.abs(self.lags[border]).max()) <= _ENDED
 
     @property
     def between(self) -> float:
@@ -148,10 +159,12 @@ def flat_noise(images: Frames, weight: Slice, stack: bool = False) -> FlatNoise 
     shape = lags / lags[_REACH, _REACH]
     # of all blocks, as the most uniform ones may have atypical noise; edges hardly affect a median
     diagonal = _diagonal_share(shape)
-    variance = float(np.mean(details)) / diagonal if diagonal > _ROUGHEST else float(np.mean(sds**2))
+    calmest = float(np.mean(sds**2)) * float(lags[_REACH, _REACH])
+    variance = float(np.mean(details)) / diagonal if diagonal > _ROUGHEST else calmest
     pixels = residuals.size * _STEP**2 // _BLOCK**2  # a lower bound, because they overlap
     across = _across(images, [places[index] for index in calm], blocks) if stack else ()
-    return FlatNoise(shape, float(np.sqrt(variance)), pixels, "the calmest parts", across)
+    unlike = abs(calmest / max(variance, 1e-300) - 1)
+    return FlatNoise(shape, float(np.sqrt(variance)), pixels, "the calmest parts", across, unlike)
 
 
 def _read(images: Frames, number: int) -> Slice:
