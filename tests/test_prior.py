@@ -7,6 +7,7 @@ import json
 import math
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,15 +22,16 @@ from quietray.cli import main
 from quietray.domains.base import settled
 from quietray.errors import QuietrayError, ResourceError, SettingsError
 from quietray.inference.denoiser import Scale
+from quietray.running.ledger import Ledger
 from quietray.running.models import distance, forget, nearest_model, remember, remembered
 from quietray.running.output import noted_start
 from quietray.running.run import Run
 from quietray.running.watch import Watch
 from quietray.settings import from_dict, read_toml, to_dict
-from quietray.simulate.objects import KINDS, random_object
+from quietray.simulate.objects import FINE_KINDS, KINDS, random_object
 from quietray.splits.neighbourhood import Neighbourhood
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import Recipe
+from quietray.training.learn import Recipe, _decided
 from quietray.training.loop import Fitted, Progress, fit
 from quietray.training.start import Known, adapted, shipped_prior, start_of
 from scans import content, disc_scan, quick, short_report
@@ -228,6 +230,29 @@ def test_old_runs_go_on_as_they_began(tmp_path, capsys):
     assert Settings().start is None, "a file of settings that says nothing means what it meant"
 
 
+@pytest.mark.parametrize(
+    ("begun", "trained", "told"),
+    [("volume-2", False, "volume-2"), ("volume-1", False, "volume-2"), ("volume-1", True, "volume-1")],
+)
+def test_a_run_of_another_version_goes_on_from_what_it_says(begun, trained, told, tmp_path):
+    """What has not trained yet takes the prior of today; what has, has its weights in its state."""
+    ledger = Ledger(tmp_path)
+    ledger.note("start", {"from": begun})
+
+    def decide(name, choose):
+        if ledger.noted(name) is None:
+            ledger.note(name, choose())
+        return ledger.noted(name)
+
+    state = tmp_path / "state"
+    if trained:
+        state.touch()
+    output = SimpleNamespace(noted=ledger.noted, decide=decide, checkpoint=state)
+    for _ in range(2):
+        assert _decided(output, "volume-2", lambda: {"from": "volume-2"})["from"] == told
+        state.touch()
+
+
 # --- the mean ---------------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +379,7 @@ def test_the_command_line_lists_adds_shows_and_removes(tmp_path, capsys):
     main(["models", "show", f"{name}-2", "--json"])
     assert json.loads(capsys.readouterr().out)["noise_level"] == card["noise_level"]
     assert [one.name for one in remembered()] == [f"{name}-2"]
-    main(["models", "show", "prior", "--json"])
+    main(["models", "show", "prior-volume", "--json"])
     assert json.loads(capsys.readouterr().out)["prior"] == "volume-1"
     with pytest.raises(SystemExit):
         main(["models", "show", "nobody"])
@@ -397,7 +422,7 @@ def test_a_preview_is_renewed_at_every_judgement(tmp_path, monkeypatch):
 # --- the corpus -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *FINE_KINDS])
 def test_objects_come_from_their_seeds(kind):
     one, same, other = (random_object(kind, (4, 32, 32), np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

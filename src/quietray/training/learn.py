@@ -21,6 +21,7 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io.disk import disk_errors
 from quietray.networks import Architecture
 from quietray.running.facts import versions
+from quietray.running.output import Output
 from quietray.running.precision import precision
 from quietray.running.run import Run
 from quietray.running.settings import Training
@@ -126,7 +127,7 @@ class Recipe:
             many = steps(time.monotonic() - begun)
             return {"error": judged.error, "noise": judged.noise, "from": said, "steps": many}
 
-        found = run.output.decide("start", tried)
+        found = _decided(run.output, said, tried)
         if found["error"] >= found["noise"]:
             why = f"since {found['from']} made this scan worse"
         elif found.get("steps", 0) > self.most:
@@ -271,6 +272,17 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         known,
     )
     return denoiser, fitted
+
+
+def _decided(output: Output, said: str, tried: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the recorded validation of the initial weights, or a new one.
+
+    A resumed run that has not trained yet may have been begun with other weights, such as the prior of another version.
+    """
+    noted, again = output.noted("start"), "start-again"
+    trained = output.checkpoint is not None and output.checkpoint.exists()
+    others = noted is not None and noted["from"] != said and not (trained and output.noted(again) is None)
+    return output.decide(again if others else "start", tried)
 
 
 def _shared_batch(batch: int, enlarged: int, run: Run) -> tuple[int, tuple[torch.device, ...]]:
