@@ -44,11 +44,12 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Case:
-    """A scan, and what tells how good a result is, in dB."""
+    """A scan, what tells how good a result is, in dB, and what tells how much fine detail it has."""
 
     scan: Any
     quality: Callable[[Any], float]
     changes: dict[str, Any]
+    detail: Callable[[Any], float] | None = None
 
 
 def foam(**told: Any) -> Case:
@@ -67,7 +68,51 @@ def simulated(volume: np.ndarray, photons: float, views: int, seed: int) -> Case
     flats, darks = np.full((4, rows, n), photons, np.float32), np.zeros((2, rows, n), np.float32)
     scan = quietray.Scan(np.swapaxes(counts, 0, 1), beam, flats=flats, darks=darks, source="simulated")
     clean, mask = quietray.FBP()(rays, lines), disc(n, n, 0.97)
-    return Case(scan, lambda result: compare(np.asarray(result.volume), clean, mask=mask).psnr, {})
+    return Case(
+        scan,
+        lambda result: compare(np.asarray(result.volume), clean, mask=mask).psnr,
+        {},
+        lambda result: fidelity(result, clean),
+    )
+
+
+def fidelity(result: Any, clean: np.ndarray) -> float:
+    """Return how much of the fine detail of a volume is there: its least-squares gain above a quarter of a cycle."""
+    n = clean.shape[-1]
+    fy, fx = np.fft.fftfreq(n)[:, None], np.fft.fftfreq(n)[None]
+    window = np.hanning(n)[:, None] * np.hanning(n)
+    fine = (np.hypot(fy, fx) > 0.25) & (np.hypot(fy, fx) < 0.45)
+    found, wanted = (np.fft.fft2(np.asarray(volume).mean(axis=0) * window)[fine] for volume in (result.volume, clean))
+    return float((found * wanted.conj()).real.sum() / (np.abs(wanted) ** 2).sum())
+
+
+def invented(seed: int, steps: int, prior: str) -> None:
+    """Print what is left of pure noise, from scratch and from the prior: its size, and what two scans share.
+
+    Two scans of one uniform cylinder share nothing but its outline; well within it, what the two results have in
+    common would be invented.
+    """
+    y, x = np.mgrid[:128, :128] - 63.5
+    plate = np.repeat((np.clip(57 - np.hypot(y, x), 0, 1) * 0.012)[None], 16, axis=0)
+    ink = lettering()[28:100, 28:100]
+    cut = (slice(None), slice(28, 100), slice(28, 100))
+    print(f"pure noise, {steps} steps: what is left / noise, what two scans share, what is like letters (chance)")
+    for start in ("scratch", "prior"):
+        left = []
+        for number in (2 * seed, 2 * seed + 1):
+            case = simulated(plate, 150.0, 200, number)
+            settings = Settings(
+                method=METHODS[prior], start=start, seed=seed, symmetries=1, training=Training(steps=steps)
+            )
+            result = quietray.denoise(case.scan, None, settings)
+            left.append(np.asarray(result.volume)[cut])
+        noisy = np.asarray(quietray.reconstruct(case.scan))[cut]
+        one, two = (volume - ndimage.gaussian_filter(volume, (0, 12, 12)) for volume in left)
+        shared = float((one * two).mean() / (one.std() * two.std()))
+        mean = one.mean(axis=0)
+        found = [float(np.corrcoef(mean.ravel(), np.roll(ink, move, axis=(0, 1)).ravel())[0, 1]) for move in MOVES]
+        told = f"{found[0]:+.3f} ({np.std(found[1:]):.3f})"
+        print(f"{start}: {one.std() / noisy.std():.3f}, {shared:+.3f}, {told}", flush=True)
 
 
 def torso(seed: int) -> Case:
@@ -89,8 +134,8 @@ def images(seed: int, blur: float = 0.0, **told: Any) -> Case:
     )
 
 
-def letters(seed: int, photons: float = 150.0) -> Case:
-    """Return a plate with a line of text in every slice, which no corpus holds."""
+def lettering() -> np.ndarray:
+    """Return a text as ink from 0 to 1, ``(y, x)``."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -102,9 +147,13 @@ def letters(seed: int, photons: float = 150.0) -> Case:
     figure.canvas.draw()
     drawn = 1 - np.asarray(figure.canvas.buffer_rgba())[..., 0].astype(np.float32) / 255
     pyplot.close(figure)
-    ink = drawn.reshape(128, 2, 128, 2).mean(axis=(1, 3))
+    return np.asarray(drawn.reshape(128, 2, 128, 2).mean(axis=(1, 3)))
+
+
+def letters(seed: int, photons: float = 150.0) -> Case:
+    """Return a plate with a text in every slice, which no corpus holds."""
     y, x = np.mgrid[:128, :128] - 63.5
-    plate = np.clip(57 - np.hypot(y, x), 0, 1) * (0.012 + 0.012 * ink)
+    plate = np.clip(57 - np.hypot(y, x), 0, 1) * (0.012 + 0.012 * lettering())
     return simulated(np.repeat(plate[None], 16, axis=0), photons, 200, seed)
 
 
@@ -120,6 +169,7 @@ def measured(name: str, folder: Path) -> Case:
     return Case(quietray.read(folder / place), gain, changes)
 
 
+MOVES = [(0, 0), *((int(y), int(x)) for y in (-24, -12, 12, 24) for x in (-24, -12, 0, 12, 24))]  # of the letters
 METHODS = {"volume": Noise2Inverse(), "radiographs": Noise2Self(), "images": Recorrupted()}
 CORRELATED = Scintillator(gain=10.0, dark=100.0, read_noise=2.0, response_width=0.5)
 
@@ -158,7 +208,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--noise", type=int, metavar="STEPS", help="only show what is left of pure noise")
     told = parser.parse_args()
+    if told.noise:
+        for seed in told.seeds:
+            invented(seed, told.noise, told.prior)
+        return
     runs: dict[str, dict[str, Any]] = {budget: {"budget": budget} for budget in told.budgets}
     if told.steps:
         runs = {f"{n} steps": {"symmetries": 1, "training": Training(steps=n)} for n in told.steps}
@@ -171,23 +226,29 @@ def main() -> None:
             pairs = [
                 compared(cases(told.prior, seed, told.data)[name](), told.prior, changes, seed) for seed in told.seeds
             ]
-            (scratch, few), (prior, steps) = np.mean(pairs, axis=0)
+            (scratch, few, _), (prior, steps, _) = np.mean(pairs, axis=0)
             gain = np.array([one[1][0] - one[0][0] for one in pairs])
             spread = f" +- {gain.std(ddof=1) / np.sqrt(len(gain)):.2f}" if len(gain) > 1 else ""
             ahead.setdefault(run, []).append(prior - scratch)
             row = f"| {name} | {run} | {scratch:.2f} | {few:.0f} | {prior:.2f} | {steps:.0f} |"
-            print(f"{row} {gain.mean():+.2f}{spread} |", flush=True)
+            print(f"{row} {gain.mean():+.2f}{spread} |{_details(pairs)}", flush=True)
     for run, values in ahead.items():
         print(f"| mean | {run} | | | | | {np.mean(values):+.2f} (worst {min(values):+.2f}) |", flush=True)
 
 
-def compared(case: Case, prior: str, changes: dict[str, Any], seed: int) -> list[tuple[float, int]]:
-    """Return quality in dB and number of steps from scratch, and from the prior."""
+def _details(pairs: list[list[tuple[float, int, float]]]) -> str:
+    scratch, prior = np.mean([[one[2] for one in pair] for pair in pairs], axis=0)
+    return "" if np.isnan(scratch) else f" fine detail {scratch:.2f} and {prior:.2f}"
+
+
+def compared(case: Case, prior: str, changes: dict[str, Any], seed: int) -> list[tuple[float, int, float]]:
+    """Return quality in dB, number of steps, and fine detail if it is told, from scratch and from the prior."""
     found = []
     for start in ("scratch", "prior"):
         settings = Settings(method=METHODS[prior], start=start, seed=seed, **changes, **case.changes)
         result = quietray.denoise(case.scan, None, settings)
-        found.append((case.quality(result), result.metrics["training"]["steps"]))
+        detail = np.nan if case.detail is None else case.detail(result)
+        found.append((case.quality(result), result.metrics["training"]["steps"], detail))
     return found
 
 

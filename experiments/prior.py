@@ -295,6 +295,8 @@ class Lesson:
         Version of the prior.
     told
         Entries of its card: what it is for, its corpus, and its known failures.
+    most
+        Number of steps from which random initial weights are as good or better, by the benchmarks; None if never.
     """
 
     taught: Any
@@ -302,6 +304,7 @@ class Lesson:
     sample: Callable[[int], Parts]
     version: int
     told: dict[str, str]
+    most: int | None = None
 
 
 @dataclass(eq=False)
@@ -391,6 +394,7 @@ LESSONS = {
                 "may be off by some percent: a run measures that and corrects it."
             ),
         },
+        most=250,
     ),
     "radiographs": Lesson(
         TaughtHidden(),
@@ -442,7 +446,7 @@ def packed(told: argparse.Namespace) -> None:
     PRIORS.mkdir(parents=True, exist_ok=True)
     continued = shipped_prior(told.prior).facts if told.go_on else None
     command = f"python experiments/prior.py {told.prior} --steps {facts['n_steps']} --seed {told.seed}"
-    command += f" --rate {told.rate:g}" + (" --go-on" if told.go_on else "")
+    command += f" --rate {told.rate:g} --batch {told.batch}" + (" --go-on" if told.go_on else "")
     card = {
         "prior": f"{told.prior}-{lesson.version}",
         **lesson.told,
@@ -458,6 +462,7 @@ def packed(told: argparse.Namespace) -> None:
             "slowed down, so that --steps repeats it but for the learning rate on the way"
         ),
         "gain_db": gains(lesson, network),
+        "most_steps": lesson.most,
     }
     if continued is not None:
         card["continued_from"] = {

@@ -12,15 +12,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
 import quietray
 import quietray.training.start as start_module
-from quietray import Denoiser, Noise2Inverse, Settings, Training, UNet
+from quietray import Denoiser, Noise2Inverse, Noise2Self, Noise2Void, Recorrupted, Settings, Training, UNet
 from quietray.assessment.tone import tone_of
 from quietray.cli import main
 from quietray.domains.base import settled
 from quietray.errors import QuietrayError, ResourceError, SettingsError
+from quietray.images import ImageSeries
 from quietray.inference.denoiser import Scale
 from quietray.running.ledger import Ledger
 from quietray.running.models import distance, forget, nearest_model, remember, remembered
@@ -33,7 +35,7 @@ from quietray.splits.neighbourhood import Neighbourhood
 from quietray.training.batches import TrainingVolume
 from quietray.training.learn import Recipe, _decided
 from quietray.training.loop import Fitted, Progress, fit
-from quietray.training.start import Known, adapted, shipped_prior, start_of
+from quietray.training.start import Known, adapted, shipped_prior, shipped_priors, start_of
 from scans import content, disc_scan, quick, short_report
 
 WINDOWS = [
@@ -55,9 +57,10 @@ def _own_models(tmp_path, monkeypatch):
 # --- the weights ------------------------------------------------------------------------------------------------------
 
 
-def test_the_prior_is_small_and_the_one_of_its_card():
-    place = Path(str(files("quietray") / "training/priors/volume.safetensors"))
-    card = shipped_prior("volume").facts
+@pytest.mark.parametrize("name", shipped_priors())
+def test_a_prior_is_small_and_the_one_of_its_card(name):
+    place = Path(str(files("quietray") / f"training/priors/{name}.safetensors"))
+    card = shipped_prior(name).facts
     assert place.stat().st_size <= 4 * 2**20
     assert hashlib.sha256(place.read_bytes()).hexdigest() == card["sha256"]
     for told in ("corpus", "seeds", "steps", "command", "gain_db", "failures", "machine"):
@@ -81,6 +84,45 @@ def test_one_set_of_weights_serves_every_window(split, generator):
     torch.testing.assert_close(found, wanted.expand_as(found), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [
+        (Noise2Self(), "radiographs"),
+        (Noise2Self(slices=3), "radiographs"),
+        (Noise2Void(), "radiographs"),
+        (Recorrupted(), "images"),
+        (Recorrupted(slices=5), "images"),
+    ],
+    ids=str,
+)
+def test_methods_without_subsets_have_their_own_prior(split, name, generator):
+    """Neighbouring slices are not looked at before the first step."""
+    if name not in shipped_priors():
+        pytest.skip("not trained yet")
+    start = start_of("prior", split, UNet())
+    assert start.said == f"the shipped prior {shipped_prior(name).facts['prior']}"
+    network, x = start.network(UNet(), split).eval(), torch.rand(1, split.n_slices, 32, 32, generator=generator)
+    middle = split.n_slices // 2
+    with torch.no_grad():
+        wanted = shipped_prior(name).network(x[:, middle : middle + 1])
+        torch.testing.assert_close(network(x), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("start", ["prior", "auto"])
+def test_images_in_any_unit_start_from_the_prior(start):
+    """It has no unit and no scale of its own, unlike a model that learned from images."""
+    if "images" not in shipped_priors():
+        pytest.skip("not trained yet")
+    rng = np.random.default_rng(0)
+    noise = ndimage.gaussian_filter(rng.standard_normal((3, 64, 64)), (0, 0.7, 0.7))
+    images = ImageSeries((1000 + 50 * noise).astype(np.float32), None, "somewhere", unit="HU")
+    settings = quick(method=Recorrupted(), network=UNet(), start=start, steps=2)
+    result = quietray.denoise(images, None, settings)
+    assert result.history[0].step == 0
+    assert result.denoiser.facts["started_from"].startswith("the shipped prior images-")
+    assert result.denoiser.scale.high > 1000
+
+
 def test_neighbours_keep_their_kernels():
     """Fewer neighbours: what looked further away looks at the outermost that is left, and the middle stays as it is."""
     before = UNet((4,)).build(5)
@@ -93,7 +135,7 @@ def test_neighbours_keep_their_kernels():
 
 def test_another_network_has_no_prior_and_another_model_is_refused(tmp_path):
     assert start_of("prior", Noise2Inverse(), UNet((4, 8))) is None
-    assert start_of("prior", quietray.Noise2Self(), UNet()) is None
+    assert start_of("prior", quietray.Noisier2Noise(), UNet()) is None
     assert start_of("scratch", Noise2Inverse(), UNet()) is None
     model = Denoiser(UNet((4,)).build(3), UNet((4,)), Noise2Inverse(slices=3), Scale(0.0, 1.0))
     model.save(tmp_path / "model")

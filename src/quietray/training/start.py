@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -67,6 +68,11 @@ class Start:
     said: str
     shipped: bool = False
 
+    @property
+    def most(self) -> float:
+        """Number of steps after which random initial weights are as good or better, as measured for a prior."""
+        return float(self.model.facts.get("most_steps") or math.inf)
+
     def network(self, architecture: Architecture, split: Split) -> nn.Module:
         """Return a copy of the network, adapted to the input of a run and ready for training.
 
@@ -89,7 +95,7 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Builds a network that is already trained: it is validated before the first step, and its average starts from it.
+    """Builds a network that is already trained: it is validated before the first step, and its warm-up is short.
 
     Parameters
     ----------
