@@ -1,6 +1,9 @@
-"""What a shipped prior is worth: from scratch and from the prior at equal wall time, on scans that it never saw.
+"""What the shipped priors are worth: from scratch and from the prior at equal wall time, on scans they never saw.
 
-    python benchmarks/bench_prior.py [--budgets 8s 30s] [--only foam letters ...] [--data FOLDER] [--seed 0]
+    python benchmarks/bench_prior.py [--budgets 8s 30s] [--only foam letters ...] [--data FOLDER] [--seeds 0]
+    python benchmarks/bench_prior.py --prior radiographs|images --steps 100 300 --seeds 0 1 2
+
+With `--steps`, both take equal numbers of steps, which says more on a machine that is busy with other programs.
 
 Simulated scans are judged by PSNR against the FBP of their noise-free projections, measured ones (where the folder with
 the data is given) by the gain that the held-out rows tell.  The prior learned from objects of the same kinds but never
@@ -19,13 +22,16 @@ from typing import Any
 
 import numpy as np
 from foam import Foam
+from scipy import ndimage
 
 import quietray
+from quietray.images import ImageSeries
 from quietray.metrics.image import compare, disc
 from quietray.operators.nufft import ParallelRays
+from quietray.running.settings import Training
 from quietray.simulate import anatomy
 from quietray.simulate.noise import Scintillator
-from quietray.splits import Noise2Inverse
+from quietray.splits import Noise2Inverse, Noise2Self, Recorrupted
 from quietray.workflows import Settings
 
 MEASURED = {
@@ -38,11 +44,12 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Case:
-    """A scan, and what tells how good a result is, in dB."""
+    """A scan, what tells how good a result is, in dB, and what tells how much fine detail it has."""
 
     scan: Any
     quality: Callable[[Any], float]
     changes: dict[str, Any]
+    detail: Callable[[Any], float] | None = None
 
 
 def foam(**told: Any) -> Case:
@@ -61,7 +68,51 @@ def simulated(volume: np.ndarray, photons: float, views: int, seed: int) -> Case
     flats, darks = np.full((4, rows, n), photons, np.float32), np.zeros((2, rows, n), np.float32)
     scan = quietray.Scan(np.swapaxes(counts, 0, 1), beam, flats=flats, darks=darks, source="simulated")
     clean, mask = quietray.FBP()(rays, lines), disc(n, n, 0.97)
-    return Case(scan, lambda result: compare(np.asarray(result.volume), clean, mask=mask).psnr, {})
+    return Case(
+        scan,
+        lambda result: compare(np.asarray(result.volume), clean, mask=mask).psnr,
+        {},
+        lambda result: fidelity(result, clean),
+    )
+
+
+def fidelity(result: Any, clean: np.ndarray) -> float:
+    """Return how much of the fine detail of a volume is there: its least-squares gain above a quarter of a cycle."""
+    n = clean.shape[-1]
+    fy, fx = np.fft.fftfreq(n)[:, None], np.fft.fftfreq(n)[None]
+    window = np.hanning(n)[:, None] * np.hanning(n)
+    fine = (np.hypot(fy, fx) > 0.25) & (np.hypot(fy, fx) < 0.45)
+    found, wanted = (np.fft.fft2(np.asarray(volume).mean(axis=0) * window)[fine] for volume in (result.volume, clean))
+    return float((found * wanted.conj()).real.sum() / (np.abs(wanted) ** 2).sum())
+
+
+def invented(seed: int, steps: int, prior: str) -> None:
+    """Print what is left of pure noise, from scratch and from the prior: its size, and what two scans share.
+
+    Two scans of one uniform cylinder share nothing but its outline; well within it, what the two results have in
+    common would be invented.
+    """
+    y, x = np.mgrid[:128, :128] - 63.5
+    plate = np.repeat((np.clip(57 - np.hypot(y, x), 0, 1) * 0.012)[None], 16, axis=0)
+    ink = lettering()[28:100, 28:100]
+    cut = (slice(None), slice(28, 100), slice(28, 100))
+    print(f"pure noise, {steps} steps: what is left / noise, what two scans share, what is like letters (chance)")
+    for start in ("scratch", "prior"):
+        left = []
+        for number in (2 * seed, 2 * seed + 1):
+            case = simulated(plate, 150.0, 200, number)
+            settings = Settings(
+                method=METHODS[prior], start=start, seed=seed, symmetries=1, training=Training(steps=steps)
+            )
+            result = quietray.denoise(case.scan, None, settings)
+            left.append(np.asarray(result.volume)[cut])
+        noisy = np.asarray(quietray.reconstruct(case.scan))[cut]
+        one, two = (volume - ndimage.gaussian_filter(volume, (0, 12, 12)) for volume in left)
+        shared = float((one * two).mean() / (one.std() * two.std()))
+        mean = one.mean(axis=0)
+        found = [float(np.corrcoef(mean.ravel(), np.roll(ink, move, axis=(0, 1)).ravel())[0, 1]) for move in MOVES]
+        told = f"{found[0]:+.3f} ({np.std(found[1:]):.3f})"
+        print(f"{start}: {one.std() / noisy.std():.3f}, {shared:+.3f}, {told}", flush=True)
 
 
 def torso(seed: int) -> Case:
@@ -71,8 +122,20 @@ def torso(seed: int) -> Case:
     return simulated(body.volume(grid) * anatomy.FIELD / 160, 3000.0, 160, seed)
 
 
-def letters(seed: int, photons: float = 150.0) -> Case:
-    """Return a plate with a line of text in every slice, which no corpus holds."""
+def images(seed: int, blur: float = 0.0, **told: Any) -> Case:
+    """Return the slices of a foam as images, with the noise of their reconstruction, which may be blurred as well."""
+    made = Foam(seed=seed, rows=16, **told)
+    noisy = np.asarray(quietray.reconstruct(made.scan), np.float32)
+    noise = ndimage.gaussian_filter(noisy - made.clean, (0, blur, blur))
+    return Case(
+        ImageSeries((made.clean + noise).astype(np.float32), None, "slices"),
+        lambda result: made.psnr(np.asarray(result.volume)),
+        {},
+    )
+
+
+def lettering() -> np.ndarray:
+    """Return a text as ink from 0 to 1, ``(y, x)``."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -84,9 +147,13 @@ def letters(seed: int, photons: float = 150.0) -> Case:
     figure.canvas.draw()
     drawn = 1 - np.asarray(figure.canvas.buffer_rgba())[..., 0].astype(np.float32) / 255
     pyplot.close(figure)
-    ink = drawn.reshape(128, 2, 128, 2).mean(axis=(1, 3))
+    return np.asarray(drawn.reshape(128, 2, 128, 2).mean(axis=(1, 3)))
+
+
+def letters(seed: int, photons: float = 150.0) -> Case:
+    """Return a plate with a text in every slice, which no corpus holds."""
     y, x = np.mgrid[:128, :128] - 63.5
-    plate = np.clip(57 - np.hypot(y, x), 0, 1) * (0.012 + 0.012 * ink)
+    plate = np.clip(57 - np.hypot(y, x), 0, 1) * (0.012 + 0.012 * lettering())
     return simulated(np.repeat(plate[None], 16, axis=0), photons, 200, seed)
 
 
@@ -102,17 +169,28 @@ def measured(name: str, folder: Path) -> Case:
     return Case(quietray.read(folder / place), gain, changes)
 
 
-def cases(seed: int, data: Path | None) -> dict[str, Callable[[], Case]]:
-    """Return the scans by name."""
+MOVES = [(0, 0), *((int(y), int(x)) for y in (-24, -12, 12, 24) for x in (-24, -12, 0, 12, 24))]  # of the letters
+METHODS = {"volume": Noise2Inverse(), "radiographs": Noise2Self(), "images": Recorrupted()}
+CORRELATED = Scintillator(gain=10.0, dark=100.0, read_noise=2.0, response_width=0.5)
+
+
+def cases(prior: str, seed: int, data: Path | None) -> dict[str, Callable[[], Case]]:
+    """Return the scans or images for a prior by name."""
+    if prior == "images":
+        return {
+            "foam": lambda: images(seed),
+            "foam of 1500": lambda: images(seed, spheres=1500, largest=0.05),
+            "foam, 20 photons": lambda: images(seed, photons=20.0),
+            "foam, 2000 photons": lambda: images(seed, photons=2000.0),
+            "foam, blurred noise": lambda: images(seed, blur=0.7),
+        }
     found: dict[str, Callable[[], Case]] = {
         "foam": lambda: foam(seed=seed),
         "foam of 1500": lambda: foam(seed=seed, spheres=1500, largest=0.05),
         "foam, 20 photons": lambda: foam(seed=seed, photons=20.0),
         "foam, 2000 photons": lambda: foam(seed=seed, photons=2000.0),
         "foam, 32 views": lambda: foam(seed=seed, views=32, photons=1000.0),
-        "foam, correlated": lambda: foam(
-            seed=seed, detector=Scintillator(gain=10.0, dark=100.0, read_noise=2.0, response_width=0.5)
-        ),
+        "foam, correlated": lambda: foam(seed=seed, detector=CORRELATED),
         "torso": lambda: torso(seed),
         "letters": lambda: letters(seed),
     }
@@ -124,31 +202,54 @@ def cases(seed: int, data: Path | None) -> dict[str, Callable[[], Case]]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--prior", choices=tuple(METHODS), default="volume")
     parser.add_argument("--budgets", nargs="+", default=["8s", "30s"])
+    parser.add_argument("--steps", nargs="+", type=int, help="equal numbers of steps instead of budgets")
     parser.add_argument("--only", nargs="+")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--noise", type=int, metavar="STEPS", help="only show what is left of pure noise")
     told = parser.parse_args()
-    print(
-        "| scan | budget | scratch (dB) | steps | prior (dB) | steps | prior - scratch |\n|---|---|---|---|---|---|---|"
-    )
+    if told.noise:
+        for seed in told.seeds:
+            invented(seed, told.noise, told.prior)
+        return
+    runs: dict[str, dict[str, Any]] = {budget: {"budget": budget} for budget in told.budgets}
+    if told.steps:
+        runs = {f"{n} steps": {"symmetries": 1, "training": Training(steps=n)} for n in told.steps}
+    print("| scan | run | scratch (dB) | steps | prior (dB) | steps | prior - scratch |\n|---|---|---|---|---|---|---|")
     ahead: dict[str, list[float]] = {}
-    for name, made in cases(told.seed, told.data).items():
+    for name in cases(told.prior, 0, told.data):
         if told.only and name not in told.only:
             continue
-        case = made()
-        for budget in told.budgets:
-            row = []
-            for start in ("scratch", "prior"):
-                settings = Settings(method=Noise2Inverse(), budget=budget, start=start, seed=told.seed, **case.changes)
-                result = quietray.denoise(case.scan, None, settings)
-                row.append((case.quality(result), result.metrics["training"]["steps"]))
-            (scratch, few), (prior, steps) = row
-            ahead.setdefault(budget, []).append(prior - scratch)
-            shown = f"| {name} | {budget} | {scratch:.2f} | {few} | {prior:.2f} | {steps} | {prior - scratch:+.2f} |"
-            print(shown, flush=True)
-    for budget, values in ahead.items():
-        print(f"| mean | {budget} | | | | | {np.mean(values):+.2f} (worst {min(values):+.2f}) |", flush=True)
+        for run, changes in runs.items():
+            pairs = [
+                compared(cases(told.prior, seed, told.data)[name](), told.prior, changes, seed) for seed in told.seeds
+            ]
+            (scratch, few, _), (prior, steps, _) = np.mean(pairs, axis=0)
+            gain = np.array([one[1][0] - one[0][0] for one in pairs])
+            spread = f" +- {gain.std(ddof=1) / np.sqrt(len(gain)):.2f}" if len(gain) > 1 else ""
+            ahead.setdefault(run, []).append(prior - scratch)
+            row = f"| {name} | {run} | {scratch:.2f} | {few:.0f} | {prior:.2f} | {steps:.0f} |"
+            print(f"{row} {gain.mean():+.2f}{spread} |{_details(pairs)}", flush=True)
+    for run, values in ahead.items():
+        print(f"| mean | {run} | | | | | {np.mean(values):+.2f} (worst {min(values):+.2f}) |", flush=True)
+
+
+def _details(pairs: list[list[tuple[float, int, float]]]) -> str:
+    scratch, prior = np.mean([[one[2] for one in pair] for pair in pairs], axis=0)
+    return "" if np.isnan(scratch) else f" fine detail {scratch:.2f} and {prior:.2f}"
+
+
+def compared(case: Case, prior: str, changes: dict[str, Any], seed: int) -> list[tuple[float, int, float]]:
+    """Return quality in dB, number of steps, and fine detail if it is told, from scratch and from the prior."""
+    found = []
+    for start in ("scratch", "prior"):
+        settings = Settings(method=METHODS[prior], start=start, seed=seed, **changes, **case.changes)
+        result = quietray.denoise(case.scan, None, settings)
+        detail = np.nan if case.detail is None else case.detail(result)
+        found.append((case.quality(result), result.metrics["training"]["steps"], detail))
+    return found
 
 
 if __name__ == "__main__":

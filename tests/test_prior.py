@@ -7,31 +7,35 @@ import json
 import math
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
 import quietray
 import quietray.training.start as start_module
-from quietray import Denoiser, Noise2Inverse, Settings, Training, UNet
+from quietray import Denoiser, Noise2Inverse, Noise2Self, Noise2Void, Recorrupted, Settings, Training, UNet
 from quietray.assessment.tone import tone_of
 from quietray.cli import main
 from quietray.domains.base import settled
 from quietray.errors import QuietrayError, ResourceError, SettingsError
+from quietray.images import ImageSeries
 from quietray.inference.denoiser import Scale
+from quietray.running.ledger import Ledger
 from quietray.running.models import distance, forget, nearest_model, remember, remembered
 from quietray.running.output import noted_start
 from quietray.running.run import Run
 from quietray.running.watch import Watch
 from quietray.settings import from_dict, read_toml, to_dict
-from quietray.simulate.objects import KINDS, random_object
+from quietray.simulate.objects import FINE_KINDS, KINDS, random_object
 from quietray.splits.neighbourhood import Neighbourhood
 from quietray.training.batches import TrainingVolume
-from quietray.training.learn import Recipe
+from quietray.training.learn import Recipe, _decided
 from quietray.training.loop import Fitted, Progress, fit
-from quietray.training.start import Known, adapted, shipped_prior, start_of
+from quietray.training.start import Known, adapted, shipped_prior, shipped_priors, start_of
 from scans import content, disc_scan, quick, short_report
 
 WINDOWS = [
@@ -53,9 +57,10 @@ def _own_models(tmp_path, monkeypatch):
 # --- the weights ------------------------------------------------------------------------------------------------------
 
 
-def test_the_prior_is_small_and_the_one_of_its_card():
-    place = Path(str(files("quietray") / "training/priors/volume.safetensors"))
-    card = shipped_prior("volume").facts
+@pytest.mark.parametrize("name", shipped_priors())
+def test_a_prior_is_small_and_the_one_of_its_card(name):
+    place = Path(str(files("quietray") / f"training/priors/{name}.safetensors"))
+    card = shipped_prior(name).facts
     assert place.stat().st_size <= 4 * 2**20
     assert hashlib.sha256(place.read_bytes()).hexdigest() == card["sha256"]
     for told in ("corpus", "seeds", "steps", "command", "gain_db", "failures", "machine"):
@@ -79,6 +84,45 @@ def test_one_set_of_weights_serves_every_window(split, generator):
     torch.testing.assert_close(found, wanted.expand_as(found), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("split", "name"),
+    [
+        (Noise2Self(), "radiographs"),
+        (Noise2Self(slices=3), "radiographs"),
+        (Noise2Void(), "radiographs"),
+        (Recorrupted(), "images"),
+        (Recorrupted(slices=5), "images"),
+    ],
+    ids=str,
+)
+def test_methods_without_subsets_have_their_own_prior(split, name, generator):
+    """Neighbouring slices are not looked at before the first step."""
+    if name not in shipped_priors():
+        pytest.skip("not trained yet")
+    start = start_of("prior", split, UNet())
+    assert start.said == f"the shipped prior {shipped_prior(name).facts['prior']}"
+    network, x = start.network(UNet(), split).eval(), torch.rand(1, split.n_slices, 32, 32, generator=generator)
+    middle = split.n_slices // 2
+    with torch.no_grad():
+        wanted = shipped_prior(name).network(x[:, middle : middle + 1])
+        torch.testing.assert_close(network(x), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("start", ["prior", "auto"])
+def test_images_in_any_unit_start_from_the_prior(start):
+    """It has no unit and no scale of its own, unlike a model that learned from images."""
+    if "images" not in shipped_priors():
+        pytest.skip("not trained yet")
+    rng = np.random.default_rng(0)
+    noise = ndimage.gaussian_filter(rng.standard_normal((3, 64, 64)), (0, 0.7, 0.7))
+    images = ImageSeries((1000 + 50 * noise).astype(np.float32), None, "somewhere", unit="HU")
+    settings = quick(method=Recorrupted(), network=UNet(), start=start, steps=2)
+    result = quietray.denoise(images, None, settings)
+    assert result.history[0].step == 0
+    assert result.denoiser.facts["started_from"].startswith("the shipped prior images-")
+    assert result.denoiser.scale.high > 1000
+
+
 def test_neighbours_keep_their_kernels():
     """Fewer neighbours: what looked further away looks at the outermost that is left, and the middle stays as it is."""
     before = UNet((4,)).build(5)
@@ -91,7 +135,7 @@ def test_neighbours_keep_their_kernels():
 
 def test_another_network_has_no_prior_and_another_model_is_refused(tmp_path):
     assert start_of("prior", Noise2Inverse(), UNet((4, 8))) is None
-    assert start_of("prior", quietray.Noise2Self(), UNet()) is None
+    assert start_of("prior", quietray.Noisier2Noise(), UNet()) is None
     assert start_of("scratch", Noise2Inverse(), UNet()) is None
     model = Denoiser(UNet((4,)).build(3), UNet((4,)), Noise2Inverse(slices=3), Scale(0.0, 1.0))
     model.save(tmp_path / "model")
@@ -228,6 +272,29 @@ def test_old_runs_go_on_as_they_began(tmp_path, capsys):
     assert Settings().start is None, "a file of settings that says nothing means what it meant"
 
 
+@pytest.mark.parametrize(
+    ("begun", "trained", "told"),
+    [("volume-2", False, "volume-2"), ("volume-1", False, "volume-2"), ("volume-1", True, "volume-1")],
+)
+def test_a_run_of_another_version_goes_on_from_what_it_says(begun, trained, told, tmp_path):
+    """What has not trained yet takes the prior of today; what has, has its weights in its state."""
+    ledger = Ledger(tmp_path)
+    ledger.note("start", {"from": begun})
+
+    def decide(name, choose):
+        if ledger.noted(name) is None:
+            ledger.note(name, choose())
+        return ledger.noted(name)
+
+    state = tmp_path / "state"
+    if trained:
+        state.touch()
+    output = SimpleNamespace(noted=ledger.noted, decide=decide, checkpoint=state)
+    for _ in range(2):
+        assert _decided(output, "volume-2", lambda: {"from": "volume-2"})["from"] == told
+        state.touch()
+
+
 # --- the mean ---------------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +421,7 @@ def test_the_command_line_lists_adds_shows_and_removes(tmp_path, capsys):
     main(["models", "show", f"{name}-2", "--json"])
     assert json.loads(capsys.readouterr().out)["noise_level"] == card["noise_level"]
     assert [one.name for one in remembered()] == [f"{name}-2"]
-    main(["models", "show", "prior", "--json"])
+    main(["models", "show", "prior-volume", "--json"])
     assert json.loads(capsys.readouterr().out)["prior"] == "volume-1"
     with pytest.raises(SystemExit):
         main(["models", "show", "nobody"])
@@ -397,7 +464,7 @@ def test_a_preview_is_renewed_at_every_judgement(tmp_path, monkeypatch):
 # --- the corpus -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *FINE_KINDS])
 def test_objects_come_from_their_seeds(kind):
     one, same, other = (random_object(kind, (4, 32, 32), np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

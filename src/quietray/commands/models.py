@@ -27,7 +27,7 @@ class Models(FirstFlags):
     ] = "list"
     """What to do (default: list)."""
     name: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
-    """Name of a model, or prior; with add, the folder of a model or of a finished run."""
+    """Name of a model or of a shipped prior; with add, the folder of a model or of a finished run."""
 
     def run(self, console: Console) -> dict[str, Any]:
         """Run the action."""
@@ -58,22 +58,27 @@ class Models(FirstFlags):
 
 
 def _prior(name: str) -> dict[str, Any] | None:
-    """Return the card of the shipped pretrained network for volumes, if `name` is ``prior``."""
-    if name != "prior":
-        return None
-    from quietray.training.start import shipped_prior
+    """Return the card of a shipped prior, such as ``prior-images``; ``prior`` is the one for volumes."""
+    from quietray.training.start import shipped_prior, shipped_priors
 
-    return dict(shipped_prior("volume").facts)
+    kind = "volume" if name == "prior" else name.removeprefix("prior-")
+    if name == kind or kind not in shipped_priors():
+        return None
+    return dict(shipped_prior(kind).facts)
 
 
 def _table(console: Console, models: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from quietray.training.start import shipped_prior, shipped_priors
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("model", "learned from", "noise / contrast", "correlation", "voxel (mm)", "method", "when"):
         table.add_column(title)
-    table.add_row("prior", "simulated objects", "any", "", "", "noise2inverse", "shipped")
+    for kind in shipped_priors():
+        method = str(shipped_prior(kind).facts["method"])
+        table.add_row(f"prior-{kind}", "simulated objects", "any", "", "", method, "shipped")
 
     def number(value: Any) -> str:
         return "" if value is None else f"{value:.3g}"

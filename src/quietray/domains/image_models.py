@@ -94,7 +94,8 @@ def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
                 f"{pair.noisy[0].unit} in {pair.noisy[0].source}"
             )
     recipe = Recipe.of(run)
-    scale = _scale_of(pairs) if recipe.start is None else scale_of_model(recipe.start.model, first)
+    known = None if recipe.start is None or recipe.start.shipped else recipe.start.model
+    scale = _scale_of(pairs) if known is None else scale_of_model(known, first)
     split, why = _split_of(pairs, settings, scale)
     run.watch.note(why)
     noises = [noise_of(pair.noisy[:1]) for pair in pairs]  # measured as in the images that the model will be applied to
@@ -102,8 +103,8 @@ def train_on_images(pairs: Sequence[ImagePairs], run: Run) -> ImageModel:
     share = _LEFT if settings.noise_models else 1.0
     recipe = dataclasses.replace(recipe, budget=share * recipe.budget)
     sets = TrainingSet(tuple(_data(pair, split, scale) for pair in pairs))
-    known = {**facts[0], "trained_on": facts}
-    denoiser, fitted = learn(sets, split, recipe, Subject(scale, _shape(first), TILE, known), run)
+    subject = Subject(scale, _shape(first), TILE, {**facts[0], "trained_on": facts})
+    denoiser, fitted = learn(sets, split, recipe, subject, run)
     if not settings.noise_models:
         return ImageModel(denoiser, fitted)
     return ImageModel(denoiser, fitted, tuple(_noise_model(pair, len(pairs), run, scale) for pair in pairs))

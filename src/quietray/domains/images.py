@@ -118,7 +118,7 @@ class ImageDomain(Domain):
         require_same_size(scans)
         _require_one_scene(scans)
         start = None if settings.start == DEFAULT else start_of(settings.start, settings.method, settings.network)
-        model = None if start is None else start.model
+        model = None if start is None or start.shipped else start.model
         if settings.method.needs_start and len(scans) > 1:
             raise SettingsError(
                 f"{called(type(settings.method))} must have one measurement of the images, got {len(scans)}; leave "

@@ -103,7 +103,7 @@ class RadiographDomain(Domain):
         """Train the network on hidden pixels."""
         images = (self.noisy.shape[1], self.noisy.shape[2], self.noisy.shape[3])
         subject = Subject(Scale(0.0, 1.0), images, self.prepared.plan.tile, self.facts)
-        return learn(data or self.data, self.split, Recipe.of(self.run), subject, self.run)
+        return learn(data or self.data, self.split, Recipe.of(self.run, self.facts), subject, self.run)
 
     def adopted(self, denoiser: Denoiser) -> Denoiser:
         """Return a trained model unchanged, as line integrals are not scaled."""

@@ -57,6 +57,8 @@ _OWN_FLATS = (
     0.5  # half of the interval of the error, as a fraction of it: rings of few flats are few independent values
 )
 _VIEWS = 32  # views in half a turn for streaks to be measured
+_FEW_VIEWS = 0.2  # views of a subset per column: with fewer, subsets share streaks that training takes for the object
+_CAREFUL = 0.1  # factor for the learning rate with so few views, if the network already knows objects
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +189,7 @@ class VolumeDomain(Domain):
         trust = None
         if settings.trust and denoiser.trained and start.gains(start.judge(start.toned(denoiser, fitted)[0])):
             training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
-            recipe = dataclasses.replace(Recipe.of(run, start.facts).as_begun(denoiser), training=training)
+            recipe = dataclasses.replace(start._recipe(run).as_begun(denoiser), training=training)
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
             trust = trusted(start.data, denoiser, recipe, subject, run)
         result = start.apply(denoiser, fitted, trust)
@@ -224,11 +226,17 @@ class VolumeDomain(Domain):
         settings = self.run.settings
         if not settings.method.trained:
             return tuned(self.data, self.split, self.run.filter, self._subject(), self.run)
-        recipe = Recipe.of(self.run, self.facts)
+        recipe = self._recipe(self.run)
         if self.maps_errors and data is None:  # two more networks will follow
             recipe = replace(recipe, budget=(1 - settings.trust) * recipe.budget)
         denoiser, fitted = learn(data or self.data, self.split, recipe, self._subject(), self.run)
         return replace(denoiser, scales=self.scales), fitted
+
+    def _recipe(self, run: Run) -> Recipe:
+        """Return the recipe of a run; from few views, a network that knows objects must not learn their streaks."""
+        recipe, scan = Recipe.of(run, self.facts), self.prepared.scan
+        sparse = self.split.angular and scan.n_views < self.split.n_subsets * _FEW_VIEWS * scan.n_cols
+        return replace(recipe, rate=_CAREFUL) if sparse else recipe
 
     def tuned(self, rivals: Sequence[Filter], seconds: float) -> list[tuple[Denoiser, Fitted]]:
         """Tune filters on this scan, within this total time in seconds."""

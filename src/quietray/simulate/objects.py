@@ -1,7 +1,8 @@
 """Random voxel objects of many kinds, for training priors that must not be specialised on one kind.
 
 Kinds of objects: foam, packed grains, fibres, rods, cracks, layers, lattices, textures, ellipsoids and torsos, made of
-one to four materials with faint to strong contrast.
+one to four materials with faint to strong contrast; and fine foam, threads, meshes and powder, whose details are few
+pixels wide.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from quietray.simulate.ellipsoids import Ellipsoids
 from quietray.simulate.phantom import Foam
 from quietray.types import Volume
 
-__all__ = ["KINDS", "random_object"]
+__all__ = ["FINE_KINDS", "KINDS", "random_object"]
 
 _THICK = 2  # fine voxels per slice along z: a slice is as thick as two fine voxels are wide
 
@@ -34,7 +35,7 @@ def random_object(kind: str, shape: tuple[int, int, int], rng: np.random.Generat
     Parameters
     ----------
     kind
-        One of :data:`KINDS`.
+        One of :data:`KINDS` or :data:`FINE_KINDS`.
     shape
         Shape ``(z, y, x)`` in voxels that are half as wide as they are high: 2 x 2 of them in a slice make a pixel.
     rng
@@ -46,7 +47,7 @@ def random_object(kind: str, shape: tuple[int, int, int], rng: np.random.Generat
     >>> grains.shape, float(grains.max()), float(grains.min())
     ((3, 32, 32), 1.0, 0.0)
     """
-    volume = KINDS[kind](shape, rng)
+    volume = {**KINDS, **FINE_KINDS}[kind](shape, rng)
     if kind not in _WITH_AIR:
         volume *= _envelope(shape, rng)
     if rng.random() < 0.25:
@@ -120,6 +121,20 @@ def _foam(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
     return out
 
 
+def _fine_foam(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
+    """Return foam with pores of one to six pixels."""
+    out = np.zeros(shape, np.float32)
+    _, y, x = _points(shape)
+    out += np.clip((0.9 - np.hypot(x, y)) * shape[2] / 2 + 0.5, 0, 1).astype(np.float32)
+    filling, height = 0.0 if rng.random() < 0.6 else 1 - _contrast(rng), _THICK * shape[0] / shape[2]
+    pixel, most = 4 / shape[2], float(rng.uniform(1.5, 6))
+    for _ in range(int(np.exp(rng.uniform(np.log(1000), np.log(6000))) * (2 / most) ** 0.5)):
+        r = pixel * float(np.exp(rng.uniform(0, np.log(most)))) / 2
+        centre = rng.uniform(-0.85, 0.85, 3) * (1, 1, (height + r) / 0.85)
+        _stamp(out, (centre[0], centre[1], centre[2]), np.eye(3) / r, (r, r, r), filling)
+    return out
+
+
 def _stamp(
     out: Volume,
     centre: tuple[float, float, float],
@@ -161,9 +176,9 @@ def _turned(rng: np.random.Generator, along: np.ndarray | None = None) -> np.nda
     return np.asarray(q.T)
 
 
-def _grains(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
+def _grains(shape: tuple[int, int, int], rng: np.random.Generator, number: tuple[float, float] = (15, 1500)) -> Volume:
     height = _THICK * shape[0] / shape[2]
-    n = int(np.exp(rng.uniform(np.log(15), np.log(1500))))
+    n = int(np.exp(rng.uniform(np.log(number[0]), np.log(number[1]))))
     stretch = np.exp(rng.uniform(-0.4, 0.4, 3))
     box = np.array([1.0, 1.0, height + 2 / n ** (1 / 3)])
     seeds = rng.uniform(-1, 1, (n, 3)) * box * stretch
@@ -194,6 +209,20 @@ def _fibres(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
         half = np.array([rng.uniform(0.3, 3.0), radius, radius * rng.uniform(0.6, 1)])
         extent = np.sqrt(((turn.T * half) ** 2).sum(axis=1))
         centre = rng.uniform(-0.9, 0.9, 3) * (1, 1, height + extent[2] * 0.7)
+        _stamp(out, tuple(centre), turn / half[:, None], tuple(extent), float(rng.choice(values)))
+    return out
+
+
+def _threads(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
+    """Return threads of half a pixel to three pixels, in air or in another material."""
+    out = np.full(shape, 0.0 if rng.random() < 0.3 else 1 - _contrast(rng), np.float32)
+    values, pixel, height = _materials(3, rng), 4 / shape[2], _THICK * shape[0] / shape[2]
+    bundle = rng.standard_normal(3) if rng.random() < 0.3 else None
+    for _ in range(int(rng.integers(150, 700))):
+        radius = pixel * float(np.exp(rng.uniform(np.log(0.5), np.log(3)))) / 2
+        turn, half = _turned(rng, bundle), np.array([pixel * rng.uniform(4, 30), radius, radius])
+        extent = np.sqrt(((turn.T * half) ** 2).sum(axis=1))
+        centre = rng.uniform(-0.8, 0.8, 3) * (1, 1, (height + extent[2] / 2) / 0.8)
         _stamp(out, tuple(centre), turn / half[:, None], tuple(extent), float(rng.choice(values)))
     return out
 
@@ -244,10 +273,22 @@ def _layers(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
     return np.asarray(values[np.searchsorted(edges, along)], np.float32)
 
 
-def _lattice(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
+def _powder(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
+    """Return packed grains of a few pixels."""
+    return _grains(shape, rng, (1500, 8000))
+
+
+def _mesh(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
+    """Return a lattice with a period of 4 to 16 pixels."""
+    return _lattice(shape, rng, (16 / shape[2], 64 / shape[2]))
+
+
+def _lattice(
+    shape: tuple[int, int, int], rng: np.random.Generator, periods: tuple[float, float] = (0.15, 0.6)
+) -> Volume:
     """Return a 3-D printed part: a gyroid, or struts along three directions."""
     z, y, x = _points(shape)
-    turn, period = _turned(rng), rng.uniform(0.15, 0.6)
+    turn, period = _turned(rng), rng.uniform(*periods)
     p, q, r = (2 * np.pi / period * (row[0] * x + row[1] * y + row[2] * z) for row in turn.astype(np.float32))
     if rng.random() < 0.5:
         level = np.sin(p) * np.cos(q) + np.sin(q) * np.cos(r) + np.sin(r) * np.cos(p)
@@ -334,4 +375,12 @@ KINDS: Final[dict[str, Drawn]] = {
 }
 """The kinds of objects, by name."""
 
-_WITH_AIR = ("foam", "rods", "ellipsoids", "torsos")
+FINE_KINDS: Final[dict[str, Drawn]] = {
+    "fine foam": _fine_foam,
+    "threads": _threads,
+    "mesh": _mesh,
+    "powder": _powder,
+}
+"""Further kinds, with details of few pixels."""
+
+_WITH_AIR = ("foam", "fine foam", "rods", "ellipsoids", "torsos")

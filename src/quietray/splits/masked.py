@@ -46,6 +46,7 @@ class _BlindSpot(Split):
     domain: ClassVar[str] = "radiographs"
     of_images: ClassVar[bool] = True
     judged_by: ClassVar[Judge] = "hidden pixels"
+    prior: ClassVar[str | None] = "radiographs"
 
     inference: Literal["single", "masked"] = "single"
     watched: int = field(default=1, kw_only=True)

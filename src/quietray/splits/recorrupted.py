@@ -68,6 +68,7 @@ class Recorrupted(Split):
     domain: ClassVar[str] = "images"
     of_images: ClassVar[bool] = True
     judged_by: ClassVar[Judge] = "Stein's estimate"
+    prior: ClassVar[str | None] = "images"
 
     covariance: tuple[tuple[float, ...], ...] = ()
     strength: float = 0.5

@@ -21,6 +21,7 @@ from quietray.inference.denoiser import Denoiser, Scale
 from quietray.io.disk import disk_errors
 from quietray.networks import Architecture
 from quietray.running.facts import versions
+from quietray.running.output import Output
 from quietray.running.precision import precision
 from quietray.running.run import Run
 from quietray.running.settings import Training
@@ -38,7 +39,6 @@ _VOXELS_A_PATCH = 2**16  # pixels of a volume per patch of a batch
 TUNED_ON = (4, 2**15)  # numbers of slices and of pixels
 _JUDGED, _JUDGED_PIXELS = 6, 2**17  # passes over the held-out data for the final validation
 _REPORT = 3.0  # in seconds
-_FEW = 250.0  # steps after which random initial weights do as well as the shipped prior (docs/prior.md)
 _OVER = 1.5  # factor by which a filter may exceed the remaining time before it is refused
 
 
@@ -62,6 +62,8 @@ class Recipe:
         Description of random initial weights, with the reason if another start was intended.
     most
         Number of steps from which random initial weights are used instead of `start`.
+    rate
+        Factor for the learning rate if `start` is used.
     """
 
     network: Architecture
@@ -72,6 +74,7 @@ class Recipe:
     start: Start | None = None
     fresh: str = RANDOM
     most: float = math.inf
+    rate: float = 1.0
 
     @classmethod
     def of(cls, run: Run, facts: Mapping[str, Any] | None = None) -> Recipe:
@@ -85,7 +88,7 @@ class Recipe:
         if start is None and settings.start not in (None, SCRATCH):
             lacking = f"{RANDOM}, since no prior is shipped for this method and network"
             recipe = dataclasses.replace(recipe, fresh=lacking)
-        return dataclasses.replace(recipe, most=_FEW) if settings.start == DEFAULT else recipe
+        return dataclasses.replace(recipe, most=start.most) if start and settings.start == DEFAULT else recipe
 
     def build(self, split: Split) -> nn.Module:
         """Return the network to be trained.
@@ -126,7 +129,7 @@ class Recipe:
             many = steps(time.monotonic() - begun)
             return {"error": judged.error, "noise": judged.noise, "from": said, "steps": many}
 
-        found = run.output.decide("start", tried)
+        found = _decided(run.output, said, tried)
         if found["error"] >= found["noise"]:
             why = f"since {found['from']} made this scan worse"
         elif found.get("steps", 0) > self.most:
@@ -233,11 +236,12 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         build, begun = recipe.begin(split, data, run, steps)
         if begun != RANDOM:
             run.watch.note(f"Training starts from {begun}.")
+        rate = training.learning_rate * (recipe.rate if isinstance(build, Known) else 1.0)
         fitted = Group(devices, run.settings.device_memory).fit(
             split,
             build,
             data,
-            training,
+            dataclasses.replace(training, learning_rate=rate),
             seed=recipe.seed,
             budget=for_training,
             checkpoint=output.checkpoint,
@@ -276,6 +280,17 @@ def learn(data: TrainingData, split: Split, recipe: Recipe, subject: Subject, ru
         known,
     )
     return denoiser, fitted
+
+
+def _decided(output: Output, said: str, tried: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the recorded validation of the initial weights, or a new one.
+
+    A resumed run that has not trained yet may have been begun with other weights, such as the prior of another version.
+    """
+    noted, again = output.noted("start"), "start-again"
+    trained = output.checkpoint is not None and output.checkpoint.exists()
+    others = noted is not None and noted["from"] != said and not (trained and output.noted(again) is None)
+    return output.decide(again if others else "start", tried)
 
 
 def _shared_batch(batch: int, enlarged: int, run: Run) -> tuple[int, tuple[torch.device, ...]]:

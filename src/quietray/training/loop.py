@@ -122,8 +122,7 @@ def fit(
         The method.
     build
         Builds the network on the device where it is trained, with torch's generator seeded.  A :class:`Known` network
-        is validated before the first step, whose weights may remain the best ones; it also has a shorter warm-up, and
-        its exponential moving average starts from its weights.
+        is validated before the first step, whose weights may remain the best ones; it also has a shorter warm-up.
     data
         Source of the training samples and of the held-out ones.
     settings
@@ -184,8 +183,7 @@ def fit(
         fabric.clip_gradients(network, optimizer, max_norm=settings.clip)
         optimizer.step()
         state.step += 1
-        decay = settings.average if good else min(settings.average, (1 + state.step) / (10 + state.step))
-        follow(state.average, state.network, decay)
+        follow(state.average, state.network, min(settings.average, (1 + state.step) / (10 + state.step)))
         if state.teacher is not None:
             state.teacher.learn(state.network, state.step)
         losses.append(loss.detach())

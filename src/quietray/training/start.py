@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,7 @@ __all__ = [
     "prior_for",
     "save_prior",
     "shipped_prior",
+    "shipped_priors",
     "start_of",
 ]
 
@@ -58,10 +60,18 @@ class Start:
         The network with its scale and method.
     said
         Description, to follow "started from".
+    shipped
+        Whether it is a shipped prior, which has no scale and no unit of its own.
     """
 
     model: Denoiser
     said: str
+    shipped: bool = False
+
+    @property
+    def most(self) -> float:
+        """Number of steps after which random initial weights are as good or better, as measured for a prior."""
+        return float(self.model.facts.get("most_steps") or math.inf)
 
     def network(self, architecture: Architecture, split: Split) -> nn.Module:
         """Return a copy of the network, adapted to the input of a run and ready for training.
@@ -85,7 +95,7 @@ class Start:
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Builds a network that is already trained: it is validated before the first step, and its average starts from it.
+    """Builds a network that is already trained: it is validated before the first step, and its warm-up is short.
 
     Parameters
     ----------
@@ -198,11 +208,11 @@ def start_of(
     prior = prior_for(method, network)
     found = nearest_model(facts or {}, called(type(method)), called(type(network)), to_dict(network))
     if found is None:
-        return None if prior is None else Start(prior.model, f"{prior.said} (no model of this method is kept)")
+        return prior and replace(prior, said=f"{prior.said} (no model of this method is kept)")
     kept, far, why = found
     if far <= _NEAR or prior is None:
         return Start(Denoiser.load(kept.folder), f"the kept model {kept.name} (distance {far:.2f}: {why})")
-    return Start(prior.model, f"{prior.said} (the nearest kept model, {kept.name}, is {far:.2f} away: {why})")
+    return replace(prior, said=f"{prior.said} (the nearest kept model, {kept.name}, is {far:.2f} away: {why})")
 
 
 def began_at_random(facts: Mapping[str, Any]) -> bool:
@@ -233,7 +243,18 @@ def prior_for(method: Method, network: Architecture) -> Start | None:
     model = shipped_prior(method.prior)
     if model.architecture != network:
         return None
-    return Start(model, f"the shipped prior {model.facts['prior']}")
+    return Start(model, f"the shipped prior {model.facts['prior']}", shipped=True)
+
+
+def shipped_priors() -> tuple[str, ...]:
+    """Return the names of the shipped priors.
+
+    Examples
+    --------
+    >>> "volume" in shipped_priors()
+    True
+    """
+    return tuple(sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".json")))
 
 
 def shipped_prior(name: str) -> Denoiser:
@@ -253,8 +274,8 @@ def shipped_prior(name: str) -> Denoiser:
     try:
         card = json.loads(place.read_text())
     except (OSError, ValueError) as error:
-        there = sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".json"))
-        raise FormatError(f"the prior must be one of {', '.join(there)}, got {name}: {error}; install again") from None
+        there = ", ".join(shipped_priors())
+        raise FormatError(f"the prior must be one of {there}, got {name}: {error}; install again") from None
     tensors, _ = load_tensors(place.with_suffix(".safetensors"))
     split = from_dict(SPLITS[card["method"]], card["split"], "split")
     architecture = from_dict(NETWORKS[card["architecture"]], card["network"], "network")
