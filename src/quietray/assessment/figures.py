@@ -197,6 +197,8 @@ class Trained(Record):
         Squared error due to chance that all validations have in common.
     processes
         Number of processes that trained, each on a device of its own, if there were several.
+    share
+        Fraction of the rows that samples were drawn from at a time, if not all fit into the memory of the device.
     """
 
     steps: int
@@ -207,6 +209,7 @@ class Trained(Record):
     history: list[dict[str, Any]]
     offset_of_judgements: float
     processes: int | None = field(default=None, metadata=_OPTIONAL)
+    share: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
