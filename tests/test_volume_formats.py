@@ -15,6 +15,7 @@ from quietray.cli import main
 from quietray.errors import SettingsError
 from quietray.geometry import VolumeGrid
 from quietray.io import SeriesAxis, Stored, open_volume_writer, read_volume
+from quietray.io.volumes import metaimage
 from quietray.io.volumes.zarr import halved
 from scans import disc_scan, quick
 
@@ -231,3 +232,26 @@ def test_a_run_tells_its_window(tmp_path):
     assert window == result.volume.facts["window"]
     assert result.settings.window == tuple(window)
     assert np.ptp(np.asarray(result.volume)) == pytest.approx(window[1] - window[0], rel=1e-5)
+
+
+def test_a_header_that_was_not_put_in_its_place_is_replaced_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class _Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise _Killed
+
+    def write() -> None:
+        writer = open_volume_writer(tmp_path / "volume.mhd", VolumeGrid((2, 3, 4)), format="mhd")
+        writer.write(0, np.ones((2, 3, 4), np.float32))
+        writer.finish()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metaimage.os, "replace", killed)
+        patch.setattr(metaimage.os, "getpid", lambda: 1)
+        with pytest.raises(_Killed):
+            write()
+    write()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["volume.mhd", "volume.raw"]

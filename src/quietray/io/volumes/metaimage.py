@@ -102,8 +102,9 @@ def _own_header(path: Path) -> Header:
 
 def _replace(path: Path, text: str) -> None:
     """Write a file atomically."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    unfinished.write_text(text)
+    unfinished = path.with_name(f".{path.name}.new")  # if the process is killed, the next one replaces it
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "w") as stream:
+        stream.write(text)
     sync_path(unfinished)
     os.replace(unfinished, path)
 
