@@ -19,9 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 
-import quietray
+import quietray  # before torch, whose threads then wait without computing
 from quietray.running.device import chosen_device, device_name
 from quietray.running.watch import Watch
 from quietray.simulate.noise import Scintillator
@@ -48,6 +47,8 @@ class Clock(Watch):
 
 def main() -> None:
     """Print the tables."""
+    import torch
+
     parser = argparse.ArgumentParser()
     parser.add_argument("scans", nargs="*", default=["a"], help="a, b")
     parser.add_argument("--device", default="auto")
