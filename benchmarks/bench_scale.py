@@ -3,10 +3,17 @@
 
     python benchmarks/bench_scale.py [a] [b] [--device cpu|cuda] [--steps 300] [--rows 64] [--reconstruct]
 
+<<<<<<< HEAD
 Seconds are wall-clock, and of all CPUs together (which waiting for other programs does not count towards).  Counts of
 a foam are simulated and written to HDF5 before anything is timed.  Every stage but training is linear in the rows;
 training is asked for by its number of steps.  The floor of a whole scan is the time in which its counts and its volume
 are copied once, at the bandwidth that is measured here.
+=======
+Seconds are wall-clock, and of all CPUs together (which waiting for other programs does not count towards).  Counts of a
+foam are simulated and written to HDF5 before anything is timed.  Every stage but training is linear in the rows;
+training is asked for by its number of steps.  The floor of a whole scan is the time in which its counts and its
+volume are copied once, at the bandwidth that is measured here.
+>>>>>>> 354313ea3c002adfed52fc4be2f4d8e0ccfb34bf
 """
 
 from __future__ import annotations
@@ -19,9 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 
-import quietray
+import quietray  # before torch, whose threads then wait without computing
 from quietray.running.device import chosen_device, device_name
 from quietray.running.watch import Watch
 from quietray.simulate.noise import Scintillator
@@ -48,6 +54,8 @@ class Clock(Watch):
 
 def main() -> None:
     """Print the tables."""
+    import torch
+
     parser = argparse.ArgumentParser()
     parser.add_argument("scans", nargs="*", default=["a"], help="a, b")
     parser.add_argument("--device", default="auto")

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import checks
+import quietray
+import quietray.preparation.prepare as prepare_module
 from matrix import beam, fan
+from quietray.detector.correction.rotation import RotationAxis
 from quietray.geometry import ConeBeam, FanBeam, VolumeGrid
 from quietray.operators.astra import FanProjector, ParallelProjector, SliceProjector
 from quietray.operators.backprojection import ConeRays, FanRays
 from quietray.operators.cuda import parallel_geometries
 from quietray.operators.sparse import SparseProjector
 from quietray.reconstruct import FBP, FDK, SIRT
+from quietray.running.run import Run
+from scans import disc_scan
 
 CPU = torch.device("cpu")
 TURN = np.linspace(0, 2 * np.pi, 40, endpoint=False)
@@ -103,3 +109,17 @@ def test_parallel_rays_of_a_gpu_are_those_of_the_cpu() -> None:
         assert np.allclose(columns + 7.5, measured, atol=0.05)  # the area of a voxel is not quite symmetric in pixels
         assert np.allclose(rows + 0.5, voxel[0])
         assert np.allclose((vectors[:, 0] * vectors[:, 2]).sum(axis=1), 0)
+
+
+def test_the_axis_is_looked_for_on_the_device_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, found = [], prepare_module.find_rotation_axis
+
+    def noted(*arguments: Any) -> RotationAxis:
+        given.append(arguments[2:])
+        return found(*arguments)
+
+    monkeypatch.setattr(prepare_module, "find_rotation_axis", noted)
+    run = Run.in_memory(quietray.Settings(device="cpu"))
+    known = prepare_module.calibrated(quietray.read(disc_scan()), run)
+    assert given == [(CPU,)]
+    assert known.scan.geometry.rotation_axis == pytest.approx(11.5, abs=0.5)
