@@ -159,8 +159,8 @@ class HeldOut:
     of the object is missing.  Both are simulated for a plain reconstruction
     (:class:`~quietray.metrics.gaps.Everywhere`); the share of its error that a volume has kept follows from the product
     of their residuals.  What a volume has at frequencies that no view shows is counted as error, too.  On 36 simulated
-    scans of foams, grains and rods, this raised the number of 90 % intervals that contain the truth from 25 to 30 for the
-    error of raw reconstructions, and from 28 to 36 for its difference to total variation.  An error in the
+    scans of foams, grains and rods, this raised the number of 90 % intervals that contain the truth from 25 to 30 for
+    the error of raw reconstructions, and from 28 to 36 for its difference to total variation.  An error in the
     projection domain refers to directions between the views that were used, and says little about noise and streaks
     along these views.
 
