@@ -4,6 +4,7 @@
     python benchmarks/bench_calibration.py calibration.jsonl --tables   # the tables alone
     python benchmarks/bench_calibration.py compare.jsonl --compare      # more comparisons of methods, in ten minutes
     python benchmarks/bench_calibration.py filters.jsonl --filters      # more scans, by filters alone
+    python benchmarks/bench_calibration.py fixed.jsonl --fixed      # filters of fixed strength
 
 Small scans of foams, grains and rods, 48 or 64 columns wide, by methods of each kind, for few steps: what is tried is
 not how good the results are but whether their estimates are true.  The truth of a volume is the FBP (Ram-Lak) of the
@@ -28,16 +29,18 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from skimage.restoration import denoise_tv_chambolle
 
 import quietray
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.halves import Halves
 from quietray.assessment.uncertainty import BAND, steps_of_each, trusted
 from quietray.assessment.withheld import too_few_views, too_little
-from quietray.domains.compare import compared
+from quietray.domains.compare import _object_in, compared
 from quietray.domains.volume import VolumeDomain
 from quietray.filters import NonLocalMeans, TotalVariation
-from quietray.metrics.image import psnr
+from quietray.metrics.heldout import HeldOut, held_out_views
+from quietray.metrics.image import disc, psnr
 from quietray.metrics.spectrum import region_bias
 from quietray.running.run import Run
 from quietray.simulate.noise import NoiseModel, Poisson, Scintillator
@@ -116,6 +119,14 @@ def filtered() -> Iterator[Case]:
         views, photons = (96, 160)[number // 4 % 2], (100.0, 1000.0)[number // 8 % 2]
         method = ("tv", "nlm")[number // 2 % 2 ^ number // 16 % 2]
         yield Case("volume", thing, method, photons, views, 48, 24, noise, 200, 6000 + number)
+
+
+def fixed() -> Iterator[Case]:
+    """Yield scans for a comparison of filters of fixed strength."""
+    for number in range(36):
+        thing, noise = ("foam", "grains", "rods")[number % 3], ("white", "correlated")[number % 2]
+        photons, views, rows = (150.0, 1000.0)[number // 2 % 2], (96, 160)[number // 4 % 2], (12, 24)[number // 8 % 2]
+        yield Case("fixed", thing, "fixed", photons, views, 48, rows, noise, 200, 9000 + number)
 
 
 def phantom(thing: str, cols: int, rows: int, seed: int) -> Volume:
@@ -329,10 +340,42 @@ def of_comparison(case: Case) -> dict[str, Any]:
     return {"methods": rows, **told}
 
 
+def of_fixed(case: Case) -> dict[str, Any]:
+    """Compare a raw reconstruction and filters of fixed strength by held-out views."""
+    scan, _, truth = measured(case)
+    beam, flat = scan.geometry, np.asarray(scan.flats).mean(axis=0)
+    lines = -np.log(np.maximum(scan.read(slice(None)), 0.5) / flat).swapaxes(0, 1).astype(np.float32)
+    used, held = held_out_views(beam, 0.2)
+    A = quietray.ParallelProjector(beam[used], beam.grid().with_slices(case.rows))
+    raw = quietray.FBP()(A, np.ascontiguousarray(lines[:, used]))
+    weight = 1.5 * float(np.std(raw - ndimage.gaussian_filter(raw, 1)))
+    volumes = {
+        "fbp": raw,
+        "gaussian 0.8": ndimage.gaussian_filter(raw, (0.5, 0.8, 0.8)),
+        "gaussian 1.5": ndimage.gaussian_filter(raw, (1, 1.5, 1.5)),
+        "median": ndimage.median_filter(raw, 3),
+        "tv": denoise_tv_chambolle(raw, weight).astype(np.float32),
+    }
+    volumes = {name: volume * disc(case.cols, case.cols) for name, volume in volumes.items()}
+    inside = _object_in(volumes)
+    found = HeldOut(lines, beam, held, inside=inside).judge(volumes)
+    mask = disc(case.cols, case.cols, 0.97) & (True if inside is None else inside)
+    true = {name: float(squared(volume, truth)[:, mask].mean()) for name, volume in volumes.items()}
+    rows = []
+    for name, error in found.errors.items():
+        (low, high), behind = found.interval(name), [0.0, 0.0] if name == "tv" else found.difference(name, "tv")[1:]
+        ends = {"low": low, "high": high, "behind": list(behind)}
+        rows.append(
+            {"method": name, "error": error, **ends, "true": true[name], "truly behind": true[name] - true["tv"]}
+        )
+    return {"methods": rows}
+
+
 RUNS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "volume": of_volume,
     "images": of_images,
     "compare": of_comparison,
+    "fixed": of_fixed,
 }
 
 
@@ -406,7 +449,7 @@ def tables(records: list[dict[str, Any]]) -> None:
             for place in ("field of view", "object"):
                 cells.append(_cell([one[place] for one in some if place in one]))
             print(f"| {method}, {detector} noise | " + " | ".join(cells) + " |")
-    _comparisons([one for one in records if one["case"]["kind"] == "compare"])
+    _comparisons([one for one in records if one["case"]["kind"] in ("compare", "fixed")])
 
 
 def _comparisons(records: list[dict[str, Any]]) -> None:
@@ -440,7 +483,8 @@ def main() -> None:
     records = [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
     done = {one["name"] for one in records}
     only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
-    chosen = comparisons if "--compare" in sys.argv else filtered if "--filters" in sys.argv else cases
+    studies = {"--compare": comparisons, "--filters": filtered, "--fixed": fixed}
+    chosen = next((study for flag, study in studies.items() if flag in sys.argv), cases)
     for case in chosen():
         if "--tables" in sys.argv or case.name in done or only not in case.kind:
             continue

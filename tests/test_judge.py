@@ -271,6 +271,17 @@ def test_noise_between_the_views_that_were_used_is_counted(scan: tuple[ParallelB
     assert change == pytest.approx(true["raw"] - true["smooth"], rel=0.04)  # without gaps and corners: 0.77 of it
 
 
+@pytest.mark.parametrize(("radius", "beyond"), [(30.0, False), (45.0, False), (48.0, True), (60.0, True)])
+def test_an_object_beyond_the_field_of_view_is_seen(radius: float, beyond: bool) -> None:
+    """Of 96 columns, that of radius 48 fills all; what is masked of it would count as error."""
+    offset = np.arange(COLS) - (COLS - 1) / 2
+    chord = 0.02 * np.sqrt(np.clip(radius**2 - offset**2, 0, None))
+    beam = beam_of(192, rows=2)
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 192, COLS))
+    found = HeldOut((chord + noise).astype(np.float32), beam, held_out_views(beam)[1])
+    assert found.overflows == beyond
+
+
 def test_the_ramp_weighs_projections_to_the_image() -> None:
     """Parseval: the sum of squares of an image is pi times the mean power of its filtered projections."""
     n = 48

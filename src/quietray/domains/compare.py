@@ -40,10 +40,7 @@ _LEARNING = 0.6  # fraction of the time
 _FILTERING = 2.5e-6  # seconds in which all filters together do one pass over a pixel
 _TRIALS = 20  # passes over the pixels that a filter is tuned on
 _SHORTEST = 0.5  # seconds per method
-_BEYOND = (
-    "no air was found around the object, and what projections show of the object beyond the field of view counts as "
-    "error of every method"
-)
+_BEYOND = "the object reaches beyond the field of view, and what views show of it there counts as error of every method"
 FEWEST_ROWS = 8  # with fewer rows, networks see few neighbours, and those of radiographs too little
 _SHARE = 0.2  # one view in this many is held out, so that the rest forms four even subsets
 
@@ -300,7 +297,7 @@ def _ranked(
             else (f"{steps} steps", "more steps")
         )
         why += f" The networks had only {had} each: with {more} they may come first."
-    beyond = _BEYOND if inside is None and found.domain == "volume" else ""
+    beyond = _BEYOND if found.domain == "volume" and held.judge.overflows else ""
     return Comparison(standings, tuple(left_out), recommended, span, found.domain, picked, why, inside, beyond)
 
 
