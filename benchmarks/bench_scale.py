@@ -3,17 +3,10 @@
 
     python benchmarks/bench_scale.py [a] [b] [--device cpu|cuda] [--steps 300] [--rows 64] [--reconstruct]
 
-<<<<<<< HEAD
 Seconds are wall-clock, and of all CPUs together (which waiting for other programs does not count towards).  Counts of
 a foam are simulated and written to HDF5 before anything is timed.  Every stage but training is linear in the rows;
 training is asked for by its number of steps.  The floor of a whole scan is the time in which its counts and its volume
 are copied once, at the bandwidth that is measured here.
-=======
-Seconds are wall-clock, and of all CPUs together (which waiting for other programs does not count towards).  Counts of a
-foam are simulated and written to HDF5 before anything is timed.  Every stage but training is linear in the rows;
-training is asked for by its number of steps.  The floor of a whole scan is the time in which its counts and its
-volume are copied once, at the bandwidth that is measured here.
->>>>>>> 354313ea3c002adfed52fc4be2f4d8e0ccfb34bf
 """
 
 from __future__ import annotations
