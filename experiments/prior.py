@@ -436,13 +436,15 @@ LESSONS = {
 
 
 def packed(told: argparse.Namespace) -> None:
-    """Write the averaged weights of the latest judgement as the prior that is shipped, with its card."""
+    """Write the averaged weights of the latest or the best judgement as the prior that is shipped, with its card."""
     tensors, facts = load_tensors(told.out / "state.safetensors")
     lesson = LESSONS[told.prior]
     network = UNet().build(lesson.split.n_slices)
+    prefix = f"{told.weights}."
     network.load_state_dict(
-        {name.removeprefix("average."): value for name, value in tensors.items() if name.startswith("average.")}
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     )
+    ahead = min(facts["history"], key=lambda entry: entry["error"])["step"]
     PRIORS.mkdir(parents=True, exist_ok=True)
     continued = shipped_prior(told.prior).facts if told.go_on else None
     command = f"python experiments/prior.py {told.prior} --steps {facts['n_steps']} --seed {told.seed}"
@@ -452,7 +454,8 @@ def packed(told: argparse.Namespace) -> None:
         **lesson.told,
         "target": told.target,
         "seeds": f"weights and samples {told.seed}; objects from {told.seed * 10**6} on, held-out ones from {LAST} on",
-        "steps": facts["step"],
+        "weights": "averaged, at the last step" if told.weights == "average" else "averaged, at the best judgement",
+        "steps": facts["step"] if told.weights == "average" else ahead,
         "steps_planned": facts["n_steps"],
         "seconds": round(facts["seconds"]),
         "machine": told.pack,
@@ -503,6 +506,9 @@ def main() -> None:
     parser.add_argument("--judgements", type=int, default=40)
     parser.add_argument("--targets", type=int, metavar="STEPS", help="compare both targets after so many steps")
     parser.add_argument("--go-on", action="store_true", help="from the prior that is shipped, not from random weights")
+    parser.add_argument(
+        "--weights", choices=("average", "best"), default="average", help="to pack: the latest, or best"
+    )
     parser.add_argument("--pack", metavar="MACHINE", help="ship what was learned so far; on what, in words")
     told = parser.parse_args()
     if told.targets:
