@@ -430,7 +430,9 @@ LESSONS = {
             ),
             "failures": (
                 "It saw one image at a time: of neighbouring slices, only the middle one contributes at first.  Noise "
-                "correlated over more than some pixels (phase retrieval) was hardly in the corpus."
+                "correlated over more than some pixels (phase retrieval) was hardly in the corpus.  Where nothing is "
+                "uniform, as in a foam, the noise of images is overestimated, and training then spoils what the prior "
+                "knew: from 15.2 dB before the first step to 12.9 dB after three."
             ),
         },
     ),

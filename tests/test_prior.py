@@ -97,8 +97,6 @@ def test_one_set_of_weights_serves_every_window(split, generator):
 )
 def test_methods_without_subsets_have_their_own_prior(split, name, generator):
     """Neighbouring slices are not looked at before the first step."""
-    if name not in shipped_priors():
-        pytest.skip("not trained yet")
     start = start_of("prior", split, UNet())
     assert start.said == f"the shipped prior {shipped_prior(name).facts['prior']}"
     network, x = start.network(UNet(), split).eval(), torch.rand(1, split.n_slices, 32, 32, generator=generator)
@@ -111,8 +109,6 @@ def test_methods_without_subsets_have_their_own_prior(split, name, generator):
 @pytest.mark.parametrize("start", ["prior", "auto"])
 def test_images_in_any_unit_start_from_the_prior(start):
     """It has no unit and no scale of its own, unlike a model that learned from images."""
-    if "images" not in shipped_priors():
-        pytest.skip("not trained yet")
     rng = np.random.default_rng(0)
     noise = ndimage.gaussian_filter(rng.standard_normal((3, 64, 64)), (0, 0.7, 0.7))
     images = ImageSeries((1000 + 50 * noise).astype(np.float32), None, "somewhere", unit="HU")
