@@ -435,6 +435,7 @@ LESSONS = {
                 "knew: from 15.2 dB before the first step to 12.9 dB after three."
             ),
         },
+        most=250,
     ),
 }
 

@@ -7,7 +7,7 @@ import json
 import math
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from quietray.images import ImageSeries
 from quietray.inference.denoiser import Scale
 from quietray.running.ledger import Ledger
 from quietray.running.models import distance, forget, nearest_model, remember, remembered
-from quietray.running.output import noted_start
+from quietray.running.output import Output, noted_start
 from quietray.running.run import Run
 from quietray.running.watch import Watch
 from quietray.settings import from_dict, read_toml, to_dict
@@ -285,7 +285,7 @@ def test_a_run_of_another_version_goes_on_from_what_it_says(begun, trained, told
     state = tmp_path / "state"
     if trained:
         state.touch()
-    output = SimpleNamespace(noted=ledger.noted, decide=decide, checkpoint=state)
+    output = Mock(Output, noted=ledger.noted, decide=decide, checkpoint=state)
     for _ in range(2):
         assert _decided(output, "volume-2", lambda: {"from": "volume-2"})["from"] == told
         state.touch()
