@@ -391,11 +391,13 @@ LESSONS = {
         2,
         {
             "for": "Noise2Inverse on volumes reconstructed by filtered backprojection",
-            "corpus": f"{_SIMULATED}; the last steps{_FINE}, and a fifth with 16 to 64 views",
+            "corpus": f"{_SIMULATED}; in the continued training also{_FINE[1:]}, and a fifth with 16 to 64 views",
             "failures": (
                 "Objects cut off by the field of view, cone beams, scans with fewer than 16 views and noise correlated "
                 "over more than about 2 pixels were not in the corpus.  Applied without a step the means of materials "
-                "may be off by some percent: a run measures that and corrects it."
+                "may be off by some percent: a run measures that and corrects it.  On the foam of the benchmarks, "
+                "random weights are as good after some 300 steps.  With fewer views than a fifth of the columns in a "
+                "subset, training makes it worse, so that the learning rate is a tenth there."
             ),
         },
         most=250,
@@ -432,21 +434,26 @@ LESSONS = {
             ),
             "failures": (
                 "It saw one image at a time: of neighbouring slices, only the middle one contributes at first.  Noise "
-                "correlated over more than some pixels (phase retrieval) was hardly in the corpus."
+                "correlated over more than some pixels (phase retrieval) was hardly in the corpus.  Where nothing is "
+                "uniform, as in a foam, the noise of images is overestimated, and training then spoils what the prior "
+                "knew: from 15.2 dB before the first step to 12.9 dB after three."
             ),
         },
+        most=250,
     ),
 }
 
 
 def packed(told: argparse.Namespace) -> None:
-    """Write the averaged weights of the latest judgement as the prior that is shipped, with its card."""
+    """Write the averaged weights of the latest or the best judgement as the prior that is shipped, with its card."""
     tensors, facts = load_tensors(told.out / "state.safetensors")
     lesson = LESSONS[told.prior]
     network = UNet().build(lesson.split.n_slices)
+    prefix = f"{told.weights}."
     network.load_state_dict(
-        {name.removeprefix("average."): value for name, value in tensors.items() if name.startswith("average.")}
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     )
+    ahead = min(facts["history"], key=lambda entry: entry["error"])["step"]
     PRIORS.mkdir(parents=True, exist_ok=True)
     continued = shipped_prior(told.prior).facts if told.go_on else None
     command = f"python experiments/prior.py {told.prior} --steps {facts['n_steps']} --seed {told.seed}"
@@ -456,7 +463,8 @@ def packed(told: argparse.Namespace) -> None:
         **lesson.told,
         "target": told.target,
         "seeds": f"weights and samples {told.seed}; objects from {told.seed * 10**6} on, held-out ones from {LAST} on",
-        "steps": facts["step"],
+        "weights": "averaged, at the last step" if told.weights == "average" else "averaged, at the best judgement",
+        "steps": facts["step"] if told.weights == "average" else ahead,
         "steps_planned": facts["n_steps"],
         "seconds": round(facts["seconds"]),
         "machine": told.pack,
@@ -469,6 +477,7 @@ def packed(told: argparse.Namespace) -> None:
         "most_steps": lesson.most,
     }
     if continued is not None:
+        card["repeatable"] += "; --go-on needs the prior that this one was continued from as the one that is shipped"
         card["continued_from"] = {
             name: continued[name] for name in ("prior", "steps", "command", "seconds", "seeds", "sha256")
         }
@@ -507,6 +516,9 @@ def main() -> None:
     parser.add_argument("--judgements", type=int, default=40)
     parser.add_argument("--targets", type=int, metavar="STEPS", help="compare both targets after so many steps")
     parser.add_argument("--go-on", action="store_true", help="from the prior that is shipped, not from random weights")
+    parser.add_argument(
+        "--weights", choices=("average", "best"), default="average", help="to pack: the latest, or best"
+    )
     parser.add_argument("--pack", metavar="MACHINE", help="ship what was learned so far; on what, in words")
     told = parser.parse_args()
     if told.targets:

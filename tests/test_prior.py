@@ -7,7 +7,7 @@ import json
 import math
 from importlib.resources import files
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from quietray.images import ImageSeries
 from quietray.inference.denoiser import Scale
 from quietray.running.ledger import Ledger
 from quietray.running.models import distance, forget, nearest_model, remember, remembered
-from quietray.running.output import noted_start
+from quietray.running.output import Output, noted_start
 from quietray.running.run import Run
 from quietray.running.watch import Watch
 from quietray.settings import from_dict, read_toml, to_dict
@@ -97,8 +97,6 @@ def test_one_set_of_weights_serves_every_window(split, generator):
 )
 def test_methods_without_subsets_have_their_own_prior(split, name, generator):
     """Neighbouring slices are not looked at before the first step."""
-    if name not in shipped_priors():
-        pytest.skip("not trained yet")
     start = start_of("prior", split, UNet())
     assert start.said == f"the shipped prior {shipped_prior(name).facts['prior']}"
     network, x = start.network(UNet(), split).eval(), torch.rand(1, split.n_slices, 32, 32, generator=generator)
@@ -111,8 +109,6 @@ def test_methods_without_subsets_have_their_own_prior(split, name, generator):
 @pytest.mark.parametrize("start", ["prior", "auto"])
 def test_images_in_any_unit_start_from_the_prior(start):
     """It has no unit and no scale of its own, unlike a model that learned from images."""
-    if "images" not in shipped_priors():
-        pytest.skip("not trained yet")
     rng = np.random.default_rng(0)
     noise = ndimage.gaussian_filter(rng.standard_normal((3, 64, 64)), (0, 0.7, 0.7))
     images = ImageSeries((1000 + 50 * noise).astype(np.float32), None, "somewhere", unit="HU")
@@ -235,7 +231,7 @@ def test_a_run_says_what_it_started_from_and_can_be_taken_up_again(tmp_path, mon
     settings = dataclasses.replace(settings, training=dataclasses.replace(settings.training, patch=24))
     whole = quietray.denoise(scan, tmp_path / "whole", settings)
     assert whole.history[0].step == 0
-    assert "started from the shipped prior volume-1" in " ".join(whole.notes)
+    assert "started from the shipped prior volume-2" in " ".join(whole.notes)
     assert from_dict(Settings, read_toml(tmp_path / "whole/run.toml")).start == "prior"
 
     class Stop(Watch):
@@ -289,10 +285,27 @@ def test_a_run_of_another_version_goes_on_from_what_it_says(begun, trained, told
     state = tmp_path / "state"
     if trained:
         state.touch()
-    output = SimpleNamespace(noted=ledger.noted, decide=decide, checkpoint=state)
+    output = Mock(Output, noted=ledger.noted, decide=decide, checkpoint=state)
     for _ in range(2):
         assert _decided(output, "volume-2", lambda: {"from": "volume-2"})["from"] == told
         state.touch()
+
+
+@pytest.mark.parametrize(("views", "rate"), [(8, 0.1), (32, 1.0)])
+def test_few_views_are_learned_from_with_care(views, rate, monkeypatch):
+    """Streaks that subsets share would be taken for the object by a network that knows better."""
+    rates: list[float] = []
+
+    def stop(self, split, build, data, training, **known):
+        rates.append(training.learning_rate)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quietray.training.learn.Group.fit", stop)
+    scan = quietray.read(disc_scan(n_views=views))
+    for start in ("prior", "scratch"):
+        with pytest.raises(KeyboardInterrupt):
+            quietray.denoise(scan, None, quick(start=start, network=UNet()))
+    assert rates == [pytest.approx(rate * Training().learning_rate), Training().learning_rate]
 
 
 # --- the mean ---------------------------------------------------------------------------------------------------------
@@ -348,11 +361,10 @@ def noise_scan(seed: int, image: np.ndarray | None = None, photons: float = 200.
 
 
 @pytest.mark.slow
-def test_nothing_is_invented_in_pure_noise():
+@pytest.mark.parametrize("method", [Noise2Inverse(), Noise2Self()], ids=str)
+def test_nothing_is_invented_in_pure_noise(method):
     """Two scans of one cylinder of nothing but noise: what is left in one is not what is left in the other."""
-    settings = Settings(
-        method=Noise2Inverse(), start="prior", symmetries=1, training=Training(steps=20, precision="fp32")
-    )
+    settings = Settings(method=method, start="prior", symmetries=1, training=Training(steps=20, precision="fp32"))
     cut = (slice(None), slice(30, 66), slice(30, 66))  # well within the cylinder, where it is uniform
     left = [np.asarray(quietray.denoise(noise_scan(seed)[0], None, settings).volume)[cut] for seed in (1, 2)]
     left = [one - one.mean() for one in left]
@@ -398,7 +410,7 @@ def test_auto_takes_the_prior_where_no_kept_model_is_near(tmp_path):
     model.save(tmp_path / "model")
     remember(tmp_path / "model", "far")
     said = start_of("auto", Noise2Inverse(), UNet(), {"noise_level": 0.5, "correlation": 0.0}).said
-    assert said.startswith("the shipped prior volume-1 (the nearest kept model, far, is 9.6")
+    assert said.startswith("the shipped prior volume-2 (the nearest kept model, far, is 9.6")
     assert "the noise of the scan is 50.0 times that of the model" in said
 
 
@@ -416,13 +428,13 @@ def test_the_command_line_lists_adds_shows_and_removes(tmp_path, capsys):
     card = found["models"][name]
     assert card["noise_level"] > 0
     assert card["method"] == "noise2inverse"
-    assert card["started_from"] == "the shipped prior volume-1"
+    assert card["started_from"] == "the shipped prior volume-2"
     main(["models", "remove", name])
     main(["models", "show", f"{name}-2", "--json"])
     assert json.loads(capsys.readouterr().out)["noise_level"] == card["noise_level"]
     assert [one.name for one in remembered()] == [f"{name}-2"]
     main(["models", "show", "prior-volume", "--json"])
-    assert json.loads(capsys.readouterr().out)["prior"] == "volume-1"
+    assert json.loads(capsys.readouterr().out)["prior"] == "volume-2"
     with pytest.raises(SystemExit):
         main(["models", "show", "nobody"])
     assert "must be one of those" in capsys.readouterr().err.replace("\n", " ")

@@ -75,10 +75,10 @@ def _table(console: Console, models: Any) -> None:
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("model", "learned from", "noise / contrast", "correlation", "voxel (mm)", "method", "when"):
-        table.add_column(title)
+        table.add_column(title, min_width=len("prior-radiographs") if title == "model" else None)
     for kind in shipped_priors():
         method = str(shipped_prior(kind).facts["method"])
-        table.add_row(f"prior-{kind}", "simulated objects", "any", "", "", method, "shipped")
+        table.add_row(f"prior-{kind}", "simulations", "any", "", "", method, "shipped")
 
     def number(value: Any) -> str:
         return "" if value is None else f"{value:.3g}"

@@ -176,7 +176,9 @@ def _turned(rng: np.random.Generator, along: np.ndarray | None = None) -> np.nda
     return np.asarray(q.T)
 
 
-def _grains(shape: tuple[int, int, int], rng: np.random.Generator, number: tuple[float, float] = (15, 1500)) -> Volume:
+def _grains(
+    shape: tuple[int, int, int], rng: np.random.Generator, number: tuple[float, float] = (15.0, 1500.0)
+) -> Volume:
     height = _THICK * shape[0] / shape[2]
     n = int(np.exp(rng.uniform(np.log(number[0]), np.log(number[1]))))
     stretch = np.exp(rng.uniform(-0.4, 0.4, 3))
@@ -275,7 +277,7 @@ def _layers(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
 
 def _powder(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:
     """Return packed grains of a few pixels."""
-    return _grains(shape, rng, (1500, 8000))
+    return _grains(shape, rng, (1500.0, 8000.0))
 
 
 def _mesh(shape: tuple[int, int, int], rng: np.random.Generator) -> Volume:

@@ -236,7 +236,7 @@ def prior_for(method: Method, network: Architecture) -> Start | None:
     >>> prior_for(Noise2Inverse(), MSD()) is None
     True
     >>> prior_for(Noise2Inverse(), UNet()).said
-    'the shipped prior volume-1'
+    'the shipped prior volume-2'
     """
     if method.prior is None or not (_folder() / f"{method.prior}.json").is_file():
         return None
