@@ -26,7 +26,7 @@ from quietray.io import open_volume_writer
 from quietray.running.watch import Watch
 
 ROWS, COLS, VIEWS = 384, 128, 192
-ROUNDS = 3
+ROUNDS = 2
 
 
 class Stopwatch(Watch):
