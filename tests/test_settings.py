@@ -415,4 +415,4 @@ def test_require_returns_the_module_or_names_the_extra() -> None:
 @pytest.mark.parametrize("table", [[1, 2], "unet", 7, None])
 def test_what_is_no_table_is_refused(table: object) -> None:
     with pytest.raises(SettingsError, match="'network' must be settings by name"):
-        from_dict(Network, table, "network")  # type: ignore[arg-type]
+        from_dict(Network, table, "network")

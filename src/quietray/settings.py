@@ -130,7 +130,7 @@ def to_dict(settings: Any) -> dict[str, Any]:
     return out
 
 
-def from_dict(kind: type[T], table: dict[str, Any], where: str = "") -> T:
+def from_dict(kind: type[T], table: Any, where: str = "") -> T:
     """Build the dataclass `kind` from nested dictionaries; `where` names the table in messages.
 
     Fields may be bool, int, float, str, Path, Literal, tuples and unions of these, and other dataclasses.
