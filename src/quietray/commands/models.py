@@ -59,25 +59,25 @@ class Models(FirstFlags):
 
 def _prior(name: str) -> dict[str, Any] | None:
     """Return the card of a shipped prior, such as ``prior-images``; ``prior`` is the one for volumes."""
-    from quietray.training.start import shipped_prior, shipped_priors
+    from quietray.training.start import prior_card, shipped_priors
 
     kind = "volume" if name == "prior" else name.removeprefix("prior-")
     if name == kind or kind not in shipped_priors():
         return None
-    return dict(shipped_prior(kind).facts)
+    return prior_card(kind)
 
 
 def _table(console: Console, models: Any) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from quietray.training.start import shipped_prior, shipped_priors
+    from quietray.training.start import prior_card, shipped_priors
 
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("model", "learned from", "noise / contrast", "correlation", "voxel (mm)", "method", "when"):
         table.add_column(title, min_width=len("prior-radiographs") if title == "model" else None)
     for kind in shipped_priors():
-        method = str(shipped_prior(kind).facts["method"])
+        method = str(prior_card(kind)["method"])
         table.add_row(f"prior-{kind}", "simulations", "any", "", "", method, "shipped")
 
     def number(value: Any) -> str:

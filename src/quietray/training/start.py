@@ -35,6 +35,7 @@ __all__ = [
     "Start",
     "adapted",
     "began_at_random",
+    "prior_card",
     "prior_for",
     "save_prior",
     "shipped_prior",
@@ -257,6 +258,27 @@ def shipped_priors() -> tuple[str, ...]:
     return tuple(sorted(entry.name[:-5] for entry in _folder().iterdir() if entry.name.endswith(".json")))
 
 
+def prior_card(name: str) -> dict[str, Any]:
+    """Return the card of a prior, without its weights.
+
+    Raises
+    ------
+    FormatError
+        There is no prior of this name, or its card is damaged.
+
+    Examples
+    --------
+    >>> len(prior_card("volume")["sha256"])
+    64
+    """
+    try:
+        card: dict[str, Any] = json.loads((_folder() / f"{name}.json").read_text())
+    except (OSError, ValueError) as error:
+        there = ", ".join(shipped_priors())
+        raise FormatError(f"the prior must be one of {there}, got {name}: {error}; install again") from None
+    return card
+
+
 def shipped_prior(name: str) -> Denoiser:
     """Return a prior with its card as its facts.
 
@@ -267,16 +289,11 @@ def shipped_prior(name: str) -> Denoiser:
 
     Examples
     --------
-    >>> len(shipped_prior("volume").facts["sha256"])
-    64
+    >>> shipped_prior("volume").facts == prior_card("volume")
+    True
     """
-    place = Path(str(_folder() / f"{name}.json"))
-    try:
-        card = json.loads(place.read_text())
-    except (OSError, ValueError) as error:
-        there = ", ".join(shipped_priors())
-        raise FormatError(f"the prior must be one of {there}, got {name}: {error}; install again") from None
-    tensors, _ = load_tensors(place.with_suffix(".safetensors"))
+    card = prior_card(name)
+    tensors, _ = load_tensors(Path(str(_folder() / f"{name}.safetensors")))
     split = from_dict(SPLITS[card["method"]], card["split"], "split")
     architecture = from_dict(NETWORKS[card["architecture"]], card["network"], "network")
     network = architecture.build(split.n_slices, split.n_outputs)
