@@ -6,10 +6,10 @@ Messages are written with flags; :func:`told` converts them for the user of Pyth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-__all__ = ["PARAMETERS", "Doubt", "flags_spoken", "told"]
+__all__ = ["PARAMETERS", "Doubt", "flags_spoken", "listed", "told"]
 
 
 class Doubt(str):
@@ -55,6 +55,17 @@ def flags_spoken() -> Iterator[None]:
         yield
     finally:
         _flags_are_spoken = before
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence.
+
+    Examples
+    --------
+    >>> listed(["views"]), listed(["views", "flats", "darks"])
+    ('views', 'views, flats and darks')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def told(text: str) -> str:

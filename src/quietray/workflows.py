@@ -52,6 +52,7 @@ from quietray.settings import parse_seconds, write_toml
 from quietray.splits import Noise2Inverse
 from quietray.training.loop import Fitted, Progress
 from quietray.training.start import DEFAULT
+from quietray.wording import listed
 
 __all__ = [
     "Settings",
@@ -160,8 +161,10 @@ def _unused(settings: Settings) -> str:
     ]
     if settings.training != usual.training:
         asked.append("the settings of the training")
-    told = f"{called(type(settings.method))} trains no network, so {{}} {'is' if len(asked) == 1 else 'are'} not used."
-    return told.format(" and ".join(filter(None, [", ".join(asked[:-1]), asked[-1]]))) if asked else ""
+    if not asked:
+        return ""
+    are = "is" if len(asked) == 1 else "are"
+    return f"{called(type(settings.method))} trains no network, so {listed(asked)} {are} not used."
 
 
 def first_start(out: str | Path | None = None, resume: bool = False) -> str | None:

@@ -171,7 +171,7 @@ def _local(told: Mapping[str, Any]) -> _Started:
     count, threads = told.get("workers", 1), told.get("threads", 1)
     each = os.environ.get("OMP_NUM_THREADS", str(max(1, _processors() // (count * threads))))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    stated = {name: os.environ.get(name, each) for name in names}  # torch takes the larger of the first two
+    stated = {name: os.environ.get(name, each) for name in names}  # with MKL, torch takes MKL's
     with (
         dask.config.set({"distributed.nanny.pre-spawn-environ": stated}),
         LocalCluster(

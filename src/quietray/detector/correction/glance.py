@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from quietray.detector.correction.frames import SAMPLES
 from quietray.types import Frames
+from quietray.wording import listed
 
 __all__ = ["Glance", "glance", "named"]
 
@@ -126,4 +127,4 @@ def named(numbers: Int[np.ndarray, " frame"]) -> str:
     words = [f"{part[0]} to {part[-1]}" if len(part) > 1 else f"{part[0]}" for part in parts]
     if len(words) > 6:
         return f"{', '.join(words[:5])} and others up to {words[-1].split()[-1]}"
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return listed(words)
