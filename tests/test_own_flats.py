@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import quietray
-from quietray import ConeBeam, Correction, Noise2Inverse, ParallelBeam, Scan, Training, UNet
+from quietray import ConeBeam, Correction, Noise2Inverse, ParallelBeam, Scan
 from quietray.assessment.evidence import Evidence
 from quietray.commands.flags import RunFlags
 from quietray.detector.correction.calibration import Calibrated, Calibration
@@ -133,15 +133,20 @@ def test_bad_pixels_zingers_and_a_drifting_beam_are_kept_out_of_every_subset() -
     assert np.abs(offset).max() < 0.02, "views are as bright as the monitor says, whatever their subset's flats"
 
 
-def test_detectors_deal_their_frames_to_the_subsets_that_hold_their_views() -> None:
-    one, other = cylinder(seed=1), cylinder(seed=2)
+def in_turn(one: Scan, other: Scan) -> Scan:
+    """Return a scan by two detectors in turn."""
     turns = np.arange(240) % 2
     frames = {
         name: np.asarray(interleaved({0: getattr(one, name), 1: getattr(other, name)}, numbers)[:])
         for name, numbers in (("projections", turns), ("flats", turns[:24]), ("darks", turns[:16]))
     }
     beam = ParallelBeam(np.linspace(0, np.pi, 240, endpoint=False), *SHAPE, rotation_axis=(SHAPE[1] - 1) / 2)
-    scan = Scan(**frames, geometry=beam, detectors=turns, flat_detectors=turns[:24], dark_detectors=turns[:16])
+    return Scan(**frames, geometry=beam, detectors=turns, flat_detectors=turns[:24], dark_detectors=turns[:16])
+
+
+def test_detectors_deal_their_frames_to_the_subsets_that_hold_their_views() -> None:
+    one, other = cylinder(seed=1), cylinder(seed=2)
+    scan = in_turn(one, other)
     assert fewest_flats(scan, 4) == 6, "two of four subsets hold views of a detector"
     calibration, sinograms = own(scan)
     assert [sorted(part.parts) for part in calibration.subsets] == [[0], [1], [0], [1]]
@@ -368,32 +373,3 @@ def test_a_filter_is_tuned_and_judged_alike() -> None:
     bare, found = Evidence.measure(denoiser, seen, air=0.0), domain.judge(denoiser)
     widths = [float(np.ptp(one.interval)) for one in (bare, found)]
     assert widths[1] > widths[0] + 0.5 * found.error, "the rings of few flats are few independent values"
-
-
-@pytest.mark.slow
-def test_only_with_own_flats_does_the_estimate_know_of_the_rings() -> None:
-    """What shared flats leave in the judging views counts as an error, also where the network has taken it away.
-
-    Estimated less true PSNR in six seeds: -2.1 to -0.8 dB with shared flats, -0.6 to 2.2 dB with own ones.  Rings have
-    few degrees of freedom, so that single estimates scatter by 1 dB.
-    """
-    foam = quietray.Foam.packed(60, 0.35, np.random.default_rng(0), largest=0.2)
-    beam = ParallelBeam(np.linspace(0, np.pi, 128, endpoint=False), 40, 96, rotation_axis=47.5)
-    scan = quietray.acquire(foam, beam, photons=100.0, n_flats=4)
-    clean = quietray.FBP()(quietray.ParallelProjector(beam), np.ascontiguousarray(np.swapaxes(scan.clean[:], 0, 1)))
-    off = []
-    for flats in (False, True):
-        settings = quietray.Settings(
-            method=Noise2Inverse(slices=1),
-            network=UNet((8, 16)),
-            correction=Correction(own_flats=flats, rings="none"),
-            training=Training(steps=300, patience=1.0, precision="fp32"),
-            symmetries=1,
-        )
-        domain = VolumeDomain.prepare(Run.in_memory(settings), [scan], settings.method)
-        denoiser, fitted = domain.learn()
-        estimate = domain.judge(denoiser)  # a run withholds it, because half of 128 views are fewer than 96 columns
-        volume = domain.apply(denoiser, fitted).volume
-        error = np.square(np.asarray(volume) - clean)[:, disc(96, 96, 0.95)].mean()
-        off.append(10 * np.log10(error / estimate.error))
-    assert off[1] - off[0] > 1.2

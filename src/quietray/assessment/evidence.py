@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from quietray.assessment.common_noise import CommonNoise
 from quietray.assessment.gains import headline, too_wide
 from quietray.assessment.halves import blurred, moved
 from quietray.assessment.withheld import Reason
@@ -59,6 +60,8 @@ class Evidence:
     ratio
         90 % confidence interval of the ratio of `error` and `noise`, which is known more precisely than either; None if
         the noise is taken to be known exactly.
+    common
+        Noise that all measurements have in common, as contained in the other figures; None if it is not known.
     """
 
     error: float
@@ -69,6 +72,7 @@ class Evidence:
     inside: Evidence | None = None
     mask: ObjectMask | None = None
     ratio: tuple[float, float] | None = None
+    common: CommonNoise | None = None
 
     @classmethod
     def measure(cls, denoiser: Denoiser, data: TrainingVolume, air: float | None = None) -> Evidence:
@@ -113,6 +117,33 @@ class Evidence:
             interval=(low - more, high + more),
             ratio=None if ratio is None else (ratio[0] - unsure, ratio[1] + unsure),
             inside=None if self.inside is None else self.inside.widened(unsure),
+        )
+
+    def beside(self, common: CommonNoise | None) -> Evidence:
+        """Return the same with noise that all measurements have in common, which comparing them does not show.
+
+        Examples
+        --------
+        >>> found = Evidence(1.0, 4.0, (0.5, 2.0), 0.0).beside(CommonNoise(2.0, 1.5))
+        >>> found.error, found.noise, found.interval
+        (2.0, 6.0, (1.5, 3.0))
+        """
+        if common is None or not self.noise > 0:
+            return self
+        noise, unseen, ratio = self.noise + common.size, common.unseen, self.ratio
+        more = _STUDENT * common.scatter / noise
+        low, high = self.interval
+        if ratio is not None:
+            middle, ends = (self.error + unseen) / noise, [(end * self.noise + unseen) / noise for end in ratio]
+            ratio = middle - math.hypot(middle - ends[0], more), middle + math.hypot(ends[1] - middle, more)
+        return replace(
+            self,
+            error=self.error + unseen,
+            noise=noise,
+            interval=(low + unseen, high + unseen),
+            ratio=ratio,
+            inside=self.inside and self.inside.beside(common.inside),
+            common=common,
         )
 
     @classmethod

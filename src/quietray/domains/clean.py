@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from quietray.assessment.common_noise import CommonNoise
 from quietray.assessment.evidence import Evidence
 from quietray.domains.volume import VolumeDomain, shape_of
 from quietray.errors import FormatError, GeometryError, SettingsError
@@ -91,6 +92,11 @@ class CleanDomain(VolumeDomain):
         """The training data."""
         return self.pairs
 
+    def training_rows(self, rows: slice) -> Parts:
+        """Return some of the reconstructed rows of all views, in attenuation."""
+        assert self.noisy is not None
+        return self.scale.undo(self.noisy[rows].copy())[None]
+
     def measured(self) -> Parts:
         """Return the reconstruction of all views in attenuation; it is modified to save memory."""
         assert self.noisy is not None
@@ -108,7 +114,9 @@ class CleanDomain(VolumeDomain):
         if self.pairs is not None:
             return Evidence.judged(denoiser, self.pairs)
         by_halves = Noise2Inverse(2, slices=self.split.n_slices)
-        return Evidence.measure(dataclasses.replace(denoiser, split=by_halves), self.data, air=0.0)
+        found = Evidence.measure(dataclasses.replace(denoiser, split=by_halves), self.data, air=0.0)
+        common = self.common_noise(denoiser, found.mask)
+        return found if common is None else found.beside(CommonNoise.of_all(common))
 
     def judged(self) -> Judged:
         """Return a description of the validation."""

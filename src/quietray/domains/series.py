@@ -215,8 +215,11 @@ class SeriesDomain(VolumeDomain):
 
     def _judged(self, denoiser: Denoiser) -> list[Evidence]:
         """Return the estimated error of every step or channel, in attenuation."""
-        each = (replace(denoiser, scale=self.scale_of(step)) for step in range(self.data.n_series))
-        return [self.widened(Evidence.judged(one, self.data.of_step(step))) for step, one in enumerate(each)]
+        common, found = self.common_noise(denoiser), []
+        for step in range(self.data.n_series):
+            evidence = Evidence.judged(replace(denoiser, scale=self.scale_of(step)), self.data.of_step(step))
+            found.append(self.widened(evidence if common is None else evidence.beside(common[step])))
+        return found
 
     def _figures(self, judged: Sequence[Evidence]) -> list[dict[str, Any]]:
         """Return the figures of every step or channel, ready for JSON; withheld by the same rules as those of all."""

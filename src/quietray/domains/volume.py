@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from quietray.assessment.common_noise import CommonNoise, common_noise
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import ScanMetrics
 from quietray.assessment.halves import Halves
@@ -56,6 +57,7 @@ _JUDGED_BY = 2**20  # size of a filter slab in voxels
 _OWN_FLATS = (
     0.5  # half of the interval of the error, as a fraction of it: rings of few flats are few independent values
 )
+_FLATS_VOXELS = 2**18  # voxels in which the noise of flats is followed; their rings are many independent values
 _VIEWS = 32  # views in half a turn for streaks to be measured
 _FEW_VIEWS = 0.2  # views of a subset per column: with fewer, subsets share streaks that training takes for the object
 _CAREFUL = 0.1  # factor for the learning rate with so few views, if the network already knows objects
@@ -256,7 +258,35 @@ class VolumeDomain(Domain):
     def judge(self, denoiser: Denoiser) -> Evidence:
         """Estimate the error on held-out rows; filters cannot overfit, so as many rows as affordable are used."""
         data = self.data if denoiser.trained or self.run.trial else self.data.widely_held_out(_JUDGED_BY)
-        return self.widened(Evidence.measure(denoiser, data, air=0.0))
+        found = Evidence.measure(denoiser, data, air=0.0)
+        common = self.common_noise(denoiser, found.mask)
+        return self.widened(found if common is None else found.beside(CommonNoise.of_all(common)))
+
+    def common_noise(self, denoiser: Denoiser, mask: ObjectMask | None = None) -> list[CommonNoise] | None:
+        """Return the noise of flats that all parts share, and what denoising keeps of it, of every step or channel.
+
+        It is None if the views do not share their flats, or if its size is not known.
+        """
+        if self.run.trial:
+            return None
+        windows, n_pixels = self.prepared.plan.windows, self.prepared.grid.n_pixels
+        middle = len(windows) // 2
+        first, last = windows[middle]
+        n = min(last - first, max(1, _FLATS_VOXELS // n_pixels))
+        begin = (last - first - n) // 2
+        noise = self.source.noise_of_flats(slice(first + begin, first + begin + n))
+        if noise is None:
+            return None
+        begin += sum(stop - start for start, stop in windows[:middle])
+        parts = self.training_rows(slice(begin, begin + n))
+        return common_noise(denoiser, parts, noise, self.prepared.weight, mask, self.data.n_series)
+
+    def training_rows(self, rows: slice) -> Parts:
+        """Return some of the reconstructed rows, of every step or channel, as `denoise` sees them, in attenuation."""
+        n_series, channels = self.data.n_series, len(self.scales)
+        found = [one[:, rows] for one in np.split(self.data.parts, n_series, axis=1)]
+        scales = self.scales if channels else (self.scale,) * n_series
+        return np.concatenate([scale.undo(one.copy()) for scale, one in zip(scales, found, strict=True)], axis=1)
 
     def widened(self, found: Evidence) -> Evidence:
         """Return an estimate with its uncertainty from separate flats, whose rings are few independent values."""

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-__all__ = ["block_sums", "mean_over_blocks", "student_interval"]
+__all__ = ["block_sums", "error_by_chance", "error_of_mean", "mean_over_blocks", "student_interval"]
 
 
 def block_sums(values: np.ndarray, block: int) -> np.ndarray:
@@ -78,11 +78,58 @@ def student_interval(
     >>> round(low, 3), round(high, 3)
     (0.314, 3.686)
     """
-    total = float(weights.sum())
-    n = total**2 / max(float(np.square(weights).sum()), 1e-300)
-    if len(values) < 2 or n < 1.5:
+    mean, error, n = error_of_mean(values, weights)
+    if not np.isfinite(error):
         return -np.inf, np.inf
-    mean = float(weights @ values) / total
-    error = float(np.sqrt(np.square(weights * (values - mean)).sum() * n / (n - 1))) / total
     half = float(stats.t.ppf((1 + share) / 2, n - 1)) * float(np.hypot(error, more))
     return mean - half, mean + half
+
+
+def error_of_mean(
+    values: Float[np.ndarray, " block"], weights: Float[np.ndarray, " block"]
+) -> tuple[float, float, float]:
+    """Return a weighted mean over independent blocks, its standard error, and the effective number of blocks.
+
+    Parameters
+    ----------
+    values, weights
+        Value and weight of each block.
+
+    Returns
+    -------
+    tuple of float
+        The standard error is infinite for fewer than two blocks.
+
+    Examples
+    --------
+    >>> error_of_mean(np.array([1.0, 3.0]), np.ones(2))
+    (2.0, 1.0, 2.0)
+    """
+    total = float(weights.sum())
+    n = total**2 / max(float(np.square(weights).sum()), 1e-300)
+    mean = float(weights @ values) / total if total else float("nan")
+    if len(values) < 2 or n < 1.5:
+        return mean, float("inf"), n
+    return mean, float(np.sqrt(np.square(weights * (values - mean)).sum() * n / (n - 1))) / total, n
+
+
+def error_by_chance(values: Float[np.ndarray, " block"], weights: Float[np.ndarray, " block"]) -> float:
+    """Return the standard error of a weighted mean from the differences between neighbouring blocks.
+
+    What varies slowly from block to block, such as the strength of the noise, is not counted.
+
+    Parameters
+    ----------
+    values, weights
+        Value and weight of each block, in their order; 0 is returned for a single block.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> f"{error_by_chance(rng.normal(np.linspace(0, 9, 400), 1), np.ones(400)):.2f}"  # 1 / sqrt(400)
+    '0.05'
+    """
+    if len(values) < 2:
+        return 0.0
+    steps = np.diff(values) * (weights[1:] + weights[:-1]) / 2
+    return float(np.sqrt(np.square(steps).mean() / 2 * len(values))) / float(weights.sum())

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from quietray.metrics.blocks import block_sums, student_interval
+from quietray.metrics.blocks import block_sums, error_by_chance, error_of_mean, student_interval
 from quietray.types import Slice
 
 __all__ = [
@@ -46,20 +46,24 @@ class Judgement:
     weight
         Sum of the weights of the pixels, for averaging several estimates.
     blocks
-        Error, noise and weight of each block of pixels, or of each slice if there are many, ``(block, 3)``; used by
-        :meth:`interval`, and may be empty.
+        Error, noise, weight and `subtracted` of each block of pixels, or of each slice if there are many, ``(block,
+        4)``; used by :meth:`interval`, and may be empty.
     correlation
         Correlation between residuals of neighbouring pixels, if the method needs white noise; else 0.
     pixels
         Squared error of each pixel, ``(batch, 1, y, x)``, unbiased and very noisy; None if it was not kept.
+    subtracted
+        Noise that was subtracted from the squared difference between result and measurement, less twice what they
+        share, if it was estimated from differences of measurements, independently of the noise of their mean; else NaN.
     """
 
     error: float
     noise: float
     weight: float
-    blocks: Float[np.ndarray, "block 3"] = field(default_factory=lambda: np.empty((0, 3)))
+    blocks: Float[np.ndarray, "block 4"] = field(default_factory=lambda: np.empty((0, 4)))
     correlation: float = 0.0
     pixels: Tensor | None = None
+    subtracted: float = math.nan
 
     @classmethod
     def pooled(cls, judgements: Iterable[Judgement]) -> Judgement:
@@ -70,15 +74,15 @@ class Judgement:
         """
         found = list(judgements)
         total = sum(one.weight for one in found)
-        error, noise, correlation = (
+        error, noise, correlation, subtracted = (
             sum(getattr(one, name) * one.weight for one in found) / max(total, 1e-12)
-            for name in ("error", "noise", "correlation")
+            for name in ("error", "noise", "correlation", "subtracted")
         )
-        whole = np.array([(one.error, one.noise, one.weight) for one in found if one.weight > 0]).reshape(-1, 3)
-        blocks = _grouped(whole)
-        if len(whole) < _SLICES:
-            blocks = np.concatenate([np.empty((0, 3)), *(one.blocks for one in found)])
-        return cls(error, noise, total, blocks, correlation)
+        slices = [(one.error, one.noise, one.weight, one.subtracted) for one in found if one.weight > 0]
+        blocks = _grouped(np.array(slices).reshape(-1, 4))
+        if len(slices) < _SLICES:
+            blocks = np.concatenate([np.empty((0, 4)), *(one.blocks for one in found)])
+        return cls(error, noise, total, blocks, correlation, subtracted=subtracted)
 
     def interval(self, more: float = 0.0) -> tuple[float, float]:
         """Return the 90 % confidence interval of the error, from blocks larger than the correlation length.
@@ -97,24 +101,38 @@ class Judgement:
         ----------
         more
             Additional standard error of the ratio that does not show up in the differences between blocks.
+
+        Notes
+        -----
+        Let s be the fraction of the noise n that the result keeps.  What was subtracted, :math:`(1 - 2 s) a^2`, depends
+        on other noise a, as large as n.  Apart from that, the estimated ratio is wrong by :math:`D (n^2 - a^2)`, with
+        ``D = (1 - 2 s + error / n^2) / n^2``, which has twice the variance of :math:`D a^2`.  The scatter of the
+        estimate between blocks shows less than that if a filter keeps much of the noise, since it is then that of a
+        alone.  What it lacks is added.
         """
         if not self.noise > 0:
             return -math.inf, math.inf
-        error, noise, weight = self.blocks.T
+        error, noise, weight, subtracted = self.blocks.T
         share = self.error / self.noise
-        low, high = student_interval((error - share * noise) / self.noise, weight, more=more)
+        of_error = error - share * noise
+        if math.isfinite(self.subtracted):
+            seen = error_of_mean(of_error / self.noise, weight)[1]
+            wrong = error_by_chance((subtracted + share * noise) / self.noise, weight)
+            more = math.sqrt(more**2 + max(0.0, 2 * wrong**2 - seen**2))
+        low, high = student_interval(of_error / self.noise, weight, more=more)
         return share + low, share + high
 
 
-def _grouped(slices: Float[np.ndarray, "slice 3"]) -> Float[np.ndarray, "block 3"]:
-    """Return error, noise and weight of up to three slices in a row, as long as eight blocks are left."""
+def _grouped(slices: Float[np.ndarray, "slice 4"]) -> Float[np.ndarray, "block 4"]:
+    """Return the means over up to three slices in a row, as long as eight blocks are left."""
     size = min(_TOGETHER, max(1, len(slices) // _SLICES))
     starts = np.arange(0, len(slices) - size + 1, size)
     if size == 1:
         return slices
     weight = np.add.reduceat(slices[:, 2], starts)
-    means = np.add.reduceat(slices[:, :2] * slices[:, 2:], starts, axis=0) / weight[:, None]
-    return np.column_stack([means, weight])
+    means = np.add.reduceat(slices * slices[:, 2:3], starts, axis=0) / weight[:, None]
+    means[:, 2] = weight
+    return means
 
 
 def averaged(error: Tensor, noise: Tensor, weight: Tensor, correlation: float = 0.0) -> Judgement:
@@ -177,7 +195,8 @@ def judge_left_out(
     def mean(x: Tensor) -> float:
         return float((weight * x).sum()) / max(total, 1e-12)
 
-    return Judgement(mean(error), mean(noise), total, blocks_of(error, noise, weight), pixels=error)
+    blocks = blocks_of(error, noise, weight, noise)
+    return Judgement(mean(error), mean(noise), total, blocks, pixels=error, subtracted=mean(noise))
 
 
 def judge_subsets(outputs: Tensor, subsets: Tensor, weight: Tensor, alone: bool = False) -> Judgement:
@@ -223,8 +242,10 @@ def judge_subsets(outputs: Tensor, subsets: Tensor, weight: Tensor, alone: bool 
     shared = (of_outputs * of_subsets).sum(0) / n**2 * (1 if alone else 1 - n)
     error = (outputs.double().mean(0) - subsets.double().mean(0)).square() - noise + 2 * shared
     total = float(weight.sum())
-    means = [float((weight * x).sum()) / max(total, 1e-12) for x in (error, noise)]
-    return Judgement(means[0], means[1], total, blocks_of(error, noise, weight), pixels=error)
+    subtracted = noise - 2 * shared
+    means = [float((weight * x).sum()) / max(total, 1e-12) for x in (error, noise, subtracted)]
+    blocks = blocks_of(error, noise, weight, subtracted)
+    return Judgement(means[0], means[1], total, blocks, pixels=error, subtracted=means[2])
 
 
 def streaks_of_halves(subsets: Float[np.ndarray, "8 z y x"], weight: Slice) -> float:
@@ -269,21 +290,21 @@ def _power(subsets: Float[np.ndarray, "8 z y x"], k: int) -> Float[np.ndarray, "
     return power
 
 
-def blocks_of(error: Tensor, noise: Tensor, weight: Tensor) -> Float[np.ndarray, "block 3"]:
-    """Return mean error, mean noise and weight of blocks of 16 x 16 pixels, without empty blocks.
+def blocks_of(
+    error: Tensor, noise: Tensor, weight: Tensor, subtracted: Tensor | None = None
+) -> Float[np.ndarray, "block 4"]:
+    """Return means of error and noise, weight, and mean of `subtracted` of blocks of 16 x 16 pixels, if not empty.
 
     Parameters
     ----------
-    error, noise, weight
-        Maps ``(batch, 1, y, x)``.
+    error, noise, weight, subtracted
+        Maps ``(batch, 1, y, x)``; without the last one, its means are NaN.
     """
-    sums = [
-        functional.avg_pool2d(x, _BLOCK, ceil_mode=True, divisor_override=1)
-        for x in (error * weight, noise * weight, weight)
-    ]
-    table = torch.stack([x.flatten() for x in sums], dim=1)
+    maps = (error * weight, noise * weight, weight, *([] if subtracted is None else [subtracted * weight]))
+    sums = [functional.avg_pool2d(x, _BLOCK, ceil_mode=True, divisor_override=1).flatten() for x in maps]
+    table = torch.stack(sums if subtracted is not None else [*sums, torch.full_like(sums[0], math.nan)], dim=1)
     table = table[table[:, 2] > 0]
-    table[:, :2] /= table[:, 2:]
+    table[:, [0, 1, 3]] /= table[:, 2:3]
     return table.cpu().numpy()
 
 

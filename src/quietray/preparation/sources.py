@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from quietray.detector.correction.correct import Calibration, RowCounts, stored
-from quietray.detector.correction.own_flats import corrected_dealt
+from quietray.detector.correction.own_flats import corrected_dealt, noise_of_flats
 from quietray.geometry import ConeBeam, VolumeGrid
 from quietray.operators.backprojection import ConeRays
 from quietray.operators.beams import projector, rays
@@ -85,6 +85,32 @@ class PartReconstruction:
         other.__dict__["_prepared"] = self._prepared  # needed by the transforms for all rows
         other.__dict__["_read"] = (rows, self.scan.read(rows))
         return other
+
+    def noise_of_flats(self, rows: slice) -> Parts | None:
+        """Return the noise that shared flats would add to the parts ``(part, z, y, x)`` if they were taken again.
+
+        It is as large as what the parts contain, and independent of it.  None if it is not known, or if the views do
+        not share their flats, or if it does not simply add up.
+        """
+        if self.calibration.remove_rings != "none" or not self.algorithm.linear:
+            return None
+        seen = self._detector_rows(rows)
+        found = noise_of_flats(self.scan, self.calibration, slice(seen.start, seen.stop))
+        if found is None:
+            return None
+        out = np.empty((self.n_parts, rows.stop - rows.start, *self.grid.shape[1:]), np.float32)
+        for part in range(self.n_parts):
+            own = found if found.shape[1] == 1 else found[:, part :: self.n_parts].copy()
+            n_views = len(range(part, self.scan.n_views, self.n_parts))
+            views = torch.from_numpy(own).to(self.device or _PROCESSORS).expand(len(own), n_views, -1)
+            out[part] = self._of_views(part, views, rows)
+        return out
+
+    def _detector_rows(self, rows: slice) -> range:
+        return range(rows.start, rows.stop)
+
+    def _of_views(self, part: int, views: Float[Tensor, "row view col"], rows: slice) -> Volume:
+        return self._reconstructed(self.rays_of(part, len(views)), views)
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is called with the rows done."""
@@ -185,8 +211,7 @@ class ConeReconstruction(PartReconstruction):
         whole = self.algorithm.iterates
         geometry = self.scan.geometry
         assert isinstance(geometry, ConeBeam)
-        grid = dataclasses.replace(self.grid, shape=(geometry.n_rows, *self.grid.shape[1:]), z=0.0)
-        grid = geometry.tall_grid(grid) if whole else grid.slab(rows.start, rows.stop)
+        grid = geometry.tall_grid(self._whole) if whole else self._slab(rows)
         above = (grid.shape[0] - geometry.n_rows) // 2
         seen = range(self.scan.n_rows) if whole else ConeRays(geometry, grid).seen
         sinograms, changed = self._sinograms(seen)
@@ -204,6 +229,22 @@ class ConeReconstruction(PartReconstruction):
             out[part] = volume[above + rows.start : above + rows.stop] if whole else volume
         advance(rows.stop - rows.start)
         return changed
+
+    def _detector_rows(self, rows: slice) -> range:
+        assert isinstance(self.scan.geometry, ConeBeam)
+        return ConeRays(self.scan.geometry, self._slab(rows)).seen
+
+    def _of_views(self, part: int, views: Float[Tensor, "row view col"], rows: slice) -> Volume:
+        subset = self.scan.geometry[part :: self.n_parts]
+        assert isinstance(subset, ConeBeam)
+        return self._reconstructed(self._rays(subset, self._slab(rows), self._detector_rows(rows)), views)
+
+    @property
+    def _whole(self) -> VolumeGrid:
+        return dataclasses.replace(self.grid, shape=(self.scan.geometry.n_rows, *self.grid.shape[1:]), z=0.0)
+
+    def _slab(self, rows: slice) -> VolumeGrid:
+        return self._whole.slab(rows.start, rows.stop)
 
     def _rays(self, geometry: ConeBeam, grid: VolumeGrid, rows: range) -> ConeRays:
         return ConeRays(geometry, grid, rows, self.device if self.device != _PROCESSORS else None)
@@ -254,6 +295,14 @@ class RepeatedReconstruction:
         """Return the same source with the counts of some rows already read."""
         return dataclasses.replace(self, sources=tuple(source.ahead(rows) for source in self.sources))
 
+    def noise_of_flats(self, rows: slice) -> Parts | None:
+        """Return the noise that the same flats would add to all scans, as in `PartReconstruction`."""
+        scans, middle = [source.scan for source in self.sources], slice(rows.start, rows.start + 1)
+        firsts = {b"" if one.flats is None else np.asarray(one.flats[:1, middle]).tobytes() for one in scans}
+        each = [source.noise_of_flats(rows) for source in self.sources] if len(firsts) == 1 else [None]
+        known = [one for one in each if one is not None]
+        return np.concatenate(known) if len(known) == len(each) else None
+
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is called with the rows done."""
         changed = RowCounts()
@@ -282,6 +331,12 @@ class SeriesReconstruction:
     def ahead(self, rows: slice) -> SeriesReconstruction:
         """Return the same source with the counts of some rows already read."""
         return dataclasses.replace(self, steps=tuple(step.ahead(rows) for step in self.steps))
+
+    def noise_of_flats(self, rows: slice) -> Parts | None:
+        """Return the noise that shared flats would add to every step or channel, as in `PartReconstruction`."""
+        each = [step.noise_of_flats(rows) for step in self.steps]
+        known = [one for one in each if one is not None]
+        return np.concatenate(known, axis=1) if len(known) == len(each) else None
 
     def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
         """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop`` of every step, and corrected counts."""

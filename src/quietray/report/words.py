@@ -26,7 +26,13 @@ _UNITS = {
 }  # fmt: skip
 
 _GREY_VALUES = ("rmse", "rmse_noisy", "data_range", "mean", "mean_noisy", "sd", "sd_median")
-_SHARES = ("relative_change_of_mean", "share_of_field_of_view", "rings_share")
+_SHARES = (
+    "relative_change_of_mean",
+    "share_of_field_of_view",
+    "rings_share",
+    "share_of_noise_from_flats",
+    "share_of_it_kept",
+)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,16 @@ from quietray.detector.correction.frames import dealt_means
 from quietray.scan import Scan
 from quietray.types import Frame, Radiographs, Sinograms
 
-__all__ = ["RINGS_SHARE", "Prediction", "correct_dealt", "corrected_dealt", "fewest_flats", "predict", "with_own_flats"]
+__all__ = [
+    "RINGS_SHARE",
+    "Prediction",
+    "correct_dealt",
+    "corrected_dealt",
+    "fewest_flats",
+    "noise_of_flats",
+    "predict",
+    "with_own_flats",
+]
 
 RINGS_SHARE = 0.1  # rings' fraction of the noise in a slice; separate flats helped from 0.12 to 0.26, docs/flats.md
 _IN_VIEW = 0.76  # factor relative to equal weight of all columns, over the field of view; +- 0.04 for 80 to 384 columns
@@ -93,6 +102,49 @@ def with_own_flats(scan: Scan, calibration: Calibration, n_subsets: int) -> Cali
     if calibration.detectors is None and calibration.remove_rings == "none":
         subsets = [replace(one, apart=np.log(one.flat / calibration.flat)) for one in subsets]
     return replace(calibration, subsets=tuple(subsets))
+
+
+def noise_of_flats(scan: Scan, calibration: Calibration, rows: slice) -> Float[np.ndarray, "row view col"] | None:
+    """Return line integrals with noise like that of the mean flat, but independent of it, for some rows.
+
+    Half of the difference between the means of even and of odd flats has the noise of the mean of all.  The noise of
+    the mean dark is not included.
+
+    Parameters
+    ----------
+    scan, calibration
+        The scan and its calibration.
+    rows
+        Detector rows.
+
+    Returns
+    -------
+    ndarray or None
+        Of all views; of a single one, if it is the same in all.  None if there are fewer than two flats, or if the
+        views do not share them.
+
+    Examples
+    --------
+    >>> from quietray.detector.correction.calibration import calibrate
+    >>> from quietray.geometry import ParallelBeam
+    >>> beam, rng = ParallelBeam(np.linspace(0, 3, 100), 20, 400), np.random.default_rng(0)
+    >>> scan = Scan(rng.poisson(900, (9, 20, 400)), beam[:9], rng.poisson(900, (8, 20, 400)))
+    >>> noise = noise_of_flats(scan, calibrate(scan), slice(0, 20))
+    >>> noise.shape, f"{noise.std() * (900 * 8) ** 0.5:.1f}"  # relative to the noise of the mean of 8 flats
+    ((20, 1, 400), '1.0')
+    """
+    if calibration.settings.line_integrals or calibration.subsets:
+        return None
+    if calibration.detectors is None:
+        found = _noise_of_flats(scan, calibration, rows)
+        return None if found is None else np.expand_dims(found, 1)
+    out = np.empty((rows.stop - rows.start, scan.n_views, scan.n_cols), np.float32)
+    for number, one in scan.by_detector().items():
+        found = _noise_of_flats(one, calibration.parts[number], rows)
+        if found is None:
+            return None
+        out[:, calibration.detectors == number] = found[:, None]
+    return out
 
 
 def fewest_flats(scan: Scan, n_subsets: int) -> int:
@@ -182,6 +234,17 @@ def predict(scan: Scan, calibration: Calibration, n_subsets: int) -> Prediction:
     quanta = float(np.median(calibration.flat[band])) / calibration.quantum
     each = quanta * fewest_flats(scan, n_subsets)
     return Prediction(share, dimming / quanta, 1 / (quanta * n_flats), each)
+
+
+def _noise_of_flats(scan: Scan, calibration: Calibration, rows: slice) -> Frame | None:
+    """Return the same for the views of a single detector, ``(row, col)``."""
+    if scan.flats is None or scan.flats.shape[0] < 2:
+        return None
+    even, odd = dealt_means(scan.flats[:, rows], 2, calibration.dark[rows], drift=True)
+    found: Frame = np.zeros_like(even)
+    good = ~calibration.bad[rows]
+    found[good] = np.log(np.maximum(1 + (even - odd)[good] / 2 / calibration.flat[rows][good], _LEAST))
+    return found
 
 
 def _users(scan: Scan, number: int, n_subsets: int) -> list[int]:

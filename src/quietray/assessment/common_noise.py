@@ -1,0 +1,118 @@
+"""Noise that all measurements have in common, such as that of shared flats, which comparing them does not show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from quietray.inference.denoiser import Denoiser
+from quietray.metrics.surroundings import ObjectMask
+from quietray.types import Parts, Slice
+
+__all__ = ["CommonNoise", "common_noise"]
+
+_STEP = np.float32(0.3)  # of the noise that is added: more of it would itself be taken for the object
+
+
+@dataclass(frozen=True)
+class CommonNoise:
+    """Noise that input and target of a comparison have in common.
+
+    Parameters
+    ----------
+    size
+        Its mean square, in the squared unit of the result.
+    kept
+        Its mean product with what denoising leaves of it; the same as `size` if it is left as it is.
+    inside
+        The same inside the object.
+    values
+        Number of independent values that it consists of, as the rings of flats: one for every row and radius.
+    """
+
+    size: float
+    kept: float
+    inside: CommonNoise | None = None
+    values: float = math.inf
+
+    @classmethod
+    def of_all(cls, each: Sequence[CommonNoise]) -> CommonNoise:
+        """Return the mean of that of several steps or channels; inside the object, if it is known for all."""
+        insides = [one.inside for one in each if one.inside is not None]
+        inside = cls.of_all(insides) if insides and len(insides) == len(each) else None
+        size, kept = (sum(getattr(one, name) for one in each) / len(each) for name in ("size", "kept"))
+        return cls(size, kept, inside, sum(one.values for one in each))
+
+    @property
+    def unseen(self) -> float:
+        """Return what is to be added to an error that was estimated by comparison with a measurement.
+
+        Let the measurement contain noise n, of which the result contains s n.  The difference of both is (1 - s) n,
+        while the error is s n.  In the mean square, the latter is larger by ``2 s n^2 - n^2``.
+        """
+        return 2 * self.kept - self.size
+
+    @property
+    def scatter(self) -> float:
+        """Return the standard error of `unseen`: the actual common noise differs by chance from what it would be."""
+        return self.size * math.sqrt(2 / self.values)
+
+
+def common_noise(
+    denoiser: Denoiser, parts: Parts, noise: Parts, weight: Slice, mask: ObjectMask | None = None, n_series: int = 1
+) -> list[CommonNoise]:
+    """Return how large common noise is, and how much of it a denoiser keeps, for every step or channel of a series.
+
+    Parameters
+    ----------
+    denoiser
+        The denoiser, exactly as used at inference.
+    parts, noise
+        Reconstructions ``(part, z, y, x)`` of some slices, and common noise that they might contain in addition.
+    weight
+        Weight ``(y, x)``, zero outside the field of view.
+    mask
+        Mask of the object; None if it was not separated.
+    n_series
+        Number of steps or channels, which follow one another along z.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from quietray.filters import GaussianFilter
+    >>> from quietray.inference.denoiser import Scale
+    >>> from quietray.splits import Noise2Inverse
+    >>> nothing = Denoiser(nn.Identity(), GaussianFilter(0.0), Noise2Inverse(2, slices=1), Scale(0.0, 1.0))
+    >>> noise = np.random.default_rng(0).normal(0, 1, (1, 2, 32, 32)).astype(np.float32)
+    >>> found = common_noise(nothing, 0 * noise.repeat(2, 0), noise.repeat(2, 0), np.ones((32, 32), np.float32))
+    >>> round(found[0].kept / found[0].size, 3)
+    1.0
+    """
+    rows = parts.shape[1] // n_series
+    before, after = (denoiser.slab(one, 0, rows, n_series=n_series) for one in (parts, parts + _STEP * noise))
+    change, left = noise.mean(axis=0), (after - before) / _STEP
+    found = []
+    for step in range(n_series):
+        own = slice(step * rows, (step + 1) * rows)
+        view = np.broadcast_to(weight > 0, change[own].shape)
+        within = None if mask is None else np.stack([mask.of(one, weight) for one in before[own]])
+        rings = rows * change.shape[-1] / 2
+        inside = None
+        if within is not None and within.any():
+            inside = _over(within, change[own], left[own], rings * float(within.sum() / view.sum()) ** 0.5)
+        found.append(replace(_over(view, change[own], left[own], rings), inside=inside))
+    return found
+
+
+def _over(
+    where: Bool[np.ndarray, "z y x"],
+    noise: Float[np.ndarray, "z y x"],
+    left: Float[np.ndarray, "z y x"],
+    values: float,
+) -> CommonNoise:
+    noise, left = noise[where].astype(np.float64), left[where].astype(np.float64)
+    return CommonNoise(float(np.square(noise).mean()), float((noise * left).mean()), values=values)
