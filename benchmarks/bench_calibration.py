@@ -4,6 +4,7 @@
     python benchmarks/bench_calibration.py calibration.jsonl --tables   # the tables alone
     python benchmarks/bench_calibration.py compare.jsonl --compare      # more comparisons of methods, in ten minutes
     python benchmarks/bench_calibration.py filters.jsonl --filters      # more scans, by filters alone
+    python benchmarks/bench_calibration.py shared.jsonl --shared    # few flats that all views share
     python benchmarks/bench_calibration.py fixed.jsonl --fixed      # filters of fixed strength
 
 Small scans of foams, grains and rods, 48 or 64 columns wide, by methods of each kind, for few steps: what is tried is
@@ -33,7 +34,6 @@ from skimage.restoration import denoise_tv_chambolle
 
 import quietray
 from quietray.assessment.evidence import Evidence
-from quietray.assessment.halves import Halves
 from quietray.assessment.uncertainty import BAND, steps_of_each, trusted
 from quietray.assessment.withheld import too_few_views, too_little
 from quietray.domains.compare import _object_in, compared
@@ -121,6 +121,15 @@ def filtered() -> Iterator[Case]:
         yield Case("volume", thing, method, photons, views, 48, 24, noise, 200, 6000 + number)
 
 
+def shared() -> Iterator[Case]:
+    """Yield scans with 10 or 40 flats that all views share, without a ring filter."""
+    for number in range(36):
+        thing, noise = ("foam", "grains", "rods")[number % 3], ("white", "correlated")[number // 3 % 2]
+        method = tuple(METHODS)[(number + number // 3) % 3]
+        photons, flats = (100.0, 1000.0)[number // 6 % 2], (10, 40)[number // 12 % 2]
+        yield Case("shared", thing, method, photons, (96, 160)[number // 2 % 2], 48, 24, noise, flats, 7000 + number)
+
+
 def fixed() -> Iterator[Case]:
     """Yield scans for a comparison of filters of fixed strength."""
     for number in range(36):
@@ -205,6 +214,9 @@ def settings_of(case: Case, method: Any) -> quietray.Settings:
         training=training,
         rotation_axis=(case.cols - 1) / 2 if case.views else None,
         trust=0.5 if case.method == "noise2inverse" else 0.0,
+        correction=quietray.Correction(rings="none", own_flats=False)
+        if case.kind == "shared"
+        else quietray.Correction(),
         whiten="never" if case.views else "auto",
     )
 
@@ -225,11 +237,12 @@ def of_volume(case: Case) -> dict[str, Any]:
     start = VolumeDomain.prepare(run, [scan], VolumeDomain.bound(run, [scan]))
     denoiser, fitted = start.learn()
     evidence, weight = start.judge(denoiser), start.prepared.weight
-    halves, trust, found = Halves.of_parts(denoiser, start.data), None, {}
+    halves, trust, found = start.halves(denoiser), None, {}
     if run.settings.trust:
         training = replace(run.settings.training, steps=steps_of_each(fitted, run.settings.trust))
         recipe = replace(Recipe.of(run, start.facts).as_begun(denoiser), training=training)
-        trust = trusted(start.data, denoiser, recipe, Subject(denoiser.scale, truth.shape, denoiser.tile), run)
+        subject = Subject(denoiser.scale, truth.shape, denoiser.tile)
+        trust = trusted(start.data, denoiser, recipe, subject, run).beside(evidence.common)
     held = list(start.data.held_out_rows)
     parts = start.measured()
     clean, noisy = denoiser.slab(parts, 0, case.rows), parts.mean(axis=0)
@@ -248,7 +261,7 @@ def of_volume(case: Case) -> dict[str, Any]:
         {"bias": one.bias, "error": one.error, "true": other.bias}
         for one, other in zip(
             *(
-                region_bias(halves.clean, seen, halves.after, halves.weight > 0, classes=2)
+                region_bias(halves.clean, seen, halves.after, halves.weight > 0, classes=2, common=halves.common)
                 for seen in (halves.before, np.stack(2 * [expected.mean(axis=0)[held]]))
             ),
             strict=True,
@@ -373,6 +386,7 @@ def of_fixed(case: Case) -> dict[str, Any]:
 
 RUNS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "volume": of_volume,
+    "shared": of_volume,
     "images": of_images,
     "compare": of_comparison,
     "fixed": of_fixed,
@@ -406,7 +420,7 @@ def _cell(entries: list[dict[str, Any]], few: bool = False) -> str:
 
 def tables(records: list[dict[str, Any]]) -> None:
     """Print coverage by condition."""
-    volumes = [one for one in records if one["case"]["kind"] == "volume"]
+    volumes = [one for one in records if one["case"]["kind"] in ("volume", "shared")]
     keys = ("method", "thing", "detector", "photons", "views", "cols", "flats")
     places = ("object", "field of view")
     groups: list[tuple[str, bool, list[dict[str, Any]]]] = [("enough views", False, volumes)]
@@ -483,7 +497,7 @@ def main() -> None:
     records = [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else []
     done = {one["name"] for one in records}
     only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else ""
-    studies = {"--compare": comparisons, "--filters": filtered, "--fixed": fixed}
+    studies = {"--compare": comparisons, "--filters": filtered, "--shared": shared, "--fixed": fixed}
     chosen = next((study for flag, study in studies.items() if flag in sys.argv), cases)
     for case in chosen():
         if "--tables" in sys.argv or case.name in done or only not in case.kind:

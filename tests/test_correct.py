@@ -652,3 +652,22 @@ def test_scan_with_one_flat_and_an_uneven_beam(real_data):
     assert calibration.air_columns == ()
     assert any("only 1 flat" in note for note in calibration.notes)
     assert any("--air" in note for note in calibration.notes)
+
+
+@pytest.mark.parametrize("n_frames", [3, 4, 5, 8, 20, 100])
+def test_counts_per_quantum_do_not_depend_on_the_number_of_flats(n_frames):
+    """A few frames agree by chance in many pixels: from four flats, 6.5 counts per quantum were measured for 10."""
+    rng = np.random.default_rng(n_frames)
+    flats = 10.0 * rng.poisson(200, (n_frames, 32, 400))
+    darks = 100 + rng.normal(0, 4, (n_frames, 32, 400))
+    views = 10.0 * rng.poisson(100, (8, 32, 400))
+    beam = ParallelBeam(np.linspace(0, 3, 8), 32, 400)
+    scan = Scan(
+        *((frames + 100).astype(np.float32) for frames in (views,)),
+        beam,
+        (flats + 100).astype(np.float32),
+        darks.astype(np.float32),
+    )
+    found = calibrate(scan, PLAIN)
+    assert found.quantum == pytest.approx(10, rel=0.05)  # 1 % by chance
+    assert found.read_noise == pytest.approx(4, rel=0.05)

@@ -13,9 +13,9 @@ from quietray.inference.denoiser import Denoiser
 from quietray.metrics.surroundings import ObjectMask
 from quietray.types import Parts, Slice
 
-__all__ = ["CommonNoise", "common_noise"]
+__all__ = ["STEP", "CommonNoise", "common_noise"]
 
-_STEP = np.float32(0.3)  # of the noise that is added: more of it would itself be taken for the object
+STEP = np.float32(0.3)  # of the noise that is added: more of it would itself be taken for the object
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,15 @@ class CommonNoise:
         The same inside the object.
     values
         Number of independent values that it consists of, as the rings of flats: one for every row and radius.
+    kept_before
+        Its mean product with what is left of it without denoising; `size` if that is the measurement itself.
     """
 
     size: float
     kept: float
     inside: CommonNoise | None = None
     values: float = math.inf
+    kept_before: float | None = None
 
     @classmethod
     def of_all(cls, each: Sequence[CommonNoise]) -> CommonNoise:
@@ -55,6 +58,11 @@ class CommonNoise:
         while the error is s n.  In the mean square, the latter is larger by ``2 s n^2 - n^2``.
         """
         return 2 * self.kept - self.size
+
+    @property
+    def unseen_before(self) -> float:
+        """Return what is to be added to the error before denoising, in the same way."""
+        return self.size if self.kept_before is None else 2 * self.kept_before - self.size
 
     @property
     def scatter(self) -> float:
@@ -93,8 +101,8 @@ def common_noise(
     1.0
     """
     rows = parts.shape[1] // n_series
-    before, after = (denoiser.slab(one, 0, rows, n_series=n_series) for one in (parts, parts + _STEP * noise))
-    change, left = noise.mean(axis=0), (after - before) / _STEP
+    before, after = (denoiser.slab(one, 0, rows, n_series=n_series) for one in (parts, parts + STEP * noise))
+    change, left = noise.mean(axis=0), (after - before) / STEP
     found = []
     for step in range(n_series):
         own = slice(step * rows, (step + 1) * rows)

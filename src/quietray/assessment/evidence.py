@@ -128,9 +128,9 @@ class Evidence:
         >>> found.error, found.noise, found.interval
         (2.0, 6.0, (1.5, 3.0))
         """
-        if common is None or not self.noise > 0:
+        if common is None or not (self.noise > 0 and self.noise + common.unseen_before > 0):
             return self
-        noise, unseen, ratio = self.noise + common.size, common.unseen, self.ratio
+        noise, unseen, ratio = self.noise + common.unseen_before, common.unseen, self.ratio
         more = _STUDENT * common.scatter / noise
         low, high = self.interval
         if ratio is not None:

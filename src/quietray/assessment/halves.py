@@ -53,6 +53,8 @@ class Halves:
         Whether no part of these slices was a training target.
     seconds
         Time taken in seconds.
+    common
+        Slices ``(slice, y, x)`` with noise like that which both halves have in common; None if there is none.
     """
 
     before: Float[np.ndarray, "half z y x"]
@@ -63,10 +65,11 @@ class Halves:
     of: str
     held_out: bool
     seconds: float
+    common: Volume | None = None
 
     @classmethod
     @torch.no_grad()
-    def of_parts(cls, denoiser: Denoiser, data: TrainingVolume) -> Halves:
+    def of_parts(cls, denoiser: Denoiser, data: TrainingVolume, common: Volume | None = None) -> Halves:
         """Denoise the even and the odd parts of the held-out slices, each without the other.
 
         A network that takes the mean of several parts is given the mean of half of the parts, which is noisier than its
@@ -79,6 +82,8 @@ class Halves:
             Denoiser trained or tuned on other slices.
         data
             Scaled parts, two or more.
+        common
+            Slices ``(slice, y, x)`` with noise like that which all parts have in common, in the unit of the result.
         """
         split, started = denoiser.split, time.monotonic()
         seen, shown = data.judged
@@ -104,8 +109,10 @@ class Halves:
             found.append(images.cpu().numpy()[:, inside.any(dim=1)])
         stack = denoiser.scale.undo(np.stack(found, axis=1))
         of = MEASUREMENTS if split.parts_are == "measurements" else "every other angular subset"
-        kept = inside.numpy()[inside.any(dim=1).numpy()].astype(np.float32)
-        return cls(stack[:2], stack[2:4], stack[4], stack[5], kept, of, True, time.monotonic() - started)
+        rows = inside.any(dim=1).numpy()
+        kept, took = inside.numpy()[rows].astype(np.float32), time.monotonic() - started
+        common = None if common is None else common[:, rows]
+        return cls(stack[:2], stack[2:4], stack[4], stack[5], kept, of, True, took, common)
 
     @classmethod
     def of_views(cls, before: Prepared, after: Prepared) -> Halves:
@@ -287,7 +294,7 @@ def _regions(halves: Halves) -> list[dict[str, Any]]:
     if len(np.unique(halves.clean[:, inside])) < 3:
         return []
     for classes in (3, 2):
-        found = region_bias(halves.clean, halves.before, halves.after, inside, classes=classes)
+        found = region_bias(halves.clean, halves.before, halves.after, inside, classes=classes, common=halves.common)
         names = ("darkest", "middle", "brightest") if len(found) == 3 else ("darkest", "brightest")
         if len(found) > 1 and all(_apart(one, other) for one, other in pairwise(found)):
             return [

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import nnls
 
+from quietray.assessment.common_noise import CommonNoise
 from quietray.inference.denoiser import Denoiser
 from quietray.running.run import Run
 from quietray.training.batches import TrainingVolume
@@ -137,6 +138,21 @@ class Trust:
 
     companions: tuple[Denoiser, Denoiser]
     errors: ErrorModel
+
+    def beside(self, common: CommonNoise | None) -> Trust:
+        """Return the same with noise that all measurements have in common, which the calibration does not show.
+
+        Examples
+        --------
+        >>> nothing = np.empty(0), np.empty(0), np.empty(0), np.empty(0, int)
+        >>> found = Trust((), ErrorModel(1.0, 2.0, 5.0, *nothing)).beside(CommonNoise(4.0, 3.0))
+        >>> found.errors.floor
+        3.0
+        """
+        if common is None:
+            return self
+        floor = max(0.0, self.errors.floor + common.unseen)
+        return dataclasses.replace(self, errors=dataclasses.replace(self.errors, floor=floor))
 
     def sd(self, parts: Parts, clean: _Slab, first: int) -> _Slab:
         """Return the standard deviation of the error of `clean`, the slices of `parts` from `first` on, in attenuation.

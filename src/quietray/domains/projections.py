@@ -6,16 +6,18 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.ndimage import uniform_filter
 
+from quietray.assessment.common_noise import STEP, CommonNoise
 from quietray.assessment.evidence import Evidence
 from quietray.assessment.figures import ScanMetrics
 from quietray.detector.correction.correct import RowCounts
-from quietray.detector.correction.own_flats import correct_dealt
+from quietray.detector.correction.own_flats import correct_dealt, noise_of_flats
 from quietray.detector.noise.photon_transfer import log_variance
 from quietray.domains.base import Domain
 from quietray.domains.common import circumstances
@@ -47,6 +49,7 @@ __all__ = ["DenoiseSinograms", "ProjectionDomain"]
 _ROWS_AT_ONCE = 4
 _SMOOTH = 5  # views and columns for smoothing: the variance changes slowly, but the counts are noisy
 _SCALED_BY = 8  # rows for determining the range of the attenuation
+_FLATS_ROWS = 8  # rows in which the noise of flats is followed
 _STEP = 3  # memory of a training step relative to inference
 _DOMAIN = "views of held-out rows, each predicted by a result computed without it: line integrals, not the volume"
 _RANGE = "0.5 to 99.5 percentile of the measured line integrals"
@@ -158,7 +161,28 @@ class ProjectionDomain(Domain):
 
     def judge(self, denoiser: Denoiser) -> Evidence:
         """Estimate the error on held-out rows, in the projection domain."""
-        return Evidence.judged(denoiser, self.data)
+        return Evidence.judged(denoiser, self.data).beside(self._common_noise(denoiser))
+
+    @torch.no_grad()
+    def _common_noise(self, denoiser: Denoiser) -> CommonNoise | None:
+        """Return the noise of flats that all views share, and what predicted views contain of it; None if unknown."""
+        prepared, windows = self.prepared, self.prepared.plan.windows
+        first, last = windows[0]
+        n = min(last - first, _FLATS_ROWS)
+        if self.run.trial or prepared.calibration.remove_rings != "none":
+            return None
+        found = noise_of_flats(prepared.scan, prepared.calibration, slice(first, first + n))
+        if found is None:
+            return None
+        samples = torch.from_numpy(self.data.sinograms[:n, None, None]).to(denoiser.device)
+        noise = torch.from_numpy(found[:, None, None] / np.float32(self.scale.high)).to(samples).expand_as(samples)
+        split: Any = self.split  # the only kind for this domain
+        products, step = [], float(STEP)
+        for network in (denoiser.evaluate, lambda x: x):
+            before, after = (split.predict(network, one) for one in (samples, samples + step * noise))
+            products.append(float(((after - before) / step * noise[:, 0]).double().mean()) * self.scale.high**2)
+        size = float(noise.double().square().mean()) * self.scale.high**2
+        return CommonNoise(size, products[0], values=n * samples.shape[-1], kept_before=products[1])
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the volume slab by slab."""

@@ -189,11 +189,12 @@ class VolumeDomain(Domain):
             run.watch.note(chosen)
         denoiser, fitted = found
         trust = None
-        if settings.trust and denoiser.trained and start.gains(start.judge(start.toned(denoiser, fitted)[0])):
+        evidence = start.judge(start.toned(denoiser, fitted)[0]) if settings.trust and denoiser.trained else None
+        if evidence is not None and start.gains(evidence):
             training = dataclasses.replace(settings.training, steps=steps_of_each(fitted, settings.trust))
             recipe = dataclasses.replace(start._recipe(run).as_begun(denoiser), training=training)
             subject = Subject(denoiser.scale, start.prepared.grid.shape, denoiser.tile)
-            trust = trusted(start.data, denoiser, recipe, subject, run)
+            trust = trusted(start.data, denoiser, recipe, subject, run).beside(evidence.common)
         result = start.apply(denoiser, fitted, trust)
         return dataclasses.replace(result, notes=(*result.notes, *said))
 
@@ -267,6 +268,14 @@ class VolumeDomain(Domain):
 
         It is None if the views do not share their flats, or if its size is not known.
         """
+        if self.noise_of_flats is None:
+            return None
+        rows, noise = self.noise_of_flats
+        return common_noise(denoiser, self.training_rows(rows), noise, self.prepared.weight, mask, self.data.n_series)
+
+    @functools.cached_property
+    def noise_of_flats(self) -> tuple[slice, Parts] | None:
+        """Some rows of the training windows, and noise like that which flats left there in all parts."""
         if self.run.trial:
             return None
         windows, n_pixels = self.prepared.plan.windows, self.prepared.grid.n_pixels
@@ -275,11 +284,8 @@ class VolumeDomain(Domain):
         n = min(last - first, max(1, _FLATS_VOXELS // n_pixels))
         begin = (last - first - n) // 2
         noise = self.source.noise_of_flats(slice(first + begin, first + begin + n))
-        if noise is None:
-            return None
         begin += sum(stop - start for start, stop in windows[:middle])
-        parts = self.training_rows(slice(begin, begin + n))
-        return common_noise(denoiser, parts, noise, self.prepared.weight, mask, self.data.n_series)
+        return None if noise is None else (slice(begin, begin + n), noise)
 
     def training_rows(self, rows: slice) -> Parts:
         """Return some of the reconstructed rows, of every step or channel, as `denoise` sees them, in attenuation."""
@@ -287,6 +293,11 @@ class VolumeDomain(Domain):
         found = [one[:, rows] for one in np.split(self.data.parts, n_series, axis=1)]
         scales = self.scales if channels else (self.scale,) * n_series
         return np.concatenate([scale.undo(one.copy()) for scale, one in zip(scales, found, strict=True)], axis=1)
+
+    def halves(self, denoiser: Denoiser) -> Halves:
+        """Return the held-out slices denoised from either half of the parts."""
+        common = None if self.noise_of_flats is None else self.noise_of_flats[1].mean(axis=0)
+        return Halves.of_parts(denoiser, self.data, common)
 
     def widened(self, found: Evidence) -> Evidence:
         """Return an estimate with its uncertainty from separate flats, whose rings are few independent values."""
@@ -331,7 +342,7 @@ class VolumeDomain(Domain):
         evidence = self.judge(denoiser)
         gains = self.gains(evidence)
         alone = self.data.parts.shape[0] < 2 or self.run.trial or not gains
-        halves = None if alone else Halves.of_parts(denoiser, self.data)
+        halves = None if alone else self.halves(denoiser)
         source: Reconstruction | Held = self.source
         if not gains:
             source = self.whole()

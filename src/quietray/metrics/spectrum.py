@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import fft, ndimage, stats
 
 from quietray.errors import GeometryError, SettingsError
@@ -134,6 +134,7 @@ def region_bias(
     classes: int = 2,
     erosion: int = 2,
     block: int = 16,
+    common: Float[np.ndarray, "slice y x"] | None = None,
 ) -> tuple[RegionBias, ...]:
     """Return the shift of the mean attenuation of each material, darkest first.
 
@@ -159,6 +160,8 @@ def region_bias(
         Number of voxels to leave out along borders.
     block
         Edge of the blocks in voxels, larger than the correlation length of the noise.
+    common
+        Slices with noise like that which both halves have in common, such as the rings of flats; None if there is none.
 
     Returns
     -------
@@ -176,7 +179,8 @@ def region_bias(
     -----
     The standard error is that of the difference of the halves, which contains as much noise as their mean and neither
     the object nor the shift.  It is enlarged by the ratio of Student's t to the normal distribution at 90 %, because it
-    was measured on few blocks.  Noise that all views have in common, such as that of the flats, is not part of it.
+    was measured on few blocks.  Noise that both halves have in common is not in their difference: `common` tells what
+    it does to the mean of a region.
 
     Examples
     --------
@@ -215,8 +219,18 @@ def region_bias(
         few = float(voxels.sum() ** 2 / np.square(voxels).sum())  # as many blocks of equal size are as uncertain
         error = float(np.sqrt(np.square(sums[0] - sums[1]).sum()) / voxels.sum())
         error *= float(stats.t.ppf(0.95, few) / stats.norm.ppf(0.95))
+        if common is not None:
+            error = float(np.hypot(error, _error_of_common(common, inside.sum(axis=0))))
         within = np.broadcast_to(denoised, inside.shape)[inside].astype(np.float64)
         share = float(voxels.sum()) / (2 * float(use.sum()))
         bias = float(sums.sum() / voxels.sum())
         found.append(RegionBias(float(within.mean()), bias, error, share, float(within.std())))
     return tuple(found)
+
+
+def _error_of_common(common: Float[np.ndarray, "slice y x"], counts: Int[np.ndarray, "z y x"]) -> float:
+    """Return the standard error of a mean with these weights due to noise that differs between slices."""
+    weights = counts.reshape(len(counts), -1).astype(np.float64)
+    means = weights @ common.reshape(len(common), -1).T.astype(np.float64)
+    few = float(stats.t.ppf(0.95, len(common)) / stats.norm.ppf(0.95))
+    return few * float(np.sqrt(np.square(means).mean(axis=1).sum()) / weights.sum())

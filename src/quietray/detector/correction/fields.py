@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from quietray.detector.correction.frames import FrameStatistics, frame_statistics, robust_sd
+from quietray.detector.correction.frames import FrameStatistics, frame_statistics, robust_sd, typical_variance
 from quietray.detector.correction.survey import ViewSurvey, local_median
 from quietray.errors import NoiseError
 from quietray.scan import Scan
@@ -97,8 +99,10 @@ def noise_of_frames(
 ) -> tuple[float, float]:
     """Return counts per quantum, from the variance and mean of the flats, and the noise of the dark."""
     good = ~bad
-    read_noise = float(np.median(darks.spread[good])) if darks and darks.spread is not None and good.any() else 0.0
+    read_noise = 0.0
+    if darks and darks.spread is not None and good.any():
+        read_noise = float(np.median(darks.spread[good])) / math.sqrt(typical_variance(darks.n_frames))
     if flats is None or flats.spread is None or not good.any():
         return 0.0, read_noise
-    variance = float(np.median(flats.spread[good] ** 2 / flat[good]))
+    variance = float(np.median(flats.spread[good] ** 2 / flat[good])) / typical_variance(flats.n_frames)
     return max(variance - read_noise**2 / float(np.median(flat[good])), 0.0), read_noise

@@ -11,7 +11,16 @@ from jaxtyping import Bool, Float
 from quietray.errors import NoiseError
 from quietray.types import Frame, Frames, PixelMask, Radiographs
 
-__all__ = ["SAMPLES", "FrameStatistics", "Pile", "dealt_means", "frame_statistics", "robust_sd", "sampled_rows"]
+__all__ = [
+    "SAMPLES",
+    "FrameStatistics",
+    "Pile",
+    "dealt_means",
+    "frame_statistics",
+    "robust_sd",
+    "sampled_rows",
+    "typical_variance",
+]
 
 SAMPLES = 2**23  # pixels in memory at a time, as float32
 _SURVEY_ROWS = 64
@@ -207,6 +216,22 @@ def _trimming(n_frames: int) -> float:
     noise = np.random.default_rng(0).standard_normal((n_frames, 20000))
     deviations = np.sort(np.abs(noise - np.median(noise, axis=0)), axis=0)[: _kept(n_frames)]
     return float(1 / np.sqrt((deviations**2).mean()))
+
+
+@lru_cache
+def typical_variance(n_frames: int) -> float:
+    """Return the median over pixels of the measured variance of normal noise, relative to the true one.
+
+    It is below 1, because few frames often agree by chance.
+
+    Examples
+    --------
+    >>> [f"{typical_variance(n):.1f}" for n in (3, 4, 10, 1000)]
+    ['0.4', '0.6', '0.9', '1.0']
+    """
+    noise = np.random.default_rng(1).standard_normal((n_frames, max(2000, 200_000 // n_frames)))
+    deviations = np.sort(np.abs(noise - np.median(noise, axis=0)), axis=0)[: _kept(n_frames)]
+    return float(np.median((deviations**2).mean(axis=0)) * _trimming(n_frames) ** 2)
 
 
 class Pile:
