@@ -253,3 +253,15 @@ def test_the_mean_of_a_region_is_uncertain_by_the_rings_of_its_slices() -> None:
             missed += [one.bias / one.error for one in regions]
     assert 0.7 < np.std(off[True]) < 1.3
     assert np.std(off[False]) > 2
+
+
+def test_slices_larger_than_what_halves_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large slices only a part is denoised from halves; the noise of flats must be that of the same part."""
+    monkeypatch.setattr("quietray.assessment.halves._PIXELS", 1000)
+    scan, _, _ = foam(0, 6)
+    domain = domain_of(scan, method=GaussianFilter())
+    domain = dataclasses.replace(domain, data=dataclasses.replace(domain.data, held_out_band=(8, 40)))
+    halves = domain.halves(domain.learn()[0])
+    assert halves.common is not None
+    assert halves.common.shape[1:] == halves.weight.shape == halves.clean.shape[1:]
+    assert halves.weight.shape[0] < 48

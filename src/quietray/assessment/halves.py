@@ -111,7 +111,8 @@ class Halves:
         of = MEASUREMENTS if split.parts_are == "measurements" else "every other angular subset"
         rows = inside.any(dim=1).numpy()
         kept, took = inside.numpy()[rows].astype(np.float32), time.monotonic() - started
-        common = None if common is None else common[:, rows]
+        if common is not None:
+            common = common[:, *data.held_out_window(_PIXELS)][:, rows]
         return cls(stack[:2], stack[2:4], stack[4], stack[5], kept, of, True, took, common)
 
     @classmethod

@@ -264,6 +264,19 @@ class TrainingVolume:
 
     def held_out(self, most_pixels: int = 2**17) -> Iterator[tuple[Samples, Tensor]]:
         """Yield held-out samples and their weights, at most about `most_pixels`; always the same ones."""
+        rows, (y, x), (above, below) = self._held_out_places(most_pixels)
+        for z in rows:
+            weight = (self.weight if self.reserved is None else self.weight * self.reserved)[y, x].copy()
+            weight[:above] = 0
+            weight[weight.shape[0] - below :] = 0
+            yield self.samples(z, y, x)[None], self._judged_weight(weight)
+
+    def held_out_window(self, most_pixels: int = 2**17) -> tuple[slice, slice]:
+        """Return the part ``(y, x)`` of a slice that :meth:`held_out` yields."""
+        return self._held_out_places(most_pixels)[1]
+
+    def _held_out_places(self, most_pixels: int) -> tuple[Sequence[int], tuple[slice, slice], tuple[int, int]]:
+        """Return slices, the part ``(y, x)`` of each, and numbers of rows at its ends that do not count."""
         n_y, n_x = self.parts.shape[2:]
         most_rows = max(1, most_pixels // 64**2)
         rows = self.held_out_rows[:: -(-len(self.held_out_rows) // most_rows)]
@@ -276,15 +289,10 @@ class TrainingVolume:
         middle_y, middle_x = (int(np.flatnonzero(self.weight[y0:y1].any(axis=axis)).mean()) for axis in (1, 0))
         top = y0 + int(np.clip(middle_y - height // 2, 0, y1 - y0 - height)) // self.align * self.align
         left = int(np.clip(middle_x - width // 2, 0, n_x - width)) // self.align * self.align
-        for z in rows:
-            # the network sees the surroundings of a held-out band, but they do not count
-            above = 0 if self.held_out_band is None else min(top, 32)
-            below = 0 if self.held_out_band is None else min(n_y - top - height, 32)
-            y, x = slice(top - above, top + height + below), slice(left, left + width)
-            weight = (self.weight if self.reserved is None else self.weight * self.reserved)[y, x].copy()
-            weight[:above] = 0
-            weight[weight.shape[0] - below :] = 0
-            yield self.samples(z, y, x)[None], self._judged_weight(weight)
+        # the network sees the surroundings of a held-out band, but they do not count
+        above = 0 if self.held_out_band is None else min(top, 32)
+        below = 0 if self.held_out_band is None else min(n_y - top - height, 32)
+        return rows, (slice(top - above, top + height + below), slice(left, left + width)), (above, below)
 
     def held_out_slices(self, most_pixels: int) -> Iterator[tuple[Samples, Tensor]]:
         """Yield held-out samples and weights like :meth:`held_out`, but of whole slices: two, or as many as permitted.
