@@ -57,7 +57,7 @@ _JUDGED_BY = 2**20  # size of a filter slab in voxels
 _OWN_FLATS = (
     0.5  # half of the interval of the error, as a fraction of it: rings of few flats are few independent values
 )
-_FLATS_VOXELS = 2**18  # voxels in which the noise of flats is followed; their rings are many independent values
+_FLATS_VOXELS = 2**17  # voxels in which the noise of flats is followed; their rings are many independent values
 _VIEWS = 32  # views in half a turn for streaks to be measured
 _FEW_VIEWS = 0.2  # views of a subset per column: with fewer, subsets share streaks that training takes for the object
 _CAREFUL = 0.1  # factor for the learning rate with so few views, if the network already knows objects

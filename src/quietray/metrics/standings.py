@@ -14,7 +14,7 @@ from quietray.metrics.blocks import student_interval
 
 __all__ = ["Standings"]
 
-_SIMULATED = 0.05  # standard error of what an estimate is calculated with, on 72 simulated scans; relative to the error
+_SIMULATED = 0.04  # standard error of what an estimate is calculated with, on 72 simulated scans; relative to the error
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Standings:
     def interval(self, name: str, share: float = 0.9) -> tuple[float, float]:
         """Return the confidence interval of a method's error, by Student's t over blocks.
 
-        The error of a volume rests on simulations and interpolations, which are taken to be wrong by 5 % (standard
+        The error of a volume rests on simulations and interpolations, which are taken to be wrong by 4 % (standard
         error).  They are the same for all methods, so that differences do not suffer from them.
 
         Raises
