@@ -29,7 +29,7 @@ from quietray.pictures import (
 from quietray.report.comparison import Gallery, board_of, gallery_of
 from quietray.report.data import Cut, ReportData
 from quietray.report.evidence import resolution_and_noise
-from quietray.report.plots import histogram_figure, profile_figure, ranking_figure, training_figure
+from quietray.report.plots import histogram_figure, judged, profile_figure, ranking_figure, training_figure
 from quietray.report.reel import Film, film_of, fitting
 from quietray.report.trust import trust_picture
 from quietray.report.words import interval, length, number, sections, with_units
@@ -162,7 +162,7 @@ def _render(data: ReportData) -> str:
         "profile_row": data.cuts[0].before.shape[0] // 2 if data.cuts else 0,
         "histogram": Markup(histogram_figure(data.histogram, data.unit, window, element) if data.histogram else ""),
         "training": Markup(training_figure(data.history)),
-        "estimated": any(record.get("psnr") is not None for record in data.history),
+        "judged": judged(data.history),
         "metrics": sections(with_units(numbers, data.unit), "Run"),
         "provenance": sections(data.provenance, "This run"),
         "steps": _steps(data, window),

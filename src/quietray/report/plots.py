@@ -18,7 +18,8 @@ from quietray.report.data import Cut, Histogram
 from quietray.report.words import number
 
 __all__ = [
-    "agreement_figure", "histogram_figure", "noise_figure", "profile_figure", "ranking_figure", "training_figure",
+    "agreement_figure", "histogram_figure", "judged", "noise_figure", "profile_figure", "ranking_figure",
+    "training_figure",
 ]  # fmt: skip
 
 # Placeholders that are replaced by CSS variables, which matplotlib does not support.
@@ -108,6 +109,8 @@ def training_figure(history: Sequence[Mapping[str, float | int | None]]) -> str:
     places = seconds / 60 if minutes else seconds
     over = over if over == "step" else f"{over} ({'min' if minutes else 's'})"
     drawn = [(key, values) for key in ("psnr", "loss") if np.isfinite(values := _column(history, key)).any()]
+    if judged(history) == "few":  # the best of those few would not be the best step
+        drawn = [(key, values) for key, values in drawn if key != "psnr"]
     if not drawn or not np.isfinite(places).all():
         return ""
     with matplotlib.rc_context(_STYLE):
@@ -123,6 +126,18 @@ def training_figure(history: Sequence[Mapping[str, float | int | None]]) -> str:
                 _logarithmic(axes)
         panels[-1].set_xlabel(over)
         return _svg(figure, "training-", "Progress of the training")
+
+
+def judged(history: Sequence[Mapping[str, float | int | None]]) -> str:
+    """Return of how many steps the error was told from zero: ``most``, ``few`` (less than half), or nothing for none.
+
+    Examples
+    --------
+    >>> judged([{"psnr": 30.0}, {"psnr": None}]), judged([{"psnr": 30.0}, {}, {}]), judged([{"psnr": None}])
+    ('most', 'few', '')
+    """
+    known = [record.get("psnr") is not None for record in history]
+    return ("most" if 2 * sum(known) >= len(known) else "few") if any(known) else ""
 
 
 def ranking_figure(methods: Sequence[Mapping[str, Any]]) -> str:
