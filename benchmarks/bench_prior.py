@@ -40,7 +40,6 @@ MEASURED = {
     "PSI": ("psi_neutron_ct/psi_ct5s375_128lines.h5", {"rows": "60:76", "region": "200:640,240:680"}),
     "tooth": ("tomopy_tooth/tooth.h5", {}),
     "i12": ("dls_i12_24737_binned/dls_24737.h5", {"rows": "60:76"}),
-    "DIAD": ("dls_k11_diad/k11-18014.h5", {"rows": "60:76"}),
 }
 
 
