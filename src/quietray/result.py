@@ -391,7 +391,9 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
     low, high = (percentile(gathered.counts_after, gathered.edges, share) for share in (0.005, 0.995))
     data_range = high - low if judged.data_range is None else judged.data_range
     before, after = (float(value) for value in gathered.sums / max(1, gathered.counts_after.sum()))
-    changed, common = gathered.changed, evidence.common if evidence.common and evidence.common.size > 0 else None
+    changed, common = gathered.changed, evidence.common
+    if common is not None and (common.size <= 0 or common.kept_before is not None):  # of views, not of the volume
+        common = None
     return {
         "estimate": Estimate(
             **quality(evidence, data_range, judged.blind(evidence=evidence)),
@@ -402,7 +404,7 @@ def figures(evidence: Evidence, gathered: Gathered, fitted: Fitted, judged: Judg
             residual_correlation=evidence.correlation,
             object=_of_object(evidence, gathered, data_range, judged),
             share_of_noise_from_flats=common.size / evidence.noise if common else None,
-            share_of_it_kept=common.kept / common.size if common else None,
+            share_of_flat_noise_kept=common.kept / common.size if common else None,
         ),
         "volume": Change(before, after, _finite((after - before) / before if before else float("nan"))),
         "correction": Corrected(

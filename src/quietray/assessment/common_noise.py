@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from quietray.inference.denoiser import Denoiser
 from quietray.metrics.surroundings import ObjectMask
-from quietray.types import Parts, Slice
+from quietray.types import Parts, Slice, Volume
 
 __all__ = ["STEP", "CommonNoise", "common_noise"]
 
@@ -44,11 +44,18 @@ class CommonNoise:
 
     @classmethod
     def of_all(cls, each: Sequence[CommonNoise]) -> CommonNoise:
-        """Return the mean of that of several steps or channels; inside the object, if it is known for all."""
+        """Return the mean of that of several steps or channels, which may be the same; inside the object, if known."""
         insides = [one.inside for one in each if one.inside is not None]
         inside = cls.of_all(insides) if insides and len(insides) == len(each) else None
-        size, kept = (sum(getattr(one, name) for one in each) / len(each) for name in ("size", "kept"))
-        return cls(size, kept, inside, sum(one.values for one in each))
+        size, kept, values = (
+            sum(getattr(one, name) for one in each) / len(each) for name in ("size", "kept", "values")
+        )
+        return cls(size, kept, inside, values)
+
+    def scaled(self, factor: float) -> CommonNoise:
+        """Return the same in another unit."""
+        inside = None if self.inside is None else self.inside.scaled(factor)
+        return replace(self, size=factor * self.size, kept=factor * self.kept, inside=inside)
 
     @property
     def unseen(self) -> float:
@@ -71,7 +78,15 @@ class CommonNoise:
 
 
 def common_noise(
-    denoiser: Denoiser, parts: Parts, noise: Parts, weight: Slice, mask: ObjectMask | None = None, n_series: int = 1
+    denoiser: Denoiser,
+    parts: Parts,
+    noise: Volume,
+    weight: Slice,
+    mask: ObjectMask | None = None,
+    n_series: int = 1,
+    *,
+    rows: range | None = None,
+    shown: int | None = None,
 ) -> list[CommonNoise]:
     """Return how large common noise is, and how much of it a denoiser keeps, for every step or channel of a series.
 
@@ -79,14 +94,20 @@ def common_noise(
     ----------
     denoiser
         The denoiser, exactly as used at inference.
-    parts, noise
-        Reconstructions ``(part, z, y, x)`` of some slices, and common noise that they might contain in addition.
+    parts
+        Reconstructions ``(part, z, y, x)`` of some slices; they are modified to save memory.
+    noise
+        Common noise ``(z, y, x)`` that all parts might contain in addition.
     weight
         Weight ``(y, x)``, zero outside the field of view.
     mask
         Mask of the object; None if it was not separated.
     n_series
         Number of steps or channels, which follow one another along z.
+    rows
+        Slices of each step that are looked at; the others are their neighbours.  By default all.
+    shown
+        Step or channel that the mask is made from; by default each has its own.
 
     Examples
     --------
@@ -95,24 +116,30 @@ def common_noise(
     >>> from quietray.inference.denoiser import Scale
     >>> from quietray.splits import Noise2Inverse
     >>> nothing = Denoiser(nn.Identity(), GaussianFilter(0.0), Noise2Inverse(2, slices=1), Scale(0.0, 1.0))
-    >>> noise = np.random.default_rng(0).normal(0, 1, (1, 2, 32, 32)).astype(np.float32)
-    >>> found = common_noise(nothing, 0 * noise.repeat(2, 0), noise.repeat(2, 0), np.ones((32, 32), np.float32))
+    >>> noise = np.random.default_rng(0).normal(0, 1, (2, 32, 32)).astype(np.float32)
+    >>> found = common_noise(nothing, np.zeros((2, *noise.shape), np.float32), noise, np.ones((32, 32), np.float32))
     >>> round(found[0].kept / found[0].size, 3)
     1.0
     """
-    rows = parts.shape[1] // n_series
-    before, after = (denoiser.slab(one, 0, rows, n_series=n_series) for one in (parts, parts + STEP * noise))
-    change, left = noise.mean(axis=0), (after - before) / STEP
+    count = parts.shape[1] // n_series
+    rows = range(count) if rows is None else rows
+    before = denoiser.slab(parts, rows.start, rows.stop, n_series=n_series)
+    parts += STEP * noise
+    left = (denoiser.slab(parts, rows.start, rows.stop, n_series=n_series) - before) / STEP
+    masks = None
+    if mask is not None:
+        own = [np.split(before, n_series)[step if shown is None else shown] for step in range(n_series)]
+        masks = [np.stack([mask.of(one, weight) for one in each]) for each in own]
     found = []
     for step in range(n_series):
-        own = slice(step * rows, (step + 1) * rows)
-        view = np.broadcast_to(weight > 0, change[own].shape)
-        within = None if mask is None else np.stack([mask.of(one, weight) for one in before[own]])
-        rings = rows * change.shape[-1] / 2
+        added = noise[step * count + rows.start : step * count + rows.stop]
+        kept = left[step * len(rows) : (step + 1) * len(rows)]
+        view = np.broadcast_to(weight > 0, added.shape)
+        rings = len(rows) * added.shape[-1] / 2
         inside = None
-        if within is not None and within.any():
-            inside = _over(within, change[own], left[own], rings * float(within.sum() / view.sum()) ** 0.5)
-        found.append(replace(_over(view, change[own], left[own], rings), inside=inside))
+        if masks is not None and masks[step].any():
+            inside = _over(masks[step], added, kept, rings * float(masks[step].sum() / view.sum()) ** 0.5)
+        found.append(replace(_over(view, added, kept, rings), inside=inside))
     return found
 
 

@@ -142,7 +142,7 @@ class Evidence:
             noise=noise,
             interval=(low + unseen, high + unseen),
             ratio=ratio,
-            inside=self.inside and self.inside.beside(common.inside),
+            inside=self.inside and self.inside.beside(common.inside or common),
             common=common,
         )
 

@@ -143,10 +143,10 @@ class Estimate(Record):
         The same inside the object, which is reported first; left out if there is no air around it.
     withheld
         Why there is no single figure, or not even a lower bound; left out if there is.
-    share_of_noise_from_flats, share_of_it_kept
+    share_of_noise_from_flats, share_of_flat_noise_kept
         Fraction of the noise power before denoising that is the noise of flats, which all views share, and the fraction
-        of its amplitude that denoising keeps; contained in the figures above.  Left out if flats are not shared, or if
-        their noise is not known.
+        of its amplitude that denoising keeps (its regression, which may be negative or above 1); contained in the
+        figures above.  Left out if flats are not shared, if their noise is not known, and for errors of views.
     """
 
     psnr_noisy_db: float | None
@@ -164,7 +164,7 @@ class Estimate(Record):
     object: ObjectEstimate | None = field(default=None, metadata=_OPTIONAL)
     withheld: str | None = field(default=None, metadata=_OPTIONAL)
     share_of_noise_from_flats: float | None = field(default=None, metadata=_OPTIONAL)
-    share_of_it_kept: float | None = field(default=None, metadata=_OPTIONAL)
+    share_of_flat_noise_kept: float | None = field(default=None, metadata=_OPTIONAL)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

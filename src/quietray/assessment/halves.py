@@ -65,11 +65,13 @@ class Halves:
     of: str
     held_out: bool
     seconds: float
-    common: Volume | None = None
+    common: Float[np.ndarray, "slice y x"] | None = None
 
     @classmethod
     @torch.no_grad()
-    def of_parts(cls, denoiser: Denoiser, data: TrainingVolume, common: Volume | None = None) -> Halves:
+    def of_parts(
+        cls, denoiser: Denoiser, data: TrainingVolume, common: Float[np.ndarray, "slice y_all x_all"] | None = None
+    ) -> Halves:
         """Denoise the even and the odd parts of the held-out slices, each without the other.
 
         A network that takes the mean of several parts is given the mean of half of the parts, which is noisier than its

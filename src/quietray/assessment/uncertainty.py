@@ -123,6 +123,18 @@ class ErrorModel:
         """
         return np.sqrt(self.floor + self.slope * disagreement + self.steep * steepness)
 
+    def beside(self, common: CommonNoise) -> ErrorModel:
+        """Return the same with noise that all measurements have in common.
+
+        Examples
+        --------
+        >>> nothing = np.empty(0), np.empty(0), np.empty(0), np.empty(0, int)
+        >>> ErrorModel(1.0, 2.0, 5.0, *nothing).beside(CommonNoise(4.0, 3.0)).floor
+        3.0
+        """
+        floor, error = max(0.0, self.floor + common.unseen), self.error + common.unseen
+        return dataclasses.replace(self, floor=floor, error=error)
+
 
 @dataclass(frozen=True, eq=False)
 class Trust:
@@ -140,19 +152,8 @@ class Trust:
     errors: ErrorModel
 
     def beside(self, common: CommonNoise | None) -> Trust:
-        """Return the same with noise that all measurements have in common, which the calibration does not show.
-
-        Examples
-        --------
-        >>> nothing = np.empty(0), np.empty(0), np.empty(0), np.empty(0, int)
-        >>> found = Trust((), ErrorModel(1.0, 2.0, 5.0, *nothing)).beside(CommonNoise(4.0, 3.0))
-        >>> found.errors.floor
-        3.0
-        """
-        if common is None:
-            return self
-        floor = max(0.0, self.errors.floor + common.unseen)
-        return dataclasses.replace(self, errors=dataclasses.replace(self.errors, floor=floor))
+        """Return the same with noise that all measurements have in common, which the calibration does not show."""
+        return self if common is None else dataclasses.replace(self, errors=self.errors.beside(common))
 
     def sd(self, parts: Parts, clean: _Slab, first: int) -> _Slab:
         """Return the standard deviation of the error of `clean`, the slices of `parts` from `first` on, in attenuation.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quietray.assessment.common_noise import CommonNoise
 from quietray.assessment.evidence import Evidence
 from quietray.domains.volume import VolumeDomain, shape_of
 from quietray.errors import FormatError, GeometryError, SettingsError
@@ -115,8 +114,7 @@ class CleanDomain(VolumeDomain):
             return Evidence.judged(denoiser, self.pairs)
         by_halves = Noise2Inverse(2, slices=self.split.n_slices)
         found = Evidence.measure(dataclasses.replace(denoiser, split=by_halves), self.data, air=0.0)
-        common = self.common_noise(denoiser, found.mask)
-        return found if common is None else found.beside(CommonNoise.of_all(common))
+        return found.beside(self.common_noise(denoiser, found.mask))
 
     def judged(self) -> Judged:
         """Return a description of the validation."""

@@ -182,7 +182,7 @@ class ProjectionDomain(Domain):
             before, after = (split.predict(network, one) for one in (samples, samples + step * noise))
             products.append(float(((after - before) / step * noise[:, 0]).double().mean()) * self.scale.high**2)
         size = float(noise.double().square().mean()) * self.scale.high**2
-        return CommonNoise(size, products[0], values=n * samples.shape[-1], kept_before=products[1])
+        return CommonNoise(size, products[0], values=float(n * samples.shape[-1]), kept_before=products[1])
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the volume slab by slab."""

@@ -215,7 +215,7 @@ class SeriesDomain(VolumeDomain):
 
     def _judged(self, denoiser: Denoiser) -> list[Evidence]:
         """Return the estimated error of every step or channel, in attenuation."""
-        common, found = self.common_noise(denoiser), []
+        common, found = self.each_common_noise(denoiser), []
         for step in range(self.data.n_series):
             evidence = Evidence.judged(replace(denoiser, scale=self.scale_of(step)), self.data.of_step(step))
             found.append(self.widened(evidence if common is None else evidence.beside(common[step])))

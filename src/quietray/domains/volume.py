@@ -36,7 +36,7 @@ from quietray.preparation.prepare import Prepared, calibrated, chosen_rows, prep
 from quietray.preparation.sources import Held, Reconstruction, RepeatedReconstruction
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
-from quietray.running.plan import streak_rows
+from quietray.running.plan import FLATS_VOXELS, flats_rows, streak_rows
 from quietray.running.planes import Planes, spread
 from quietray.running.run import Run
 from quietray.running.slabs import Advance, Finished, Slab, SlabTask, Work
@@ -48,7 +48,7 @@ from quietray.training.batches import SHARE, TrainingVolume, held_out_share
 from quietray.training.learn import Recipe, Subject, learn, tuned
 from quietray.training.loop import Fitted, TrainingData
 from quietray.training.start import RANDOM, began_at_random
-from quietray.types import Parts, Slice
+from quietray.types import Parts, Slice, Volume
 
 __all__ = ["DenoiseParts", "VolumeDomain", "shape_of"]
 
@@ -57,7 +57,6 @@ _JUDGED_BY = 2**20  # size of a filter slab in voxels
 _OWN_FLATS = (
     0.5  # half of the interval of the error, as a fraction of it: rings of few flats are few independent values
 )
-_FLATS_VOXELS = 2**17  # voxels in which the noise of flats is followed; their rings are many independent values
 _VIEWS = 32  # views in half a turn for streaks to be measured
 _FEW_VIEWS = 0.2  # views of a subset per column: with fewer, subsets share streaks that training takes for the object
 _CAREFUL = 0.1  # factor for the learning rate with so few views, if the network already knows objects
@@ -260,28 +259,48 @@ class VolumeDomain(Domain):
         """Estimate the error on held-out rows; filters cannot overfit, so as many rows as affordable are used."""
         data = self.data if denoiser.trained or self.run.trial else self.data.widely_held_out(_JUDGED_BY)
         found = Evidence.measure(denoiser, data, air=0.0)
-        common = self.common_noise(denoiser, found.mask)
-        return self.widened(found if common is None else found.beside(CommonNoise.of_all(common)))
+        return self.widened(found.beside(self.common_noise(denoiser, found.mask)))
 
-    def common_noise(self, denoiser: Denoiser, mask: ObjectMask | None = None) -> list[CommonNoise] | None:
-        """Return the noise of flats that all parts share, and what denoising keeps of it, of every step or channel.
+    def common_noise(self, denoiser: Denoiser, mask: ObjectMask | None = None) -> CommonNoise | None:
+        """Return the noise of flats that all parts share, and what denoising keeps of it; None if it is not known.
 
-        It is None if the views do not share their flats, or if its size is not known.
+        That of channels is in the unit of the middle one, like the errors that are estimated for all together.
         """
+        each = self.each_common_noise(denoiser, mask)
+        if self.scales and each is not None:
+            spans = [scale.high - scale.low for scale in self.scales]
+            each = [one.scaled((spans[len(spans) // 2] / span) ** 2) for one, span in zip(each, spans, strict=True)]
+        return None if each is None else CommonNoise.of_all(each)
+
+    def each_common_noise(self, denoiser: Denoiser, mask: ObjectMask | None = None) -> list[CommonNoise] | None:
+        """Return the same for every step or channel, in attenuation."""
         if self.noise_of_flats is None:
             return None
         rows, noise = self.noise_of_flats
-        return common_noise(denoiser, self.training_rows(rows), noise, self.prepared.weight, mask, self.data.n_series)
+        count = rows.stop - rows.start
+        around = min(denoiser.reach, (count - 1) // 2)
+        core = min(count - 2 * around, max(1, FLATS_VOXELS // self.prepared.grid.n_pixels))
+        return common_noise(
+            denoiser,
+            self.training_rows(rows),
+            noise,
+            self.prepared.weight,
+            mask,
+            self.data.n_series,
+            rows=range(around, around + core),
+            shown=len(self.scales) // 2 if self.scales else None,
+        )
 
     @functools.cached_property
-    def noise_of_flats(self) -> tuple[slice, Parts] | None:
-        """Some rows of the training windows, and noise like that which flats left there in all parts."""
+    def noise_of_flats(self) -> tuple[slice, Volume] | None:
+        """Some rows of the training windows, and noise ``(z, y, x)`` like that which flats left there in all parts."""
         if self.run.trial:
             return None
         windows, n_pixels = self.prepared.plan.windows, self.prepared.grid.n_pixels
         middle = len(windows) // 2
         first, last = windows[middle]
-        n = min(last - first, max(1, _FLATS_VOXELS // n_pixels))
+        reach = max(self.run.settings.network.depth, self.split.neighbourhood.slices // 2)
+        n = flats_rows(last - first, n_pixels, reach)
         begin = (last - first - n) // 2
         noise = self.source.noise_of_flats(slice(first + begin, first + begin + n))
         begin += sum(stop - start for start, stop in windows[:middle])
@@ -296,7 +315,9 @@ class VolumeDomain(Domain):
 
     def halves(self, denoiser: Denoiser) -> Halves:
         """Return the held-out slices denoised from either half of the parts."""
-        common = None if self.noise_of_flats is None else self.noise_of_flats[1].mean(axis=0)
+        common = None
+        if self.noise_of_flats is not None:  # of one step or channel; others may have the same
+            common = np.split(self.noise_of_flats[1], self.data.n_series)[self.data.n_series // 2]
         return Halves.of_parts(denoiser, self.data, common)
 
     def widened(self, found: Evidence) -> Evidence:

@@ -195,8 +195,10 @@ def judge_left_out(
     def mean(x: Tensor) -> float:
         return float((weight * x).sum()) / max(total, 1e-12)
 
-    blocks = blocks_of(error, noise, weight, noise)
-    return Judgement(mean(error), mean(noise), total, blocks, pixels=error, subtracted=mean(noise))
+    centred = [(each - each.mean(0)).double() for each in (outputs, targets)]
+    subtracted = variance / parts_in_target + (2 * centred[0] * centred[1] - centred[1].square()).mean(0)
+    blocks = blocks_of(error, noise, weight, subtracted)
+    return Judgement(mean(error), mean(noise), total, blocks, pixels=error, subtracted=mean(subtracted))
 
 
 def judge_subsets(outputs: Tensor, subsets: Tensor, weight: Tensor, alone: bool = False) -> Judgement:

@@ -14,7 +14,7 @@ from quietray.metrics.blocks import student_interval
 
 __all__ = ["Standings"]
 
-_SIMULATED = 0.04  # standard error of what an estimate is calculated with, on 72 simulated scans; relative to the error
+_SIMULATED = 0.04  # standard error due to simulations and interpolation, as a fraction of the error
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,31 +86,26 @@ class PartReconstruction:
         other.__dict__["_read"] = (rows, self.scan.read(rows))
         return other
 
-    def noise_of_flats(self, rows: slice) -> Parts | None:
-        """Return the noise that shared flats would add to the parts ``(part, z, y, x)`` if they were taken again.
+    def noise_of_flats(self, rows: slice) -> Volume | None:
+        """Return the noise that shared flats would add to all parts ``(z, y, x)`` if they were taken again.
 
         It is as large as what the parts contain, and independent of it.  None if it is not known, or if the views do
         not share their flats, or if it does not simply add up.
         """
-        if self.calibration.remove_rings != "none" or not self.algorithm.linear:
+        if self.calibration.remove_rings != "none" or self.algorithm.iterates:
             return None
         seen = self._detector_rows(rows)
         found = noise_of_flats(self.scan, self.calibration, slice(seen.start, seen.stop))
         if found is None:
             return None
-        out = np.empty((self.n_parts, rows.stop - rows.start, *self.grid.shape[1:]), np.float32)
-        for part in range(self.n_parts):
-            own = found if found.shape[1] == 1 else found[:, part :: self.n_parts].copy()
-            n_views = len(range(part, self.scan.n_views, self.n_parts))
-            views = torch.from_numpy(own).to(self.device or _PROCESSORS).expand(len(own), n_views, -1)
-            out[part] = self._of_views(part, views, rows)
-        return out
+        views = torch.from_numpy(found).to(self.device or _PROCESSORS).expand(len(seen), self.scan.n_views, -1)
+        return self._of_views(views, rows)
 
     def _detector_rows(self, rows: slice) -> range:
         return range(rows.start, rows.stop)
 
-    def _of_views(self, part: int, views: Float[Tensor, "row view col"], rows: slice) -> Volume:
-        return self._reconstructed(self.rays_of(part, len(views)), views)
+    def _of_views(self, views: Float[Tensor, "row view col"], rows: slice) -> Volume:
+        return self._reconstructed(self.rays_of(None, len(views)), views)
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` into `out`, reading the band once; `advance` is called with the rows done."""
@@ -234,10 +229,10 @@ class ConeReconstruction(PartReconstruction):
         assert isinstance(self.scan.geometry, ConeBeam)
         return ConeRays(self.scan.geometry, self._slab(rows)).seen
 
-    def _of_views(self, part: int, views: Float[Tensor, "row view col"], rows: slice) -> Volume:
-        subset = self.scan.geometry[part :: self.n_parts]
-        assert isinstance(subset, ConeBeam)
-        return self._reconstructed(self._rays(subset, self._slab(rows), self._detector_rows(rows)), views)
+    def _of_views(self, views: Float[Tensor, "row view col"], rows: slice) -> Volume:
+        geometry = self.scan.geometry
+        assert isinstance(geometry, ConeBeam)
+        return self._reconstructed(self._rays(geometry, self._slab(rows), self._detector_rows(rows)), views)
 
     @property
     def _whole(self) -> VolumeGrid:
@@ -295,13 +290,11 @@ class RepeatedReconstruction:
         """Return the same source with the counts of some rows already read."""
         return dataclasses.replace(self, sources=tuple(source.ahead(rows) for source in self.sources))
 
-    def noise_of_flats(self, rows: slice) -> Parts | None:
+    def noise_of_flats(self, rows: slice) -> Volume | None:
         """Return the noise that the same flats would add to all scans, as in `PartReconstruction`."""
         scans, middle = [source.scan for source in self.sources], slice(rows.start, rows.start + 1)
         firsts = {b"" if one.flats is None else np.asarray(one.flats[:1, middle]).tobytes() for one in scans}
-        each = [source.noise_of_flats(rows) for source in self.sources] if len(firsts) == 1 else [None]
-        known = [one for one in each if one is not None]
-        return np.concatenate(known) if len(known) == len(each) else None
+        return self.sources[0].noise_of_flats(rows) if len(firsts) == 1 else None
 
     def into(self, out: Parts, rows: slice, advance: Callable[[int], None] = lambda rows: None) -> RowCounts:
         """Reconstruct rows ``start:stop`` of every scan into `out`; `advance` is called with the rows done."""
@@ -332,11 +325,11 @@ class SeriesReconstruction:
         """Return the same source with the counts of some rows already read."""
         return dataclasses.replace(self, steps=tuple(step.ahead(rows) for step in self.steps))
 
-    def noise_of_flats(self, rows: slice) -> Parts | None:
+    def noise_of_flats(self, rows: slice) -> Volume | None:
         """Return the noise that shared flats would add to every step or channel, as in `PartReconstruction`."""
         each = [step.noise_of_flats(rows) for step in self.steps]
         known = [one for one in each if one is not None]
-        return np.concatenate(known, axis=1) if len(known) == len(each) else None
+        return np.concatenate(known) if len(known) == len(each) else None
 
     def __call__(self, rows: slice) -> tuple[Parts, RowCounts]:
         """Return the reconstructions ``(part, z, y, x)`` of rows ``start:stop`` of every step, and corrected counts."""

@@ -31,7 +31,7 @@ _SHARES = (
     "share_of_field_of_view",
     "rings_share",
     "share_of_noise_from_flats",
-    "share_of_it_kept",
+    "share_of_flat_noise_kept",
 )
 
 

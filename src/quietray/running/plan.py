@@ -39,6 +39,7 @@ _SLABS_EACH = 4  # for each process, so that the wait for the last one is short
 _MEASURED = 40  # images in memory while their noise is measured
 _STREAK_ROWS, _STREAK_VOXELS = 8, 2**22  # rows in which streaks are measured at most, and voxels of each subset
 _STREAKS = 4 * (8 + 4)  # bytes of a voxel for that: eight subsets, and sums over them
+FLATS_VOXELS, _FLATS_ROWS = 2**17, (7, 24)  # in which the noise of flats is followed; least and largest number of rows
 _LEAST_ROWS, _HALOS = 4, 8  # size of such a slab: rows, and multiples of the halo
 
 
@@ -192,6 +193,21 @@ def streak_rows(n_rows: int, n_pixels: int) -> int:
     return min(n_rows, _STREAK_ROWS, max(1, _STREAK_VOXELS // n_pixels))
 
 
+def flats_rows(n_rows: int, n_pixels: int, reach: int) -> int:
+    """Return in how many of so many rows the noise of shared flats is looked at, if a slice has so many pixels.
+
+    It is followed through the denoiser in as many rows as make :data:`FLATS_VOXELS`, with `reach` neighbours on either
+    side.
+
+    Examples
+    --------
+    >>> flats_rows(64, 128**2, 3), flats_rows(64, 2048**2, 3), flats_rows(64, 2048**2, 0)
+    (14, 7, 7)
+    """
+    least, most = _FLATS_ROWS
+    return min(n_rows, max(least, 1 + 2 * reach, min(most, max(1, FLATS_VOXELS // n_pixels) + 2 * reach)))
+
+
 def plan_run(
     scan: Scan,
     rows: range,
@@ -256,7 +272,11 @@ def plan_run(
         int(spread * counts)
         + max(_correcting(scan, rows_at_once()), _projecting(scan, grid, parts, rows_at_once()))
         + 8 * scan.n_rows * scan.n_cols * 4
-        + max(4 * volume, _measuring_streaks(scan, grid, len(rows)) if parts > 1 else 0)
+        + max(
+            4 * volume,
+            _measuring_streaks(scan, grid, len(rows)) if parts > 1 else 0,
+            flats_rows(len(rows), grid.n_pixels, halo) * (volume + 8 * grid.n_pixels),  # parts, and their common noise
+        )
     )
     tile, around = _LARGEST_TILE, max(_HALO, -(-network.radius // network.stride) * network.stride)
     at_once = min(max(1, 4 * network.depth), len(rows))  # in 3-D networks: slices with their neighbours

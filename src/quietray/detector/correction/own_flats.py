@@ -7,6 +7,7 @@ and is removed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -240,10 +241,12 @@ def _noise_of_flats(scan: Scan, calibration: Calibration, rows: slice) -> Frame 
     """Return the same for the views of a single detector, ``(row, col)``."""
     if scan.flats is None or scan.flats.shape[0] < 2:
         return None
+    n = int(scan.flats.shape[0])
+    share = np.float32(math.sqrt((n + 1) // 2 * (n // 2)) / n)  # a half; slightly less for an odd number
     even, odd = dealt_means(scan.flats[:, rows], 2, calibration.dark[rows], drift=True)
     found: Frame = np.zeros_like(even)
     good = ~calibration.bad[rows]
-    found[good] = np.log(np.maximum(1 + (even - odd)[good] / 2 / calibration.flat[rows][good], _LEAST))
+    found[good] = np.log(np.maximum(1 + share * (even - odd)[good] / calibration.flat[rows][good], _LEAST))
     return found
 
 
