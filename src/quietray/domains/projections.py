@@ -31,6 +31,7 @@ from quietray.preparation.sources import PartReconstruction
 from quietray.reconstruct.analytic import FBP
 from quietray.result import Judged, Result, figures, gather, histogram_edges
 from quietray.running.ledger import SlabRecord
+from quietray.running.plan import FLATS_VOXELS
 from quietray.running.planes import Planes
 from quietray.running.run import Run
 from quietray.running.settings import Settings, Training
@@ -49,7 +50,7 @@ __all__ = ["DenoiseSinograms", "ProjectionDomain"]
 _ROWS_AT_ONCE = 4
 _SMOOTH = 5  # views and columns for smoothing: the variance changes slowly, but the counts are noisy
 _SCALED_BY = 8  # rows for determining the range of the attenuation
-_FLATS_ROWS = 8  # rows in which the noise of flats is followed
+_FLATS_ROWS = 8  # largest number of rows in which the noise of flats is followed
 _STEP = 3  # memory of a training step relative to inference
 _DOMAIN = "views of held-out rows, each predicted by a result computed without it: line integrals, not the volume"
 _RANGE = "0.5 to 99.5 percentile of the measured line integrals"
@@ -166,23 +167,26 @@ class ProjectionDomain(Domain):
     @torch.no_grad()
     def _common_noise(self, denoiser: Denoiser) -> CommonNoise | None:
         """Return the noise of flats that all views share, and what predicted views contain of it; None if unknown."""
-        prepared, windows = self.prepared, self.prepared.plan.windows
-        first, last = windows[0]
-        n = min(last - first, _FLATS_ROWS)
+        prepared = self.prepared
+        first, last = prepared.plan.windows[0]
+        n = min(last - first, _FLATS_ROWS, max(1, FLATS_VOXELS // prepared.grid.n_pixels))
         if self.run.trial or prepared.calibration.remove_rings != "none":
             return None
         found = noise_of_flats(prepared.scan, prepared.calibration, slice(first, first + n))
         if found is None:
             return None
-        samples = torch.from_numpy(self.data.sinograms[:n, None, None]).to(denoiser.device)
-        noise = torch.from_numpy(found[:, None, None] / np.float32(self.scale.high)).to(samples).expand_as(samples)
         split: Any = self.split  # the only kind for this domain
-        products, step = [], float(STEP)
-        for network in (denoiser.evaluate, lambda x: x):
-            before, after = (split.predict(network, one) for one in (samples, samples + step * noise))
-            products.append(float(((after - before) / step * noise[:, 0]).double().mean()) * self.scale.high**2)
-        size = float(noise.double().square().mean()) * self.scale.high**2
-        return CommonNoise(size, products[0], values=float(n * samples.shape[-1]), kept_before=products[1])
+        step, size, products = float(STEP), 0.0, [0.0, 0.0]
+        for row in range(n):  # one at a time, as in `judge`: whole slices take much memory in the network
+            samples = torch.from_numpy(self.data.sinograms[row, None, None, None]).to(denoiser.device)
+            noise = torch.from_numpy(found[row, None, None, None] / np.float32(self.scale.high)).to(samples)
+            noise = noise.expand_as(samples)
+            size += float(noise.double().square().mean()) * self.scale.high**2 / n
+            for place, network in enumerate((denoiser.evaluate, lambda x: x)):
+                before, after = (split.predict(network, one) for one in (samples, samples + step * noise))
+                left = (after - before) / step
+                products[place] += float((left * noise[:, 0]).double().mean()) * self.scale.high**2 / n
+        return CommonNoise(size, products[0], values=float(n * found.shape[-1]), kept_before=products[1])
 
     def apply(self, denoiser: Denoiser, fitted: Fitted) -> Result:
         """Denoise the volume slab by slab."""
