@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import nn
 
 import quietray
 from quietray import ConeBeam, Correction, Noise2Inverse, ParallelBeam, Scan, Training, UNet
@@ -16,16 +17,19 @@ from quietray.assessment.common_noise import CommonNoise
 from quietray.assessment.evidence import Evidence
 from quietray.detector.correction.correct import calibrate
 from quietray.detector.correction.own_flats import noise_of_flats, with_own_flats
+from quietray.domains.clean import CleanDomain
 from quietray.domains.projections import ProjectionDomain
+from quietray.domains.series import SeriesDomain
 from quietray.domains.volume import VolumeDomain
 from quietray.filters import GaussianFilter
+from quietray.inference.denoiser import Denoiser
 from quietray.metrics.image import disc
 from quietray.metrics.noreference import Judgement, judge_left_out, judge_subsets
 from quietray.metrics.spectrum import region_bias
 from quietray.preparation.sources import RepeatedReconstruction, reconstruction_of
 from quietray.reconstruct import FBP, FDK, SIRT, TV
 from quietray.running.run import Run
-from quietray.splits import Noise2Projection
+from quietray.splits import Noise2Clean, Noise2Projection
 from scans import quick
 from test_own_flats import LIGHT, PLAIN, SHAPE, cylinder, in_turn
 
@@ -306,3 +310,58 @@ def test_slices_larger_than_what_halves_look_at(monkeypatch: pytest.MonkeyPatch)
     assert halves.common is not None
     assert halves.common.shape[1:] == halves.weight.shape == halves.clean.shape[1:]
     assert halves.weight.shape[0] < 48
+
+
+def test_means_of_regions_are_told_with_it() -> None:
+    scan, _, _ = foam(0, 4)
+    domain = domain_of(scan, method=GaussianFilter())
+    halves = domain.halves(domain.learn()[0])
+    with_rings, without = (one.figures(None)["regions"] for one in (halves, dataclasses.replace(halves, common=None)))
+    assert with_rings
+    assert all(one["error"] > 1.1 * other["error"] for one, other in zip(with_rings, without, strict=True))
+
+
+def test_the_uncertainty_map_of_a_run_contains_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Seen(Exception):
+        pass
+
+    class Map:
+        def beside(self, common: CommonNoise | None) -> None:
+            raise Seen(common)
+
+    monkeypatch.setattr("quietray.domains.volume.trusted", lambda *told: Map())
+    scan, _, _ = foam(0, 4)
+    correction = Correction(own_flats=False, rings="none")
+    with pytest.raises(Seen) as found:
+        quietray.denoise(scan, None, quick(steps=4, rotation_axis=23.5, trust=0.3, correction=correction))
+    assert isinstance(found.value.args[0], CommonNoise)
+
+
+def test_every_step_of_a_series_is_judged_with_it() -> None:
+    scan, _, _ = foam(0, 4)
+    settings = quick(
+        steps=4,
+        method=Noise2Inverse(parts=2, slices=3, times=1),
+        rotation_axis=23.5,
+        views_per_step=64,
+        correction=Correction(own_flats=False, rings="none"),
+    )
+    run = Run.in_memory(settings)
+    domain = SeriesDomain.prepare(run, [scan], SeriesDomain.bound(run, [scan]))
+    judged = domain._judged(domain.learn()[0])
+    assert len(judged) == 2
+    assert all(one.common is not None and one.common.size > 0 for one in judged)
+
+
+def test_a_model_from_clean_data_is_judged_with_it() -> None:
+    """Applied to a scan without a clean volume, by halves of its views; this one leaves everything as it is."""
+    scan, _, _ = foam(0, 4)
+    scan = dataclasses.replace(scan, truth=None, clean=None)
+    correction = Correction(own_flats=False, rings="none")
+    run = Run.in_memory(quick(method=Noise2Clean(), rotation_axis=23.5, correction=correction))
+    domain = CleanDomain.prepare(run, [scan], CleanDomain.bound(run, [scan]), taught=False)
+    denoiser = Denoiser(nn.Identity(), GaussianFilter(0.0), domain.split, domain.scale)
+    found = domain.judge(denoiser)
+    assert found.common is not None
+    assert found.common.kept == pytest.approx(found.common.size, rel=1e-4)
+    assert found.error == pytest.approx(found.noise, rel=1e-4)

@@ -313,6 +313,15 @@ def test_intervals_cover_and_order_is_by_error() -> None:
     assert found.best == "a"
 
 
+def test_errors_of_volumes_rest_on_simulations_but_differences_do_not() -> None:
+    blocks = np.stack([np.full(400, 2.0), np.full(400, 1.0)])
+    for domain, half in (("volume", 0.04 * 1.65), ("projections", 0.0)):
+        found = Standings(("b", "a"), blocks, np.ones(400), 0.0, domain)
+        for name, error in found.errors.items():
+            assert found.interval(name) == pytest.approx((error * (1 - half), error * (1 + half)), rel=1e-3)
+        assert found.difference("b", "a") == (1.0, 1.0, 1.0)
+
+
 def test_heavier_blocks_count_more() -> None:
     found = Standings(("a", "b"), np.array([[1.0, 4.0], [0.0, 4.0]]), np.array([3.0, 1.0]), 0.0, "volume")
     assert found.errors == {"b": 1.0, "a": 1.75}
